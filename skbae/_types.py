@@ -1,0 +1,134 @@
+"""Shared vocabulary: the axis legend, containers of arrays, frozen results.
+
+Axes have one letter each, in shapes and in code:
+
+======  ==============================================================
+``S``   models held side by side: restarts, chains or posterior draws
+``N``   rows of ``X`` (``n`` for the rows of one chunk)
+``D``   features
+``K``   components of a mixture
+``d``   dimensions of a continuous code
+``C``   covariances: ``K``, or 1 where all components share one
+======  ==============================================================
+
+Kernels work on chunks laid out features first, ``(D, n)``, so that every inner loop runs over
+contiguous rows; the public interface has rows first, as everywhere in scikit-learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+
+class ArrayRecord:
+    """Base of frozen dataclasses whose fields are arrays (or records) with a leading axis S."""
+
+    def take(self, index: Any) -> Self:
+        """Return the models selected by `index` (an integer array, a mask or a slice)."""
+        return replace(self, **{f.name: _take(getattr(self, f.name), index) for f in fields(self)})  # type: ignore[type-var]
+
+    def put(self, index: NDArray[np.intp], other: Self) -> Self:
+        """Return a copy in which the models at `index` are those of `other`."""
+        values = {}
+        for f in fields(self):  # type: ignore[arg-type]
+            value, new = getattr(self, f.name), getattr(other, f.name)
+            if isinstance(value, ArrayRecord):
+                values[f.name] = value.put(index, new)
+            else:
+                values[f.name] = value.copy()
+                values[f.name][index] = new
+        return replace(self, **values)  # type: ignore[type-var]
+
+    @property
+    def n_models(self) -> int:
+        """Length of the leading axis S."""
+        value = getattr(self, fields(self)[0].name)  # type: ignore[arg-type]
+        return value.n_models if isinstance(value, ArrayRecord) else len(value)
+
+    @classmethod
+    def concatenate(cls, records: Sequence[Self]) -> Self:
+        """Join records along the axis S."""
+        values = {}
+        for f in fields(cls):  # type: ignore[arg-type]
+            parts = [getattr(record, f.name) for record in records]
+            if isinstance(parts[0], ArrayRecord):
+                values[f.name] = type(parts[0]).concatenate(parts)
+            else:
+                values[f.name] = np.concatenate(parts)
+        return cls(**values)
+
+
+def _take(value: Any, index: Any) -> Any:
+    return value.take(index) if isinstance(value, ArrayRecord) else value[index]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows as the inference layer sees them.
+
+    Attributes
+    ----------
+    X : ndarray of shape (N, D)
+    weights : ndarray of shape (N,) or None
+        Positive weights of the rows; None stands for ones.
+    total : float
+        Sum of the weights.
+    centre, scale : ndarrays of shape (D,)
+        Weighted mean and standard deviation of the columns: the frame in which kernels compute.
+    """
+
+    X: NDArray[Any]
+    weights: NDArray[np.float64] | None
+    total: float
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @property
+    def frame(self) -> Frame:
+        """The rows' centre and scale."""
+        return Frame(self.centre, self.scale)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the data are and how far they spread, both of shape (D,).
+
+    Kernels subtract `centre` before they form products, and compare `scale` with a model's
+    precisions to bound the rounding error of those products.
+    """
+
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EMResult:
+    """What expectation maximisation found, for each of S starts.
+
+    Attributes
+    ----------
+    params : ArrayRecord
+        The models after the last step.
+    objective, hmaxe : ndarrays of shape (S,)
+        The tilted mean that was maximised and the plain mean ``Hmaxe_T``, at `params`.
+    history : list of ndarrays of shape (S,)
+        The objective after 0, 1, ... steps.
+    n_iter : ndarray of int of shape (S,)
+    converged : ndarray of bool of shape (S,)
+    """
+
+    params: Any
+    objective: NDArray[np.float64]
+    hmaxe: NDArray[np.float64]
+    history: list[NDArray[np.float64]]
+    n_iter: NDArray[np.intp]
+    converged: NDArray[np.bool_]

@@ -1,0 +1,326 @@
+r"""What a family must offer, and what it may.
+
+A family is written against this file alone. It consists of
+
+*parameters*, a frozen :class:`~skbae._types.ArrayRecord`: arrays with a leading axis S, so that
+restarts, chains and posterior draws run side by side in one product;
+
+an :class:`Energy`, the family's fixed choices (number of features and codes, constraints,
+regularisation) and what follows from parameters alone: drawing data, counting parameters,
+adding noise;
+
+a :class:`BoundEnergy`, that energy with parameters filled in and everything derived from them
+computed once (natural parameters, log determinants), ready to meet chunks of rows.
+
+Capabilities are abstract classes of their own. An inference algorithm asks for the one it needs
+and refuses anything else by name (:func:`require`); it never probes for attributes. They are
+
+:class:`StatisticsEnergy`, for expectation maximisation: the energy is linear in some statistics
+of a row once the code is known, so that a pass over the rows only has to add. The pass itself is
+a :class:`RowKernel`: the runner (``skbae.inference._rows``) calls ``accumulate`` once a chunk, on
+several threads, and merges in a fixed order, so that results do not depend on their number.
+
+To add a family: write parameters, energy and bound energy in one file here; whatever can be
+phrased as a mixture of something only needs a :class:`ComponentFamily` and gets the rest from
+:class:`skbae.energies._mixture.MixtureEnergy`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from skbae._types import ArrayRecord, Frame
+
+    Array = NDArray[np.float64]
+
+# Bytes of working arrays a chunk may take: about what a core's cache holds.
+CHUNK_BYTES = 3 << 20
+
+
+def chunk_rows(numbers_per_row: int) -> int:
+    """Return how many rows to take at once when each needs so many float64 numbers of work space.
+
+    Examples
+    --------
+    >>> chunk_rows(10), chunk_rows(1_000_000)
+    (4096, 64)
+    """
+    rows = CHUNK_BYTES // (8 * max(numbers_per_row, 1))
+    return int(min(4096, max(64, rows // 64 * 64)))
+
+
+class RowKernel(ABC):
+    """A sum over rows, chunk by chunk: the E step of expectation maximisation, a Gibbs sweep.
+
+    Implementations hold no state that changes from chunk to chunk: everything that does is in the
+    accumulator (one a block of chunks) or in the workspace (one a thread).
+    """
+
+    chunk_rows: int
+    """How many rows a chunk should have."""
+
+    @abstractmethod
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        """Return scratch arrays for chunks of up to `n_rows` rows, to be used by one thread.
+
+        `previous` is the workspace of an earlier kernel, to be reused (with the features it
+        holds) where it fits.
+        """
+
+    @abstractmethod
+    def zero(self) -> Any:
+        """Return an empty accumulator."""
+
+    @abstractmethod
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        """Add a chunk's contribution to `accumulator`, in place.
+
+        Parameters
+        ----------
+        accumulator : object
+            From :meth:`zero`.
+        X : ndarray of shape (n, D)
+        weights : ndarray of shape (n,) or None
+            Weights of the rows; None stands for ones.
+        workspace : object
+            From :meth:`workspace`. When the same array object `X` comes twice in a row, features
+            computed from it may be reused.
+        rng : Generator or None
+            A source of randomness that belongs to this block of chunks, for sampled codes.
+        """
+
+    @abstractmethod
+    def merge(self, accumulator: Any, other: Any) -> Any:
+        """Return the sum of two accumulators (the first may be reused)."""
+
+    @abstractmethod
+    def finish(self, accumulator: Any, total: float) -> Any:
+        """Turn the full sum into statistics; `total` is the sum of all weights."""
+
+
+class BoundEnergy(ABC):
+    """An energy with S models filled in, ready to be evaluated on chunks of rows."""
+
+    chunk_rows: int
+    """How many rows a chunk should have."""
+
+    @abstractmethod
+    def hmax(self, X: NDArray[Any], temperature: float) -> Array:
+        """Return ``Hmax_T(x, m)``, of shape (S, n), for a chunk of shape (n, D)."""
+
+    @abstractmethod
+    def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
+        """Return ``Hmax_T``, of shape (S, n), and its gradient in x, of shape (S, n, D)."""
+
+
+class Energy(ABC):
+    """A family of models: the fixed choices, without parameters.
+
+    Attributes
+    ----------
+    n_features : int
+        D.
+    """
+
+    n_features: int
+
+    @abstractmethod
+    def bind(self, params: Any, frame: Frame, dtype: Any) -> BoundEnergy:
+        """Fill in parameters.
+
+        Parameters
+        ----------
+        params : ArrayRecord
+            S models of this family.
+        frame : Frame
+            Centre and scale of the data, for numerically sound products.
+        dtype : dtype
+            float32 allows, but does not force, products in single precision.
+
+        Returns
+        -------
+        BoundEnergy
+        """
+
+    @abstractmethod
+    def draw(
+        self, params: Any, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, NDArray[Any]]:
+        """Draw ``(X, codes)`` from the density at T = 1, each row from a model chosen at random."""
+
+    @abstractmethod
+    def convolve(self, params: Any, variance: float) -> Any:
+        """Return the models of data to which independent normal noise of `variance` was added."""
+
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Return the number of free parameters of one model, as AIC and BIC count them."""
+
+
+class StatisticsEnergy(Energy):
+    """Capability: expectation maximisation.
+
+    The statistics are an :class:`~skbae._types.ArrayRecord` with fields ``objective`` and
+    ``hmaxe`` of shape (S,) among others: the tilted and the plain mean of ``Hmax_T`` under the
+    models the pass was made with.
+    """
+
+    @abstractmethod
+    def expectation(
+        self, params: Any, frame: Frame, dtype: Any, temperature: float, tilt: float
+    ) -> RowKernel:
+        """Return the pass that collects statistics under the codes ``p_T(z | x, m)``."""
+
+    @abstractmethod
+    def maximise(self, statistics: Any, params: Any) -> Any:
+        """Return the models that maximise the expected energy.
+
+        Parameters
+        ----------
+        statistics : ArrayRecord
+            From the pass of :meth:`expectation`.
+        params : ArrayRecord
+            The models of that pass; whatever the statistics do not determine (a component that
+            received no row) is taken over from them.
+
+        Raises
+        ------
+        ValueError
+            If a maximum does not exist, naming the parameter that would help.
+        """
+
+    @abstractmethod
+    def interpolate(self, params: Any, statistics: Any, step: Array) -> Any:
+        """Return statistics a fraction `step` (S,) of the way from those that `params` expect.
+
+        At 0 :meth:`maximise` gives back `params`, at 1 the full step; between them lies an
+        ascent path, which backtracking follows.
+        """
+
+
+def require(energy: Energy, capability: type, algorithm: str) -> None:
+    """Raise TypeError unless `energy` has a `capability`, naming what is missing.
+
+    Examples
+    --------
+    >>> class Silent(Energy):
+    ...     bind = draw = convolve = n_parameters = None
+    >>> require(Silent(), StatisticsEnergy, "Gibbs")
+    Traceback (most recent call last):
+    TypeError: Gibbs needs a StatisticsEnergy, but Silent lacks expectation, interpolate, maximise
+    """
+    if not isinstance(energy, capability):
+        name = type(energy).__name__
+        missing = sorted(
+            method
+            for method in getattr(capability, "__abstractmethods__", ())
+            if not hasattr(energy, method)
+        )
+        raise TypeError(
+            f"{algorithm} needs a {capability.__name__}, but {name} lacks {', '.join(missing)}"
+        )
+
+
+class ComponentKernel(ABC):
+    """The components of S mixtures with parameters filled in: log densities and sums over rows."""
+
+    numbers_per_row: int
+    """Float64 numbers of work space a row takes, for the size of chunks."""
+    dtype: Any
+    """Precision of the products."""
+
+    @abstractmethod
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        """Return scratch arrays for up to `n_rows` rows, reusing those of an earlier kernel."""
+
+    @abstractmethod
+    def load(self, X: NDArray[Any], workspace: Any) -> None:
+        """Prepare a chunk of shape (n, D): centred, as features, features first."""
+
+    @abstractmethod
+    def energies(self, workspace: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return ``log w_k + H_k`` of shape (S, K, n), and a part all components share, (S, n).
+
+        The first array belongs to the workspace and may be overwritten by the caller.
+        """
+
+    @abstractmethod
+    def zero(self) -> list[Array]:
+        """Return empty sums."""
+
+    @abstractmethod
+    def accumulate(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        row_weights: NDArray[Any] | None,
+        workspace: Any,
+    ) -> None:
+        """Add a loaded chunk's statistics, weighted by codes (S, K, n) that sum to row weights.
+
+        `row_weights` has the shape (S, n) or (1, n); None stands for ones.
+        """
+
+    @abstractmethod
+    def moments(self, sums: list[Array]) -> tuple[Array, Any]:
+        """Turn sums into counts (S, K) and an ArrayRecord of the components' statistics."""
+
+    @abstractmethod
+    def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
+        """Return ``sum_k codes_k dH_k/dx`` of shape (S, n, D) for codes of shape (S, K, n)."""
+
+
+class ComponentFamily(ABC):
+    """What the components of a mixture are: the part of a mixture that is not the weights.
+
+    All `params` and `moments` are ArrayRecords with shapes (S, K, ...).
+    """
+
+    n_components: int
+    n_features: int
+
+    @abstractmethod
+    def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ComponentKernel:
+        """Fill in parameters and log weights (S, K)."""
+
+    @abstractmethod
+    def maximise(self, counts: Array, moments: Any, params: Any) -> Any:
+        """Return the maximising components; one without rows stays as in `params`."""
+
+    @abstractmethod
+    def expected_moments(self, counts: Array, params: Any, like: Any) -> Any:
+        """Return the moments `params` expect of so many rows each, about `like`'s reference."""
+
+    @abstractmethod
+    def mix_moments(self, first: Any, second: Any, step: Array) -> Any:
+        """Return ``(1 - step) first + step second``, for `step` of shape (S,)."""
+
+    @abstractmethod
+    def draw(
+        self, params: Any, models: NDArray[np.intp], labels: NDArray[np.intp], rng: Any
+    ) -> Array:
+        """Draw a row from component `labels[i]` of model `models[i]` each: shape (n, D)."""
+
+    @abstractmethod
+    def convolve(self, params: Any, variance: float) -> Any:
+        """Add noise of `variance` to every component."""
+
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Return the number of free parameters of all components of one model."""
+
+    @abstractmethod
+    def means(self, params: ArrayRecord) -> Array:
+        """Return the components' expected rows, of shape (S, K, D)."""

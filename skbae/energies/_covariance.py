@@ -1,0 +1,382 @@
+"""Three shapes of a Gaussian's covariance: full, diagonal, spherical.
+
+Everything a Gaussian family needs to know about the shape is here, as pure functions behind one
+interface; whether all components share one covariance is not a shape but the length of the axis
+C (K, or 1 when tied). Precisions are held as Cholesky factors, as in scikit-learn: for
+``full`` an upper triangular ``U`` with ``precision = U U'``, otherwise inverse standard deviations.
+
+A *moment* of this shape is the part of ``x x'`` the log density sees: all of it, its diagonal, or
+its trace.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.operators._linalg import triangular_inverse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+class CovarianceShape(ABC):
+    """Functions of the shape; arrays called `factors` have shape (S, C) + `tail`."""
+
+    name: str
+
+    def __init__(self, n_features: int) -> None:
+        self.n_features = n_features
+
+    @property
+    @abstractmethod
+    def tail(self) -> tuple[int, ...]:
+        """Shape of one covariance: (D, D), (D,) or ()."""
+
+    @property
+    @abstractmethod
+    def n_quadratic(self) -> int:
+        """How many quadratic features a row has."""
+
+    @property
+    @abstractmethod
+    def n_free(self) -> int:
+        """Number of free parameters of one covariance."""
+
+    @abstractmethod
+    def write_quadratic(self, x: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write the quadratic features of `x`, (D, n), into `out`, (n_quadratic, n)."""
+
+    @abstractmethod
+    def quadratic_coefficients(self, factors: Array) -> Array:
+        """Return ``-x' P x / 2`` as coefficients of the quadratic features: (S, C, n_quadratic)."""
+
+    @abstractmethod
+    def unpack(self, sums: Array) -> Array:
+        """Turn sums of quadratic features, (..., n_quadratic), into moments, (...) + tail."""
+
+    @abstractmethod
+    def apply_precision(self, factors: Array, vectors: Array) -> Array:
+        """Return ``P v`` for vectors of shape (S, C or K, D)."""
+
+    @abstractmethod
+    def whiten(self, deviations: Array, factor: Array) -> Array:
+        """Return rows ``d' U`` for deviations (n, D) and a single factor."""
+
+    @abstractmethod
+    def colour(self, noise: Array, factor: Array) -> Array:
+        """Return rows of noise (n, D) multiplied so that they have the factor's covariance."""
+
+    @abstractmethod
+    def half_log_det(self, factors: Array) -> Array:
+        """Return half the log determinant of the precisions, (S, C)."""
+
+    @abstractmethod
+    def magnitude(self, factors: Array, reach: Array) -> Array:
+        """Bound the terms ``x' P x`` adds up when ``|x_i| <= reach_i``; `reach` is (S, K, D)."""
+
+    @abstractmethod
+    def moment(self, vectors: Array) -> Array:
+        """Return the moment of single vectors (..., D): shape (...) + tail."""
+
+    @abstractmethod
+    def sum_moment(self, deviations: Array, weights: Array) -> Array:
+        """Return the moment of deviations (n, D), weighted: shape tail."""
+
+    @abstractmethod
+    def from_scatter(self, scatter: Array, counts: Array, floor: float) -> Array:
+        """Return the covariances ``scatter / counts + floor``, (S, C) + tail."""
+
+    @abstractmethod
+    def to_moment(self, covariances: Array, floor: float) -> Array:
+        """Undo :meth:`from_scatter` for a count of one."""
+
+    @abstractmethod
+    def factorise(self, covariances: Array) -> Array:
+        """Return the factors of covariances; raises LinAlgError where there is none."""
+
+    @abstractmethod
+    def factorise_precision(self, precisions: Array) -> Array:
+        """Return the factors of precisions; raises LinAlgError where there is none."""
+
+    @abstractmethod
+    def covariances(self, factors: Array) -> Array:
+        """Return the covariances that belong to factors."""
+
+    @abstractmethod
+    def precisions(self, factors: Array) -> Array:
+        """Return the precisions that belong to factors."""
+
+    @abstractmethod
+    def expand(self, covariances: Array) -> Array:
+        """Return (..., D, D) matrices."""
+
+    @abstractmethod
+    def diagonal(self, covariances: Array) -> Array:
+        """Return the variances (..., D) in covariances of shape (...) + tail."""
+
+    @abstractmethod
+    def isotropic(self, variances: Array) -> Array:
+        """Return covariances that are these multiples (...) of the identity."""
+
+    def lift(self, values: Array) -> Array:
+        """Add trailing axes so that values (...) multiply arrays of shape (...) + tail."""
+        return values.reshape(values.shape + (1,) * len(self.tail))
+
+
+class Full(CovarianceShape):
+    """Any positive definite matrix."""
+
+    name = "full"
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features)
+        self._upper = np.triu_indices(n_features)
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        return (self.n_features, self.n_features)
+
+    @property
+    def n_quadratic(self) -> int:
+        return self.n_features * (self.n_features + 1) // 2
+
+    @property
+    def n_free(self) -> int:
+        return self.n_quadratic
+
+    def write_quadratic(self, x, out):
+        start = 0
+        for i in range(self.n_features):
+            stop = start + self.n_features - i
+            np.multiply(x[i:], x[i], out=out[start:stop])
+            start = stop
+
+    def quadratic_coefficients(self, factors):
+        rows, columns = self._upper
+        coefficients = -self.precisions(factors)[..., rows, columns]
+        coefficients[..., rows == columns] *= 0.5
+        return coefficients
+
+    def unpack(self, sums):
+        rows, columns = self._upper
+        moments = np.empty((*sums.shape[:-1], *self.tail))
+        moments[..., rows, columns] = sums
+        moments[..., columns, rows] = sums
+        return moments
+
+    def apply_precision(self, factors, vectors):
+        half = np.matmul(vectors[..., None, :], factors)
+        return np.matmul(half, np.swapaxes(factors, -1, -2))[..., 0, :]
+
+    def whiten(self, deviations, factor):
+        return deviations @ factor
+
+    def colour(self, noise, factor):
+        return noise @ triangular_inverse(factor.T).T
+
+    def half_log_det(self, factors):
+        return np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(axis=-1)
+
+    def magnitude(self, factors, reach):
+        size = np.abs(self.precisions(factors))
+        return np.matmul(np.matmul(reach[..., None, :], size), reach[..., None])[..., 0, 0]
+
+    def moment(self, vectors):
+        return vectors[..., :, None] * vectors[..., None, :]
+
+    def sum_moment(self, deviations, weights):
+        return deviations.T @ (deviations * weights[:, None])
+
+    def from_scatter(self, scatter, counts, floor):
+        covariances = scatter / self.lift(counts)
+        diagonal = np.arange(self.n_features)
+        covariances[..., diagonal, diagonal] += floor
+        return covariances
+
+    def to_moment(self, covariances, floor):
+        return covariances - floor * np.eye(self.n_features)
+
+    def factorise(self, covariances):
+        lower = np.linalg.cholesky(covariances)
+        return np.swapaxes(triangular_inverse(lower), -1, -2)
+
+    def factorise_precision(self, precisions):
+        # the upper factor U with P = U U' is the lower factor of P with rows and columns reversed
+        flipped = np.linalg.cholesky(precisions[..., ::-1, ::-1])
+        return np.ascontiguousarray(flipped[..., ::-1, ::-1])
+
+    def covariances(self, factors):
+        lower = triangular_inverse(np.swapaxes(factors, -1, -2))
+        return np.matmul(lower, np.swapaxes(lower, -1, -2))
+
+    def precisions(self, factors):
+        return np.matmul(factors, np.swapaxes(factors, -1, -2))
+
+    def expand(self, covariances):
+        return covariances
+
+    def diagonal(self, covariances):
+        return np.diagonal(covariances, axis1=-2, axis2=-1)
+
+    def isotropic(self, variances):
+        return variances[..., None, None] * np.eye(self.n_features)
+
+
+class _Elementwise(CovarianceShape):
+    """What diagonal and spherical covariances share: factors are inverse standard deviations."""
+
+    def factorise(self, covariances):
+        if not np.all(covariances > 0):
+            raise np.linalg.LinAlgError("a variance is not positive")
+        return 1.0 / np.sqrt(covariances)
+
+    def factorise_precision(self, precisions):
+        if not np.all(precisions > 0):
+            raise np.linalg.LinAlgError("a precision is not positive")
+        return np.sqrt(precisions)
+
+    def covariances(self, factors):
+        return 1.0 / factors**2
+
+    def precisions(self, factors):
+        return factors**2
+
+    def whiten(self, deviations, factor):
+        return deviations * factor
+
+    def colour(self, noise, factor):
+        return noise / factor
+
+    def from_scatter(self, scatter, counts, floor):
+        return scatter / self.lift(counts) / self._degrees + floor
+
+    def to_moment(self, covariances, floor):
+        return (covariances - floor) * self._degrees
+
+    @property
+    def _degrees(self) -> int:
+        """How many squares a moment of one row adds up."""
+        raise NotImplementedError
+
+
+class Diagonal(_Elementwise):
+    """One variance a feature."""
+
+    name = "diag"
+    _degrees = 1
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        return (self.n_features,)
+
+    @property
+    def n_quadratic(self) -> int:
+        return self.n_features
+
+    @property
+    def n_free(self) -> int:
+        return self.n_features
+
+    def write_quadratic(self, x, out):
+        np.multiply(x, x, out=out)
+
+    def quadratic_coefficients(self, factors):
+        return -0.5 * factors**2
+
+    def unpack(self, sums):
+        return sums
+
+    def apply_precision(self, factors, vectors):
+        return factors**2 * vectors
+
+    def half_log_det(self, factors):
+        return np.log(factors).sum(axis=-1)
+
+    def magnitude(self, factors, reach):
+        return ((factors * reach) ** 2).sum(axis=-1)
+
+    def moment(self, vectors):
+        return vectors**2
+
+    def sum_moment(self, deviations, weights):
+        return weights @ deviations**2
+
+    def expand(self, covariances):
+        return covariances[..., :, None] * np.eye(self.n_features)
+
+    def diagonal(self, covariances):
+        return covariances
+
+    def isotropic(self, variances):
+        return np.broadcast_to(variances[..., None], (*variances.shape, self.n_features)).copy()
+
+
+class Spherical(_Elementwise):
+    """One variance for all features."""
+
+    name = "spherical"
+
+    @property
+    def _degrees(self) -> int:
+        return self.n_features
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def n_quadratic(self) -> int:
+        return 1
+
+    @property
+    def n_free(self) -> int:
+        return 1
+
+    def write_quadratic(self, x, out):
+        np.einsum("dn,dn->n", x, x, out=out[0])
+
+    def quadratic_coefficients(self, factors):
+        return -0.5 * factors[..., None] ** 2
+
+    def unpack(self, sums):
+        return sums[..., 0]
+
+    def apply_precision(self, factors, vectors):
+        return factors[..., None] ** 2 * vectors
+
+    def half_log_det(self, factors):
+        return self.n_features * np.log(factors)
+
+    def magnitude(self, factors, reach):
+        return factors**2 * (reach**2).sum(axis=-1)
+
+    def moment(self, vectors):
+        return (vectors**2).sum(axis=-1)
+
+    def sum_moment(self, deviations, weights):
+        return weights @ np.einsum("nd,nd->n", deviations, deviations)
+
+    def expand(self, covariances):
+        return covariances[..., None, None] * np.eye(self.n_features)
+
+    def diagonal(self, covariances):
+        return np.broadcast_to(covariances[..., None], (*covariances.shape, self.n_features))
+
+    def isotropic(self, variances):
+        return variances
+
+
+COVARIANCE_TYPES: dict[str, tuple[type[CovarianceShape], bool]] = {
+    "full": (Full, False),
+    "tied": (Full, True),
+    "diag": (Diagonal, False),
+    "spherical": (Spherical, False),
+    "tied_diag": (Diagonal, True),
+    "tied_spherical": (Spherical, True),
+}
+"""Public names: the shape, and whether all components share one covariance."""

@@ -1,0 +1,159 @@
+"""What ``encode`` and ``decode`` return: ``p(z | x)`` and ``p(x | z)``, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.operators._random import as_generator
+from skbae.operators._tempered import tempered_logsumexp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def _draw_labels(probabilities: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw n labels for every row of probabilities (N, K): shape (n, N)."""
+    cumulative = np.cumsum(probabilities, axis=1)
+    position = rng.random((n, len(probabilities))) * cumulative[:, -1]
+    labels = (position[..., None] >= cumulative).sum(axis=-1)
+    return np.minimum(labels, probabilities.shape[1] - 1)
+
+
+@dataclass(frozen=True)
+class CategoricalCodes:
+    """One categorical distribution over K components for each of N rows; codes are one-hot.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N, K)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = CategoricalCodes(np.array([[0.25, 0.75], [1.0, 0.0]]))
+    >>> codes.variance.tolist()
+    [[0.1875, 0.1875], [0.0, 0.0]]
+    >>> codes.sample(3, random_state=0).shape
+    (3, 2, 2)
+    """
+
+    probabilities: Array
+
+    @property
+    def mean(self) -> Array:
+        """Expected one-hot code, (N, K): the probabilities."""
+        return self.probabilities
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each entry of the one-hot code, (N, K)."""
+        return self.probabilities * (1 - self.probabilities)
+
+    @property
+    def mode(self) -> NDArray[np.intp]:
+        """Most probable component, (N,)."""
+        return np.argmax(self.probabilities, axis=1)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw one-hot codes, (n_samples, N, K)."""
+        rng = as_generator(random_state)
+        labels = _draw_labels(np.asarray(self.probabilities, np.float64), n_samples, rng)
+        return np.eye(self.probabilities.shape[1], dtype=self.probabilities.dtype)[labels]
+
+    def entropy(self) -> Array:
+        """Entropy in nats, (N,)."""
+        safe = np.where(self.probabilities > 0, self.probabilities, 1.0)
+        return -(safe * np.log(safe)).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class GaussianMixtureRows:
+    """A Gaussian mixture for each of N rows, over the same K components.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N, K)
+        Weights of the components in each row's mixture.
+    means : ndarray of shape (K, D)
+    covariances : ndarray of shape (K, D, D)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = GaussianMixtureRows(
+    ...     np.array([[0.5, 0.5]]), np.array([[-1.0], [1.0]]), np.ones((2, 1, 1)))
+    >>> rows.mean.tolist(), rows.variance.tolist()
+    ([[0.0]], [[2.0]])
+    """
+
+    probabilities: Array
+    means: Array
+    covariances: Array
+
+    @property
+    def mean(self) -> Array:
+        """Expected row, (N, D)."""
+        return self.probabilities @ self.means
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each feature, (N, D)."""
+        within = self.probabilities @ np.diagonal(self.covariances, axis1=1, axis2=2)
+        deviations = self.means - self.mean[:, None]
+        return within + np.einsum("nk,nkd->nd", self.probabilities, deviations**2)
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the features, (N, D, D)."""
+        within = np.einsum("nk,kde->nde", self.probabilities, self.covariances)
+        deviations = self.means - self.mean[:, None]
+        between = np.einsum(
+            "nk,nkd,nke->nde", self.probabilities, deviations, deviations, optimize=True
+        )
+        return within + between
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw rows, (n_samples, N, D)."""
+        rng = as_generator(random_state)
+        labels = _draw_labels(self.probabilities, n_samples, rng)
+        out = rng.standard_normal((*labels.shape, self.means.shape[1]))
+        lower = np.linalg.cholesky(self.covariances)
+        for k in range(len(self.means)):
+            chosen = labels == k
+            out[chosen] = self.means[k] + out[chosen] @ lower[k].T
+        return out
+
+    def log_density(self, X: Array) -> Array:
+        """Return the log density of rows (..., N, D) under their own mixtures: (..., N)."""
+        lower = np.linalg.cholesky(self.covariances)
+        terms = np.empty((*X.shape[:-1], len(self.means)))
+        with np.errstate(divide="ignore"):
+            log_probabilities = np.log(self.probabilities)
+        for k, (mean, factor) in enumerate(zip(self.means, lower, strict=True)):
+            flat = (X - mean).reshape(-1, X.shape[-1])
+            white = np.linalg.solve(factor, flat.T)
+            square = np.einsum("dn,dn->n", white, white).reshape(X.shape[:-1])
+            log_det = 2 * np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi)
+            terms[..., k] = -0.5 * (square + log_det) + log_probabilities[:, k]
+        return tempered_logsumexp(terms, 1.0)
+
+    def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
+        """Entropy in nats, (N,).
+
+        Exact for rows with a single component; otherwise the mixture has no closed form and the
+        mean of the log density over `n_samples` draws is taken (fixed by `random_state`).
+        """
+        single = np.max(self.probabilities, axis=1) == 1
+        log_det = np.linalg.slogdet(2 * np.pi * np.e * self.covariances)[1]
+        exact = 0.5 * log_det[np.argmax(self.probabilities, axis=1)]
+        if single.all():
+            return exact
+        mixed = GaussianMixtureRows(self.probabilities[~single], self.means, self.covariances)
+        draws = mixed.sample(n_samples, random_state)
+        exact[~single] = -mixed.log_density(draws).mean(axis=0)
+        return exact

@@ -1,0 +1,111 @@
+"""Gaussian mixtures: the mixture of Gaussian components, and how it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae.energies._covariance import COVARIANCE_TYPES
+from skbae.energies._gaussian import GaussianComponents, GaussianParameters
+from skbae.energies._mixture import MixtureEnergy, MixtureParameters, MixtureStatistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def gaussian_mixture(
+    n_components: int,
+    n_features: int,
+    covariance_type: str = "full",
+    equal_weights: bool = False,
+    reg_covar: float = 0.0,
+) -> MixtureEnergy:
+    """Return the energy ``log w_k + log N(x; mu_k, S_k)`` of a Gaussian mixture.
+
+    Parameters
+    ----------
+    n_components, n_features : int
+    covariance_type : str
+        A key of :data:`skbae.energies._covariance.COVARIANCE_TYPES`.
+    equal_weights : bool
+    reg_covar : float
+
+    Returns
+    -------
+    MixtureEnergy
+    """
+    shape_class, tied = COVARIANCE_TYPES[covariance_type]
+    family = GaussianComponents(shape_class(n_features), n_components, tied, reg_covar)
+    return MixtureEnergy(family, equal_weights)
+
+
+def nearest_mean_models(energy: MixtureEnergy, means: Array, variance: float) -> MixtureParameters:
+    """Return models whose hard codes assign rows to the nearest of the means (S, K, D)."""
+    family = energy.family
+    n_models, n_components = means.shape[:2]
+    n_covariances = 1 if family.tied else n_components
+    covariances = family.shape.isotropic(np.full((n_models, n_covariances), variance))
+    weights = np.full((n_models, n_components), 1 / n_components)
+    return MixtureParameters(
+        weights, GaussianParameters(means, family.shape.factorise(covariances))
+    )
+
+
+def models_from_assignment(
+    energy: MixtureEnergy, statistics: MixtureStatistics, assigned: MixtureParameters
+) -> MixtureParameters:
+    """Turn the statistics of a hard assignment into models that are safe to start from.
+
+    Small groups of rows have no covariance of their own, so each one's is shrunk towards the
+    covariance within groups, by as much as ``D + 2`` rows would, and an empty group gets that
+    covariance and the weight of one row.
+
+    Parameters
+    ----------
+    energy : MixtureEnergy
+    statistics : MixtureStatistics
+        From a pass with `assigned` at T = 0.
+    assigned : MixtureParameters
+
+    Returns
+    -------
+    MixtureParameters
+    """
+    family, shape = energy.family, energy.family.shape
+    counts, moments = statistics.counts, statistics.moments
+    alive = counts > 0
+    safe = np.where(alive, counts, 1.0)
+    shift = moments.first / safe[..., None]
+    means = np.where(alive[..., None], moments.reference + shift, assigned.components.means)
+    scatter = moments.second
+    correction = shape.lift(counts) * shape.moment(shift)
+    if family.tied:
+        pooled = scatter - correction.sum(axis=1, keepdims=True)
+        counts_of_scatter = counts.sum(axis=1, keepdims=True)
+        scatter = pooled
+    else:
+        scatter = scatter - correction
+        pooled = scatter.sum(axis=1, keepdims=True)
+        strength = shape.n_features + 2.0
+        per_row = pooled / shape.lift(counts.sum(axis=1, keepdims=True))
+        scatter = scatter + strength * per_row
+        counts_of_scatter = counts + strength
+    covariances = shape.from_scatter(scatter, counts_of_scatter, family.reg_covar)
+    try:
+        factors = shape.factorise(covariances)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            "the rows within the initial groups span fewer dimensions than X has columns (constant "
+            "or dependent columns, or fewer rows than columns), so that a covariance of type "
+            f"{shape.name!r} is singular. Increase reg_covar (now {family.reg_covar!r}), or choose "
+            "a simpler covariance_type."
+        ) from error
+    if energy.equal_weights:
+        weights = assigned.weights
+    else:
+        weights = np.where(alive, counts, 1.0)
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    return MixtureParameters(weights, GaussianParameters(means, factors))

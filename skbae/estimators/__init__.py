@@ -1,0 +1,1 @@
+"""scikit-learn shells: validation, fitted attributes, nothing numerical."""

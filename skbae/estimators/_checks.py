@@ -1,0 +1,149 @@
+"""Checks of constructor parameters and array arguments, with messages that name the culprit."""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+
+def check_integer(name: str, value: Any, minimum: int) -> int:
+    """Return `value` as an int, or raise unless it is an integer of at least `minimum`.
+
+    Examples
+    --------
+    >>> check_integer("n_init", 0, minimum=1)
+    Traceback (most recent call last):
+    ValueError: n_init must be an integer >= 1, got 0
+    """
+    allowed = f"{name} must be an integer >= {minimum}, got {value!r}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(allowed)
+    if value < minimum:
+        raise ValueError(allowed)
+    return int(value)
+
+
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    optional: bool = False,
+) -> float | None:
+    """Return `value` as a float, or raise unless it is a finite real number within bounds.
+
+    Examples
+    --------
+    >>> check_real("temperature", -1.0, at_least=0)
+    Traceback (most recent call last):
+    ValueError: temperature must be a finite number >= 0, got -1.0
+    """
+    bound = f" > {above:g}" if above is not None else ""
+    bound = f" >= {at_least:g}" if at_least is not None else bound
+    allowed = (
+        f"{name} must be {'None or ' if optional else ''}a finite number{bound}, got {value!r}"
+    )
+    if value is None and optional:
+        return None
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(allowed)
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError(allowed)
+    if (above is not None and number <= above) or (at_least is not None and number < at_least):
+        raise ValueError(allowed)
+    return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool, or raise unless it is one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return `value`, or raise unless it is one of the choices.
+
+    Examples
+    --------
+    >>> check_choice("covariance_type", "round", ("full", "diag"))
+    Traceback (most recent call last):
+    ValueError: covariance_type must be one of 'full', 'diag', got 'round'
+    """
+    choices = list(choices)
+    if not isinstance(value, str) or value not in choices:
+        names = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {names}, got {value!r}")
+    return value
+
+
+def check_shape(name: str, value: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:
+    """Return `value` as a finite float64 array of the given shape.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : array-like
+    shape : tuple of int
+    what : str
+        The shape in words, such as ``"(n_components, n_features)"``.
+    """
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be numbers of shape {what} = {shape}, got {value!r}"
+        ) from error
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {what} = {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+    return array
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
+    """Return weights of shape (N,), or None when all are one.
+
+    Raises
+    ------
+    ValueError
+        Unless they are as many as rows, finite, not negative and not all zero.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, numbers.Real):
+        sample_weight = np.full(n_rows, float(sample_weight))
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", copy=True
+    )
+    if weights.ndim != 1 or len(weights) != n_rows:
+        raise ValueError(
+            f"sample_weight must have shape (n_samples,) = ({n_rows},), got {weights.shape}"
+        )
+    if np.any(weights < 0):
+        raise ValueError(f"sample_weight must not be negative, got {weights.min():g}")
+    if not np.any(weights > 0):
+        raise ValueError("sample_weight must be positive for at least one row, got zeros only")
+    return None if np.all(weights == 1) else weights
+
+
+def check_codes(Z: Any, n_codes: int, owner: Any) -> NDArray[Any]:
+    """Return codes of shape (N, n_codes) for ``inverse_transform`` and ``decode``."""
+    Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z", estimator=owner)
+    if Z.shape[1] != n_codes:
+        raise ValueError(
+            f"Z must have {n_codes} columns, one for each code of this "
+            f"{type(owner).__name__}, got {Z.shape[1]}"
+        )
+    return Z

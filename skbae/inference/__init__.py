@@ -1,0 +1,1 @@
+"""How models are found and sampled: algorithms that know capabilities, never families."""

@@ -1,0 +1,143 @@
+"""Starting points that depend on the rows only through their weighted distribution.
+
+Order and repetition of rows must not matter: a row of weight two is two rows. So rows are put into
+a canonical order (by a fixed projection), equal ones are merged, and very long data are thinned by
+a hash of the row's own content.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae._types import Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Distinct rows used to choose starting points: enough that a component of one row in a thousand
+# is seen, few enough that choosing costs less than one pass over a long table.
+_MAX_DISTINCT = 1 << 14
+
+
+def distinct_rows(rows: Rows, limit: int = _MAX_DISTINCT) -> tuple[Array, Array]:
+    """Return distinct rows in canonical order, with their merged weights.
+
+    Parameters
+    ----------
+    rows : Rows
+    limit : int
+        About how many rows to keep at most; which ones depends on their content only.
+
+    Returns
+    -------
+    X : ndarray of shape (M, D), float64
+    weights : ndarray of shape (M,)
+    """
+    keys = _projection(rows.X, 0)
+    weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
+    chosen = np.arange(len(keys))
+    if len(keys) > limit:
+        fraction = limit / len(keys)
+        while True:
+            chosen = np.flatnonzero(_hash_uniform(keys) < fraction)
+            # heavy repetition keeps too few distinct rows: be less strict
+            if len(np.unique(keys[chosen])) >= limit // 2 or fraction >= 1:
+                break
+            fraction *= 4
+        keys, weights = keys[chosen], weights[chosen]
+    order = np.lexsort((_projection(rows.X[chosen], 1), keys))
+    X = rows.X[chosen[order]].astype(np.float64)
+    new = np.ones(len(X), dtype=bool)
+    new[1:] = np.any(X[1:] != X[:-1], axis=1)
+    group = np.cumsum(new) - 1
+    return X[new], np.bincount(group, weights=weights[order])
+
+
+def _projection(X: NDArray[Any], which: int) -> Array:
+    """Project rows on a fixed direction, feature by feature so that equal rows get equal bits."""
+    direction = np.random.default_rng(1015 + which).uniform(0.5, 1.0, X.shape[1])
+    total = np.zeros(len(X))
+    for feature, factor in enumerate(direction):
+        total += X[:, feature].astype(np.float64) * factor
+    return total + 0.0  # turns -0.0 into 0.0
+
+
+def _hash_uniform(keys: Array) -> Array:
+    """Return numbers in [0, 1) that are a fixed, scrambled function of the keys (splitmix64)."""
+    bits = keys.view(np.uint64).copy()
+    bits ^= bits >> np.uint64(30)
+    bits *= np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> np.uint64(27)
+    bits *= np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _draw(cumulative: Array, uniforms: Array) -> NDArray[np.intp]:
+    """Invert the cumulative weights at uniform numbers."""
+    index = np.searchsorted(cumulative, uniforms * cumulative[-1], side="right")
+    return np.minimum(index, len(cumulative) - 1)
+
+
+def random_rows(X: Array, weights: Array, n: int, rng: np.random.Generator) -> Array:
+    """Draw n distinct rows with probability proportional to weight, one after the other.
+
+    When there are fewer distinct rows than n, all are taken and some again.
+    """
+    remaining, chosen = weights.copy(), []
+    for _ in range(n):
+        if not remaining.any():
+            remaining = weights.copy()
+        index = _draw(np.cumsum(remaining), rng.random(1))[0]
+        chosen.append(index)
+        remaining[index] = 0
+    return X[chosen]
+
+
+def kmeans_plus_plus(X: Array, weights: Array, n: int, rng: np.random.Generator) -> Array:
+    """Choose n rows far from each other (Arthur and Vassilvitskii 2007, greedy).
+
+    Parameters
+    ----------
+    X : ndarray of shape (M, D)
+        Distinct rows.
+    weights : ndarray of shape (M,)
+    n : int
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of shape (n, D)
+        Each the best of ``2 + log n`` candidates drawn with probability proportional to weight
+        times squared distance from the rows chosen so far.
+    """
+    n_trials = 2 + int(np.log(n))
+    X = X.astype(np.float64, copy=False)
+    shifted = X - np.average(X, axis=0, weights=weights)
+    squares = np.einsum("nd,nd->n", shifted, shifted)
+    first = _draw(np.cumsum(weights), rng.random(1))[0]
+    chosen = [first]
+    closest = _square_distances(shifted, squares, np.array([first]))[0]
+    for _ in range(1, n):
+        potential = np.cumsum(weights * closest)
+        uniforms = rng.random(n_trials)
+        if potential[-1] > 0:
+            candidates = _draw(potential, uniforms)
+        else:  # fewer distinct rows than components
+            candidates = _draw(np.cumsum(weights), uniforms)
+        distances = np.minimum(closest, _square_distances(shifted, squares, candidates))
+        best = int(np.argmin(distances @ weights))
+        chosen.append(candidates[best])
+        closest = distances[best]
+    return X[chosen]
+
+
+def _square_distances(X: Array, squares: Array, index: NDArray[np.intp]) -> Array:
+    distances = squares[index][:, None] - 2 * X[index] @ X.T + squares
+    np.maximum(distances, 0, out=distances)
+    distances[np.arange(len(index)), index] = 0
+    return distances

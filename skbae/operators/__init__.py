@@ -1,0 +1,1 @@
+"""Pure functions over arrays: tempered maxima, tilted means, small linear algebra."""

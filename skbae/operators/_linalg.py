@@ -1,0 +1,73 @@
+"""Batched triangular factors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg.lapack import dtrtri
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Up to this size a loop over columns, vectorised over the batch, beats a loop over the batch.
+_COLUMNWISE_LIMIT = 12
+
+
+def triangular_inverse(lower: Array) -> Array:
+    """Invert lower triangular matrices.
+
+    Parameters
+    ----------
+    lower : ndarray of shape (..., D, D)
+        Lower triangular, with a non-zero diagonal.
+
+    Returns
+    -------
+    ndarray of shape (..., D, D)
+        The inverses, lower triangular to the digit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> triangular_inverse(np.array([[2.0, 0.0], [1.0, 4.0]])).tolist()
+    [[0.5, 0.0], [-0.125, 0.25]]
+    """
+    size = lower.shape[-1]
+    batch = lower.reshape(-1, size, size)
+    inverse = np.zeros_like(batch)
+    if size <= _COLUMNWISE_LIMIT:
+        for i in range(size):
+            pivot = 1.0 / batch[:, i, i]
+            inverse[:, i, i] = pivot
+            if i:
+                row = np.matmul(batch[:, i : i + 1, :i], inverse[:, :i, :i])[:, 0]
+                inverse[:, i, :i] = -pivot[:, None] * row
+    else:
+        for matrix, out in zip(batch, inverse, strict=True):
+            # dtrtri reads Fortran order: the transpose of a lower factor is an upper one
+            out[...] = np.tril(dtrtri(matrix.T, lower=0)[0].T)
+    return inverse.reshape(lower.shape)
+
+
+def is_positive_definite(matrices: Array) -> Array:
+    """Tell which of a batch of symmetric matrices have a Cholesky factor.
+
+    Parameters
+    ----------
+    matrices : ndarray of shape (S, D, D)
+
+    Returns
+    -------
+    ndarray of bool of shape (S,)
+    """
+    verdict = np.zeros(len(matrices), dtype=bool)
+    for i, matrix in enumerate(matrices):
+        try:
+            np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            continue
+        verdict[i] = True
+    return verdict

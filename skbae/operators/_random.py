@@ -1,0 +1,44 @@
+"""One kind of random source, whatever the user gave."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+
+def as_generator(random_state: Any) -> np.random.Generator:
+    """Turn scikit-learn's `random_state` into a Generator.
+
+    Parameters
+    ----------
+    random_state : None, int, RandomState or Generator
+        None gives fresh entropy; a RandomState or a Generator is advanced.
+
+    Returns
+    -------
+    Generator
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+
+    Examples
+    --------
+    >>> as_generator(3).random() == as_generator(3).random()
+    True
+    """
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if random_state is None:
+        return np.random.default_rng()
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(0, 2**32, size=4, dtype=np.uint32))
+    if isinstance(random_state, numbers.Integral) and random_state >= 0:
+        return np.random.default_rng(int(random_state))
+    raise TypeError(
+        "random_state must be None, an integer >= 0, a numpy RandomState or a numpy Generator, got "
+        f"{random_state!r}"
+    )

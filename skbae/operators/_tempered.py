@@ -1,0 +1,133 @@
+"""Maximum, sum and mean with a temperature or a tilt.
+
+``T log sum exp(H / T)`` joins the maximum (T = 0) to the log-sum (T = 1); the tilted mean
+``-(1/t) log mean exp(-t x)`` joins the mean (t = 0) to the minimum (t = inf).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def tempered_logsumexp(energies: Array, temperature: float, axis: int = -1) -> Array:
+    """Return ``T log sum exp(H / T)`` along `axis`, its limit ``max H`` at T = 0.
+
+    Parameters
+    ----------
+    energies : ndarray
+        Energies H; ``-inf`` marks an impossible code.
+    temperature : float
+        T, not negative.
+    axis : int, default=-1
+        The axis of the codes.
+
+    Returns
+    -------
+    ndarray
+        `energies` without `axis`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tempered_logsumexp(np.log([1.0, 3.0]), 1.0).round(6).item() == round(np.log(4), 6)
+    True
+    >>> tempered_logsumexp(np.array([1.0, 3.0]), 0.0).item()
+    3.0
+    """
+    peak = np.max(energies, axis=axis, keepdims=True)
+    if temperature == 0:
+        return np.squeeze(peak, axis=axis)
+    safe = np.where(np.isfinite(peak), peak, 0.0)
+    total = np.sum(np.exp((energies - safe) / temperature), axis=axis)
+    with np.errstate(divide="ignore"):
+        return temperature * np.log(total) + np.squeeze(safe, axis=axis)
+
+
+def tempered_softmax(energies: Array, temperature: float, axis: int = -1) -> Array:
+    """Return ``exp(H / T)`` normalised along `axis`; one-hot at the maximum for T = 0.
+
+    Ties at T = 0 go to the first maximum, as in :func:`numpy.argmax`.
+
+    Parameters
+    ----------
+    energies : ndarray
+        Energies H, with at least one finite entry along `axis`.
+    temperature : float
+        T, not negative.
+    axis : int, default=-1
+        The axis of the codes.
+
+    Returns
+    -------
+    ndarray
+        Probabilities, of the shape of `energies`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tempered_softmax(np.log([1.0, 3.0]), 1.0).round(12).tolist()
+    [0.25, 0.75]
+    >>> tempered_softmax(np.array([1.0, 3.0]), 0.0).tolist()
+    [0.0, 1.0]
+    """
+    if temperature == 0:
+        codes = np.zeros_like(energies)
+        best = np.expand_dims(np.argmax(energies, axis=axis), axis)
+        np.put_along_axis(codes, best, 1.0, axis=axis)
+        return codes
+    shifted = np.exp((energies - np.max(energies, axis=axis, keepdims=True)) / temperature)
+    return shifted / np.sum(shifted, axis=axis, keepdims=True)
+
+
+def tilted_mean(values: Array, weights: Array | None, tilt: float) -> Array:
+    """Return ``-(1/t) log(sum w exp(-t x) / sum w)`` over the last axis; the mean at t = 0.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., N)
+    weights : ndarray of shape (N,) or None
+        Weights of the rows; None stands for ones.
+    tilt : float
+        t: towards the worst row when positive, towards the best when negative.
+
+    Returns
+    -------
+    ndarray of shape (...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([1.0, 2.0, 6.0])
+    >>> tilted_mean(values, None, 0.0).item()
+    3.0
+    >>> tilted_mean(values, None, 1e3).round(2).item()
+    1.0
+    """
+    if weights is None:
+        weights = np.ones(values.shape[-1])
+    total = weights.sum()
+    if tilt == 0:
+        return values @ weights / total
+    exponents = -tilt * values
+    peak = exponents.max(axis=-1, keepdims=True)
+    mass = np.exp(exponents - peak) @ weights / total
+    return -(np.log(mass) + peak[..., 0]) / tilt
+
+
+def log_mean_exp(values: Array, axis: int = 0) -> Array:
+    """Return ``log mean exp(x)`` along `axis`: an average over models, in probability.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(np.exp(log_mean_exp(np.log([1.0, 3.0])))), 12)
+    2.0
+    """
+    return tempered_logsumexp(values, 1.0, axis=axis) - np.log(values.shape[axis])
