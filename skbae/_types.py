@@ -29,36 +29,37 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@dataclass(frozen=True)
 class ArrayRecord:
     """Base of frozen dataclasses whose fields are arrays (or records) with a leading axis S."""
 
     def take(self, index: Any) -> Self:
         """Return the models selected by `index` (an integer array, a mask or a slice)."""
-        return replace(self, **{f.name: _take(getattr(self, f.name), index) for f in fields(self)})  # type: ignore[type-var]
+        return replace(self, **{f.name: _take(getattr(self, f.name), index) for f in fields(self)})
 
     def put(self, index: NDArray[np.intp], other: Self) -> Self:
         """Return a copy in which the models at `index` are those of `other`."""
-        values = {}
-        for f in fields(self):  # type: ignore[arg-type]
+        values: dict[str, Any] = {}
+        for f in fields(self):
             value, new = getattr(self, f.name), getattr(other, f.name)
             if isinstance(value, ArrayRecord):
                 values[f.name] = value.put(index, new)
             else:
                 values[f.name] = value.copy()
                 values[f.name][index] = new
-        return replace(self, **values)  # type: ignore[type-var]
+        return replace(self, **values)
 
     @property
     def n_models(self) -> int:
         """Length of the leading axis S."""
-        value = getattr(self, fields(self)[0].name)  # type: ignore[arg-type]
+        value = getattr(self, fields(self)[0].name)
         return value.n_models if isinstance(value, ArrayRecord) else len(value)
 
     @classmethod
     def concatenate(cls, records: Sequence[Self]) -> Self:
         """Join records along the axis S."""
-        values = {}
-        for f in fields(cls):  # type: ignore[arg-type]
+        values: dict[str, Any] = {}
+        for f in fields(cls):
             parts = [getattr(record, f.name) for record in records]
             if isinstance(parts[0], ArrayRecord):
                 values[f.name] = type(parts[0]).concatenate(parts)

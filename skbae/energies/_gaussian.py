@@ -2,9 +2,9 @@
 
 A Gaussian's log density is linear in the features ``s(x) = (quadratic, x, 1)``. A chunk's
 features are written once, ``(P, n)``; one product with the natural parameters of all components of
-all models gives every energy, and one product of the codes with the same features gives every sum. Tied
-covariances split the features: the quadratic part is the same for all components and stays out of
-the softmax.
+all models gives every energy, and one product of the codes with the same features gives every sum.
+Tied covariances split the features: the quadratic part is the same for all components and stays out
+of the softmax.
 
 The products cancel when a component is narrow and far from the centre of the data. Each kernel
 knows a bound on its own rounding error, and :func:`bind_gaussians` takes the cheapest that is

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
+GaussianMixtureEnergy = MixtureEnergy[GaussianComponents]
+
 
 def gaussian_mixture(
     n_components: int,
@@ -22,7 +24,7 @@ def gaussian_mixture(
     covariance_type: str = "full",
     equal_weights: bool = False,
     reg_covar: float = 0.0,
-) -> MixtureEnergy:
+) -> GaussianMixtureEnergy:
     """Return the energy ``log w_k + log N(x; mu_k, S_k)`` of a Gaussian mixture.
 
     Parameters
@@ -35,14 +37,16 @@ def gaussian_mixture(
 
     Returns
     -------
-    MixtureEnergy
+    GaussianMixtureEnergy
     """
     shape_class, tied = COVARIANCE_TYPES[covariance_type]
     family = GaussianComponents(shape_class(n_features), n_components, tied, reg_covar)
     return MixtureEnergy(family, equal_weights)
 
 
-def nearest_mean_models(energy: MixtureEnergy, means: Array, variance: float) -> MixtureParameters:
+def nearest_mean_models(
+    energy: GaussianMixtureEnergy, means: Array, variance: float
+) -> MixtureParameters:
     """Return models whose hard codes assign rows to the nearest of the means (S, K, D)."""
     family = energy.family
     n_models, n_components = means.shape[:2]
@@ -55,7 +59,9 @@ def nearest_mean_models(energy: MixtureEnergy, means: Array, variance: float) ->
 
 
 def models_from_assignment(
-    energy: MixtureEnergy, statistics: MixtureStatistics, assigned: MixtureParameters
+    energy: GaussianMixtureEnergy,
+    statistics: MixtureStatistics,
+    assigned: MixtureParameters,
 ) -> MixtureParameters:
     """Turn the statistics of a hard assignment into models that are safe to start from.
 

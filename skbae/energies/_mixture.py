@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+
+Family = TypeVar("Family", bound=ComponentFamily)
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class BoundMixture(BoundEnergy):
         return tempered_logsumexp(joint, temperature, axis=1), self.kernel.code_gradient(X, codes)
 
 
-class MixtureEnergy(StatisticsEnergy):
+class MixtureEnergy(StatisticsEnergy, Generic[Family]):
     """``H(x, m, k) = log w_k + H_k(x)``.
 
     Parameters
@@ -187,7 +189,7 @@ class MixtureEnergy(StatisticsEnergy):
         Fix all weights at 1/K.
     """
 
-    def __init__(self, family: ComponentFamily, equal_weights: bool = False) -> None:
+    def __init__(self, family: Family, equal_weights: bool = False) -> None:
         self.family, self.equal_weights = family, equal_weights
         self.n_components, self.n_features = family.n_components, family.n_features
 

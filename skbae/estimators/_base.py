@@ -119,15 +119,15 @@ class BayesianAutoEncoder(
             with RowRunner(n_threads) as runner:
                 fitted = self._fit_family(rows, rng, runner)
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         for name in [name for name in vars(self) if name.endswith("_") and name in before]:
             if name not in ("n_features_in_", "feature_names_in_"):
                 delattr(self, name)
         fitted["_frame"] = rows.frame
         fitted["_fit_temperature"] = float(self.temperature)
-        vars(self).update(fitted)
+        self.__dict__.update(fitted)
         return self
 
     def _check_common(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from sklearn.utils.validation import check_array
@@ -29,6 +29,28 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
     if value < minimum:
         raise ValueError(allowed)
     return int(value)
+
+
+@overload
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    optional: Literal[False] = False,
+) -> float: ...
+
+
+@overload
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    optional: bool,
+) -> float | None: ...
 
 
 def check_real(

@@ -14,8 +14,13 @@ from skbae._types import ArrayRecord, EMResult
 from skbae.energies._covariance import COVARIANCE_TYPES
 from skbae.energies._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies._gaussian import GaussianParameters
-from skbae.energies._gmm import gaussian_mixture, models_from_assignment, nearest_mean_models
-from skbae.energies._mixture import MixtureEnergy, MixtureParameters
+from skbae.energies._gmm import (
+    GaussianMixtureEnergy,
+    gaussian_mixture,
+    models_from_assignment,
+    nearest_mean_models,
+)
+from skbae.energies._mixture import MixtureParameters
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import (
     check_choice,
@@ -238,7 +243,7 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
     def _continues(self) -> bool:
         return bool(self.warm_start) and hasattr(self, "models_")
 
-    def _given_start(self, n_features: int) -> dict[str, NDArray[np.float64] | None]:
+    def _given_start(self, n_features: int) -> dict[str, Any]:
         """Return the user's initial weights (1, K), means (1, K, D) and factors (1, C, ...)."""
         n_components = self.n_components
         given: dict[str, Any] = {"weights": None, "means": None, "factors": None}
@@ -305,7 +310,7 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         return fitted
 
     def _starts(
-        self, energy: MixtureEnergy, rows: Rows, rng: np.random.Generator, runner: RowRunner
+        self, energy: GaussianMixtureEnergy, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> MixtureParameters:
         """Return where to start: the fitted model, what the user gave, or choices from the rows."""
         if self._continues():
@@ -332,7 +337,7 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         return MixtureParameters(choose("weights", models.weights), components)
 
     def _initial_means(
-        self, energy: MixtureEnergy, rows: Rows, rng: np.random.Generator, runner: RowRunner
+        self, energy: GaussianMixtureEnergy, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> NDArray[np.float64]:
         """Return initial means (S, K, D)."""
         X, weights = distinct_rows(rows)
@@ -355,7 +360,7 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         )
         return found.params.components.means
 
-    def _attributes(self, energy: MixtureEnergy, found: EMResult) -> dict[str, Any]:
+    def _attributes(self, energy: GaussianMixtureEnergy, found: EMResult) -> dict[str, Any]:
         """Return the fitted attributes of the best start."""
         best = int(np.argmax(found.objective))
         if not found.converged[best] and self.max_iter > 0:

@@ -54,12 +54,12 @@ def distinct_rows(rows: Rows, limit: int = _MAX_DISTINCT) -> tuple[Array, Array]
     new = np.ones(len(X), dtype=bool)
     new[1:] = np.any(X[1:] != X[:-1], axis=1)
     group = np.cumsum(new) - 1
-    return X[new], np.bincount(group, weights=weights[order])
+    return X[new], np.asarray(np.bincount(group, weights=weights[order]), dtype=np.float64)
 
 
 def _projection(X: NDArray[Any], which: int) -> Array:
     """Project rows on a fixed direction, feature by feature so that equal rows get equal bits."""
-    direction = np.random.default_rng(1015 + which).uniform(0.5, 1.0, X.shape[1])
+    direction = np.random.default_rng(1015 + which).uniform(0.5, 1.0, (X.shape[1],))
     total = np.zeros(len(X))
     for feature, factor in enumerate(direction):
         total += X[:, feature].astype(np.float64) * factor

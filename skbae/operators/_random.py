@@ -36,7 +36,7 @@ def as_generator(random_state: Any) -> np.random.Generator:
         return np.random.default_rng()
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(0, 2**32, size=4, dtype=np.uint32))
-    if isinstance(random_state, numbers.Integral) and random_state >= 0:
+    if isinstance(random_state, numbers.Integral) and int(random_state) >= 0:
         return np.random.default_rng(int(random_state))
     raise TypeError(
         "random_state must be None, an integer >= 0, a numpy RandomState or a numpy Generator, got "
