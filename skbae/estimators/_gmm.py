@@ -324,7 +324,8 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         else:
             means = given["means"]
         assigned = nearest_mean_models(energy, means, float(np.mean(rows.scale**2)) or 1.0)
-        kernel = energy.expectation(assigned, rows.frame, rows.X.dtype, 0.0, 0.0)
+        # in double precision: groups may be much narrower than the spread of all rows
+        kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
         models = models_from_assignment(energy, runner.reduce(kernel, rows), assigned)
 
         def choose(name: str, value: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -357,6 +358,7 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
             temperature=0.0,
             tol=1e-4,
             max_iter=300,
+            dtype=np.float64,
         )
         return found.params.components.means
 

@@ -30,6 +30,7 @@ def expectation_maximisation(
     tilt: float = 0.0,
     tol: float = 1e-3,
     max_iter: int = 100,
+    dtype: Any = None,
     on_iteration: Callable[[int, float], bool] | None = None,
 ) -> EMResult:
     """Climb the tilted mean of ``Hmax_T``.
@@ -52,6 +53,9 @@ def expectation_maximisation(
         A start has converged when the objective changes by less.
     max_iter : int
         Largest number of steps of each start.
+    dtype : dtype or None
+        Precision that products may have; None for that of the rows. Starts much wider than what
+        they become need float64: their first sums cancel.
     on_iteration : callable or None
         Called with the number of the iteration and the best objective so far; returning true
         stops the climb.
@@ -70,7 +74,7 @@ def expectation_maximisation(
     """
     require(energy, StatisticsEnergy, "expectation maximisation")
     n_starts = params.n_models
-    dtype = rows.X.dtype
+    dtype = rows.X.dtype if dtype is None else dtype
 
     def expect(models: Any) -> Any:
         kernel = energy.expectation(models, rows.frame, dtype, temperature, tilt)

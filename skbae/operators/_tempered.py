@@ -115,7 +115,8 @@ def tilted_mean(values: Array, weights: Array | None, tilt: float) -> Array:
     total = weights.sum()
     if tilt == 0:
         return values @ weights / total
-    exponents = -tilt * values
+    # a row of no weight must not set the scale
+    exponents = np.where(weights > 0, -tilt * values, -np.inf)
     peak = exponents.max(axis=-1, keepdims=True)
     mass = np.exp(exponents - peak) @ weights / total
     return -(np.log(mass) + peak[..., 0]) / tilt

@@ -1,0 +1,78 @@
+"""The estimators and settings that every contract test runs over.
+
+A new family adds its rows here, and nothing else, to be held to the whole contract: scikit-learn's
+checks, the oracle of its scores and codes, gradients, persistence, weights, precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from _oracles import gaussian_mixture_joint
+
+from skbae import BayesianGMMAutoEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "tied_diag", "tied_spherical")
+SHARED_WITH_SKLEARN = ("full", "tied", "diag", "spherical")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        The identifier of the test.
+    estimator : type
+    settings : dict
+        Constructor arguments that make the row what it is.
+    joint : callable or None
+        For categorical codes: ``joint(fitted, X)`` gives the energies H, (N, K), by brute force.
+    """
+
+    name: str
+    estimator: type
+    settings: dict[str, Any] = field(default_factory=dict)
+    joint: Callable[..., Any] | None = None
+
+    def make(self, n_components: int | None = None, **changes: Any) -> Any:
+        """Return an unfitted estimator."""
+        sizes = {} if n_components is None else {"n_components": n_components}
+        return self.estimator(**{**self.settings, **sizes, **changes})
+
+    @property
+    def temperature(self) -> float:
+        """T."""
+        return float(self.settings.get("temperature", 1.0))
+
+
+def _mixture(name: str, **settings: Any) -> Instance:
+    settings = {"n_components": 2, "model_temperature": 0.0, "random_state": 0, **settings}
+    return Instance(f"gmm-{name}", BayesianGMMAutoEncoder, settings, gaussian_mixture_joint)
+
+
+INSTANCES = [
+    *[_mixture(kind, covariance_type=kind) for kind in COVARIANCE_TYPES],
+    _mixture("full-T0", temperature=0.0),
+    _mixture("full-T0.3", temperature=0.3),
+    _mixture("full-T3", temperature=3.0),
+    _mixture("tied-T0", temperature=0.0, covariance_type="tied"),
+    _mixture("tied_diag-T0.3", temperature=0.3, covariance_type="tied_diag"),
+    _mixture("diag-T3", temperature=3.0, covariance_type="diag"),
+    _mixture("kmeans", temperature=0.0, covariance_type="tied_spherical", equal_weights=True),
+    _mixture("full-tilt0.5", tilt=0.5),
+    _mixture("diag-tilt-0.5", tilt=-0.5, covariance_type="diag"),
+    _mixture("full-kmeans-init", init_params="kmeans", n_init=2),
+    _mixture("full-random-init", init_params="random_from_data", n_init=3),
+]
+
+each_instance = pytest.mark.parametrize("instance", INSTANCES, ids=lambda row: row.name)
+each_categorical = pytest.mark.parametrize(
+    "instance", [row for row in INSTANCES if row.joint is not None], ids=lambda row: row.name
+)

@@ -1,0 +1,398 @@
+"""The kernels of the Gaussian family against brute force and against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _instances import COVARIANCE_TYPES
+from _oracles import dense_covariances, em_step, hmax, joint_energies, tilted
+
+from skbae._types import Frame
+from skbae.energies._base import StatisticsEnergy, chunk_rows, require
+from skbae.energies._covariance import COVARIANCE_TYPES as SHAPES
+from skbae.energies._gaussian import (
+    ExpandedKernel,
+    GaussianParameters,
+    LocalKernel,
+    bind_gaussians,
+    rounding_bound,
+)
+from skbae.energies._gmm import gaussian_mixture
+from skbae.energies._mixture import MixtureParameters
+from skbae.inference._em import expectation_maximisation
+from skbae.inference._rows import RowRunner, make_rows
+
+S, K, D = 2, 3, 4
+
+each_kind = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+
+
+def random_models(kind, seed=0, spread=1.0, size=1.0):
+    """Return S models in the package's layout, and their weights, means, dense covariances."""
+    rng = np.random.default_rng(seed)
+    shape, tied = SHAPES[kind][0](D), SHAPES[kind][1]
+    mixing = rng.normal(size=(S, K, D, D))
+    full = size**2 * (mixing @ np.swapaxes(mixing, -1, -2) / D + 0.3 * np.eye(D))
+    if tied:
+        full = full[:, :1]
+    if shape.name == "full":
+        covariances = full
+    elif shape.name == "diag":
+        covariances = np.diagonal(full, axis1=-2, axis2=-1).copy()
+    else:
+        covariances = np.trace(full, axis1=-2, axis2=-1) / D
+    weights = rng.dirichlet(np.ones(K) * 3, size=S)
+    means = spread * rng.normal(size=(S, K, D))
+    dense = np.stack(
+        [
+            dense_covariances(covariances[s, 0] if tied else covariances[s], K, D, kind)
+            for s in range(S)
+        ]
+    )
+    return shape, tied, weights, GaussianParameters(means, shape.factorise(covariances)), dense
+
+
+def energies_of(kernel, X):
+    workspace = kernel.workspace(len(X))
+    kernel.load(X, workspace)
+    own, shared = kernel.energies(workspace)
+    return own.copy() if shared is None else own + shared[:, None]
+
+
+def moments_of(kernel, X, codes, row_weights=None):
+    """Return counts, means and scatter around those means: free of the kernel's reference."""
+    workspace = kernel.workspace(len(X))
+    kernel.load(X, workspace)
+    sums = kernel.zero()
+    kernel.accumulate(sums, codes, row_weights, workspace)
+    counts, moments = kernel.moments(sums)
+    shift = moments.first / counts[..., None]
+    correction = kernel.shape.lift(counts) * kernel.shape.moment(shift)
+    if kernel.tied:
+        correction = correction.sum(axis=1, keepdims=True)
+    return counts, moments.reference + shift, moments.second - correction
+
+
+def kernels(kind, dtype=np.float64, centre=0.0, **options):
+    shape, tied, weights, params, dense = random_models(kind, **options)
+    log_weights = np.log(weights)
+    expanded = ExpandedKernel(shape, tied, log_weights, params, np.full(D, centre), dtype)
+    return expanded, LocalKernel(shape, tied, log_weights, params), weights, params, dense
+
+
+@each_kind
+def test_energies_equal_scipy(kind):
+    expanded, local, weights, params, dense = kernels(kind, centre=0.3)
+    X = np.random.default_rng(1).normal(size=(50, D))
+    for s in range(S):
+        expected = joint_energies(X, weights[s], params.means[s], dense[s]).T
+        np.testing.assert_allclose(energies_of(expanded, X)[s], expected, rtol=1e-11)
+        np.testing.assert_allclose(energies_of(local, X)[s], expected, rtol=1e-11)
+
+
+@each_kind
+@pytest.mark.parametrize("weighted", [False, True])
+def test_kernels_agree_on_moments(kind, weighted):
+    """Two entirely different ways to the same sums, checked against NumPy too."""
+    expanded, local, _, _, _ = kernels(kind, centre=-0.4)
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(60, D))
+    codes = np.moveaxis(rng.dirichlet(np.ones(K), size=(S, len(X))), -1, 1)
+    row_weights = rng.uniform(0.1, 3, size=(S, len(X))) if weighted else None
+    if weighted:
+        codes = codes * row_weights[:, None]
+    results = [moments_of(kernel, X, codes, row_weights) for kernel in (expanded, local)]
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-10)
+    counts, means, scatter = results[0]
+    np.testing.assert_allclose(counts, codes.sum(axis=-1), rtol=1e-12)
+    np.testing.assert_allclose(
+        means, np.einsum("skn,nd->skd", codes, X) / counts[..., None], rtol=1e-10, atol=1e-12
+    )
+    deviations = X[None, None] - means[:, :, None]
+    full = np.einsum("skn,sknd,skne->skde", codes, deviations, deviations)
+    if expanded.tied:
+        full = full.sum(axis=1, keepdims=True)
+    diagonal = np.diagonal(full, axis1=-2, axis2=-1)
+    name = expanded.shape.name
+    expected = {"full": full, "diag": diagonal, "spherical": diagonal.sum(axis=-1)}[name]
+    np.testing.assert_allclose(scatter, expected, rtol=1e-9, atol=1e-11)
+
+
+@each_kind
+def test_code_gradient_equals_finite_differences(kind):
+    expanded, local, _, _, _ = kernels(kind)
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(10, D))
+    codes = np.moveaxis(rng.dirichlet(np.ones(K), size=(S, len(X))), -1, 1)
+    step = 1e-5
+    expected = np.empty((S, len(X), D))
+    for feature in range(D):
+        bump = step * np.eye(D)[feature]
+        rise = (energies_of(local, X + bump) - energies_of(local, X - bump)) / (2 * step)
+        expected[..., feature] = np.einsum("skn,skn->sn", codes, rise)
+    for kernel in (expanded, local):
+        np.testing.assert_allclose(kernel.code_gradient(X, codes), expected, rtol=1e-6, atol=1e-6)
+
+
+@each_kind
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("spread", "size"), [(1.0, 1.0), (30.0, 1.0), (300.0, 0.1), (1e4, 1e-2)])
+def test_rounding_bound_bounds(kind, dtype, spread, size):
+    """Rows drawn from the components themselves never see a larger error than announced.
+
+    The bound is made for rows about ``|mu - centre| + scale`` from the centre, in each feature;
+    it is compared at such rows with the kernel that does not cancel.
+    """
+    expanded, local, _, params, _ = kernels(kind, dtype, spread=spread, size=size)
+    rng = np.random.default_rng(4)
+    scale = np.full(D, size)
+    frame = Frame(np.zeros(D), scale)
+    signs = rng.choice([-1.0, 1.0], size=(200, D))
+    bound = rounding_bound(expanded.shape, params, frame, dtype)
+    worst = 0.0
+    for s in range(S):
+        for k in range(K):
+            X = (params.means[s, k] + signs * scale * rng.random((200, 1))).astype(dtype)
+            difference = energies_of(expanded, X)[s, k] - energies_of(local, X)[s, k]
+            worst = max(worst, float(np.abs(difference).max()))
+    # constants and the final sum are rounded as well: a few ulps of the energies themselves
+    assert worst <= bound + 1e3 * np.finfo(dtype).eps
+    assert bound < 1e7 * worst + 1e3 * np.finfo(dtype).eps, "a bound that is useless"
+
+
+def test_rounding_bound_grows_where_products_cancel():
+    shape, _, _, params, _ = random_models("full")
+    bounds = [
+        rounding_bound(shape, params, Frame(np.full(D, c), np.ones(D)), np.float64)
+        for c in (0.0, 1e3, 1e6, 1e160)
+    ]
+    assert bounds[0] < bounds[1] < bounds[2]
+    assert np.isinf(bounds[3])  # where squares overflow
+
+
+@each_kind
+def test_the_cheapest_sound_kernel_is_chosen(kind):
+    shape, _, weights, params, _ = random_models(kind)
+    log_weights = np.log(weights)
+
+    def choice(distance, dtype):
+        frame = Frame(np.full(D, distance), np.ones(D))
+        kernel = bind_gaussians(shape, log_weights, params, frame, dtype)
+        return type(kernel), kernel.dtype
+
+    assert choice(0.0, np.float32) == (ExpandedKernel, np.float32)
+    assert choice(0.0, np.float64) == (ExpandedKernel, np.float64)
+    assert choice(1e3, np.float32) == (ExpandedKernel, np.float64)
+    assert choice(1e7, np.float32) == (LocalKernel, np.float64)
+    assert choice(1e7, np.float64) == (LocalKernel, np.float64)
+
+
+@each_kind
+def test_local_kernel_keeps_its_digits_far_from_the_origin(kind):
+    """The same rows and means, moved by a number that floating point represents exactly."""
+    shape, tied, weights, params, _ = random_models(kind)
+    shift = 2.0**30
+    grid = 2.0**-20  # coarse enough that adding the shift is exact
+    means = np.round(params.means / grid) * grid
+    X = np.round(np.random.default_rng(5).normal(size=(30, D)) / grid) * grid
+    here = LocalKernel(shape, tied, np.log(weights), GaussianParameters(means, params.factors))
+    there = LocalKernel(
+        shape, tied, np.log(weights), GaussianParameters(means + shift, params.factors)
+    )
+    np.testing.assert_array_equal(energies_of(here, X), energies_of(there, X + shift))
+
+
+@each_kind
+class TestCovarianceShape:
+    """Each shape's functions against dense matrices."""
+
+    @pytest.fixture
+    def models(self, kind):
+        shape, tied, _, params, dense = random_models(kind)
+        return shape, params.factors, dense[:, : 1 if tied else K]
+
+    def test_covariances_and_precisions(self, models):
+        shape, factors, dense = models
+        assert factors.shape[2:] == shape.tail
+        np.testing.assert_allclose(shape.expand(shape.covariances(factors)), dense, atol=1e-12)
+        precisions = shape.expand(shape.precisions(factors))
+        np.testing.assert_allclose(precisions, np.linalg.inv(dense), rtol=1e-9, atol=1e-11)
+
+    def test_factors_round_trip(self, models):
+        shape, factors, _ = models
+        np.testing.assert_allclose(shape.factorise(shape.covariances(factors)), factors, atol=1e-10)
+        again = shape.factorise_precision(shape.precisions(factors))
+        np.testing.assert_allclose(again, factors, atol=1e-10)
+
+    def test_log_determinant(self, models):
+        shape, factors, dense = models
+        expected = -0.5 * np.linalg.slogdet(dense)[1]
+        np.testing.assert_allclose(shape.half_log_det(factors), expected, rtol=1e-10)
+
+    def test_quadratic_form(self, models):
+        shape, factors, dense = models
+        x = np.random.default_rng(0).normal(size=(D, 7))
+        features = np.empty((shape.n_quadratic, 7))
+        shape.write_quadratic(x, features)
+        values = shape.quadratic_coefficients(factors) @ features
+        expected = -0.5 * np.einsum("dn,scde,en->scn", x, np.linalg.inv(dense), x)
+        np.testing.assert_allclose(values, expected, rtol=1e-9)
+
+    def test_apply_whiten_colour(self, models):
+        shape, factors, dense = models
+        rng = np.random.default_rng(1)
+        vectors = rng.normal(size=(*factors.shape[:2], D))
+        expected = np.linalg.solve(dense, vectors[..., None])[..., 0]
+        np.testing.assert_allclose(shape.apply_precision(factors, vectors), expected, rtol=1e-9)
+        rows = rng.normal(size=(6, D))
+        white = shape.whiten(rows, factors[0, 0])
+        squares = np.einsum("nd,de,ne->n", rows, np.linalg.inv(dense[0, 0]), rows)
+        np.testing.assert_allclose((white**2).sum(axis=1), squares, rtol=1e-9)
+        np.testing.assert_allclose(shape.colour(white, factors[0, 0]), rows, atol=1e-11)
+
+    def test_colour_has_the_covariance(self, models):
+        shape, factors, dense = models
+        matrix = shape.colour(np.eye(D), factors[0, 0])
+        np.testing.assert_allclose(matrix.T @ matrix, dense[0, 0], atol=1e-12)
+
+    def test_moments(self, models):
+        shape, _, _ = models
+        rng = np.random.default_rng(2)
+        rows, weights = rng.normal(size=(9, D)), rng.uniform(size=9)
+        one_by_one = sum(w * shape.moment(row) for row, w in zip(rows, weights, strict=True))
+        np.testing.assert_allclose(shape.sum_moment(rows, weights), one_by_one, rtol=1e-11)
+        features = np.empty((shape.n_quadratic, 9))
+        shape.write_quadratic(rows.T.copy(), features)
+        np.testing.assert_allclose(shape.unpack(features @ weights), one_by_one, rtol=1e-11)
+
+    def test_scatter_floor_and_back(self, models):
+        shape, factors, dense = models
+        covariances = shape.covariances(factors)
+        moments = shape.to_moment(covariances, 0.25)
+        counts = np.full(factors.shape[:2], 5.0)
+        again = shape.from_scatter(moments * 5.0, counts, 0.25)
+        np.testing.assert_allclose(again, covariances, rtol=1e-11)
+        floored = shape.expand(shape.from_scatter(shape.to_moment(covariances, 0), counts / 5, 0.5))
+        np.testing.assert_allclose(floored, dense + 0.5 * np.eye(D), atol=1e-12)
+
+    def test_diagonal_isotropic_and_free_parameters(self, models):
+        shape, factors, dense = models
+        diagonal = shape.diagonal(shape.covariances(factors))
+        expected = np.diagonal(dense, axis1=-2, axis2=-1)
+        np.testing.assert_allclose(diagonal, expected, rtol=1e-10)
+        isotropic = shape.expand(shape.isotropic(np.array([[2.0, 3.0]])))
+        np.testing.assert_array_equal(isotropic, np.array([[2 * np.eye(D), 3 * np.eye(D)]]))
+        assert shape.n_free == {"full": D * (D + 1) // 2, "diag": D, "spherical": 1}[shape.name]
+
+
+def test_singular_covariances_are_refused():
+    for kind in ("full", "diag", "spherical"):
+        shape = SHAPES[kind][0](D)
+        zero = np.zeros((1, 1, *shape.tail))
+        with pytest.raises(np.linalg.LinAlgError):
+            shape.factorise(zero)
+        with pytest.raises(np.linalg.LinAlgError):
+            shape.factorise_precision(zero)
+
+
+@each_kind
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 3.0])
+@pytest.mark.parametrize("tilt", [0.0, 0.7, -0.4])
+@pytest.mark.parametrize("n_rows", [40, 3000])
+def test_one_pass_is_the_textbook_step(kind, temperature, tilt, n_rows):
+    """Expectation and maximisation of S models side by side, with weights, on several chunks."""
+    shape, tied, weights, params, dense = random_models(kind)
+    rng = np.random.default_rng(6)
+    X, sample_weight = rng.normal(size=(n_rows, D)), rng.uniform(0.5, 2, size=n_rows)
+    # a floor, since at T = 0 a component may receive a single row
+    energy = gaussian_mixture(K, D, kind, reg_covar=0.1)
+    models = MixtureParameters(weights, params)
+    rows = make_rows(X, sample_weight)
+    with RowRunner(2) as runner:
+        kernel = energy.expectation(models, rows.frame, X.dtype, temperature, tilt)
+        kernel.chunk_rows = 128  # 24 chunks in the long case, and a short last one
+        statistics = runner.reduce(kernel, rows)
+    new = energy.maximise(statistics, models)
+    factors = new.components.factors
+    covariances = shape.covariances(factors)
+    for s in range(S):
+        values = hmax(joint_energies(X, weights[s], params.means[s], dense[s]), temperature)
+        np.testing.assert_allclose(
+            statistics.hmaxe[s], np.average(values, weights=sample_weight), rtol=1e-11
+        )
+        expected_objective = tilted(values, sample_weight, tilt)
+        np.testing.assert_allclose(statistics.objective[s], expected_objective, rtol=1e-11)
+        expected = em_step(
+            X,
+            weights[s],
+            params.means[s],
+            dense[s],
+            kind,
+            temperature=temperature,
+            tilt=tilt,
+            sample_weight=sample_weight,
+            reg_covar=0.1,
+        )
+        own = covariances[s, 0] if tied else covariances[s]
+        found = (new.weights[s], new.components.means[s], dense_covariances(own, K, D, kind))
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+@each_kind
+def test_interpolation_leads_from_the_model_to_the_full_step(kind):
+    """At 0 maximisation gives back the model, at 1 the step: what backtracking relies on."""
+    _, _, weights, params, _ = random_models(kind)
+    X = np.random.default_rng(7).normal(size=(80, D))
+    energy = gaussian_mixture(K, D, kind, reg_covar=0.05)
+    models, rows = MixtureParameters(weights, params), make_rows(X, None)
+    with RowRunner(1) as runner:
+        statistics = runner.reduce(energy.expectation(models, rows.frame, X.dtype, 1.0, 0.5), rows)
+    full = energy.maximise(statistics, models)
+    for step, target in ((0.0, models), (1.0, full)):
+        path = energy.interpolate(models, statistics, np.full(S, step))
+        found = energy.maximise(path, models)
+        np.testing.assert_allclose(found.weights, target.weights, rtol=1e-9)
+        np.testing.assert_allclose(found.components.means, target.components.means, atol=1e-9)
+        np.testing.assert_allclose(found.components.factors, target.components.factors, rtol=1e-7)
+
+
+@each_kind
+def test_number_of_parameters(kind):
+    per_covariance = {"full": 10, "diag": 4, "spherical": 1}[SHAPES[kind][0](D).name]
+    n_covariances = 1 if SHAPES[kind][1] else K
+    expected = K * D + n_covariances * per_covariance
+    assert gaussian_mixture(K, D, kind).n_parameters() == expected + K - 1
+    assert gaussian_mixture(K, D, kind, equal_weights=True).n_parameters() == expected
+
+
+def test_several_models_side_by_side_are_each_alone():
+    """The leading axis S never mixes models."""
+    _, _, weights, params, _ = random_models("full")
+    X = np.random.default_rng(8).normal(size=(100, D))
+    energy, rows = gaussian_mixture(K, D, "full"), make_rows(X, None)
+    models = MixtureParameters(weights, params)
+    options = {"temperature": 0.5, "tol": 0.0, "max_iter": 7}
+    with RowRunner(1) as runner:
+        together = expectation_maximisation(energy, models, rows, runner, **options)
+        for s in range(S):
+            one = models.take(np.array([s]))
+            alone = expectation_maximisation(energy, one, rows, runner, **options)
+            np.testing.assert_allclose(
+                alone.params.components.means[0], together.params.components.means[s], atol=1e-10
+            )
+            np.testing.assert_allclose(alone.objective[0], together.objective[s], rtol=1e-12)
+
+
+def test_missing_capability_is_named():
+    with pytest.raises(TypeError, match=r"climbing needs a StatisticsEnergy, but object lacks"):
+        require(object(), StatisticsEnergy, "climbing")
+
+
+def test_chunks_fit_in_cache():
+    assert chunk_rows(1) == 4096
+    assert chunk_rows(10**9) == 64
+    for numbers in (50, 777, 5000):
+        assert chunk_rows(numbers) % 64 == 0
+        assert 64 <= chunk_rows(numbers) <= max(64, (3 << 20) // (8 * numbers))
