@@ -1,0 +1,199 @@
+"""Time per iteration of expectation maximisation: scikit-learn's GaussianMixture over ours.
+
+Both start from the same parameters and take the same number of iterations, in one process, turn by
+turn. The time of one iteration is the difference between a long and a short fit, divided by the
+difference of their iterations, so that validation, the first pass and the last drop out. The last
+column is the floor: what the two matrix products of our pass would give if everything else were
+free.
+
+Run ``python benchmarks/em.py``, with ``--help`` for its options. Ratios above 1 are in our favour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import sklearn
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skbae import BayesianGMMAutoEncoder
+from skbae.energies._base import chunk_rows
+
+SHORT = 2  # iterations of the short fit
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Size of a problem, and how many iterations the long fit takes beyond the short one."""
+
+    rows: int
+    features: int
+    components: int
+    covariance_type: str
+    dtype: str
+    iterations: int
+
+    def __str__(self):
+        size = f"{self.rows // 1000}k x {self.features}, K={self.components}"
+        return f"{size:17s} {self.covariance_type:4s} {self.dtype}"
+
+
+SETTINGS = [
+    Setting(200_000, 20, 10, "full", "float64", 8),
+    Setting(200_000, 10, 30, "full", "float64", 6),
+    Setting(50_000, 64, 10, "full", "float64", 8),
+    Setting(100_000, 5, 5, "full", "float64", 40),
+    Setting(200_000, 20, 10, "diag", "float64", 30),
+    Setting(200_000, 20, 10, "full", "float32", 12),
+]
+
+
+def problem(setting, seed=0):
+    """Return rows from overlapping clusters and a start: rows as means, the overall covariance."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((setting.rows, setting.features))
+    X += rng.normal(scale=1.5, size=(setting.components, setting.features))[
+        rng.integers(setting.components, size=setting.rows)
+    ]
+    precision = 1 / X.var(axis=0)
+    if setting.covariance_type == "full":
+        precision = np.diag(precision)
+    start = {
+        "weights_init": np.full(setting.components, 1 / setting.components),
+        "means_init": X[rng.choice(len(X), setting.components, replace=False)],
+        "precisions_init": np.broadcast_to(precision, (setting.components, *precision.shape)),
+    }
+    X = X.astype(setting.dtype)
+    return X, {name: value.astype(setting.dtype) for name, value in start.items()}
+
+
+def fit_theirs(X, start, setting, iterations):
+    model = GaussianMixture(
+        setting.components,
+        covariance_type=setting.covariance_type,
+        tol=0,
+        max_iter=iterations,
+        random_state=0,
+        **start,
+    )
+    return model.fit(X)
+
+
+def fit_ours(X, start, setting, iterations):
+    model = BayesianGMMAutoEncoder(
+        setting.components,
+        model_temperature=0,
+        covariance_type=setting.covariance_type,
+        tol=0,
+        max_iter=iterations,
+        **start,
+    )
+    return model.fit(X)
+
+
+def seconds(function, *args):
+    begin = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - begin
+
+
+def per_iteration(fit, X, start, setting):
+    short = seconds(fit, X, start, setting, SHORT)
+    long = seconds(fit, X, start, setting, SHORT + setting.iterations)
+    return (long - short) / setting.iterations
+
+
+def bare_products(setting, threads):
+    """Return a function that multiplies as one pass does, on features that are ready in cache."""
+    D, K = setting.features, setting.components
+    n_features = (D * (D + 1) // 2 if setting.covariance_type == "full" else D) + D + 1
+    n = chunk_rows(n_features + K)
+    rng = np.random.default_rng(0)
+    natural = rng.standard_normal((K, n_features)).astype(setting.dtype)
+    ready = [
+        (
+            rng.standard_normal((n_features, n)).astype(setting.dtype),
+            np.empty((K, n), setting.dtype),
+        )
+        for _ in range(threads)
+    ]
+    chunks = np.array_split(np.arange(-(-setting.rows // n)), threads)
+
+    def work(thread):
+        features, codes = ready[thread]
+        sums = np.zeros((K, n_features))
+        for _ in chunks[thread]:
+            np.matmul(natural, features, out=codes)
+            sums += codes @ features.T
+        return sums
+
+    def one_pass():
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))
+
+    return one_pass
+
+
+def compare(setting, repetitions, threads):
+    """Return median times of an iteration, theirs, ours and the products', and median ratios."""
+    X, start = problem(setting)
+    products = bare_products(setting, threads)
+    fit_theirs(X, start, setting, 1), fit_ours(X, start, setting, 1), products()  # warm up
+    times = []
+    for repetition in range(repetitions):
+        turn = [fit_theirs, fit_ours] if repetition % 2 else [fit_ours, fit_theirs]
+        taken = {fit: per_iteration(fit, X, start, setting) for fit in turn}
+        floor = np.median([seconds(products) for _ in range(3)])
+        times.append((taken[fit_theirs], taken[fit_ours], floor))
+    theirs, ours, floor = np.array(times).T
+    ratios = theirs / ours
+    last = SHORT + setting.iterations
+    difference = fit_ours(X, start, setting, last).score(X) - fit_theirs(
+        X, start, setting, last
+    ).score(X)
+    return np.median(times, axis=0), ratios, np.median(theirs / floor), difference
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of settings, from 0")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)  # tol=0 asks for every iteration
+
+    with threadpool_limits(options.threads):
+        pools = {(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()}
+        print(f"scikit-learn {sklearn.__version__}, numpy {np.__version__}")
+        print("threads:", ", ".join(f"{api} {number}" for api, number in sorted(pools)))
+        print(f"median of {options.repetitions} alternating repetitions; ms per iteration\n")
+        print(f"{'setting':31s} {'sklearn':>8s} {'skbae':>8s} {'ratio':>6s}", end="")
+        print(f" {'(range)':>13s} {'floor':>6s}   score difference")
+        medians, floors = [], []
+        for number, setting in enumerate(SETTINGS):
+            if options.only is not None and number not in options.only:
+                continue
+            (theirs, ours, _), ratios, floor, difference = compare(
+                setting, options.repetitions, options.threads
+            )
+            medians.append(np.median(ratios))
+            floors.append(floor)
+            spread = f"({ratios.min():.1f}-{ratios.max():.1f})"
+            print(f"{setting!s:31s} {theirs * 1e3:8.1f} {ours * 1e3:8.1f}", end="")
+            print(f" {medians[-1]:6.2f} {spread:>13s} {floor:6.1f}   {difference:+.1e}", flush=True)
+    print(f"\ngeometric mean {np.exp(np.mean(np.log(medians))):.2f}, minimum {min(medians):.2f}")
+    print(
+        f"with the bare matrix products: {np.exp(np.mean(np.log(floors))):.2f}, {min(floors):.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
