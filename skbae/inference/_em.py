@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # A step is halved this often before a start is taken to have converged.
 _MAX_HALVINGS = 30
+# With a positive tilt, steps that overshoot to and fro gain little each: a start has converged only
+# when a step this many times shorter gains little too.
+_CONFIRMATION = 8
 
 
 def expectation_maximisation(
@@ -88,6 +91,7 @@ def expectation_maximisation(
     converged = np.zeros(n_starts, dtype=bool)
     active = np.arange(n_starts)
     previous = np.full(n_starts, -np.inf)
+    step, confirmed = np.full(n_starts, first_step), np.full(n_starts, tilt < 0)
 
     for iteration in range(1, max_iter + 1):
         if tilt == 0:
@@ -97,6 +101,8 @@ def expectation_maximisation(
                 failed, active = active[~sound], active[sound]
                 objective[failed] = -np.inf
                 if not len(active):
+                    if converged.any():
+                        break
                     energy.maximise(statistics, params.take(failed))  # raises, and says why
                 proposal = proposal.take(sound)
             done = np.abs(objective[active] - previous[active]) < tol
@@ -104,9 +110,13 @@ def expectation_maximisation(
             proposed = expect(proposal)
         else:
             proposal, proposed = _backtrack(
-                energy, expect, params.take(active), statistics, first_step
+                energy, expect, params.take(active), statistics, step[active]
             )
-            done = np.abs(proposed.objective - objective[active]) < tol
+            change = np.abs(proposed.objective - objective[active])
+            small = (change < tol) | (change == 0)
+            done = small & confirmed[active]
+            step[active[small & ~confirmed[active]]] /= _CONFIRMATION
+            confirmed[active] = small | (tilt < 0)
         params = params.put(active, proposal)
         objective[active], hmaxe[active] = proposed.objective, proposed.hmaxe
         history.append(objective.copy())
@@ -147,7 +157,7 @@ def _backtrack(
     expect: Callable[[Any], Any],
     params: Any,
     statistics: Any,
-    first_step: float,
+    step: NDArray[np.float64],
 ) -> tuple[Any, Any]:
     """Return models no worse than `params`, and their statistics.
 
@@ -155,7 +165,7 @@ def _backtrack(
     maximising along it is an ascent direction, so some step is short enough.
     """
     n_models = params.n_models
-    step = np.full(n_models, first_step)
+    step = step.copy()
     accepted, accepted_statistics = params, statistics
     pending = np.arange(n_models)
     for _ in range(_MAX_HALVINGS):
