@@ -29,7 +29,15 @@ LAYERS = [
 
 # What the members of a layer that must not know each other may share; elsewhere: anything.
 SHARED = {
-    "skbae.energies": {"_base", "_covariance", "_distributions", "_gaussian", "_mixture"},
+    "skbae.energies": {
+        "_base",
+        "_bayesian_mixture",
+        "_conjugate",
+        "_covariance",
+        "_distributions",
+        "_gaussian",
+        "_mixture",
+    },
     "skbae.estimators": {"_base", "_checks", "_progress"},
 }
 
