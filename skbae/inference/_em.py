@@ -94,6 +94,12 @@ def expectation_maximisation(
     step, confirmed = np.full(n_starts, first_step), np.full(n_starts, tilt < 0)
 
     for iteration in range(1, max_iter + 1):
+        if dtype != np.float64:
+            _, sound = _maximise_each(energy, statistics, params.take(active))
+            if not sound.all():
+                # sums in single precision have cancelled: these data need double from here on
+                dtype = np.float64
+                statistics = expect(params.take(active))
         if tilt == 0:
             # as scikit-learn does: the step is taken, then the change that led to it is judged
             proposal, sound = _maximise_each(energy, statistics, params.take(active))

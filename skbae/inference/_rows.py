@@ -58,13 +58,14 @@ def make_rows(X: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
     pilot = X[0].astype(np.float64)
     first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     step = max(64, (1 << 17) // X.shape[1])
-    for start in range(0, len(X), step):
-        deviations = X[start : start + step].astype(np.float64) - pilot
-        w = np.ones(len(deviations)) if weights is None else weights[start : start + step]
-        first += w @ deviations
-        second += w @ deviations**2
-    shift = first / total
-    variance = np.maximum(second / total - shift**2, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite below
+        for start in range(0, len(X), step):
+            deviations = X[start : start + step].astype(np.float64) - pilot
+            w = np.ones(len(deviations)) if weights is None else weights[start : start + step]
+            first += w @ deviations
+            second += w @ deviations**2
+        shift = first / total
+        variance = np.maximum(second / total - shift**2, 0.0)
     return Rows(X, weights, total, pilot + shift, np.sqrt(variance))
 
 
