@@ -1,0 +1,381 @@
+"""Bad parameters and data: the type of error, what it names, and that nothing else happened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _instances import each_instance
+from scipy.sparse import csr_matrix
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from skbae import BayesianGMMAutoEncoder
+from skbae.estimators import _gmm
+
+D = 4
+nan, inf = float("nan"), float("inf")
+
+
+@pytest.fixture(scope="module")
+def X():
+    return load_iris().data
+
+
+def model(**settings):
+    settings = {"n_components": 2, "model_temperature": 0, "random_state": 0, **settings}
+    return BayesianGMMAutoEncoder(**settings)
+
+
+# parameter, value, error, what the message must say besides the parameter's name and the value
+BAD_PARAMETERS = [
+    ("n_components", 0, ValueError, ">= 1"),
+    ("n_components", -3, ValueError, ">= 1"),
+    ("n_components", 2.5, TypeError, "integer"),
+    ("n_components", "two", TypeError, "integer"),
+    ("n_components", True, TypeError, "integer"),
+    ("n_components", None, TypeError, "integer"),
+    ("temperature", -1.0, ValueError, ">= 0"),
+    ("temperature", nan, ValueError, "finite"),
+    ("temperature", inf, ValueError, "finite"),
+    ("temperature", "hot", TypeError, "number"),
+    ("temperature", None, TypeError, "number"),
+    ("temperature", True, TypeError, "number"),
+    ("model_temperature", -0.5, ValueError, ">= 0"),
+    ("model_temperature", nan, ValueError, "finite"),
+    ("model_temperature", "cold", TypeError, "None"),
+    ("tilt", -1.0, ValueError, "> -1"),
+    ("tilt", -7, ValueError, "> -1"),
+    ("tilt", nan, ValueError, "finite"),
+    ("tilt", inf, ValueError, "finite"),
+    ("tilt", "steep", TypeError, "number"),
+    ("tilt", None, TypeError, "number"),
+    ("covariance_type", "round", ValueError, "'tied_spherical'"),
+    ("covariance_type", None, ValueError, "'full'"),
+    ("covariance_type", ["full"], ValueError, "'full'"),
+    ("equal_weights", "yes", TypeError, "True or False"),
+    ("equal_weights", 1, TypeError, "True or False"),
+    ("n_models", 0, ValueError, ">= 1"),
+    ("n_models", 1.5, TypeError, "integer"),
+    ("n_init", 0, ValueError, ">= 1"),
+    ("n_init", 1.0, TypeError, "integer"),
+    ("init_params", "clever", ValueError, "'k-means++'"),
+    ("init_params", None, ValueError, "'kmeans'"),
+    ("reg_covar", -1e-6, ValueError, ">= 0"),
+    ("reg_covar", nan, ValueError, "finite"),
+    ("reg_covar", "small", TypeError, "number"),
+    ("tol", -1e-3, ValueError, ">= 0"),
+    ("tol", nan, ValueError, "finite"),
+    ("tol", None, TypeError, "number"),
+    ("max_iter", -1, ValueError, ">= 0"),
+    ("max_iter", 10.0, TypeError, "integer"),
+    ("warm_start", "no", TypeError, "True or False"),
+    ("warm_start", None, TypeError, "True or False"),
+    ("verbose", "loud", TypeError, "integer"),
+    ("random_state", -1, TypeError, "Generator"),
+    ("random_state", "seed", TypeError, "Generator"),
+    ("random_state", 1.5, TypeError, "Generator"),
+    ("n_jobs", 0, ValueError, "non-zero"),
+    ("n_jobs", 1.5, TypeError, "integer"),
+    ("n_jobs", "all", TypeError, "integer"),
+]
+
+# parameter, value, what the message must say
+BAD_STARTS = [
+    ("weights_init", [0.5, 0.3, 0.2], r"\(n_components,\) = \(2,\), got \(3,\)"),
+    ("weights_init", [0.9, 0.9], "sum to 1, got .* 1.8"),
+    ("weights_init", [1.5, -0.5], "not be negative.* -0.5"),
+    ("weights_init", [nan, 1.0], "finite"),
+    ("weights_init", ["a", "b"], r"numbers of shape.*\['a', 'b'\]"),
+    ("means_init", np.zeros((3, D)), r"\(n_components, n_features\) = \(2, 4\), got \(3, 4\)"),
+    ("means_init", np.zeros((2, D + 1)), r"\(2, 4\), got \(2, 5\)"),
+    ("means_init", [[1.0], [2.0, 3.0]], "numbers of shape"),
+    ("means_init", np.full((2, D), inf), "finite"),
+    ("precisions_init", np.ones((2, D)), r"covariance_type='full' = \(2, 4, 4\), got \(2, 4\)"),
+    ("precisions_init", -np.stack([np.eye(D)] * 2), "positive definite"),
+    ("precisions_init", np.stack([np.eye(D) + np.eye(D, k=1)] * 2), "symmetric"),
+    ("precisions_init", np.full((2, D, D), nan), "finite"),
+]
+
+
+def bad_data(X):
+    """Return (name, data, error, pattern)."""
+    with_nan, with_inf = X.copy(), X.copy()
+    with_nan[3, 1], with_inf[5, 2] = nan, inf
+    return {
+        "nan": (with_nan, ValueError, "NaN"),
+        "infinity": (with_inf, ValueError, "infinity"),
+        "one-dimensional": (X[:, 0], ValueError, "2D array"),
+        "three-dimensional": (X[None], ValueError, "dim 3"),
+        "no rows": (X[:0], ValueError, "0 sample"),
+        "one row": (X[:1], ValueError, "1 sample|minimum of 2"),
+        "no columns": (X[:, :0], ValueError, r"0 feature"),
+        "words": (np.array([["a", "b"], ["c", "d"]]), ValueError, "could not convert"),
+        "complex": (X + 1j, ValueError, "[Cc]omplex"),
+        "sparse": (csr_matrix(X), TypeError, "[Ss]parse"),
+        "nothing": (None, ValueError, "2D array"),
+    }
+
+
+def assert_unfitted(estimator):
+    with pytest.raises(NotFittedError):
+        check_is_fitted(estimator)
+    fitted = [name for name in vars(estimator) if name.endswith("_") and not name.startswith("_")]
+    assert fitted == []
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fail if anything is computed: an error must come before."""
+
+    def work(*args, **kwargs):
+        raise AssertionError("work was done before the parameters were checked")
+
+    for name in ("expectation_maximisation", "distinct_rows", "gaussian_mixture"):
+        monkeypatch.setattr(_gmm, name, work)
+
+
+@pytest.mark.parametrize(("name", "value", "error", "says"), BAD_PARAMETERS)
+def test_bad_parameter(name, value, error, says, X, no_work):
+    estimator = model(**{name: value})
+    with pytest.raises(error) as caught:
+        estimator.fit(X)
+    message = str(caught.value)
+    assert name in message
+    assert says in message
+    assert repr(value) in message
+    assert_unfitted(estimator)
+
+
+@pytest.mark.parametrize(("name", "value", "error", "says"), BAD_PARAMETERS)
+def test_parameters_are_checked_before_the_data(name, value, error, says, no_work):
+    """A typing error shows at once, not after a long table was read."""
+    with pytest.raises(error, match=name):
+        model(**{name: value}).fit(None)
+
+
+def test_the_table_covers_every_parameter():
+    """A new parameter needs its rows above."""
+    covered = {row[0] for row in BAD_PARAMETERS} | {row[0] for row in BAD_STARTS}
+    missing = set(model().get_params()) - covered
+    # priors concern sampled models only and have tests of their own
+    assert {name for name in missing if not name.endswith("_prior")} == set()
+
+
+@pytest.mark.parametrize(("name", "value", "says"), BAD_STARTS)
+def test_bad_start(name, value, says, X, no_work):
+    estimator = model(**{name: value})
+    with pytest.raises(ValueError, match=rf"(?s){name}.*{says}"):
+        estimator.fit(X)
+    assert_unfitted(estimator)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("full", (2, D, D)),
+        ("tied", (D, D)),
+        ("diag", (2, D)),
+        ("spherical", (2,)),
+        ("tied_diag", (D,)),
+        ("tied_spherical", ()),
+    ],
+)
+def test_precisions_need_the_shape_of_the_covariance_type(kind, shape, X):
+    for wrong in [(3, 3, 3), (7,), (2, D + 1)]:
+        with pytest.raises(ValueError, match=f"precisions_init.*{kind}") as caught:
+            model(covariance_type=kind, precisions_init=np.ones(wrong)).fit(X)
+        assert str(shape) in str(caught.value)
+        assert str(wrong) in str(caught.value)
+    if shape[-2:] != (D, D):
+        with pytest.raises(ValueError, match="positive definite"):
+            model(covariance_type=kind, precisions_init=np.zeros(shape)).fit(X)
+
+
+@pytest.mark.parametrize("name", bad_data(np.ones((9, 3))))
+def test_bad_data(name, X, no_work):
+    data, error, pattern = bad_data(X)[name]
+    estimator = model()
+    with pytest.raises(error, match=pattern):
+        estimator.fit(data)
+    assert_unfitted(estimator)
+
+
+def test_more_components_than_rows(X, no_work):
+    estimator = model(n_components=11)
+    with pytest.raises(ValueError, match=r"n_components=11, n_samples=10"):
+        estimator.fit(X[:10])
+    # rows of weight zero are no rows
+    weights = np.r_[np.ones(10), np.zeros(len(X) - 10)]
+    with pytest.raises(ValueError, match=r"n_components=11, n_samples=10"):
+        estimator.fit(X, sample_weight=weights)
+    assert_unfitted(estimator)
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        (np.ones(7), r"\(150,\), got \(7,\)"),
+        (np.ones((150, 2)), r"\(150,\), got \(150, 2\)"),
+        (np.full(150, -1.0), "negative, got -1"),
+        (np.zeros(150), "zeros only"),
+        (np.full(150, nan), "NaN"),
+        (np.full(150, inf), "infinity"),
+        (0.0, "zeros only"),
+    ],
+)
+def test_bad_sample_weight(weights, says, X, no_work):
+    estimator = model()
+    with pytest.raises(ValueError, match=rf"(?s)sample_weight.*{says}"):
+        estimator.fit(X, sample_weight=weights)
+    assert_unfitted(estimator)
+
+
+def test_collapse_leaves_it_unfitted_too(X):
+    """Errors that only the work can find out are no different."""
+    estimator = model(reg_covar=0)
+    with pytest.raises(ValueError, match="reg_covar"):
+        estimator.fit(np.column_stack([X, np.ones(len(X))]))
+    assert_unfitted(estimator)
+
+
+def bad_refits(X):
+    return [
+        ({}, np.full_like(X, nan)),
+        ({}, X[:1]),
+        ({"temperature": -1}, X),
+        ({"n_components": 1000}, X),
+        ({"reg_covar": 0.0}, np.column_stack([X[:, :2], np.ones(len(X))])),
+        ({"n_components": 3, "warm_start": True}, X),
+        ({"warm_start": True}, X[:, :2]),
+        ({"warm_start": True, "covariance_type": "tied_diag"}, X),
+    ]
+
+
+@each_instance
+@pytest.mark.parametrize("which", range(8))
+def test_a_failed_refit_leaves_the_fit_alone(instance, which, X):
+    fitted = instance.make(2).fit(X)
+    settings, data = bad_refits(X)[which]
+    if "covariance_type" in settings and instance.settings.get("covariance_type") == "tied_diag":
+        settings = {**settings, "covariance_type": "full"}
+    before = {name: value for name, value in vars(fitted).items() if name not in settings}
+    scores = fitted.score_samples(X)
+    fitted.set_params(**settings)
+    if which == 4 and instance.settings.get("covariance_type", "full").endswith("spherical"):
+        fitted.set_params(n_components=1)
+        data = np.ones_like(data)
+        before.pop("n_components", None)
+    with pytest.raises(ValueError, match=r"."):
+        fitted.fit(data)
+    after = vars(fitted)
+    for name, value in before.items():
+        assert after[name] is value, name
+    assert set(after) == set(before) | (set(after) & {*settings, "n_components"})
+    np.testing.assert_array_equal(fitted.score_samples(X), scores)
+
+
+def test_an_interrupted_fit_leaves_it_as_it_was(X, monkeypatch):
+    """Control-C is no exception."""
+    fitted = model().fit(X)
+    before = dict(vars(fitted))
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_gmm, "expectation_maximisation", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.fit(X[:, :2])
+    assert vars(fitted) == before
+
+
+def test_a_refit_forgets_the_first(X):
+    fitted = model().fit(X)
+    fitted.fit(X[:, :2])
+    assert fitted.n_features_in_ == 2
+    assert fitted.means_.shape == (2, 2)
+    again = model().fit(X[:, :2])
+    np.testing.assert_array_equal(fitted.means_, again.means_)
+
+
+def test_warm_start_names_what_does_not_fit(X):
+    fitted = model(warm_start=True).fit(X)
+    with pytest.raises(ValueError, match=r"warm_start.*2, 4 and 'full'.*3, 4 and 'full'"):
+        fitted.set_params(n_components=3).fit(X)
+
+
+METHODS = {
+    "transform": lambda e, X: e.transform(X),
+    "predict": lambda e, X: e.predict(X),
+    "predict_proba": lambda e, X: e.predict_proba(X),
+    "encode": lambda e, X: e.encode(X),
+    "score_samples": lambda e, X: e.score_samples(X),
+    "score": lambda e, X: e.score(X),
+    "score_gradient": lambda e, X: e.score_gradient(X),
+    "denoise": lambda e, X: e.denoise(X, 0.1),
+    "bic": lambda e, X: e.bic(X),
+    "aic": lambda e, X: e.aic(X),
+}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_methods_on_bad_rows(method, X):
+    fitted = model().fit(X)
+    for name, (data, error, pattern) in bad_data(X).items():
+        if name != "one row":
+            with pytest.raises(error, match=pattern):
+                method(fitted, data)
+    with pytest.raises(ValueError, match=r"X has 3 features.*expecting 4"):
+        method(fitted, X[:, :3])
+    method(fitted, X[:1])  # a single row is fine
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_methods_before_fit(method, X):
+    with pytest.raises(NotFittedError, match="BayesianGMMAutoEncoder"):
+        method(model(), X)
+
+
+def test_other_methods_before_fit():
+    for call in (
+        lambda e: e.sample(3),
+        lambda e: e.inverse_transform(np.eye(2)),
+        lambda e: e.decode(np.eye(2)),
+        lambda e: e.get_feature_names_out(),
+    ):
+        with pytest.raises(NotFittedError):
+            call(model())
+
+
+def test_bad_codes(X):
+    fitted = model().fit(X)
+    for method in (fitted.inverse_transform, fitted.decode):
+        with pytest.raises(ValueError, match=r"Z must have 2 columns.*got 3"):
+            method(np.ones((4, 3)) / 3)
+        with pytest.raises(ValueError, match="NaN"):
+            method(np.full((4, 2), nan))
+        with pytest.raises(ValueError, match="2D"):
+            method(np.ones(2))
+    with pytest.raises(ValueError, match=r"probabilities.*row sums from 2 to 2"):
+        fitted.decode(np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"probabilities.*down to -1"):
+        fitted.decode(np.array([[2.0, -1.0]]))
+
+
+def test_bad_arguments_of_methods(X):
+    fitted = model().fit(X)
+    for bad, error in (
+        (-0.1, ValueError),
+        (nan, ValueError),
+        ("much", TypeError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error, match="noise_variance"):
+            fitted.denoise(X, bad)
+    for bad, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="n_samples"):
+            fitted.sample(bad)
+    with pytest.raises(TypeError, match="random_state"):
+        fitted.sample(2, random_state="x")
+    with pytest.raises(ValueError, match=r"sample_weight.*\(150,\), got \(3,\)"):
+        fitted.score(X, sample_weight=np.ones(3))
