@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from _instances import COVARIANCE_TYPES, each_instance
-from _oracles import gaussian_mixture_joint, hmax
+from _oracles import fitted_covariances, gaussian_mixture_joint, hmax
 from sklearn.datasets import load_digits, load_iris
 
 from skbae import BayesianGMMAutoEncoder
@@ -250,3 +250,21 @@ def test_integers_are_numbers(digits):
     integers = model(4, **settings).fit(digits.astype(np.int64))
     np.testing.assert_array_equal(floats.means_, integers.means_)
     assert integers.transform(digits.astype(np.int64)).dtype == np.float64
+
+
+@each_kind
+@pytest.mark.parametrize("distance", [1e4, 1e6, 1e7])
+def test_far_apart_groups_in_double_precision(kind, distance):
+    """Expanded products would lose these digits; differences to the means keep them."""
+    rng = np.random.default_rng(0)
+    centres = distance * np.array([[-1.0, 1.0], [1.0, 0.3], [0.2, -1.0]])
+    X = centres[rng.integers(3, size=1000)] + rng.normal(size=(1000, 2))
+    fitted = model(covariance_type=kind).fit(X)
+    expected = hmax(gaussian_mixture_joint(fitted, X), 1.0)
+    np.testing.assert_allclose(fitted.score_samples(X), expected, atol=1e-5)
+    # and the covariances are those within the groups
+    labels = fitted.predict(X)
+    assert len(np.unique(labels)) == 3
+    within = np.mean([X[labels == k].var(axis=0).mean() for k in range(3)])
+    average = np.mean(np.diagonal(fitted_covariances(fitted), axis1=1, axis2=2))
+    np.testing.assert_allclose(average, within, rtol=0.02)
