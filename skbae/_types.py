@@ -133,3 +133,38 @@ class EMResult:
     history: list[NDArray[np.float64]]
     n_iter: NDArray[np.intp]
     converged: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SamplingRun:
+    """What a sampler of ``p(m)`` hands on: draws, traces and two estimates of the evidence.
+
+    Attributes
+    ----------
+    params : ArrayRecord
+        Models kept, spread over chains and time, each as probable as any other.
+    hmaxe : ndarray of shape (S, T)
+        The objective (``Hmaxe_T``, or its tilted counterpart) along S chains.
+    scores : ndarray of shape (S, T, P)
+        Total gradients of the log target along the chains, whose expectation is zero.
+    log_evidence, log_evidence_error : ndarrays of shape (I,)
+        ``log of the integral of prior(m) exp((N / tau) Hmaxe)`` by each of I >= 2 independent
+        islands, and their own standard errors.
+    acceptance : float
+        Share of proposed moves that were accepted.
+    stopped : bool
+        Whether a callback ended the run early.
+    method : str
+    n_sweeps : int
+        Steps made by each chain.
+    """
+
+    params: Any
+    hmaxe: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    log_evidence: NDArray[np.float64]
+    log_evidence_error: NDArray[np.float64]
+    acceptance: float
+    stopped: bool
+    method: str
+    n_sweeps: int

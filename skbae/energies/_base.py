@@ -210,6 +210,99 @@ class StatisticsEnergy(Energy):
         """
 
 
+class ConjugateEnergy(StatisticsEnergy):
+    """Capability: Gibbs sampling at T = tau, by drawing codes and models in turn.
+
+    At equal temperatures the target is ``prior(m) prod_x sum_z exp(H(x, m, z) / T)``: given codes,
+    models have a closed *conditional* (an ArrayRecord with the leading axis S), and the rest follows
+    from it: Gibbs sweeps, proposals for long jumps, the evidence by bridge sampling.
+    """
+
+    @abstractmethod
+    def sweep(self, params: Any, frame: Frame, dtype: Any, temperature: float) -> RowKernel:
+        """Return the pass that draws codes from ``exp(H / T)`` and collects their statistics.
+
+        Its statistics' ``hmaxe`` is exact, not a draw. Weights of rows must be integers: so many
+        codes are drawn for the row.
+        """
+
+    @abstractmethod
+    def conditional(self, statistics: Any, temperature: float) -> Any:
+        """Return ``p(m | X, codes)``, S of them."""
+
+    @abstractmethod
+    def draw_conditional(self, conditional: Any, rng: np.random.Generator) -> Any:
+        """Draw one model from each conditional."""
+
+    @abstractmethod
+    def log_conditional(self, conditional: Any, params: Any) -> Array:
+        """Return the log density of S models under M conditionals, (S, M).
+
+        Where the labels of codes are exchangeable, the density is averaged over all relabellings.
+        """
+
+    @abstractmethod
+    def relabel(self, params: Any, rng: np.random.Generator) -> Any:
+        """Return the models with exchangeable labels permuted at random."""
+
+    @abstractmethod
+    def log_prior(self, params: Any) -> Array:
+        """Return the log prior density, (S,), in the measure of :meth:`log_conditional`."""
+
+    @abstractmethod
+    def scores(self, conditional: Any, params: Any) -> Array:
+        """Return the gradient of each conditional's log density at its own model, (S, P).
+
+        In unconstrained coordinates, so that its expectation over ``p(m)`` is zero ("balance").
+        """
+
+    @abstractmethod
+    def draw_prior(self, n_models: int, rng: np.random.Generator) -> Any:
+        """Draw models from the prior."""
+
+    @abstractmethod
+    def maximise_posterior(self, statistics: Any, temperature: float) -> Any:
+        """Return the modes of the conditionals of (soft) statistics: the M step of a MAP fit."""
+
+
+class GradientEnergy(StatisticsEnergy):
+    """Capability: the gradient of the objective in unconstrained coordinates.
+
+    Coordinates theta have shape (S, P). Fisher's identity makes the gradient of ``Hmaxe_T`` (tilted
+    or not) a function of the statistics of the pass :meth:`StatisticsEnergy.expectation`.
+    """
+
+    @abstractmethod
+    def coordinate_kinds(self) -> NDArray[np.intp]:
+        """Return a label for each coordinate, (P,); exchangeable coordinates share one.
+
+        Coordinates of one kind (say, all components' mean in one feature) get one step size.
+        """
+
+    @abstractmethod
+    def unconstrain(self, params: Any) -> Array:
+        """Return coordinates (S, P) of models."""
+
+    @abstractmethod
+    def constrain(self, theta: Array) -> Any:
+        """Return the models at coordinates (S, P)."""
+
+    @abstractmethod
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
+        """Return the log prior density in the coordinates, (S,), and its gradient, (S, P).
+
+        The Jacobian belongs to the prior: the density integrates to one over theta.
+        """
+
+    @abstractmethod
+    def objective_gradient(self, theta: Array, params: Any, statistics: Any, total: float) -> Array:
+        """Return the gradient (S, P) of ``statistics.objective``, given the sum of all weights."""
+
+    @abstractmethod
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
+        """Draw coordinates (S, P) of models from the prior."""
+
+
 def require(energy: Energy, capability: type, algorithm: str) -> None:
     """Raise TypeError unless `energy` has a `capability`, naming what is missing.
 
@@ -324,3 +417,43 @@ class ComponentFamily(ABC):
     @abstractmethod
     def means(self, params: ArrayRecord) -> Array:
         """Return the components' expected rows, of shape (S, K, D)."""
+
+
+class ConjugateComponentFamily(ComponentFamily):
+    """Components with a conjugate prior; see :class:`ConjugateEnergy` for the names."""
+
+    @abstractmethod
+    def conditional(self, counts: Array, moments: Any, temperature: float) -> Any:
+        """Return the components' conditionals given codes."""
+
+    @abstractmethod
+    def draw_conditional(self, conditional: Any, rng: np.random.Generator) -> Any:
+        """Draw components from each conditional."""
+
+    @abstractmethod
+    def draw_prior(self, n_models: int, rng: np.random.Generator) -> Any:
+        """Draw components from the prior."""
+
+    @abstractmethod
+    def linear_form(self, conditional: Any, params: Any) -> tuple[Array, Array, Array | None]:
+        """Return log densities of components under conditionals as inner products.
+
+        ``of_models`` (S, K, F) and ``of_conditionals`` (M, K, F), and the log density (S, M) of
+        what all components share, or None.
+        """
+
+    @abstractmethod
+    def log_prior(self, params: Any) -> Array:
+        """Return the log prior density of all components, (S,)."""
+
+    @abstractmethod
+    def scores(self, conditional: Any, params: Any) -> Array:
+        """Return the gradient of the components' conditional log density, (S, P)."""
+
+    @abstractmethod
+    def mode(self, conditional: Any) -> Any:
+        """Return the conditionals' modes."""
+
+    @abstractmethod
+    def permute(self, params: Any, order: NDArray[np.intp]) -> Any:
+        """Return components with labels reordered: ``order`` has shape (S, K)."""

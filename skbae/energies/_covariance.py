@@ -60,6 +60,10 @@ class CovarianceShape(ABC):
         """Turn sums of quadratic features, (..., n_quadratic), into moments, (...) + tail."""
 
     @abstractmethod
+    def pack(self, moments: Array) -> Array:
+        """Undo :meth:`unpack`: coefficients times packed moment is ``-tr(P M) / 2``."""
+
+    @abstractmethod
     def apply_precision(self, factors: Array, vectors: Array) -> Array:
         """Return ``P v`` for vectors of shape (S, C or K, D)."""
 
@@ -168,6 +172,9 @@ class Full(CovarianceShape):
         moments[..., rows, columns] = sums
         moments[..., columns, rows] = sums
         return moments
+
+    def pack(self, moments):
+        return moments[..., self._upper[0], self._upper[1]]
 
     def apply_precision(self, factors, vectors):
         half = np.matmul(vectors[..., None, :], factors)
@@ -291,6 +298,9 @@ class Diagonal(_Elementwise):
     def unpack(self, sums):
         return sums
 
+    def pack(self, moments):
+        return moments
+
     def apply_precision(self, factors, vectors):
         return factors**2 * vectors
 
@@ -345,6 +355,9 @@ class Spherical(_Elementwise):
 
     def unpack(self, sums):
         return sums[..., 0]
+
+    def pack(self, moments):
+        return moments[..., None]
 
     def apply_precision(self, factors, vectors):
         return factors[..., None] ** 2 * vectors

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skbae.energies import _conjugate as conjugate
+from skbae.energies._base import ConjugateComponentFamily
 from skbae.energies._covariance import COVARIANCE_TYPES
 from skbae.energies._gaussian import GaussianComponents, GaussianParameters
 from skbae.energies._mixture import MixtureEnergy, MixtureParameters, MixtureStatistics
@@ -115,3 +117,50 @@ def models_from_assignment(
         weights = np.where(alive, counts, 1.0)
         weights = weights / weights.sum(axis=1, keepdims=True)
     return MixtureParameters(weights, GaussianParameters(means, factors))
+
+
+class ConjugateGaussians(GaussianComponents, ConjugateComponentFamily):
+    """Gaussian components with a normal-Wishart (or gamma) prior.
+
+    Parameters
+    ----------
+    shape, n_components, tied, reg_covar
+        As for GaussianComponents.
+    prior : NormalWishart
+        With S = 1.
+    centre : ndarray of shape (D,)
+        Where locations are measured from in densities.
+    """
+
+    def __init__(self, shape, n_components, tied, reg_covar, prior, centre):
+        super().__init__(shape, n_components, tied, reg_covar)
+        self.prior, self.centre = prior, centre
+
+    def conditional(self, counts, moments, temperature):
+        return conjugate.update(self.shape, self.prior, counts, moments, temperature)
+
+    def draw_conditional(self, conditional, rng):
+        return conjugate.draw(self.shape, conditional, rng)
+
+    def draw_prior(self, n_models, rng):
+        return conjugate.draw(self.shape, self.prior.take(np.zeros(n_models, dtype=int)), rng)
+
+    def linear_form(self, conditional, params):
+        return conjugate.linear_form(self.shape, conditional, params, self.centre)
+
+    def log_prior(self, params):
+        return conjugate.log_prior(self.shape, self.prior, params, self.centre)
+
+    def scores(self, conditional, params):
+        means, scales = conjugate.scores(self.shape, conditional, params)
+        return np.concatenate([means.reshape(len(means), -1), scales], axis=1)
+
+    def mode(self, conditional):
+        return conjugate.mode(self.shape, conditional)
+
+    def permute(self, params, order):
+        means = np.take_along_axis(params.means, order[..., None], axis=1)
+        if self.tied:
+            return GaussianParameters(means, params.factors)
+        models = np.arange(len(order))[:, None]
+        return GaussianParameters(means, params.factors[models, order])

@@ -96,7 +96,7 @@ class MixtureExpectation(RowKernel):
     def accumulate(self, accumulator, X, weights, workspace, rng):
         self.kernel.load(X, workspace)
         own, shared = self.kernel.energies(workspace)
-        codes, norm, hmax = soft_codes(own, self.temperature)
+        codes, norm, hmax = self.codes(own, weights, rng)
         if shared is not None:
             hmax += shared
         accumulator.energy += hmax.sum(axis=-1) if weights is None else hmax @ weights
@@ -113,6 +113,10 @@ class MixtureExpectation(RowKernel):
         elif row_weights is not None:
             codes *= row_weights[:, None]
         self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
+
+    def codes(self, energies, weights, rng):
+        """Return codes (S, K, n), what they must be divided by (or None), and ``Hmax``."""
+        return soft_codes(energies, self.temperature)
 
     def _tilt_rows(self, accumulator, hmax, row_weights):
         """Return ``w exp(-t Hmax)``, after rescaling the accumulator to the common scale."""
