@@ -168,3 +168,42 @@ class SamplingRun:
     stopped: bool
     method: str
     n_sweeps: int
+
+
+@dataclass(frozen=True)
+class SamplingResult:
+    """How ``p(m)`` was sampled, and how far to trust it.
+
+    Attributes
+    ----------
+    method : str
+        ``"gibbs"`` or ``"smc"``.
+    n_chains, n_sweeps : int
+        Chains (or islands of particles), and the steps made by each.
+    rhat : float
+        Split R-hat of ``Hmaxe`` over the chains: 1 when they agree.
+    ess : float
+        Effective number of independent draws of ``Hmaxe``.
+    log_evidence, log_evidence_error : float
+        ``log of the integral of prior(m) exp((N / tau) Hmaxe)``, and its standard error.
+    balance : float
+        Root mean square, over coordinates, of the mean total gradient in units of its Monte Carlo
+        error: about 1, since the expectation is zero.
+    acceptance : float
+        Share of the proposed long moves that were accepted.
+    status : {"ok", "suspect", "failed"}
+    reasons : tuple of str
+        Why the status is not ``"ok"``.
+    """
+
+    method: str
+    n_chains: int
+    n_sweeps: int
+    rhat: float
+    ess: float
+    log_evidence: float
+    log_evidence_error: float
+    balance: float
+    acceptance: float
+    status: str
+    reasons: tuple[str, ...]

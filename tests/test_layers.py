@@ -31,11 +31,13 @@ LAYERS = [
 SHARED = {
     "skbae.energies": {
         "_base",
-        "_bayesian_mixture",
+        "_bayesian_mixture", "_precision_prior",
         "_conjugate",
         "_covariance",
         "_distributions",
         "_gaussian",
+        "_gaussian_coordinates",
+        "_gradient_mixture",
         "_mixture",
     },
     "skbae.estimators": {"_base", "_checks", "_progress"},

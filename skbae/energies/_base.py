@@ -214,8 +214,8 @@ class ConjugateEnergy(StatisticsEnergy):
     """Capability: Gibbs sampling at T = tau, by drawing codes and models in turn.
 
     At equal temperatures the target is ``prior(m) prod_x sum_z exp(H(x, m, z) / T)``: given codes,
-    models have a closed *conditional* (an ArrayRecord with the leading axis S), and the rest follows
-    from it: Gibbs sweeps, proposals for long jumps, the evidence by bridge sampling.
+    models have a closed *conditional* (an ArrayRecord with the leading axis S), and the rest
+    follows from it: Gibbs sweeps, proposals for long jumps, the evidence by bridge sampling.
     """
 
     @abstractmethod
@@ -457,3 +457,31 @@ class ConjugateComponentFamily(ComponentFamily):
     @abstractmethod
     def permute(self, params: Any, order: NDArray[np.intp]) -> Any:
         """Return components with labels reordered: ``order`` has shape (S, K)."""
+
+
+class GradientComponentFamily(ComponentFamily):
+    """Components in unconstrained coordinates (S, P); see :class:`GradientEnergy` for the names."""
+
+    @abstractmethod
+    def coordinate_kinds(self) -> NDArray[np.intp]:
+        """Return labels of the coordinates, (P,), from zero on."""
+
+    @abstractmethod
+    def unconstrain(self, params: Any) -> Array:
+        """Return coordinates of components."""
+
+    @abstractmethod
+    def constrain(self, theta: Array) -> Any:
+        """Return the components at coordinates."""
+
+    @abstractmethod
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
+        """Return the log prior density in the coordinates, (S,), and its gradient."""
+
+    @abstractmethod
+    def energy_gradient(self, theta: Array, counts: Array, moments: Any) -> Array:
+        """Return the gradient of the sum over rows and components of ``codes_k H_k``."""
+
+    @abstractmethod
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
+        """Draw coordinates of components from the prior."""

@@ -1,7 +1,7 @@
 """The conjugate prior of Gaussian components: normal means, Wishart or gamma precisions.
 
-``Lambda ~ Wishart(dof, inverse(scale))`` and ``mu | Lambda ~ N(location, inverse(strength Lambda))``;
-diagonal precisions are independent ``Gamma(dof / 2, rate scale_d / 2)``, a spherical one is
+``Lambda ~ Wishart(dof, inverse(scale))`` and ``mu | Lambda ~ N(location, inverse(strength
+Lambda))``; diagonal precisions are independent ``Gamma(dof / 2, rate scale_d / 2)``, a spherical one is
 ``Gamma(dof / 2, rate scale / 2)``. A posterior given codes is the same with other numbers, and the
 log density is linear in functions of the model, so that the densities of many models under many
 posteriors are one product.
@@ -10,18 +10,17 @@ posteriors are one product.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln
 
 from skbae._types import ArrayRecord
-from skbae.energies._covariance import CovarianceShape, Full, Spherical
 from skbae.energies._gaussian import LOG_2PI, GaussianMoments, GaussianParameters
-from skbae.operators._linalg import triangular_inverse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from skbae.energies._precision_prior import PrecisionPrior
 
     Array = NDArray[np.float64]
 
@@ -46,7 +45,7 @@ class NormalWishart(ArrayRecord):
 
 
 def update(
-    shape: CovarianceShape,
+    kind: PrecisionPrior,
     prior: NormalWishart,
     counts: Array,
     moments: GaussianMoments,
@@ -56,7 +55,7 @@ def update(
 
     Parameters
     ----------
-    shape : CovarianceShape
+    kind : PrecisionPrior
     prior : NormalWishart
         With S = 1.
     counts : ndarray of shape (S, K)
@@ -75,9 +74,9 @@ def update(
     offset = prior.location - moments.reference  # of the prior's location from the reference
     # location = reference + (strength_0 offset + sum of deviations) / strength
     shift = (prior.strength[..., None] * offset + first) / strength[..., None]
-    scale = _centred_second(shape, prior, n, moments.second * heat, offset, first, strength)
+    scale = _centred_second(kind.shape, prior, n, moments.second * heat, offset, first, strength)
     rows = n.sum(axis=1, keepdims=True) if prior.dof.shape[1] == 1 else n
-    dof = prior.dof + rows * degrees_per_row(shape)
+    dof = prior.dof + rows * kind.degrees_per_row
     return NormalWishart(moments.reference + shift, strength, dof, prior.scale + scale)
 
 
@@ -96,89 +95,24 @@ def _centred_second(shape, prior, n, second, offset, first, strength):
     return second - within + between
 
 
-def degrees_per_row(shape: CovarianceShape) -> int:
-    """Return how many degrees of freedom a row adds to each precision."""
-    return shape.n_features if isinstance(shape, Spherical) else 1
-
-
 def draw(
-    shape: CovarianceShape, posterior: NormalWishart, rng: np.random.Generator
+    kind: PrecisionPrior, posterior: NormalWishart, rng: np.random.Generator
 ) -> GaussianParameters:
     """Draw one set of components from each posterior."""
-    factors = _draw_factors(shape, posterior, rng)
+    factors = kind.draw_factors(posterior.dof, posterior.scale, rng)
     noise = rng.standard_normal(posterior.location.shape)
-    deviations = colour_vectors(shape, factors, noise) / np.sqrt(posterior.strength)[..., None]
+    deviations = kind.colour(factors, noise) / np.sqrt(posterior.strength)[..., None]
     return GaussianParameters(posterior.location + deviations, factors)
 
 
-def _draw_factors(shape, posterior, rng):
-    """Draw precision factors (Bartlett's decomposition, upper triangular)."""
-    dof, scale = posterior.dof, posterior.scale
-    if not isinstance(shape, Full):
-        half = 0.5 * np.broadcast_to(shape.lift(dof), scale.shape)
-        return np.sqrt(2 * rng.standard_gamma(half) / scale)
-    size = shape.n_features
-    bartlett = np.zeros(scale.shape)
-    diagonal = np.arange(size)
-    # reversing rows and columns of the usual lower factor reverses its degrees of freedom
-    degrees = dof[..., None] - diagonal[::-1]
-    bartlett[..., diagonal, diagonal] = np.sqrt(2 * rng.standard_gamma(0.5 * degrees))
-    if size == 1:
-        return bartlett / np.sqrt(scale)
-    rows, columns = np.triu_indices(size, 1)
-    bartlett[..., rows, columns] = rng.standard_normal((*dof.shape, len(rows)))
-    return np.matmul(shape.factorise(scale), bartlett)
-
-
-def colour_vectors(shape: CovarianceShape, factors: Array, noise: Array) -> Array:
-    """Return noise (S, K, D) multiplied to have the covariances of factors (S, C) + tail."""
-    if isinstance(shape, Full):
-        if shape.n_features == 1:
-            return noise / factors[..., 0]
-        lower = triangular_inverse(np.swapaxes(factors, -1, -2))
-        return np.matmul(lower, noise[..., None])[..., 0]
-    return noise / (factors[..., None] if isinstance(shape, Spherical) else factors)
-
-
-def log_normaliser(shape: CovarianceShape, dof: Array, scale: Array) -> Array:
-    """Return the log of what makes the precision's prior integrate to one, (S, C)."""
-    size = shape.n_features
-    if isinstance(shape, Full):
-        log_det = np.linalg.slogdet(scale)[1] if size > 1 else np.log(scale[..., 0, 0])
-        gamma = multigammaln_array(0.5 * dof, size)
-        return 0.5 * dof * (log_det - size * np.log(2)) - gamma
-    half = 0.5 * dof
-    if isinstance(shape, Spherical):
-        return half * np.log(0.5 * scale) - gammaln(half)
-    return (half[..., None] * np.log(0.5 * scale) - gammaln(half)[..., None]).sum(axis=-1)
-
-
-def multigammaln_array(a: Array, size: int) -> Array:
-    """Return the log multivariate gamma function elementwise."""
-    if size == 1:
-        return gammaln(a)
-    offsets = 0.5 * np.arange(size)
-    constant = size * (size - 1) / 4 * np.log(np.pi)
-    return constant + gammaln(a[..., None] - offsets).sum(axis=-1)
-
-
-def log_det_exponent(shape: CovarianceShape, dof: Array) -> Array:
-    """Return the exponent of ``|Lambda|^(1/2)`` in the precision's density."""
-    if isinstance(shape, Full):
-        return dof - shape.n_features - 1
-    if isinstance(shape, Spherical):
-        return (dof - 2) / shape.n_features
-    return dof - 2
-
-
 def linear_form(
-    shape: CovarianceShape, posteriors: NormalWishart, params: GaussianParameters, centre: Array
+    kind: PrecisionPrior, posteriors: NormalWishart, params: GaussianParameters, centre: Array
 ) -> tuple[Array, Array, Array | None]:
     """Return log densities of components under posteriors as inner products.
 
     Parameters
     ----------
-    shape : CovarianceShape
+    kind : PrecisionPrior
     posteriors : NormalWishart
         M of them.
     params : GaussianParameters
@@ -195,6 +129,7 @@ def linear_form(
     shared : ndarray of shape (S, M) or None
         Log density of the tied precision.
     """
+    shape = kind.shape
     n_models, n_components, size = params.means.shape
     offsets = params.means - centre
     linear = shape.apply_precision(params.factors, offsets)
@@ -206,8 +141,8 @@ def linear_form(
     pulled = shape.pack(shape.lift(strength) * shape.moment(location))
     log_det_power = np.ones_like(strength)
     constant = 0.5 * size * (np.log(strength) - LOG_2PI)
-    normaliser = log_normaliser(shape, posteriors.dof, posteriors.scale)
-    power = log_det_exponent(shape, posteriors.dof)
+    normaliser = kind.log_normaliser(posteriors.dof, posteriors.scale)
+    power = kind.log_det_exponent(posteriors.dof)
     shared = None
     if params.factors.shape[1] == 1 and n_components > 1:
         shared = (
@@ -241,33 +176,34 @@ def linear_form(
 
 
 def log_prior(
-    shape: CovarianceShape, prior: NormalWishart, params: GaussianParameters, centre: Array
+    kind: PrecisionPrior, prior: NormalWishart, params: GaussianParameters, centre: Array
 ) -> Array:
     """Return the log prior density of each model's components, (S,)."""
-    of_models, of_prior, shared = linear_form(shape, prior, params, centre)
+    of_models, of_prior, shared = linear_form(kind, prior, params, centre)
     total = np.einsum("skf,kf->s", of_models, of_prior[0])
     return total if shared is None else total + shared[:, 0]
 
 
-def mode(shape: CovarianceShape, posterior: NormalWishart) -> GaussianParameters:
+def mode(kind: PrecisionPrior, posterior: NormalWishart) -> GaussianParameters:
     """Return the mode in the coordinates (mu, log Lambda).
 
     The measure on precisions is the invariant one, ``dLambda / |Lambda|^((D + 1) / 2)``, so that
     the mode exists whatever the degrees of freedom and does not depend on the units.
     """
     n_means = posterior.strength.shape[1] / posterior.dof.shape[1]
-    covariances = posterior.scale / shape.lift(posterior.dof + degrees_per_row(shape) * n_means)
-    return GaussianParameters(posterior.location, shape.factorise(covariances))
+    degrees = posterior.dof + kind.degrees_per_row * n_means
+    covariances = posterior.scale / kind.shape.lift(degrees)
+    return GaussianParameters(posterior.location, kind.shape.factorise(covariances))
 
 
 def scores(
-    shape: CovarianceShape, posterior: NormalWishart, params: GaussianParameters
+    kind: PrecisionPrior, posterior: NormalWishart, params: GaussianParameters
 ) -> tuple[Array, Array]:
     """Return the gradient of each posterior's log density at its own model.
 
     Parameters
     ----------
-    shape : CovarianceShape
+    kind : PrecisionPrior
     posterior : NormalWishart
     params : GaussianParameters
 
@@ -277,6 +213,7 @@ def scores(
     log_scales : ndarray of shape (S, C)
         Along ``Lambda -> exp(s) Lambda``, with respect to the invariant measure.
     """
+    shape = kind.shape
     deviations = params.means - posterior.location
     pull = -posterior.strength[..., None] * shape.apply_precision(params.factors, deviations)
     square = np.einsum("skd,skd->sk", pull, deviations)
@@ -285,14 +222,6 @@ def scores(
     )
     n_means = posterior.strength.shape[1] / posterior.dof.shape[1]
     squares = square.sum(axis=1, keepdims=True) if n_means > 1 else square
-    degrees = degrees_per_row(shape)
+    degrees = kind.degrees_per_row
     expected = 0.5 * (shape.n_features / degrees) * (posterior.dof + degrees * n_means)
     return pull, expected + traces + 0.5 * squares
-
-
-def shape_of_prior(shape: CovarianceShape, covariance: Any) -> Array:
-    """Return a full covariance (D, D) as a scale of this shape: itself, its diagonal or its mean."""
-    if isinstance(shape, Full):
-        return covariance
-    diagonal = np.diagonal(covariance)
-    return np.asarray(diagonal.mean()) if isinstance(shape, Spherical) else diagonal.copy()

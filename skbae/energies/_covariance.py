@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
+# Pivots of a Cholesky factor below this many times D times the variance are rounding errors.
+_PIVOT_TOLERANCE = 4 * float(np.finfo(np.float64).eps)
+
+
 class CovarianceShape(ABC):
     """Functions of the shape; arrays called `factors` have shape (S, C) + `tail`."""
 
@@ -210,6 +214,11 @@ class Full(CovarianceShape):
 
     def factorise(self, covariances):
         lower = np.linalg.cholesky(covariances)
+        # a pivot that is rounding error has a root all the same: such a covariance is singular
+        pivots = np.diagonal(lower, axis1=-2, axis2=-1) ** 2
+        variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        if np.any(pivots < _PIVOT_TOLERANCE * self.n_features * variances):
+            raise np.linalg.LinAlgError("a covariance is singular to rounding error")
         return np.swapaxes(triangular_inverse(lower), -1, -2)
 
     def factorise_precision(self, precisions):

@@ -8,9 +8,13 @@ import numpy as np
 
 from skbae.energies import _conjugate as conjugate
 from skbae.energies._base import ConjugateComponentFamily
+from skbae.energies._bayesian_mixture import ConjugateMixture
+from skbae.energies._conjugate import NormalWishart
 from skbae.energies._covariance import COVARIANCE_TYPES
 from skbae.energies._gaussian import GaussianComponents, GaussianParameters
+from skbae.energies._gaussian_coordinates import GaussianCoordinates
 from skbae.energies._mixture import MixtureEnergy, MixtureParameters, MixtureStatistics
+from skbae.energies._precision_prior import precision_prior
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,7 +123,7 @@ def models_from_assignment(
     return MixtureParameters(weights, GaussianParameters(means, factors))
 
 
-class ConjugateGaussians(GaussianComponents, ConjugateComponentFamily):
+class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateComponentFamily):
     """Gaussian components with a normal-Wishart (or gamma) prior.
 
     Parameters
@@ -135,28 +139,29 @@ class ConjugateGaussians(GaussianComponents, ConjugateComponentFamily):
     def __init__(self, shape, n_components, tied, reg_covar, prior, centre):
         super().__init__(shape, n_components, tied, reg_covar)
         self.prior, self.centre = prior, centre
+        self.kind = precision_prior(shape)
 
     def conditional(self, counts, moments, temperature):
-        return conjugate.update(self.shape, self.prior, counts, moments, temperature)
+        return conjugate.update(self.kind, self.prior, counts, moments, temperature)
 
     def draw_conditional(self, conditional, rng):
-        return conjugate.draw(self.shape, conditional, rng)
+        return conjugate.draw(self.kind, conditional, rng)
 
     def draw_prior(self, n_models, rng):
-        return conjugate.draw(self.shape, self.prior.take(np.zeros(n_models, dtype=int)), rng)
+        return conjugate.draw(self.kind, self.prior.take(np.zeros(n_models, dtype=int)), rng)
 
     def linear_form(self, conditional, params):
-        return conjugate.linear_form(self.shape, conditional, params, self.centre)
+        return conjugate.linear_form(self.kind, conditional, params, self.centre)
 
     def log_prior(self, params):
-        return conjugate.log_prior(self.shape, self.prior, params, self.centre)
+        return conjugate.log_prior(self.kind, self.prior, params, self.centre)
 
     def scores(self, conditional, params):
-        means, scales = conjugate.scores(self.shape, conditional, params)
+        means, scales = conjugate.scores(self.kind, conditional, params)
         return np.concatenate([means.reshape(len(means), -1), scales], axis=1)
 
     def mode(self, conditional):
-        return conjugate.mode(self.shape, conditional)
+        return conjugate.mode(self.kind, conditional)
 
     def permute(self, params, order):
         means = np.take_along_axis(params.means, order[..., None], axis=1)
@@ -164,3 +169,51 @@ class ConjugateGaussians(GaussianComponents, ConjugateComponentFamily):
             return GaussianParameters(means, params.factors)
         models = np.arange(len(order))[:, None]
         return GaussianParameters(means, params.factors[models, order])
+
+
+def conjugate_gaussian_mixture(
+    n_components: int,
+    n_features: int,
+    covariance_type: str,
+    equal_weights: bool,
+    reg_covar: float,
+    *,
+    concentration: float,
+    mean_precision: float,
+    mean: Array,
+    degrees_of_freedom: float,
+    covariance: Array,
+    centre: Array,
+) -> ConjugateMixture:
+    """Return a Gaussian mixture with the conjugate prior, which samplers can move in.
+
+    Parameters
+    ----------
+    n_components, n_features, covariance_type, equal_weights, reg_covar
+        As for :func:`gaussian_mixture`.
+    concentration : float
+        Of the Dirichlet prior of the weights.
+    mean_precision : float
+        How many rows the prior mean is worth.
+    mean : ndarray of shape (D,)
+    degrees_of_freedom : float
+    covariance : ndarray of the shape of one covariance
+        Scale of the precisions' prior.
+    centre : ndarray of shape (D,)
+        Centre of the data.
+
+    Returns
+    -------
+    ConjugateMixture
+    """
+    shape_class, tied = COVARIANCE_TYPES[covariance_type]
+    shape = shape_class(n_features)
+    n_covariances = 1 if tied else n_components
+    prior = NormalWishart(
+        np.tile(mean, (1, n_components, 1)),
+        np.full((1, n_components), mean_precision),
+        np.full((1, n_covariances), degrees_of_freedom),
+        np.broadcast_to(covariance, (1, n_covariances, *shape.tail)).copy(),
+    )
+    family = ConjugateGaussians(shape, n_components, tied, reg_covar, prior, centre)
+    return ConjugateMixture(family, np.full(n_components, concentration), equal_weights)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skbae._types import ArrayRecord, EMResult
 from skbae.energies._covariance import COVARIANCE_TYPES
 from skbae.energies._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies._gaussian import GaussianParameters
-from skbae.energies._gmm import (
-    GaussianMixtureEnergy,
-    gaussian_mixture,
-    models_from_assignment,
-    nearest_mean_models,
-)
+from skbae.energies._gmm import gaussian_mixture
 from skbae.energies._mixture import MixtureParameters
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import (
@@ -28,37 +19,36 @@ from skbae.estimators._checks import (
     check_flag,
     check_integer,
     check_real,
-    check_shape,
+)
+from skbae.estimators._gmm_fit import (
+    INITS,
+    as_models,
+    best_start,
+    check_can_sample,
+    conjugate_energy,
+    covariance_shape,
+    given_prior,
+    given_start,
+    match_to_reference,
+    reference_attributes,
+    starts,
 )
 from skbae.estimators._progress import progress
+from skbae.estimators._sampled import (
+    check_memory,
+    gibbs_schedule,
+    run_gibbs,
+    run_tempered,
+    summarise,
+)
 from skbae.inference._em import expectation_maximisation
-from skbae.inference._init import distinct_rows, kmeans_plus_plus, random_rows
+from skbae.inference._mode import log_targets, posterior_mode
 from skbae.operators._tempered import log_mean_exp, tempered_softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Rows
-    from skbae.inference._rows import RowRunner
-
-_INITS = ("k-means++", "kmeans", "random_from_data")
-
-
-@dataclass(frozen=True)
-class GaussianMixtureModels(ArrayRecord):
-    """Kept models: the fitted attributes with a leading axis S, labels matched.
-
-    Attributes
-    ----------
-    weights : ndarray of shape (S, K)
-    means : ndarray of shape (S, K, D)
-    covariances, precisions_cholesky : ndarrays of shape (S,) + scikit-learn's shape
-    """
-
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    covariances: NDArray[np.float64]
-    precisions_cholesky: NDArray[np.float64]
 
 
 class BayesianGMMAutoEncoder(BayesianAutoEncoder):
@@ -77,8 +67,9 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=None
-        Temperature tau of the models: 0 finds the single best model; None means the same as
-        `temperature`. Sampling (tau > 0) is not available yet: set ``model_temperature=0``.
+        Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``: 1 (at
+        ``temperature=1``) is the Bayesian posterior, 0 finds the single best model; None means the
+        same as `temperature`.
     tilt : float, default=0.0
         Tilt t, above -1, of the mean over rows that is maximised,
         ``-(1/t) log mean exp(-t Hmax)``: positive values care for the worst rows, negative ones
@@ -88,8 +79,22 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         ``"tied_spherical"``; tied components share one covariance.
     equal_weights : bool, default=False
         Fix all weights at 1/K.
+    weight_concentration_prior : float, default=1.0
+        Concentration of the weights' Dirichlet prior. Priors matter where models are sampled.
+    mean_precision_prior : float, default=0.01
+        How many rows the means' prior is worth: ``mu | Lambda ~ N(mean_prior, inverse(
+        mean_precision_prior Lambda))``.
+    mean_prior : array-like of shape (n_features,) or None, default=None
+        None stands for the mean of X.
+    degrees_of_freedom_prior : float or None, default=None
+        Of the precisions' prior, ``Lambda ~ Wishart(dof, inverse(covariance_prior))``, or gamma
+        with shape ``dof / 2`` and rate ``covariance_prior / 2`` for diagonal and spherical
+        types. None stands for ``n_features + 2``.
+    covariance_prior : array-like or None, default=None
+        In the shape of one covariance. None stands for ``cov(X) / K^(2/D)`` (Fraley and Raftery
+        2007).
     n_models : int, default=50
-        How many draws of the models to keep when they are sampled.
+        How many draws of the models to keep for prediction, when they are sampled.
     n_init : int, default=1
         Number of starts, run side by side; the best is kept.
     init_params : {"k-means++", "kmeans", "random_from_data"}, default="k-means++"
@@ -120,19 +125,29 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         In scikit-learn's shapes: (K, D, D), (D, D), (K, D) and (K,) for ``"full"``, ``"tied"``,
         ``"diag"`` and ``"spherical"``; (D,) and () for ``"tied_diag"`` and ``"tied_spherical"``.
     hmaxe_ : float
-        ``Hmaxe_T`` of the training rows, in nats a row.
+        ``Hmaxe_T`` of the training rows under the reference model, in nats a row. The reference
+        model, which the attributes above belong to, is the best fit, or, when models are
+        sampled, the mode of ``p(m)`` in the coordinates ``(log w, mu, log Lambda)``.
     hmaxemax_, hmaxemax_error_ : float
-        Best value over the family and its error: `hmaxe_` and 0 when a single model is fitted.
+        How good the best of the family is, ``(tau / N) log of the integral of prior(m) exp((N /
+        tau) Hmaxe_T)``, and its standard error; `hmaxe_` and 0 when a single model is fitted.
+    log_evidence_ : float
+        ``(N / tau) hmaxemax_``; at ``temperature=1`` the log marginal likelihood. Only when models
+        are sampled.
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models: `hmaxe_` when there is one.
+    sampling_ : SamplingResult
+        How the models were sampled and whether to trust it. Only when they are.
     lower_bound_ : float
         The objective: `hmaxe_`, or its tilted counterpart.
     lower_bounds_ : list of float
-        The objective at the start and after each iteration.
+        The objective at the start and after each iteration. Only for a single best model.
     converged_ : bool
+        Whether the fit converged; when models are sampled, whether the status is ``"ok"``.
     n_iter_ : int
+        Iterations, or sweeps of each chain.
     models_ : GaussianMixtureModels
-        The kept models.
+        The kept models, labels matched to the reference model's.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.
@@ -168,6 +183,11 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         tilt: float = 0.0,
         covariance_type: str = "full",
         equal_weights: bool = False,
+        weight_concentration_prior: float = 1.0,
+        mean_precision_prior: float = 0.01,
+        mean_prior: Any = None,
+        degrees_of_freedom_prior: float | None = None,
+        covariance_prior: Any = None,
         n_models: int = 50,
         n_init: int = 1,
         init_params: str = "k-means++",
@@ -188,6 +208,11 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         self.tilt = tilt
         self.covariance_type = covariance_type
         self.equal_weights = equal_weights
+        self.weight_concentration_prior = weight_concentration_prior
+        self.mean_precision_prior = mean_precision_prior
+        self.mean_prior = mean_prior
+        self.degrees_of_freedom_prior = degrees_of_freedom_prior
+        self.covariance_prior = covariance_prior
         self.n_models = n_models
         self.n_init = n_init
         self.init_params = init_params
@@ -208,7 +233,7 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         if n_rows is None:
             check_integer("n_components", self.n_components, minimum=1)
             check_choice("covariance_type", self.covariance_type, COVARIANCE_TYPES)
-            check_choice("init_params", self.init_params, _INITS)
+            check_choice("init_params", self.init_params, INITS)
             for name in ("equal_weights", "warm_start"):
                 check_flag(name, getattr(self, name))
             check_integer("n_init", self.n_init, minimum=1)
@@ -216,18 +241,20 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
             check_real("reg_covar", self.reg_covar, at_least=0)
             check_real("tol", self.tol, at_least=0)
             if self._resolved_model_temperature() > 0:
-                raise NotImplementedError(
-                    "sampling the models (model_temperature > 0, or None with temperature > 0) "
-                    f"is not available yet, got model_temperature={self.model_temperature!r}; set "
-                    "model_temperature=0 to fit the single best model"
-                )
+                check_can_sample(self)
             return
         if n_rows < self.n_components:
             raise ValueError(
                 "X must have at least n_components rows (of positive weight): "
                 f"n_components={self.n_components}, n_samples={n_rows}"
             )
-        self._given_start(n_features)
+        given_start(self, n_features)
+        given_prior(self, n_features)
+        if self._resolved_model_temperature() > 0:
+            shape, tied = covariance_shape(self, n_features)
+            n_covariances = 1 if tied else self.n_components
+            size = self.n_components * (1 + n_features) + 2 * n_covariances * shape.n_free
+            check_memory(size, int(self.n_models))
         if self._continues():
             shape = self.models_.means.shape[1:]
             if shape != (self.n_components, n_features) or (
@@ -243,46 +270,6 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
     def _continues(self) -> bool:
         return bool(self.warm_start) and hasattr(self, "models_")
 
-    def _given_start(self, n_features: int) -> dict[str, Any]:
-        """Return the user's initial weights (1, K), means (1, K, D) and factors (1, C, ...)."""
-        n_components = self.n_components
-        given: dict[str, Any] = {"weights": None, "means": None, "factors": None}
-        if self.weights_init is not None:
-            weights = check_shape(
-                "weights_init", self.weights_init, (n_components,), "(n_components,)"
-            )
-            if np.any(weights < 0) or abs(weights.sum() - 1) > 1e-6:
-                raise ValueError(
-                    "weights_init must not be negative and must sum to 1, got "
-                    f"a minimum of {weights.min():g} and a sum of {weights.sum():g}"
-                )
-            given["weights"] = weights[None] / weights.sum()
-        if self.means_init is not None:
-            shape = (n_components, n_features)
-            means = check_shape("means_init", self.means_init, shape, "(n_components, n_features)")
-            given["means"] = means[None]
-        if self.precisions_init is not None:
-            covariance, tied = self._covariance(n_features)
-            shape = covariance.tail if tied else (n_components, *covariance.tail)
-            what = f"that of covariance_type={self.covariance_type!r}"
-            precisions = check_shape("precisions_init", self.precisions_init, shape, what)
-            if covariance.name == "full" and not np.allclose(
-                precisions, np.swapaxes(precisions, -1, -2)
-            ):
-                raise ValueError("precisions_init must be symmetric, got matrices that are not")
-            precisions = precisions[None] if tied else precisions
-            try:
-                given["factors"] = covariance.factorise_precision(precisions)[None]
-            except np.linalg.LinAlgError as error:
-                raise ValueError(
-                    "precisions_init must be positive definite, got a precision that is not"
-                ) from error
-        return given
-
-    def _covariance(self, n_features: int) -> Any:
-        shape_class, tied = COVARIANCE_TYPES[self.covariance_type]
-        return shape_class(n_features), tied
-
     def _fit_family(self, rows, rng, runner):
         config = {
             "n_components": int(self.n_components),
@@ -291,12 +278,27 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
             "equal_weights": bool(self.equal_weights),
             "reg_covar": float(self.reg_covar),
         }
+        tau = self._resolved_model_temperature()
+        fit = self._fit_best if tau == 0 else self._fit_sampled
+        return {**fit(config, rows, rng, runner), "_config": config}
+
+    def _start(self, energy, rows, rng, runner, n_starts):
+        """Return the fitted model when warm, otherwise fresh starts."""
+        if self._continues():
+            components = GaussianParameters(
+                self.means_[None], self._factors(self.precisions_cholesky_)
+            )
+            return MixtureParameters(self.weights_[None], components)
+        return starts(self, energy, rows, rng, runner, n_starts)
+
+    def _fit_best(self, config, rows, rng, runner):
+        """Fit the single best model."""
         energy = gaussian_mixture(**config)
-        starts = self._starts(energy, rows, rng, runner)
+        models = self._start(energy, rows, rng, runner, int(self.n_init))
         with progress(self, rows.X, None, int(self.max_iter)) as step:
             found = expectation_maximisation(
                 energy,
-                starts,
+                models,
                 rows,
                 runner,
                 temperature=float(self.temperature),
@@ -305,102 +307,68 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
                 max_iter=int(self.max_iter),
                 on_iteration=step,
             )
-        fitted = self._attributes(energy, found)
-        fitted["_config"] = config
-        return fitted
+        return best_start(energy, found, int(self.max_iter), step.stopped)
 
-    def _starts(
-        self, energy: GaussianMixtureEnergy, rows: Rows, rng: np.random.Generator, runner: RowRunner
-    ) -> MixtureParameters:
-        """Return where to start: the fitted model, what the user gave, or choices from the rows."""
-        if self._continues():
-            return self._parameters().take(slice(0, 1))
-        given = self._given_start(energy.n_features)
-        if all(value is not None for value in given.values()):
-            components = GaussianParameters(given["means"], given["factors"])
-            return MixtureParameters(given["weights"], components)
-        if given["means"] is None:
-            means = self._initial_means(energy, rows, rng, runner)
-        else:
-            means = given["means"]
-        assigned = nearest_mean_models(energy, means, float(np.mean(rows.scale**2)) or 1.0)
-        # in double precision: groups may be much narrower than the spread of all rows
-        kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
-        models = models_from_assignment(energy, runner.reduce(kernel, rows), assigned)
-
-        def choose(name: str, value: NDArray[np.float64]) -> NDArray[np.float64]:
-            own = given[name]
-            return value if own is None else np.broadcast_to(own, value.shape).copy()
-
-        components = GaussianParameters(
-            choose("means", models.components.means), choose("factors", models.components.factors)
-        )
-        return MixtureParameters(choose("weights", models.weights), components)
-
-    def _initial_means(
-        self, energy: GaussianMixtureEnergy, rows: Rows, rng: np.random.Generator, runner: RowRunner
-    ) -> NDArray[np.float64]:
-        """Return initial means (S, K, D)."""
-        X, weights = distinct_rows(rows)
-        choose = random_rows if self.init_params == "random_from_data" else kmeans_plus_plus
-        means = np.stack([choose(X, weights, energy.n_components, rng) for _ in range(self.n_init)])
-        if self.init_params != "kmeans":
-            return means
-        k_means = gaussian_mixture(
-            energy.n_components, energy.n_features, "tied_spherical", equal_weights=True
-        )
-        variance = float(np.mean(rows.scale**2)) or 1.0
-        found = expectation_maximisation(
-            k_means,
-            nearest_mean_models(k_means, means, variance),
+    def _fit_sampled(self, config, rows, rng, runner):
+        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        temperature, tau = float(self.temperature), self._resolved_model_temperature()
+        energy = conjugate_energy(self, config, rows, runner)
+        run = self._sample(energy, config, rows, rng, runner, temperature, tau)
+        _, target = log_targets(energy, run.params, rows, runner, temperature, tau, self.tilt)
+        reference, hmaxe, _ = posterior_mode(
+            energy,
+            run.params.take(np.array([int(np.argmax(target))])),
             rows,
             runner,
-            temperature=0.0,
-            tol=1e-4,
-            max_iter=300,
-            dtype=np.float64,
+            temperature=temperature,
+            model_temperature=tau,
+            tilt=float(self.tilt),
         )
-        return found.params.components.means
-
-    def _attributes(self, energy: GaussianMixtureEnergy, found: EMResult) -> dict[str, Any]:
-        """Return the fitted attributes of the best start."""
-        best = int(np.argmax(found.objective))
-        if not found.converged[best] and self.max_iter > 0:
-            warnings.warn(
-                f"the best of {len(found.objective)} start(s) did not converge within "
-                f"max_iter={self.max_iter} iterations. Increase max_iter or tol, or try other "
-                "init_params; degenerate data may be the cause too.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        params = found.params.take(slice(best, best + 1))
-        shape, tied = energy.family.shape, energy.family.tied
-        factors = params.components.factors
-        covariances = shape.covariances(factors)
-        precisions = shape.precisions(factors)
-        if tied:
-            factors, covariances, precisions = factors[:, 0], covariances[:, 0], precisions[:, 0]
-        models = GaussianMixtureModels(
-            params.weights, params.components.means, covariances, factors
-        )
-        n_iter = int(found.n_iter[best])
-        hmaxe = float(found.hmaxe[best])
+        matched = match_to_reference(energy, run.params, reference, rows, temperature)
         return {
-            "weights_": models.weights[0],
-            "means_": models.means[0],
-            "covariances_": covariances[0],
-            "precisions_": precisions[0],
-            "precisions_cholesky_": factors[0],
-            "models_": models,
-            "hmaxe_": hmaxe,
-            "hmaxemax_": hmaxe,
-            "hmaxemax_error_": 0.0,
-            "internal_energy_": hmaxe,
-            "lower_bound_": float(found.objective[best]),
-            "lower_bounds_": [float(values[best]) for values in found.history[: n_iter + 1]],
-            "converged_": bool(found.converged[best]),
-            "n_iter_": n_iter,
+            **reference_attributes(energy, reference),
+            **summarise(type(self).__name__, run, rows.total, tau),
+            "models_": as_models(energy, matched),
+            "hmaxe_": float(hmaxe[0]),
+            "lower_bound_": float(hmaxe[0]),
         }
+
+    def _sample(self, energy, config, rows, rng, runner, temperature, tau):
+        """Run the sampler that serves these temperatures and weights."""
+        whole = rows.weights is None or np.all(rows.weights == np.round(rows.weights))
+        conjugate = temperature == tau and self.tilt == 0 and whole
+        if not conjugate:
+            with progress(self, rows.X, None, None) as step:
+                return run_tempered(
+                    energy,
+                    rows,
+                    runner,
+                    rng,
+                    temperature=temperature,
+                    model_temperature=tau,
+                    tilt=float(self.tilt),
+                    n_models=int(self.n_models),
+                    on_step=step,
+                )
+        n_starts = max(int(self.n_init), 8)
+        plain = gaussian_mixture(**{**config, "reg_covar": self._positive_floor(rows)})
+        models = self._start(plain, rows, rng, runner, n_starts)
+        n_steps = gibbs_schedule(len(rows.X), int(self.n_models))[1].n_steps
+        with progress(self, rows.X, None, n_steps) as step:
+            return run_gibbs(
+                energy,
+                models,
+                rows,
+                runner,
+                rng,
+                temperature=temperature,
+                n_models=int(self.n_models),
+                on_step=step,
+            )
+
+    def _positive_floor(self, rows: Rows) -> float:
+        """Return a floor for the variances of starts, which must exist whatever reg_covar is."""
+        return max(float(self.reg_covar), 1e-6 * float(np.mean(rows.scale**2)))
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.intp]:
         """Fit and return the hard component of each training row.
@@ -426,11 +394,14 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
     def _energy(self):
         return gaussian_mixture(**self._config)
 
+    def _factors(self, cholesky: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return one model's factors with the axes S and C."""
+        tied = COVARIANCE_TYPES[self._config["covariance_type"]][1]
+        return cholesky[None, None] if tied else cholesky[None]
+
     def _parameters(self):
         models = self.models_
-        factors = models.precisions_cholesky
-        if COVARIANCE_TYPES[self._config["covariance_type"]][1]:
-            factors = factors[:, None]
+        factors = np.concatenate([self._factors(each) for each in models.precisions_cholesky])
         return MixtureParameters(models.weights, GaussianParameters(models.means, factors))
 
     def _joint(self, X: NDArray[Any], finish: Any) -> Any:

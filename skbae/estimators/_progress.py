@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -31,18 +31,41 @@ CALLBACK_STATE = (
 )
 
 
-@contextmanager
-def progress(
-    estimator: Any, X: Any, y: Any, max_steps: int | None
-) -> Iterator[Callable[[int, float], bool]]:
-    """Open the callbacks' context of a fit; yields a function to call after each step.
+class Steps:
+    """Reports a fit's steps; true from a call, and `stopped` from then on, means stop.
 
-    The function takes the number of the step and the objective, and returns whether a callback
-    asks to stop. It also prints when the estimator is verbose.
+    Attributes
+    ----------
+    stopped : bool
+        Whether a callback has asked to stop.
+    """
+
+    def __init__(self, estimator: Any, X: Any, y: Any, root: Any, max_steps: int | None) -> None:
+        self._estimator, self._data, self._root = estimator, {"X": X, "y": y}, root
+        self._max_steps = max_steps
+        self.stopped = False
+
+    def __call__(self, number: int, objective: float) -> bool:
+        """Report step `number` (from 1) with the objective reached."""
+        if self._estimator.verbose:
+            print(f"[{type(self._estimator).__name__}] step {number}: {objective:.6f}")
+        if self._root is None or (self._max_steps is not None and number > self._max_steps):
+            return self.stopped
+        context = self._root.subcontext(task_name="step")
+        context.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+        if context.call_on_fit_task_end(estimator=self._estimator, **self._data):
+            self.stopped = True
+        return self.stopped
+
+
+@contextmanager
+def progress(estimator: Any, X: Any, y: Any, max_steps: int | None) -> Iterator[Steps]:
+    """Open the callbacks' context of a fit; yields what to call after each step.
 
     Parameters
     ----------
     estimator : object
+        Its steps are printed when it is verbose.
     X, y : array-like
         Passed on to the callbacks.
     max_steps : int or None
@@ -52,16 +75,6 @@ def progress(
     root = None if open_context is None else open_context(max_subtasks=max_steps)
     if root is not None:
         root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-
-    def step(number: int, objective: float) -> bool:
-        if estimator.verbose:
-            print(f"[{type(estimator).__name__}] step {number}: {objective:.6f}")
-        if root is None or (max_steps is not None and number > max_steps):
-            return False
-        context = root.subcontext(task_name="step")
-        context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-        return bool(context.call_on_fit_task_end(estimator=estimator, X=X, y=y))
-
-    yield step
+    yield Steps(estimator, X, y, root, max_steps)
     if root is not None:
         root.call_on_fit_task_end(estimator=estimator, X=X, y=y)

@@ -1,7 +1,7 @@
 """Gibbs sampling with long jumps, and the evidence that comes with it.
 
-Gibbs sweeps (codes given the model, the model given codes) move quickly within a mode and hardly ever
-between modes, so that the proportions in which chains sit in modes are an accident of their starts.
+Gibbs sweeps (codes given the model, the model given codes) move quickly within a mode and hardly
+ever between modes, so that the proportions in which chains sit in modes are an accident of their starts.
 Conditionals given the codes of many chains, averaged over relabellings, make a proposal that covers
 all modes the chains have found; draws of it are weighted and replace the chains, and later, once
 the proposal is fixed, enter as independence Metropolis-Hastings steps between sweeps. Every such
@@ -70,8 +70,8 @@ class GibbsPlan:
 class _Chains:
     """S chains in two islands, and the moves that advance them.
 
-    Islands never exchange draws. Each jumps by the proposal made of the *other*'s conditionals: were
-    it its own, chains would sit where their own past had put proposal density, and the bridge
+    Islands never exchange draws. Each jumps by the proposal made of the *other*'s conditionals:
+    were it its own, chains would sit where their own past had put proposal density, and the bridge
     would underestimate the evidence.
     """
 

@@ -1,0 +1,68 @@
+"""Draws that generators do not offer: in proportion to weights, and logarithms of gamma variables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return n indices in proportion to weights (systematic resampling, Kitagawa 1996).
+
+    An index of normalised weight w comes ``floor(n w)`` or ``ceil(n w)`` times, ``n w`` on average.
+
+    Parameters
+    ----------
+    log_weights : ndarray of shape (J,)
+        ``-inf`` marks what must not be drawn; at least one is finite.
+    n : int
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int of shape (n,)
+        In increasing order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> systematic_resample(np.log([1.0, 2.0, 1.0]), 4, np.random.default_rng(0)).tolist()
+    [0, 1, 1, 2]
+    """
+    weights = np.exp(log_weights - log_weights.max())
+    cumulative = np.cumsum(weights)
+    positions = (rng.random() + np.arange(n)) / n * cumulative[-1]
+    # to the right of equal sums: an index without weight covers no position
+    chosen = np.searchsorted(cumulative, positions, side="right")
+    return np.minimum(chosen, np.flatnonzero(weights)[-1])
+
+
+def log_gamma_draws(concentration: Array, rng: np.random.Generator) -> Array:
+    """Draw logarithms of gamma variables, which do not underflow for small concentrations.
+
+    ``Gamma(a) = Gamma(a + 1) U^(1 / a)`` (Marsaglia and Tsang 2000, section 6).
+
+    Parameters
+    ----------
+    concentration : ndarray
+    rng : Generator
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `concentration`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bool(log_gamma_draws(np.full(100, 1e-4), np.random.default_rng(0)).min() < -800)
+    True
+    """
+    larger = np.log(rng.standard_gamma(concentration + 1))
+    return larger - rng.standard_exponential(np.shape(concentration)) / concentration

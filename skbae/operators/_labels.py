@@ -1,0 +1,35 @@
+"""Matching the labels of one model's components to another's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def match_labels(overlaps: Array) -> NDArray[np.intp]:
+    """Return, for each label of a reference, the label that overlaps it most (one to one).
+
+    Parameters
+    ----------
+    overlaps : ndarray of shape (S, K, K)
+        ``[s, k, j]`` tells how much label j of model s shares with label k of the reference.
+
+    Returns
+    -------
+    ndarray of int of shape (S, K)
+        The matching with the largest total overlap (Kuhn 1955).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> match_labels(np.array([[[0.1, 0.9], [0.8, 0.2]]])).tolist()
+    [[1, 0]]
+    """
+    return np.stack([linear_sum_assignment(-overlap)[1] for overlap in overlaps])
