@@ -40,7 +40,7 @@ SHARED = {
         "_gradient_mixture",
         "_mixture",
     },
-    "skbae.estimators": {"_base", "_checks", "_progress"},
+    "skbae.estimators": {"_base", "_checks", "_progress", "_sampled"},
 }
 
 # Inference works for any family, so of the energies it may see the abstract classes only.

@@ -10,6 +10,7 @@ from scipy.special import gammaln
 
 from skbae._types import ArrayRecord
 from skbae.energies._base import ConjugateComponentFamily, ConjugateEnergy
+from skbae.energies._gradient_mixture import MixtureCoordinates
 from skbae.energies._mixture import (
     MixtureEnergy,
     MixtureExpectation,
@@ -75,12 +76,13 @@ class MixtureDraws(MixtureExpectation):
         self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
 
 
-class ConjugateMixture(MixtureEnergy, ConjugateEnergy):
+class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
     """A mixture with a Dirichlet prior on the weights and a conjugate family of components.
 
     Parameters
     ----------
     family : ConjugateComponentFamily
+        With unconstrained coordinates too (GradientComponentFamily) where gradients are asked for.
     concentration : ndarray of shape (K,)
         Of the Dirichlet prior.
     equal_weights : bool, default=False

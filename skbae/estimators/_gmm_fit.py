@@ -94,9 +94,9 @@ def given_start(estimator: Any, n_features: int) -> dict[str, Any]:
         given["means"] = means[None]
     if estimator.precisions_init is not None:
         covariance, tied = covariance_shape(estimator, n_features)
-        shape = covariance.tail if tied else (n_components, *covariance.tail)
+        expected = covariance.tail if tied else (n_components, *covariance.tail)
         what = f"that of covariance_type={estimator.covariance_type!r}"
-        precisions = check_shape("precisions_init", estimator.precisions_init, shape, what)
+        precisions = check_shape("precisions_init", estimator.precisions_init, expected, what)
         if covariance.name == "full" and not np.allclose(
             precisions, np.swapaxes(precisions, -1, -2)
         ):

@@ -171,7 +171,8 @@ class _Pool:
     """The latest conditionals, from which proposals are made."""
 
     def __init__(self, size: int) -> None:
-        self.size, self.kept = size, []
+        self.size = size
+        self.kept: list[Any] = []
 
     def add(self, conditional: Any, n_chains: int) -> None:
         self.kept = [*self.kept, conditional][-max(1, -(-2 * self.size // n_chains)) :]

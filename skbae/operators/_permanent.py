@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def _chunk(logs: Array) -> Array:
 
 def _subset_recursion(matrices: Array) -> Array:
     size = len(matrices)
-    table: list[Array | None] = [None] * (1 << size)
+    table: list[Any] = [None] * (1 << size)
     for j in range(size):
         table[1 << j] = matrices[0, j]
     for mask in range(1, 1 << size):
@@ -84,7 +84,7 @@ def _subset_recursion(matrices: Array) -> Array:
 def _log_subset_recursion(logs: Array) -> Array:
     """Do the same in logarithms, for matrices whose permanent underflows."""
     size = len(logs)
-    table: list[Array | None] = [None] * (1 << size)
+    table: list[Any] = [None] * (1 << size)
     for mask in range(1, 1 << size):
         row = mask.bit_count() - 1
         terms = []
