@@ -111,7 +111,10 @@ def _misplaced(module: str, target: str) -> list[str]:
     if target_layer < layer:
         return []
     shared = SHARED.get(home)
-    if target_home == home and (shared is None or target.rpartition(".")[2] in shared):
+    name = target.rpartition(".")[2]
+    # a family may spread over several files, all named after it: _gmm, _gmm_fit
+    own = name.startswith(module.rpartition(".")[2] + "_")
+    if target_home == home and (shared is None or own or name in shared):
         return []
     return [f"{module} imports {target}, its neighbour"]
 
