@@ -136,6 +136,24 @@ class EMResult:
 
 
 @dataclass(frozen=True)
+class TemperedPath:
+    """What a sampler met on its way to the target, at J decreasing model temperatures.
+
+    Attributes
+    ----------
+    model_temperatures : ndarray of shape (J,)
+    log_evidence : ndarray of shape (J, I)
+        Of the target at each temperature, by each of I islands.
+    objective : ndarray of shape (J, I)
+        Mean objective under each target.
+    """
+
+    model_temperatures: NDArray[np.float64]
+    log_evidence: NDArray[np.float64]
+    objective: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class SamplingRun:
     """What a sampler of ``p(m)`` hands on: draws, traces and two estimates of the evidence.
 
@@ -157,6 +175,8 @@ class SamplingRun:
     method : str
     n_sweeps : int
         Steps made by each chain.
+    path : TemperedPath or None
+        For samplers that come from higher model temperatures.
     """
 
     params: Any
@@ -168,6 +188,7 @@ class SamplingRun:
     stopped: bool
     method: str
     n_sweeps: int
+    path: TemperedPath | None = None
 
 
 @dataclass(frozen=True)
