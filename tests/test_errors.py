@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.estimators import _gmm
+from skbae.estimators import _gmm, _gmm_fit
 
 D = 4
 nan, inf = float("nan"), float("inf")
@@ -55,6 +55,15 @@ BAD_PARAMETERS = [
     ("covariance_type", ["full"], ValueError, "'full'"),
     ("equal_weights", "yes", TypeError, "True or False"),
     ("equal_weights", 1, TypeError, "True or False"),
+    ("weight_concentration_prior", 0.0, ValueError, "> 0"),
+    ("weight_concentration_prior", -1.0, ValueError, "> 0"),
+    ("weight_concentration_prior", nan, ValueError, "finite"),
+    ("weight_concentration_prior", None, TypeError, "number"),
+    ("mean_precision_prior", 0, ValueError, "> 0"),
+    ("mean_precision_prior", inf, ValueError, "finite"),
+    ("mean_precision_prior", "weak", TypeError, "number"),
+    ("degrees_of_freedom_prior", nan, ValueError, "None or a finite"),
+    ("degrees_of_freedom_prior", "many", TypeError, "number"),
     ("n_models", 0, ValueError, ">= 1"),
     ("n_models", 1.5, TypeError, "integer"),
     ("n_init", 0, ValueError, ">= 1"),
@@ -97,6 +106,25 @@ BAD_STARTS = [
     ("precisions_init", np.full((2, D, D), nan), "finite"),
 ]
 
+# parameter, value, other settings, what the message must say
+BAD_PRIORS = [
+    ("mean_prior", np.zeros(D - 1), {}, r"\(n_features,\) = \(4,\), got \(3,\)"),
+    ("mean_prior", 0.0, {}, r"got \(\)"),
+    ("mean_prior", np.full(D, nan), {}, "finite"),
+    ("mean_prior", "middle", {}, "numbers of shape"),
+    ("degrees_of_freedom_prior", D - 1.0, {}, r"> 3, got 3\.0"),
+    ("degrees_of_freedom_prior", 0, {"covariance_type": "diag"}, "> 0, got 0"),
+    ("covariance_prior", np.eye(3), {}, r"'full' = \(4, 4\), got \(3, 3\)"),
+    ("covariance_prior", np.eye(D), {"covariance_type": "diag"}, r"'diag' = \(4,\)"),
+    ("covariance_prior", np.ones(D), {"covariance_type": "tied"}, r"'tied' = \(4, 4\)"),
+    ("covariance_prior", np.ones(1), {"covariance_type": "spherical"}, r"'spherical' = \(\)"),
+    ("covariance_prior", -np.eye(D), {}, "positive definite"),
+    ("covariance_prior", np.zeros(D), {"covariance_type": "tied_diag"}, "positive definite"),
+    ("covariance_prior", 0.0, {"covariance_type": "tied_spherical"}, "positive definite"),
+    ("covariance_prior", np.eye(D) + np.eye(D, k=1), {}, "symmetric"),
+    ("covariance_prior", np.full((D, D), inf), {}, "finite"),
+]
+
 
 def bad_data(X):
     """Return (name, data, error, pattern)."""
@@ -131,8 +159,12 @@ def no_work(monkeypatch):
     def work(*args, **kwargs):
         raise AssertionError("work was done before the parameters were checked")
 
-    for name in ("expectation_maximisation", "distinct_rows", "gaussian_mixture"):
-        monkeypatch.setattr(_gmm, name, work)
+    for module, names in {
+        _gmm: ("expectation_maximisation", "gaussian_mixture", "conjugate_energy", "run_gibbs"),
+        _gmm_fit: ("expectation_maximisation", "gaussian_mixture", "distinct_rows"),
+    }.items():
+        for name in names:
+            monkeypatch.setattr(module, name, work)
 
 
 @pytest.mark.parametrize(("name", "value", "error", "says"), BAD_PARAMETERS)
@@ -157,14 +189,23 @@ def test_parameters_are_checked_before_the_data(name, value, error, says, no_wor
 def test_the_table_covers_every_parameter():
     """A new parameter needs its rows above."""
     covered = {row[0] for row in BAD_PARAMETERS} | {row[0] for row in BAD_STARTS}
-    missing = set(model().get_params()) - covered
-    # priors concern sampled models only and have tests of their own
-    assert {name for name in missing if not name.endswith("_prior")} == set()
+    covered |= {row[0] for row in BAD_PRIORS}
+    assert set(model().get_params()) - covered == set()
 
 
 @pytest.mark.parametrize(("name", "value", "says"), BAD_STARTS)
 def test_bad_start(name, value, says, X, no_work):
     estimator = model(**{name: value})
+    with pytest.raises(ValueError, match=rf"(?s){name}.*{says}"):
+        estimator.fit(X)
+    assert_unfitted(estimator)
+
+
+@pytest.mark.parametrize("tau", [0.0, None])
+@pytest.mark.parametrize(("name", "value", "settings", "says"), BAD_PRIORS)
+def test_bad_prior(name, value, settings, says, tau, X, no_work):
+    """Checked whether or not models are sampled, like every other parameter."""
+    estimator = model(model_temperature=tau, **{name: value}, **settings)
     with pytest.raises(ValueError, match=rf"(?s){name}.*{says}"):
         estimator.fit(X)
     assert_unfitted(estimator)
@@ -284,6 +325,7 @@ def test_an_interrupted_fit_leaves_it_as_it_was(X, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_gmm, "expectation_maximisation", interrupt)
+    monkeypatch.setattr(_gmm_fit, "expectation_maximisation", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fitted.fit(X[:, :2])
     assert vars(fitted) == before

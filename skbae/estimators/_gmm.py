@@ -240,6 +240,10 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
             check_integer("max_iter", self.max_iter, minimum=0)
             check_real("reg_covar", self.reg_covar, at_least=0)
             check_real("tol", self.tol, at_least=0)
+            for name in ("weight_concentration_prior", "mean_precision_prior"):
+                check_real(name, getattr(self, name), above=0)
+            name = "degrees_of_freedom_prior"
+            check_real(name, self.degrees_of_freedom_prior, above=0, optional=True)
             if self._resolved_model_temperature() > 0:
                 check_can_sample(self)
             return

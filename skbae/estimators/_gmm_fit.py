@@ -142,6 +142,8 @@ def given_prior(estimator: Any, n_features: int) -> dict[str, Any]:
     if estimator.covariance_prior is not None:
         what = f"that of one covariance of covariance_type={estimator.covariance_type!r}"
         covariance = check_shape("covariance_prior", estimator.covariance_prior, shape.tail, what)
+        if shape.name == "full" and not np.allclose(covariance, covariance.T):
+            raise ValueError("covariance_prior must be symmetric, got a matrix that is not")
         try:
             shape.factorise(covariance[None])
         except np.linalg.LinAlgError as error:
