@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import logsumexp, softmax
-from scipy.stats import multivariate_normal
+from scipy.special import gammaln, logsumexp, multigammaln, softmax
+from scipy.stats import dirichlet, gamma, multivariate_normal, norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,3 +146,135 @@ def denoise(X: Array, weights: Array, means: Array, covariances: Array, variance
         gain = np.linalg.solve(noisy[k], covariances[k]).T
         expected += share[:, k, None] * (mean + (X - mean) @ gain.T)
     return expected
+
+
+# -- the normal-Wishart prior of mixtures ----------------------------------------------------------
+
+
+def gaussian_log_marginal(
+    X: Array, kind: str, strength: float, location: Array, dof: float, scale: Any, power: Any = 1.0
+) -> float:
+    """Return the log integral of ``prod_x N(x; mu, S)^power`` over the prior of one component.
+
+    ``kind`` is full, diag or spherical. A power weighs rows; it need not be one number. Diagonal
+    precisions are one-dimensional problems side by side.
+    """
+    X = np.asarray(X, dtype=np.float64)
+    power = np.broadcast_to(np.asarray(power, dtype=np.float64), len(X))
+    n_features = X.shape[1]
+    if kind == "diag":
+        return sum(
+            gaussian_log_marginal(
+                X[:, [j]], "full", strength, location[[j]], dof, np.array([[scale[j]]]), power
+            )
+            for j in range(n_features)
+        )
+    n = power.sum()
+    if n == 0:
+        return 0.0
+    mean = power @ X / n
+    scatter = (power[:, None] * (X - mean)).T @ (X - mean)
+    scatter = scatter + strength * n / (strength + n) * np.outer(mean - location, mean - location)
+    value = -0.5 * n * n_features * np.log(2 * np.pi)
+    value += 0.5 * n_features * np.log(strength / (strength + n))
+    if kind == "spherical":
+        shape, rate = dof / 2, scale / 2
+        new_shape, new_rate = shape + n * n_features / 2, rate + np.trace(scatter) / 2
+        value += gammaln(new_shape) - new_shape * np.log(new_rate)
+        return float(value - gammaln(shape) + shape * np.log(rate))
+
+    def log_normaliser(dof: float, scale: Array) -> float:
+        log_det = np.linalg.slogdet(scale)[1]
+        return (
+            dof * n_features / 2 * np.log(2) - dof / 2 * log_det + multigammaln(dof / 2, n_features)
+        )
+
+    return float(value + log_normaliser(dof + n, scale + scatter) - log_normaliser(dof, scale))
+
+
+def enumerated_log_evidence(
+    X: Array,
+    n_components: int,
+    kind: str,
+    *,
+    concentration: float,
+    strength: float,
+    location: Array,
+    dof: float,
+    scale: Any,
+    temperature: float = 1.0,
+    equal_weights: bool = False,
+) -> float:
+    """Return ``log int prior(m) prod_x sum_k exp(H(x, m, k) / T) dm`` over all K^n allocations.
+
+    Each term is a product over components of marginals, in which every row counts ``1 / T``; they
+    depend on the set of rows alone, so that those of all 2^n sets are computed once.
+    """
+    n_rows = len(X)
+    sets = (np.arange(2**n_rows)[:, None] >> np.arange(n_rows)) & 1
+    marginals = np.array(
+        [
+            gaussian_log_marginal(
+                X[rows == 1], kind, strength, location, dof, scale, 1 / temperature
+            )
+            if rows.any()
+            else 0.0
+            for rows in sets
+        ]
+    )
+    allocations = np.indices((n_components,) * n_rows).reshape(n_rows, -1)
+    terms = np.zeros(allocations.shape[1])
+    total = n_components * concentration
+    for k in range(n_components):
+        chosen = allocations == k
+        terms += marginals[(1 << np.arange(n_rows)) @ chosen]
+        counts = chosen.sum(axis=0) / temperature
+        if not equal_weights:
+            terms += gammaln(concentration + counts) - gammaln(concentration)
+    if equal_weights:
+        terms -= n_rows / temperature * np.log(n_components)
+    else:
+        terms += gammaln(total) - gammaln(total + n_rows / temperature)
+    return float(logsumexp(terms))
+
+
+def prior_mixtures_1d(
+    n_draws: int,
+    n_components: int,
+    rng: np.random.Generator,
+    *,
+    concentration: float,
+    strength: float,
+    location: float,
+    dof: float,
+    scale: float,
+) -> tuple[Array, Array, Array]:
+    """Draw weights, means and precisions, each (n_draws, K), of one-dimensional mixtures."""
+    weights = dirichlet(np.full(n_components, concentration)).rvs(n_draws, random_state=rng)
+    size = (n_draws, n_components)
+    precisions = gamma(dof / 2, scale=2 / scale).rvs(size, random_state=rng)
+    means = norm(location, 1 / np.sqrt(strength * precisions)).rvs(size, random_state=rng)
+    return weights, means, precisions
+
+
+def prior_average_1d(
+    x: Array,
+    models: tuple[Array, Array, Array],
+    *,
+    temperature: float,
+    power: float,
+    tilt: float = 0.0,
+    sample_weight: Array | None = None,
+) -> tuple[float, float]:
+    """Return ``log mean exp(power * F)`` over draws of the prior, and its standard error."""
+    weights, means, precisions = models
+    row_weights = np.ones(len(x)) if sample_weight is None else sample_weight
+    total = np.zeros(len(weights))
+    for value, row_weight in zip(x, row_weights / row_weights.sum(), strict=True):
+        joint = np.log(weights) + norm(means, 1 / np.sqrt(precisions)).logpdf(value)
+        row = hmax(joint, temperature)
+        total += row_weight * (row if tilt == 0 else np.exp(-tilt * row))
+    objective = total if tilt == 0 else -np.log(total) / tilt
+    terms = np.exp(power * (objective - objective.max()))
+    error = terms.std() / terms.mean() / np.sqrt(len(terms))
+    return float(np.log(terms.mean()) + power * objective.max()), float(error)

@@ -1,8 +1,8 @@
 """Hamiltonian Monte Carlo for many particles side by side (Neal 2011).
 
 A target is a prior density times ``exp(power * objective)``; particles may have different powers,
-and all of them make one leapfrog step with one evaluation. Moves are short and forget their momentum:
-they serve populations, which need to be stirred at each temperature rather than carried far.
+and all of them make one leapfrog step with one evaluation. Moves are short and forget their
+momentum: they serve populations, which need to be stirred at each temperature, not carried far.
 """
 
 from __future__ import annotations

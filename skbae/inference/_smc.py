@@ -16,7 +16,7 @@ curve of free energies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# Acceptance at which a step of given cost goes furthest is 0.65 to 0.8 (Beskos et al. 2013; Betancourt
-# et al. 2014).
+# The acceptance at which moves of given cost go furthest is 0.65 to 0.8 (Beskos et al. 2013;
+# Betancourt et al. 2014).
 _TARGET_ACCEPTANCE = 0.75
 # Bisections for the next temperature, on a logarithmic scale.
 _N_BISECTIONS = 50
@@ -72,9 +72,9 @@ class SMCPlan:
     """
 
     n_islands: int = 8
-    n_particles: int = 512
-    n_moves: int = 15
-    length: float = 1.5
+    n_particles: int = 4096
+    n_moves: int = 31
+    length: float = 2.5
     max_leapfrog: int = 20
     ess_fraction: float = 0.5
     n_keep: int = 50
@@ -276,7 +276,8 @@ def sample_tempered(
     tilt : float
     plan : SMCPlan
     on_step : callable or None
-        Called at each temperature with its number and the best objective; returning true ends the run.
+        Called at each temperature with its number and the best objective; returning true ends the
+        run.
     stops : sequence of float
         Model temperatures that the path must visit; those not above `model_temperature` are left
         out.
@@ -307,8 +308,8 @@ def sample_tempered(
     population = _Population(target, theta, energy.coordinate_kinds(), plan, scale, rng)
     if not np.isfinite(population.objective).any(axis=1).all():
         raise TemperingError(
-            "no model drawn from the prior has a finite energy: the prior is too far from the data. "
-            "Scale the data or choose a prior in their units."
+            "no model drawn from the prior has a finite energy: the prior is too far from the "
+            "data. Scale the data or choose a prior in their units."
         )
     path: list[tuple[float, Array, Array]] = []
     accepted, step, stopped = [], 0, False

@@ -1,4 +1,4 @@
-"""Draws that generators do not offer: in proportion to weights, and logarithms of gamma variables."""
+"""Draws that generators do not offer: in proportion to weights, logarithms of gammas."""
 
 from __future__ import annotations
 

@@ -1,0 +1,98 @@
+"""Small problems for samplers, with the prior in one place for the package and for the oracles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.energies._gmm import conjugate_gaussian_mixture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "tied_diag", "tied_spherical")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A Gaussian mixture with a prior that is nobody's default.
+
+    Attributes
+    ----------
+    n_components, n_features : int
+    kind : str
+        The covariance type.
+    concentration, strength, dof : float
+    location : ndarray of shape (D,)
+    scale : ndarray of the shape of one covariance
+    equal_weights : bool
+    """
+
+    n_components: int
+    n_features: int
+    kind: str
+    concentration: float
+    strength: float
+    dof: float
+    location: Array
+    scale: Any
+    equal_weights: bool = False
+
+    def energy(self, centre: Array | None = None) -> Any:
+        """Return the package's energy."""
+        return conjugate_gaussian_mixture(
+            self.n_components,
+            self.n_features,
+            self.kind,
+            self.equal_weights,
+            0.0,
+            concentration=self.concentration,
+            mean_precision=self.strength,
+            mean=self.location,
+            degrees_of_freedom=self.dof,
+            covariance=np.asarray(self.scale),
+            centre=np.zeros(self.n_features) if centre is None else centre,
+        )
+
+    @property
+    def prior(self) -> dict[str, Any]:
+        """The prior, as the oracles call its numbers."""
+        return {
+            "concentration": self.concentration,
+            "strength": self.strength,
+            "location": self.location,
+            "dof": self.dof,
+            "scale": self.scale,
+        }
+
+
+def make_problem(
+    kind: str, n_components: int = 3, n_features: int = 2, equal_weights: bool = False
+) -> Problem:
+    """Return a problem with correlated, unequal scales where the kind has them."""
+    variances = np.array([0.8, 1.7, 0.5])[:n_features]
+    correlated = np.diag(variances) + 0.3 * (1 - np.eye(n_features))
+    scale = {
+        "full": correlated,
+        "tied": correlated,
+        "diag": variances,
+        "tied_diag": variances,
+        "spherical": np.asarray(0.9),
+        "tied_spherical": np.asarray(0.9),
+    }[kind]
+    location = np.array([0.4, -0.7, 0.2])[:n_features]
+    return Problem(
+        n_components, n_features, kind, 1.6, 0.3, n_features + 1.5, location, scale, equal_weights
+    )
+
+
+def small_rows(n_rows: int, n_features: int, seed: int = 7) -> Array:
+    """Return rows in two groups that overlap a little."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n_rows, n_features)) * 0.7
+    X[n_rows // 2 :] += 2.5
+    return X.round(3)
