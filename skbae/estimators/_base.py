@@ -105,6 +105,7 @@ class BayesianAutoEncoder(
             self._check_family(None, None)
             X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
             weights = check_sample_weight(sample_weight, len(X))
+            given = X
             if weights is not None and not weights.all():
                 X, weights = X[weights > 0], weights[weights > 0]
             self._check_family(len(X), X.shape[1])
@@ -127,6 +128,10 @@ class BayesianAutoEncoder(
                 delattr(self, name)
         fitted["_frame"] = rows.frame
         fitted["_fit_temperature"] = float(self.temperature)
+        fitted["_fit_model_temperature"] = self._resolved_model_temperature()
+        fitted["_fit_tilt"] = float(self.tilt)
+        plain = rows if weights is None else make_rows(given, None)
+        fitted["_fit_rows"] = (len(given), plain.centre, plain.scale)
         self.__dict__.update(fitted)
         return self
 
@@ -187,6 +192,32 @@ class BayesianAutoEncoder(
         bound = self._bound(X)
         return self._map(
             lambda chunk: log_mean_exp(bound.hmax(chunk, temperature)), X, bound.chunk_rows
+        )
+
+    def _has_density(self) -> bool:
+        """Return whether the kept models are densities; continuous codes at T = 0 leave none."""
+        return True
+
+    def _density_scores_by_model(self, X: Any, temperature: float = 1.0) -> NDArray[np.float64]:
+        """Return ``Hmax_T`` under each kept model, (S, N): at T = 1 the log density.
+
+        T is that of the comparison, not of the fit. Models without a density score ``-inf``.
+        """
+        X = self._read(X)
+        if not self._has_density():
+            return np.full((self._parameters().n_models, len(X)), -np.inf)
+        bound = self._bound(X)
+        return self._map(lambda chunk: bound.hmax(chunk, temperature).T, X, bound.chunk_rows).T
+
+    def _was_fitted_to(self, X: Any) -> bool:
+        """Return whether these are the training rows, in any order, up to rounding."""
+        rows = make_rows(self._read(X), None)
+        number, centre, scale = self._fit_rows
+        rounding = 1e-5 * scale + 1e-6 * np.abs(centre)
+        return (
+            len(rows.X) == number
+            and bool(np.all(np.abs(rows.centre - centre) <= rounding))
+            and bool(np.all(np.abs(rows.scale - scale) <= rounding))
         )
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -1,0 +1,438 @@
+"""Choosing between models: scorers and a splitter for GridSearchCV.
+
+========================  =====================================  ===============================
+scorer                    what it says                           use it with
+========================  =====================================  ===============================
+`hmaxemax_scorer`         density of rows held out, in nats      any splitter
+`evidence_scorer`         evidence of the training rows, in      ``cv=InSample()``
+                          nats a row
+`reconstruction_scorer`   minus the squared error of a           any splitter
+                          reconstruction
+========================  =====================================  ===============================
+
+All have scikit-learn's signature ``(estimator, X, y=None)``, larger is better, and they take an
+estimator, a Pipeline that ends with one, or a fitted search. They raise where they can't answer.
+GridSearchCV turns exceptions into NaN, warns and goes on, unless it is told
+``error_score="raise"``; tell it.
+
+**Units.** A density has units: rescaling the columns changes it. So that candidates compare which
+differ in their preprocessing, scores are those of the rows as they enter the Pipeline: the steps
+before the last must be an invertible affine map (scalers, rotations, ``"passthrough"``), whose log
+determinant is added. Any other step (one that drops dimensions, say) leaves no density of the input
+rows, and the scorers of densities refuse it; ``make_hmaxemax_scorer(units="model")`` scores the
+rows as the last step sees them, for candidates that share their preprocessing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skbae.estimators._base import BayesianAutoEncoder
+from skbae.estimators._checks import check_choice, check_real
+from skbae.operators._tempered import log_mean_exp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = [
+    "InSample",
+    "evidence_scorer",
+    "hmaxemax_scorer",
+    "make_hmaxemax_scorer",
+    "reconstruction_scorer",
+]
+
+# How far a map may deviate from an affine one, relative to the spread of what it returns.
+_ROUNDING = {np.dtype(np.float64): 1e-7, np.dtype(np.float32): 1e-3}
+
+
+class HmaxemaxScorer:
+    """What :func:`make_hmaxemax_scorer` returns; it pickles, and prints as it was made."""
+
+    def __init__(self, temperature: float = 1.0, units: str = "input") -> None:
+        self.temperature = check_real("temperature", temperature, at_least=0)
+        self.units = check_choice("units", units, ("input", "model"))
+
+    def __repr__(self) -> str:
+        return f"make_hmaxemax_scorer(temperature={self.temperature!r}, units={self.units!r})"
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+        """Return the score of a fitted estimator on rows."""
+        steps, last = _unpack(estimator)
+        Z, log_det = _pass_through(steps, X, want_density=self.units == "input")
+        by_model = last._density_scores_by_model(Z, self.temperature)
+        return _finite(float(log_mean_exp(by_model.mean(axis=1))) + log_det, "hmaxemax_scorer")
+
+
+_DENSITY = HmaxemaxScorer()
+
+
+def hmaxemax_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+    """Score a fit by the density of rows that it has not seen.
+
+    The models are draws ``m_s`` of ``p(m | training rows)`` (one model, if the fit found a single
+    best), and the score is ``log mean_s exp(mean_x log p(x | m_s))``: the source of the name,
+    Hmaxemax at model temperature N, on the rows given. It is evaluated at T = 1 whatever the
+    temperature of the fit, so that fits at different temperatures compare.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator of this package, a Pipeline that ends with one (its other steps an
+        invertible affine map: see this module's introduction), or a fitted search.
+    X : array-like of shape (n_samples, n_features)
+        Rows held out.
+    y : Ignored
+
+    Returns
+    -------
+    float
+        In nats a row and in the units of X. ``-inf`` for a model without a density: a continuous
+        code fitted at ``temperature=0``.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not one of this package.
+    ValueError
+        If the score is not a number, or the steps before the last leave no density of X.
+
+    See Also
+    --------
+    make_hmaxemax_scorer : The same at another temperature, or in the model's own units.
+    evidence_scorer : What the training rows themselves say.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV, KFold
+    >>> from skbae import BayesianGMMAutoEncoder
+    >>> from skbae.model_selection import hmaxemax_scorer
+    >>> X = load_iris().data
+    >>> search = GridSearchCV(
+    ...     BayesianGMMAutoEncoder(model_temperature=0, n_init=5, random_state=0),
+    ...     {"n_components": [1, 3], "covariance_type": ["spherical", "tied"]},
+    ...     scoring=hmaxemax_scorer,
+    ...     cv=KFold(5, shuffle=True, random_state=0),  # KFold alone does not shuffle
+    ...     error_score="raise",
+    ... ).fit(X)
+    >>> search.best_params_
+    {'covariance_type': 'tied', 'n_components': 3}
+    """
+    return _DENSITY(estimator, X, y)
+
+
+def make_hmaxemax_scorer(temperature: float = 1.0, units: str = "input") -> HmaxemaxScorer:
+    """Return a scorer like :func:`hmaxemax_scorer` at another temperature or in other units.
+
+    Parameters
+    ----------
+    temperature : float, default=1.0
+        Temperature T of ``log mean_s exp(Hmaxe_T(m_s, X))``. Only at 1 is it a density; at 0 it
+        scores the best code alone. Scores at different T do not compare.
+    units : {"input", "model"}, default="input"
+        Of a Pipeline, whether to score its input rows or what its last step is given. The latter
+        compares only candidates with the same preprocessing.
+
+    Returns
+    -------
+    HmaxemaxScorer
+        A callable ``(estimator, X, y=None)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skbae import BayesianGMMAutoEncoder
+    >>> from skbae.model_selection import hmaxemax_scorer, make_hmaxemax_scorer
+    >>> X = np.random.default_rng(0).normal(scale=100.0, size=(200, 1))
+    >>> pipeline = make_pipeline(StandardScaler(), BayesianGMMAutoEncoder(model_temperature=0))
+    >>> pipeline = pipeline.fit(X)
+    >>> inside = make_hmaxemax_scorer(units="model")(pipeline, X)
+    >>> difference = inside - hmaxemax_scorer(pipeline, X)
+    >>> bool(np.isclose(difference, np.log(X.std())))
+    True
+    """
+    return HmaxemaxScorer(temperature, units)
+
+
+def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+    """Score a fit by the evidence of its own training rows, ``log p(X) / N``.
+
+    Nothing has to be held out, since the evidence averages over models instead of picking the best;
+    with ``cv=InSample()`` a candidate costs one fit. The value is the fit's ``hmaxemax_``, plus the
+    log determinant of the Pipeline's other steps, so it is in the units of X. Times N, differences
+    of two candidates are log Bayes factors (at ``model_temperature=1``); ``hmaxemax_error_`` is the
+    standard error.
+
+    The evidence judges the prior along with the family, so give candidates the same one. The
+    defaults follow the data and may follow the family: a mixture's ``covariance_prior`` shrinks as
+    its components increase in number, which favours many of them where clusters are much tighter
+    than all rows together.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted estimator of this package, a Pipeline that ends with one (its other steps an
+        invertible affine map: see this module's introduction), or a fitted search. Fitted with
+        ``temperature=1``, ``tilt=0`` and ``model_temperature`` above 0 (the same in all candidates:
+        values at different model temperatures do not compare).
+    X : array-like of shape (n_samples, n_features)
+        The rows that the estimator was fitted to, in any order.
+    y : Ignored
+
+    Returns
+    -------
+    float
+        In nats a row.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not one of this package.
+    ValueError
+        If X is not what the estimator was fitted to, at other temperatures, or if the sampler says
+        that it failed.
+
+    See Also
+    --------
+    InSample : The splitter to use.
+    hmaxemax_scorer : The density of rows held out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skbae import BayesianGMMAutoEncoder
+    >>> from skbae.model_selection import InSample, evidence_scorer
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(-5, 1, (30, 1)), rng.normal(5, 1, (30, 1))])
+    >>> search = GridSearchCV(
+    ...     BayesianGMMAutoEncoder(covariance_prior=[[1.0]], random_state=0),
+    ...     {"n_components": [1, 2, 3]},
+    ...     scoring=evidence_scorer,
+    ...     cv=InSample(),
+    ...     refit=False,
+    ...     error_score="raise",
+    ... ).fit(X)
+    >>> search.best_params_
+    {'n_components': 2}
+    """
+    steps, last = _unpack(estimator)
+    check_is_fitted(last)
+    name = type(last).__name__
+    if last._fit_temperature != 1 or last._fit_tilt != 0:
+        raise ValueError(
+            "evidence_scorer needs temperature=1 and tilt=0, since values at others don't compare; "
+            f"this {name} was fitted with temperature={last._fit_temperature:g} and "
+            f"tilt={last._fit_tilt:g}. Use hmaxemax_scorer with rows held out instead."
+        )
+    if last._fit_model_temperature == 0:
+        raise ValueError(
+            f"evidence_scorer needs models that were sampled, but this {name} was fitted with "
+            "model_temperature=0. Leave it at None, or use hmaxemax_scorer with rows held out."
+        )
+    Z, log_det = _pass_through(steps, X, want_density=True)
+    if not last._was_fitted_to(Z):
+        raise ValueError(
+            f"evidence_scorer was given other rows than this {name} was fitted to. The evidence is "
+            "that of the training rows: use it with cv=InSample(), or use hmaxemax_scorer for rows "
+            "held out."
+        )
+    sampling = last.sampling_
+    if sampling.status == "failed":
+        raise ValueError(
+            f"the evidence can't be trusted, since sampling the models of this {name} failed: "
+            f"{'; '.join(sampling.reasons)}. Sample longer or start from more places (raise "
+            "n_models or n_init), or simplify the model."
+        )
+    return _finite(float(last.hmaxemax_) + log_det, "evidence_scorer")
+
+
+def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
+    """Score a fit by minus the mean squared error of its reconstructions.
+
+    Rows are encoded and decoded by ``inverse_transform(transform(X))``, through all steps of a
+    Pipeline, so the error is in squared units of X. It compares models of any kind and temperature,
+    those of other packages too, but a richer code always reconstructs better.
+
+    Parameters
+    ----------
+    estimator : object
+        Anything fitted that has ``transform`` and ``inverse_transform``.
+    X : array-like of shape (n_samples, n_features)
+    y : Ignored
+
+    Returns
+    -------
+    float
+        ``-mean (X - reconstruction)^2`` over all entries.
+
+    Raises
+    ------
+    TypeError
+        If the estimator, or a step of it, has no ``inverse_transform``.
+    ValueError
+        If the error is not a number.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.model_selection import cross_validate
+    >>> from skbae import BayesianGMMAutoEncoder
+    >>> from skbae.model_selection import hmaxemax_scorer, reconstruction_scorer
+    >>> X = load_iris().data
+    >>> scores = cross_validate(
+    ...     BayesianGMMAutoEncoder(3, model_temperature=0, random_state=0),
+    ...     X,
+    ...     scoring={"density": hmaxemax_scorer, "reconstruction": reconstruction_scorer},
+    ...     error_score="raise",
+    ... )
+    >>> bool(scores["test_reconstruction"].max() < 0)
+    True
+    >>> round(reconstruction_scorer(PCA(4).fit(X), X), 6) == 0  # four of four columns
+    True
+    """
+    missing = [each for each in ("transform", "inverse_transform") if not hasattr(estimator, each)]
+    if missing:
+        raise TypeError(
+            f"reconstruction_scorer needs {' and '.join(missing)} of {type(estimator).__name__} "
+            "(and of each of its steps)"
+        )
+    reconstruction = np.asarray(estimator.inverse_transform(estimator.transform(X)), np.float64)
+    difference = np.asarray(X, dtype=np.float64) - reconstruction
+    return _finite(-float(np.mean(difference**2)), "reconstruction_scorer")
+
+
+class InSample:
+    """Splitter with one split, whose train and test are all rows.
+
+    For scores that hold nothing out, such as :func:`evidence_scorer`.
+
+    Examples
+    --------
+    >>> from skbae.model_selection import InSample
+    >>> [(train.tolist(), test.tolist()) for train, test in InSample().split([[1.0], [2.0], [3.0]])]
+    [([0, 1, 2], [0, 1, 2])]
+    """
+
+    def __repr__(self) -> str:
+        return "InSample()"
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return 1.
+
+        Parameters
+        ----------
+        X, y, groups : Ignored
+
+        Returns
+        -------
+        int
+        """
+        return 1
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield the indices of all rows, twice.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y, groups : Ignored
+
+        Yields
+        ------
+        train, test : ndarrays of int of shape (n_samples,)
+        """
+        n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
+        yield np.arange(n_rows), np.arange(n_rows)
+
+
+# -- Pipelines -------------------------------------------------------------------------------------
+
+
+def _unpack(estimator: Any) -> tuple[list[Any], BayesianAutoEncoder]:
+    """Return the transformers in front of an autoencoder, and the autoencoder."""
+    steps = []
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            if len(estimator.steps) > 1:
+                steps.append(estimator[:-1])
+            estimator = estimator[-1]
+        else:
+            break
+    if not isinstance(estimator, BayesianAutoEncoder):
+        raise TypeError(
+            "this scorer needs an estimator of skbae, or a Pipeline that ends with one, got "
+            f"{type(estimator).__name__}"
+        )
+    return steps, estimator
+
+
+def _transform(steps: list[Any], X: Any) -> Any:
+    for step in steps:
+        X = step.transform(X)
+    return X
+
+
+def _pass_through(steps: list[Any], X: Any, want_density: bool) -> tuple[Any, float]:
+    """Return rows as the last step sees them, and the log determinant of how they got there."""
+    if not steps:
+        return X, 0.0
+    Z = _transform(steps, X)
+    return Z, _log_determinant(steps, X, Z) if want_density else 0.0
+
+
+def _log_determinant(steps: list[Any], X: Any, Z: Any) -> float:
+    """Return log |dz/dx| of steps that make an invertible affine map, or raise ValueError.
+
+    The map is read off at points around the rows and checked at the rows.
+    """
+    rows, image = np.asarray(X), np.asarray(Z, dtype=np.float64)
+    rounding = _ROUNDING.get(rows.dtype, _ROUNDING[np.dtype(np.float64)])
+    rows = rows.astype(np.float64)
+    size = rows.shape[1]
+    what = "density scorers need the steps before the last to be an invertible affine map, but they"
+    instead = (
+        "For candidates that share their preprocessing, transform the rows beforehand or score "
+        'with make_hmaxemax_scorer(units="model")'
+    )
+    if image.shape != rows.shape:
+        shown = image.shape[1:] or "a scalar"
+        raise ValueError(f"{what} turn {size} columns into {shown[0]}. {instead}.")
+    centre, scale = rows.mean(axis=0), rows.std(axis=0)
+    scale[scale == 0] = 1.0
+    points = np.vstack([centre, centre + np.diag(scale)])
+    if hasattr(X, "iloc"):  # pandas: steps may ask for columns by name
+        points = type(X)(points, columns=X.columns)
+    mapped = np.asarray(_transform(steps, points), dtype=np.float64)
+    slopes = (mapped[1:] - mapped[0]) / scale[:, None]
+    deviation = np.abs(mapped[0] + (rows - centre) @ slopes - image).max(axis=0)
+    spread = np.abs(image - image.mean(axis=0)).max(axis=0) + np.abs(image).max(axis=0)
+    if not np.all(deviation <= rounding * np.maximum(spread, np.finfo(float).tiny)):
+        raise ValueError(f"{what} are not affine. {instead}.")
+    sign, log_det = np.linalg.slogdet(slopes)
+    if sign == 0 or not np.isfinite(log_det):
+        raise ValueError(f"{what} are singular. {instead}.")
+    return float(log_det)
+
+
+def _finite(score: float, name: str) -> float:
+    """Return the score unless it is NaN or too good to be true."""
+    if np.isnan(score) or score == np.inf:
+        raise ValueError(f"{name} came to {score}: is there a missing or infinite value in X?")
+    return score
