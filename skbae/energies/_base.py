@@ -51,7 +51,9 @@ def chunk_rows(numbers_per_row: int) -> int:
     (4096, 64)
     """
     rows = CHUNK_BYTES // (8 * max(numbers_per_row, 1))
-    return int(min(4096, max(64, rows // 64 * 64)))
+    # products want some 256 rows, unless that would leave the outer cache as well
+    fewest = 256 if numbers_per_row <= 4096 else 64
+    return int(min(4096, max(fewest, rows // 64 * 64)))
 
 
 class RowKernel(ABC):
