@@ -67,9 +67,12 @@ class HmaxemaxScorer:
     def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
         """Return the score of a fitted estimator on rows."""
         steps, last = _unpack(estimator)
-        Z, log_det = _pass_through(steps, X, want_density=self.units == "input")
+        Z = _transform(steps, X)
         by_model = last._density_scores_by_model(Z, self.temperature)
-        return _finite(float(log_mean_exp(by_model.mean(axis=1))) + log_det, "hmaxemax_scorer")
+        score = float(log_mean_exp(by_model.mean(axis=1)))
+        if self.units == "input":
+            score += _log_determinant(steps, X, Z)
+        return _finite(score, "hmaxemax_scorer")
 
 
 _DENSITY = HmaxemaxScorer()
@@ -241,7 +244,7 @@ def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
             f"evidence_scorer needs models that were sampled, but this {name} was fitted with "
             "model_temperature=0. Leave it at None, or use hmaxemax_scorer with rows held out."
         )
-    Z, log_det = _pass_through(steps, X, want_density=True)
+    Z = _transform(steps, X)
     if not last._was_fitted_to(Z):
         raise ValueError(
             f"evidence_scorer was given other rows than this {name} was fitted to. The evidence is "
@@ -255,7 +258,8 @@ def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
             f"{'; '.join(sampling.reasons)}. Sample longer or start from more places (raise "
             "n_models or n_init), or simplify the model."
         )
-    return _finite(float(last.hmaxemax_) + log_det, "evidence_scorer")
+    score = float(last.hmaxemax_) + _log_determinant(steps, X, Z)
+    return _finite(score, "evidence_scorer")
 
 
 def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
@@ -389,19 +393,13 @@ def _transform(steps: list[Any], X: Any) -> Any:
     return X
 
 
-def _pass_through(steps: list[Any], X: Any, want_density: bool) -> tuple[Any, float]:
-    """Return rows as the last step sees them, and the log determinant of how they got there."""
-    if not steps:
-        return X, 0.0
-    Z = _transform(steps, X)
-    return Z, _log_determinant(steps, X, Z) if want_density else 0.0
-
-
 def _log_determinant(steps: list[Any], X: Any, Z: Any) -> float:
     """Return log |dz/dx| of steps that make an invertible affine map, or raise ValueError.
 
     The map is read off at points around the rows and checked at the rows.
     """
+    if not steps:
+        return 0.0
     rows, image = np.asarray(X), np.asarray(Z, dtype=np.float64)
     rounding = _ROUNDING.get(rows.dtype, _ROUNDING[np.dtype(np.float64)])
     rows = rows.astype(np.float64)
