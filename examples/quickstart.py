@@ -1,6 +1,7 @@
 """A mixture of Gaussians as an autoencoder, on scikit-learn's handwritten digits.
 
-Run it with ``python examples/quickstart.py``; it takes a few seconds.
+And how to choose between models: by their evidence, or by rows held out. Run it with
+``python examples/quickstart.py``; it takes less than a minute.
 """
 
 import tempfile
@@ -10,13 +11,20 @@ from pathlib import Path
 import joblib
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skbae import BayesianGMMAutoEncoder
+from skbae.model_selection import (
+    InSample,
+    evidence_scorer,
+    hmaxemax_scorer,
+    reconstruction_scorer,
+)
 
 N_COMPONENTS = 20
 
@@ -116,3 +124,94 @@ with tempfile.TemporaryDirectory() as folder:
 print("\n5. Saved and loaded with joblib")
 print(f"   {size / 1024:.0f} kB; same codes: ", end="")
 print(np.array_equal(loaded.predict_proba(X), probabilities))
+
+# -- 6. sample the models, and choose their number of components by the evidence ------------------
+
+flowers, species = load_iris(return_X_y=True)
+pipeline = make_pipeline(
+    StandardScaler(),
+    # model_temperature=None, the default: models are drawn from their posterior.
+    # One prior for all candidates, since the evidence judges it too.
+    BayesianGMMAutoEncoder(covariance_prior=0.2 * np.eye(4), random_state=0),
+)
+
+
+def error_bar(model, X, y=None):
+    """Return the standard error of what evidence_scorer returns."""
+    return model[-1].hmaxemax_error_
+
+
+def trusted(model, X, y=None):
+    """Return whether the sampler finds nothing wrong with its own work."""
+    return model[-1].sampling_.status == "ok"
+
+
+evidence = GridSearchCV(
+    pipeline,
+    {"bayesiangmmautoencoder__n_components": [1, 2, 3, 4]},
+    scoring={"evidence": evidence_scorer, "error": error_bar, "ok": trusted},
+    refit="evidence",
+    cv=InSample(),  # the evidence holds nothing out: one fit a candidate
+    error_score="raise",
+)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the table says which are not trusted
+    evidence.fit(flowers)
+table, n_rows = evidence.cv_results_, len(flowers)
+print(f"\n6. Evidence of mixtures for {n_rows} irises, models sampled from their posterior")
+print("   components   log evidence   error   trusted")
+for params, value, error, ok in zip(
+    table["params"],
+    table["mean_test_evidence"],
+    table["mean_test_error"],
+    table["mean_test_ok"],
+    strict=True,
+):
+    print(
+        f"   {params['bayesiangmmautoencoder__n_components']:10d}"
+        f"   {n_rows * value:12.2f}"
+        f"   {n_rows * error:5.2f}"
+        f"   {'yes' if ok else 'no':>7s}"
+    )
+best = evidence.best_estimator_
+print(f"   chosen: {best[-1].n_components}", end="; ")
+print(f"its agreement with the species: {adjusted_rand_score(species, best.predict(flowers)):.2f}")
+print(
+    f"   mean log predictive density over {best[-1].n_models} sampled models, in scaled units: ",
+    end="",
+)
+print(f"{best.score(flowers):.3f}")
+
+# -- 7. or by rows held out, over components and temperatures -------------------------------------
+
+held_out = GridSearchCV(
+    make_pipeline(
+        StandardScaler(), BayesianGMMAutoEncoder(model_temperature=0, n_init=5, random_state=0)
+    ),
+    {
+        "bayesiangmmautoencoder__n_components": [1, 2, 3, 4],
+        "bayesiangmmautoencoder__temperature": [0.0, 0.5, 1.0],
+    },
+    scoring={"density": hmaxemax_scorer, "reconstruction": reconstruction_scorer},
+    refit="density",
+    cv=KFold(5, shuffle=True, random_state=0),
+    error_score="raise",
+).fit(flowers)
+table = held_out.cv_results_
+print("\n7. Rows held out: density at temperature 1, in nats an iris, and error of reconstruction")
+print("   components   temperature   density (spread over folds)   error")
+for params, value, spread, loss in zip(
+    table["params"],
+    table["mean_test_density"],
+    table["std_test_density"],
+    table["mean_test_reconstruction"],
+    strict=True,
+):
+    print(
+        f"   {params['bayesiangmmautoencoder__n_components']:10d}"
+        f"   {params['bayesiangmmautoencoder__temperature']:11.1f}"
+        f"   {value:7.3f} ({spread:.3f})"
+        f"   {-loss:17.3f}"
+    )
+chosen = held_out.best_estimator_[-1]
+print(f"   chosen: {chosen.n_components} components at temperature {chosen.temperature:g}")
