@@ -121,6 +121,15 @@ def test_evidence_is_that_of_the_fit(sampled):
     assert evidence_scorer(model, X[::-1]) == model.hmaxemax_  # in any order
 
 
+def test_evidence_at_a_model_temperature_of_its_own():
+    X = clusters(1)
+    model = BayesianGMMAutoEncoder(1, model_temperature=len(X), random_state=0).fit(X)
+    assert evidence_scorer(model, X) == model.hmaxemax_ == model.log_evidence_
+    tilted = BayesianGMMAutoEncoder(1, tilt=0.5, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="tilt=0.5"):
+        evidence_scorer(tilted, X)
+
+
 def test_evidence_of_one_normal_is_its_closed_form():
     X = clusters(1)
     model = BayesianGMMAutoEncoder(1, random_state=0).fit(X)
