@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
-
 @dataclass(frozen=True)
 class MixturePrior:
     """A conjugate prior, as the user gives it; `covariance` in the shape of one covariance."""

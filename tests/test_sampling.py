@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _data import GALAXIES, GALAXIES_EVIDENCE, GALAXIES_PRIOR
 from _instances import COVARIANCE_TYPES
-from _mixture_oracles import MixturePrior, enumerated_log_evidence, model_joints
+from _mixture_oracles import MixturePrior, enumerated_log_evidence
 from _oracles import enumerated_log_evidence as second_enumeration
-from _oracles import hmax
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -70,9 +68,7 @@ def test_the_enumeration_agrees_with_predicting_row_after_row(n_features):
     X = np.random.default_rng(1).normal(size=(6, n_features))
     mean, dof, strength = np.full(n_features, 0.3), n_features + 1.4, 0.4
     scale = 0.5 * np.eye(n_features) + 0.2
-    prior = MixturePrior(
-        "full", 1, mean, scale, mean_precision=strength, degrees_of_freedom=dof
-    )
+    prior = MixturePrior("full", 1, mean, scale, mean_precision=strength, degrees_of_freedom=dof)
     total = 0.0
     for row, n in zip(X, range(len(X)), strict=True):
         free = dof + n - n_features + 1

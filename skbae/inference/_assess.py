@@ -37,7 +37,7 @@ def combine_evidence(values: np.ndarray, errors: np.ndarray) -> tuple[float, flo
     n = len(values)
     claimed = np.sqrt((errors**2).sum()) / n
     shown = values.std(ddof=1) / np.sqrt(n) if n > 1 else 0.0
-    return float(values.mean()), float(max(claimed, shown))
+    return float(values.mean()), float(np.maximum(claimed, shown))  # not a number stays one
 
 
 def balance_of(scores: np.ndarray) -> float:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Numbers the table of subsets may hold at once.
 _TABLE = 1 << 21
+# Logarithm of a number far above the smallest that has all its digits.
+_SAFE = -600.0
 
 
 def log_permanent(log_matrices: Array) -> Array:
@@ -57,7 +59,8 @@ def _chunk(logs: Array) -> Array:
     scaled -= columns
     with np.errstate(divide="ignore"):
         result = np.log(_subset_recursion(np.exp(scaled)))
-    lost = ~np.isfinite(result)
+    # below this, terms may have lost digits to underflow; above, what underflowed is negligible
+    lost = ~(result > _SAFE)
     if lost.any():
         result[lost] = _log_subset_recursion(scaled[..., lost])
     return result + rows.sum(axis=0) + columns.sum(axis=0)

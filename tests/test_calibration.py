@@ -1,0 +1,222 @@
+"""Simulation-based calibration: models drawn from the prior are draws of the posterior too.
+
+If ``m ~ prior`` and ``X ~ p(X | m)``, the rank of any statistic of m among those of draws of
+``p(m | X)`` is uniform (Cook, Gelman and Rubin 2006; Talts et al. 2018). At T != 1 rows come from no
+density, so there the balance identity is the test.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _mixture_oracles import MixturePrior
+from _oracles import hmax, joint_energies
+from scipy import stats
+
+from skbae import BayesianGMMAutoEncoder
+from skbae.energies import _bayesian_mixture, _conjugate
+from skbae.energies._gmm import conjugate_gaussian_mixture
+from skbae.estimators._gmm_fit import as_models
+from skbae.inference._assess import balance_of
+from skbae.inference._gibbs import GibbsPlan, sample_conjugate
+from skbae.inference._rows import RowRunner, make_rows
+
+N_DRAWS = 39
+PLAN = GibbsPlan(n_burn=20, n_conditionals=32, n_rounds=1, n_between=5, n_sweeps=40, n_keep=N_DRAWS)
+N_CHAINS = 40
+
+
+def statistics_of(X, weights, means, covariances):
+    """Return what does not depend on labels."""
+    mean = weights @ means
+    spread = means - mean
+    total = np.einsum("k,kij->ij", weights, covariances) + (weights[:, None] * spread).T @ spread
+    return [
+        hmax(joint_energies(X, weights, means, covariances), 1.0).mean(),
+        np.linalg.slogdet(total)[1],
+        weights.max(),
+        mean[0],
+        np.linalg.slogdet(covariances)[1].sum(),
+    ]
+
+
+def posterior_draws(prior, X, rng, temperature=1.0):
+    """Return the public models drawn by a short run, and the run."""
+    rows, size = make_rows(X, None), X.shape[1]
+    energy = conjugate_gaussian_mixture(
+        prior.n_components,
+        size,
+        prior.kind,
+        prior.equal_weights,
+        0.0,
+        concentration=prior.concentration,
+        mean_precision=prior.mean_precision,
+        mean=np.asarray(prior.mean, dtype=float),
+        degrees_of_freedom=prior.degrees_of_freedom,
+        covariance=np.asarray(prior.covariance, dtype=float),
+        centre=rows.centre,
+    )
+    with RowRunner(1) as runner:
+        starts = energy.draw_prior(N_CHAINS, rng)
+        run = sample_conjugate(
+            energy, starts, rows, runner, rng, temperature=temperature, plan=PLAN
+        )
+    return as_models(energy, run.params), run
+
+
+def ranks(prior, n_rows, n_sets, seed=0):
+    """Return the ranks of the truth among draws, (n_sets, n_statistics), as numbers in (0, 1)."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(n_sets):
+        weights, means, covariances = prior.draw(rng)
+        labels = rng.choice(len(weights), n_rows, p=weights)
+        X = np.stack([rng.multivariate_normal(means[k], covariances[k]) for k in labels])
+        models, _ = posterior_draws(prior, X, rng)
+        drawn = []
+        for w, m, c in zip(models.weights, models.means, models.covariances, strict=True):
+            dense = np.broadcast_to(c, covariances.shape)  # tied or not
+            drawn.append(statistics_of(X, w, m, dense))
+        truth = statistics_of(X, weights, means, covariances)
+        found.append((np.array(drawn) < truth).sum(axis=0))
+    return (np.array(found) + rng.random((n_sets, 1))) / (N_DRAWS + 1)
+
+
+def p_values(uniform):
+    """Return p-values of uniformity of every column: its shape, mean, spread and histogram."""
+    n = len(uniform)
+    shape = [stats.kstest(column, "uniform").pvalue for column in uniform.T]
+    z = (uniform.mean(axis=0) - 0.5) * np.sqrt(12 * n)
+    square = (((uniform - 0.5) ** 2).mean(axis=0) - 1 / 12) * np.sqrt(180 * n)
+    counts = [np.histogram(column, 10, (0, 1))[0] for column in uniform.T]
+    chi2 = [stats.chisquare(count).pvalue for count in counts]
+    return np.array([shape, *(2 * stats.norm.sf(np.abs([z, square]))), chi2])
+
+
+# With 20 dependent p-values, below this by chance in at most one of 50 runs of a right sampler.
+CRITICAL = 1e-3
+
+PRIORS = {
+    "full-K2-D1": (MixturePrior("full", 2, [0.0], [[1.0]], 2.0, 0.5, 3.0), 20),
+    "full-K2-D2": (MixturePrior("full", 2, [0.0, 1.0], np.eye(2), 2.0, 0.5, 4.0), 20),
+    # few rows and many means to shrink: where a slip in the shrinkage shows
+    "tied-K3-D1": (MixturePrior("tied", 3, [0.0], [[1.0]], 2.0, 0.5, 3.0), 6),
+}
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_ranks_of_the_truth_are_uniform(name):
+    prior, n_rows = PRIORS[name]
+    assert p_values(ranks(prior, n_rows, 100)).min() > CRITICAL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRIORS)
+def test_ranks_of_the_truth_are_uniform_over_many_data_sets(name):
+    prior, n_rows = PRIORS[name]
+    assert p_values(ranks(prior, n_rows, 1500, seed=1)).min() > CRITICAL
+
+
+# -- negative controls ---------------------------------------------------------------------------
+
+
+def without_shrinkage(monkeypatch):
+    """Leave out the term that the distance of means from the prior's adds to the scatter."""
+
+    def broken(shape, prior, n, second, offset, first, strength):
+        mean = first / np.where(n > 0, n, 1.0)[..., None]
+        within = shape.lift(n) * shape.moment(mean)
+        if second.shape[1] == 1:
+            within = within.sum(axis=1, keepdims=True)
+        return second - within
+
+    assert callable(_conjugate._centred_second)
+    monkeypatch.setattr(_conjugate, "_centred_second", broken)
+
+
+def without_heat(monkeypatch):
+    """Count rows once, whatever T."""
+    right = _bayesian_mixture.ConjugateMixture.conditional
+    monkeypatch.setattr(
+        _bayesian_mixture.ConjugateMixture,
+        "conditional",
+        lambda self, statistics, temperature: right(self, statistics, 1.0),
+    )
+
+
+def test_calibration_notices_a_missing_shrinkage_term(monkeypatch):
+    without_shrinkage(monkeypatch)
+    prior, n_rows = PRIORS["tied-K3-D1"]
+    assert p_values(ranks(prior, n_rows, 100)).min() < CRITICAL
+
+
+def long_balance(temperature):
+    """Return the balance of a default fit where means are shrunk by as much as two rows would."""
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    X[15:] += 2
+    settings = {"mean_precision_prior": 2.0, "random_state": 0}
+    return BayesianGMMAutoEncoder(3, temperature=temperature, **settings).fit(X).sampling_
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_balance_is_about_one(temperature):
+    sampling = long_balance(temperature)
+    assert sampling.status == "ok"
+    # K - 1 + K D + K coordinates, positively correlated: a mean square far below 5 sigma
+    assert 0.2 < sampling.balance < 2.5
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_balance_notices_a_missing_shrinkage_term(monkeypatch):
+    without_shrinkage(monkeypatch)
+    sampling = long_balance(1.0)
+    assert sampling.status != "ok"
+    assert "gradient is not zero" in " ".join(sampling.reasons)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_balance_notices_forgotten_temperatures(monkeypatch):
+    without_heat(monkeypatch)
+    sampling = long_balance(2.0)
+    assert sampling.status == "failed"
+    assert "gradient is not zero" in " ".join(sampling.reasons)
+
+
+def quantiles_at_two(n_sets=60):
+    """Return the quantiles of precisions drawn at T = 2 under their exact posterior.
+
+    One component: a gamma distribution, in which rows count half.
+    """
+    rng = np.random.default_rng(0)
+    prior = MixturePrior("full", 1, [0.0], [[1.0]], 1.0, 0.5, 3.0)
+    found = []
+    for _ in range(n_sets):
+        X = rng.normal(size=(20, 1))
+        models, _ = posterior_draws(prior, X, rng, temperature=2.0)
+        n, mean = len(X) / 2, X.mean()
+        scale = 1.0 + 0.5 * ((X - mean) ** 2).sum() + 0.5 * n / (0.5 + n) * mean**2
+        exact = stats.gamma((3.0 + n) / 2, scale=2 / scale)
+        found.extend(exact.cdf(1 / models.covariances[::8].ravel()))
+    return np.array(found)[:, None]
+
+
+def test_draws_at_another_temperature_follow_the_exact_posterior():
+    assert p_values(quantiles_at_two()).min() > CRITICAL
+
+
+def test_a_forgotten_temperature_is_noticed(monkeypatch):
+    without_heat(monkeypatch)
+    assert p_values(quantiles_at_two()).min() < CRITICAL
+
+
+def test_balance_of_known_gradients():
+    """Independent scores of mean zero give one; a shift of the mean shows in standard errors."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(20, 500, 200))
+    square = balance_of(scores) ** 2
+    # mean squares of 200 standard normal ratios, with a few per cent from their estimated errors
+    assert abs(square - 1) < 5 * np.sqrt(2 / 200) + 0.1
+    scores[..., 0] += 0.3
+    shifted = balance_of(scores[..., :1])
+    assert abs(shifted - 0.3 * np.sqrt(20 * 500)) < 6
+    assert np.isnan(balance_of(np.zeros((4, 10, 3))))
