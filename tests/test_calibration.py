@@ -1,8 +1,8 @@
 """Simulation-based calibration: models drawn from the prior are draws of the posterior too.
 
 If ``m ~ prior`` and ``X ~ p(X | m)``, the rank of any statistic of m among those of draws of
-``p(m | X)`` is uniform (Cook, Gelman and Rubin 2006; Talts et al. 2018). At T != 1 rows come from no
-density, so there the balance identity is the test.
+``p(m | X)`` is uniform (Cook, Gelman and Rubin 2006; Talts et al. 2018). At T != 1 rows come from
+no density, so there the balance identity is the test.
 """
 
 from __future__ import annotations
