@@ -126,7 +126,7 @@ def test_evidence_at_a_model_temperature_of_its_own():
     model = BayesianGMMAutoEncoder(1, model_temperature=len(X), random_state=0).fit(X)
     assert evidence_scorer(model, X) == model.hmaxemax_ == model.log_evidence_
     tilted = BayesianGMMAutoEncoder(1, tilt=0.5, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="tilt=0.5"):
+    with pytest.raises(ValueError, match=r"tilt=0\.5"):
         evidence_scorer(tilted, X)
 
 
