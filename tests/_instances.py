@@ -72,6 +72,16 @@ INSTANCES = [
     _mixture("full-random-init", init_params="random_from_data", n_init=3),
 ]
 
+# Models are sampled: the same contract, less what only one best model can promise.
+SAMPLED_INSTANCES = [
+    Instance("gmm-default", BayesianGMMAutoEncoder),
+    Instance(
+        "gmm-sampled-diag",
+        BayesianGMMAutoEncoder,
+        {"n_components": 2, "covariance_type": "diag", "n_models": 5, "random_state": 0},
+    ),
+]
+
 each_instance = pytest.mark.parametrize("instance", INSTANCES, ids=lambda row: row.name)
 each_categorical = pytest.mark.parametrize(
     "instance", [row for row in INSTANCES if row.joint is not None], ids=lambda row: row.name
