@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 from _instances import INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -16,14 +18,25 @@ def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([row.make() for row in SAMPLED_INSTANCES])
-def test_contract_while_sampling(estimator, check, monkeypatch):
-    """With short chains: the contract is about forms, and the statistics are tested elsewhere.
+def expected_failures(estimator):
+    """Return what can't hold while there are components to weigh and models are sampled."""
+    if estimator.n_components == 1:
+        return {}
+    reason = "weighted and repeated rows give the same distribution of models, not the same draws"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
 
-    Weighted and repeated rows agree here because codes are all but hard on the check's data; in
-    general they agree in distribution, which test_sampling.py tests.
-    """
+
+STRICT = {"xfail_strict": True}  # a recent argument
+if not STRICT.keys() <= signature(parametrize_with_checks).parameters.keys():
+    STRICT = {}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(
+    [row.make() for row in SAMPLED_INSTANCES], expected_failed_checks=expected_failures, **STRICT
+)
+def test_contract_while_sampling(estimator, check, monkeypatch):
+    """With short chains: the contract is about forms, and the statistics are tested elsewhere."""
 
     def schedule(n_rows, n_models):
         return 16, GibbsPlan(5, 8, 1, 2, 12, n_keep=n_models)
@@ -34,6 +47,8 @@ def test_contract_while_sampling(estimator, check, monkeypatch):
 
 
 @pytest.mark.slow
-@parametrize_with_checks([row.make() for row in SAMPLED_INSTANCES])
+@parametrize_with_checks(
+    [row.make() for row in SAMPLED_INSTANCES], expected_failed_checks=expected_failures, **STRICT
+)
 def test_contract_with_full_sampling(estimator, check):
     check(estimator)
