@@ -31,7 +31,8 @@ LAYERS = [
 SHARED = {
     "skbae.energies": {
         "_base",
-        "_bayesian_mixture", "_precision_prior",
+        "_bayesian_mixture",
+        "_precision_prior",
         "_conjugate",
         "_covariance",
         "_distributions",
@@ -113,7 +114,8 @@ def _misplaced(module: str, target: str) -> list[str]:
     shared = SHARED.get(home)
     name = target.rpartition(".")[2]
     # a family may spread over several files, all named after it: _gmm, _gmm_fit
-    own = name.startswith(module.rpartition(".")[2] + "_")
+    here = module.rpartition(".")[2]
+    own = name.startswith(here + "_") or here.startswith(name + "_")
     if target_home == home and (shared is None or own or name in shared):
         return []
     return [f"{module} imports {target}, its neighbour"]

@@ -171,8 +171,8 @@ class Energy(ABC):
         """Return the number of free parameters of one model, as AIC and BIC count them."""
 
 
-class StatisticsEnergy(Energy):
-    """Capability: expectation maximisation.
+class ExpectationEnergy(Energy):
+    """Capability: statistics of the rows under codes ``p_T(z | x, m)``, in one pass.
 
     The statistics are an :class:`~skbae._types.ArrayRecord` with fields ``objective`` and
     ``hmaxe`` of shape (S,) among others: the tilted and the plain mean of ``Hmax_T`` under the
@@ -184,6 +184,10 @@ class StatisticsEnergy(Energy):
         self, params: Any, frame: Frame, dtype: Any, temperature: float, tilt: float
     ) -> RowKernel:
         """Return the pass that collects statistics under the codes ``p_T(z | x, m)``."""
+
+
+class StatisticsEnergy(ExpectationEnergy):
+    """Capability: expectation maximisation."""
 
     @abstractmethod
     def maximise(self, statistics: Any, params: Any) -> Any:
@@ -252,10 +256,12 @@ class ConjugateEnergy(StatisticsEnergy):
         """Return the log prior density, (S,), in the measure of :meth:`log_conditional`."""
 
     @abstractmethod
-    def scores(self, conditional: Any, params: Any) -> Array:
-        """Return the gradient of each conditional's log density at its own model, (S, P).
+    def scores(self, params: Any, statistics: Any, temperature: float, total: float) -> Array:
+        """Return the gradient of the log joint density of models and codes drawn with them, (S, P).
 
         In unconstrained coordinates, so that its expectation over ``p(m)`` is zero ("balance").
+        `statistics` are those of :meth:`sweep`, `total` is the sum of all weights. It must not
+        rest on :meth:`conditional`, which it checks.
         """
 
     @abstractmethod
@@ -267,11 +273,11 @@ class ConjugateEnergy(StatisticsEnergy):
         """Return the modes of the conditionals of (soft) statistics: the M step of a MAP fit."""
 
 
-class GradientEnergy(StatisticsEnergy):
+class GradientEnergy(ExpectationEnergy):
     """Capability: the gradient of the objective in unconstrained coordinates.
 
     Coordinates theta have shape (S, P). Fisher's identity makes the gradient of ``Hmaxe_T`` (tilted
-    or not) a function of the statistics of the pass :meth:`StatisticsEnergy.expectation`.
+    or not) a function of the statistics of the pass :meth:`ExpectationEnergy.expectation`.
     """
 
     @abstractmethod
@@ -447,10 +453,6 @@ class ConjugateComponentFamily(ComponentFamily):
     @abstractmethod
     def log_prior(self, params: Any) -> Array:
         """Return the log prior density of all components, (S,)."""
-
-    @abstractmethod
-    def scores(self, conditional: Any, params: Any) -> Array:
-        """Return the gradient of the components' conditional log density, (S, P)."""
 
     @abstractmethod
     def mode(self, conditional: Any) -> Any:

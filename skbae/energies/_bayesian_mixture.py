@@ -88,7 +88,7 @@ class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
     equal_weights : bool, default=False
     """
 
-    family: ConjugateComponentFamily
+    family: Any  # both a ConjugateComponentFamily and a GradientComponentFamily
 
     def __init__(
         self, family: ConjugateComponentFamily, concentration: Array, equal_weights: bool = False
@@ -145,13 +145,12 @@ class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
         constant = gammaln(concentration.sum()) - gammaln(concentration).sum()
         return total + np.log(params.weights) @ (concentration - 1) + constant
 
-    def scores(self, conditional, params):
-        components = self.family.scores(conditional.components, params.components)
-        if self.equal_weights or self.n_components == 1:
-            return components
-        concentration = conditional.concentration
-        total = concentration.sum(axis=1, keepdims=True)
-        return np.concatenate([concentration - params.weights * total, components], axis=1)
+    def scores(self, params, statistics, temperature, total):
+        # by the densities themselves, not by the conditionals that are drawn from: a wrong
+        # conditional must show
+        theta = self.unconstrain(params)
+        gradient = self.objective_gradient(theta, params, statistics, total)
+        return self.log_prior_at(theta)[1] + total / temperature * gradient
 
     def maximise_posterior(self, statistics, temperature):
         conditional = self.conditional(statistics, temperature)

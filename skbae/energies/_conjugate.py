@@ -1,10 +1,10 @@
 """The conjugate prior of Gaussian components: normal means, Wishart or gamma precisions.
 
 ``Lambda ~ Wishart(dof, inverse(scale))`` and ``mu | Lambda ~ N(location, inverse(strength
-Lambda))``; diagonal precisions are independent ``Gamma(dof / 2, rate scale_d / 2)``, a spherical one is
-``Gamma(dof / 2, rate scale / 2)``. A posterior given codes is the same with other numbers, and the
-log density is linear in functions of the model, so that the densities of many models under many
-posteriors are one product.
+Lambda))``; diagonal precisions are independent ``Gamma(dof / 2, rate scale_d / 2)``, a spherical
+one is ``Gamma(dof / 2, rate scale / 2)``. A posterior given codes is the same with other numbers,
+and the log density is linear in functions of the model, so that the densities of many models under
+many posteriors are one product.
 """
 
 from __future__ import annotations
@@ -194,34 +194,3 @@ def mode(kind: PrecisionPrior, posterior: NormalWishart) -> GaussianParameters:
     degrees = posterior.dof + kind.degrees_per_row * n_means
     covariances = posterior.scale / kind.shape.lift(degrees)
     return GaussianParameters(posterior.location, kind.shape.factorise(covariances))
-
-
-def scores(
-    kind: PrecisionPrior, posterior: NormalWishart, params: GaussianParameters
-) -> tuple[Array, Array]:
-    """Return the gradient of each posterior's log density at its own model.
-
-    Parameters
-    ----------
-    kind : PrecisionPrior
-    posterior : NormalWishart
-    params : GaussianParameters
-
-    Returns
-    -------
-    means : ndarray of shape (S, K, D)
-    log_scales : ndarray of shape (S, C)
-        Along ``Lambda -> exp(s) Lambda``, with respect to the invariant measure.
-    """
-    shape = kind.shape
-    deviations = params.means - posterior.location
-    pull = -posterior.strength[..., None] * shape.apply_precision(params.factors, deviations)
-    square = np.einsum("skd,skd->sk", pull, deviations)
-    traces = np.einsum(
-        "scq,scq->sc", shape.quadratic_coefficients(params.factors), shape.pack(posterior.scale)
-    )
-    n_means = posterior.strength.shape[1] / posterior.dof.shape[1]
-    squares = square.sum(axis=1, keepdims=True) if n_means > 1 else square
-    degrees = kind.degrees_per_row
-    expected = 0.5 * (shape.n_features / degrees) * (posterior.dof + degrees * n_means)
-    return pull, expected + traces + 0.5 * squares

@@ -156,10 +156,6 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
     def log_prior(self, params):
         return conjugate.log_prior(self.kind, self.prior, params, self.centre)
 
-    def scores(self, conditional, params):
-        means, scales = conjugate.scores(self.kind, conditional, params)
-        return np.concatenate([means.reshape(len(means), -1), scales], axis=1)
-
     def mode(self, conditional):
         return conjugate.mode(self.kind, conditional)
 

@@ -13,6 +13,7 @@ from skbae._types import Rows, SamplingResult, SamplingRun
 from skbae.inference._assess import assess
 from skbae.inference._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference._mode import posterior_mode
+from skbae.inference._smc import sample_tempered, tempered_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from skbae.energies._base import ConjugateEnergy
     from skbae.inference._rows import RowRunner
 
-# Rows visited by one sweep of all chains, and by all sweeps: what keeps short data well sampled
-# and long data at a small multiple of a fit.
+# Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
+# well sampled and long data at a small multiple of a fit.
 _ROWS_A_SWEEP = 1e5
-_ROWS_IN_ALL = 2.4e7
+_ROWS_A_CHAIN = 2e5
 
 
 def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
@@ -37,15 +38,17 @@ def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
     >>> gibbs_schedule(82, 50)[0], gibbs_schedule(100_000, 50)[0]
     (128, 8)
     """
-    smallest = 16 if n_rows <= 20_000 else 8
-    power = int(np.floor(np.log2(max(_ROWS_A_SWEEP / n_rows, 1))))
-    n_chains = int(np.clip(1 << power, smallest, 128))
-    n_sweeps = int(np.clip(_ROWS_IN_ALL / (n_chains * n_rows), 48, 600))
+    long = n_rows > 5000
+    power = int(np.log2(max(_ROWS_A_SWEEP / n_rows, 1)))
+    n_chains = int(np.clip(1 << power, 8 if long else 16, 128))
+    n_sweeps = int(np.clip(_ROWS_A_CHAIN / n_rows, 32 if n_rows > 20_000 else 40, 600))
     n_sweeps = max(n_sweeps, 4 * -(-n_models // n_chains))
     return n_chains, GibbsPlan(
-        n_burn=int(np.clip(n_sweeps // 4, 15, 100)),
-        n_between=int(np.clip(n_sweeps // 40, 4, 10)),
+        n_burn=int(np.clip(n_sweeps // 4, 10, 100)),
+        n_rounds=2 if long else 3,
+        n_between=int(np.clip(n_sweeps // 40, 3, 10)),
         n_sweeps=n_sweeps,
+        max_jumps=12 if long else 300,
         n_keep=n_models,
     )
 
@@ -141,8 +144,6 @@ def run_tempered(
     on_step: Callable[[int, float], bool],
 ) -> SamplingRun:
     """Sample at any temperatures, weights and tilt, by gradients."""
-    from skbae.inference._smc import SMCPlan, sample_tempered
-
     return sample_tempered(
         energy,
         rows,
@@ -151,7 +152,7 @@ def run_tempered(
         temperature=temperature,
         model_temperature=model_temperature,
         tilt=tilt,
-        plan=SMCPlan(n_keep=n_models),
+        plan=tempered_plan(len(rows.X), n_models),
         on_step=on_step,
     )
 

@@ -1,11 +1,11 @@
 """Gibbs sampling with long jumps, and the evidence that comes with it.
 
 Gibbs sweeps (codes given the model, the model given codes) move quickly within a mode and hardly
-ever between modes, so that the proportions in which chains sit in modes are an accident of their starts.
-Conditionals given the codes of many chains, averaged over relabellings, make a proposal that covers
-all modes the chains have found; draws of it are weighted and replace the chains, and later, once
-the proposal is fixed, enter as independence Metropolis-Hastings steps between sweeps. Every such
-step yields what bridge sampling needs.
+ever between modes, so that the proportions in which chains sit in modes are an accident of their
+starts. Conditionals given the codes of many chains, averaged over relabellings, make a proposal
+that covers all modes the chains have found; draws of it are weighted and replace the chains, and
+later, once the proposal is fixed, enter as independence Metropolis-Hastings steps between sweeps.
+Every such step yields what bridge sampling needs.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class GibbsPlan:
     max_between_jumps : int
         Most sweeps between long jumps (Metropolis-Hastings steps); fewer where these are accepted
         often.
+    max_jumps : int
+        Most long jumps of a chain.
     n_keep : int
         Models to keep.
     """
@@ -59,12 +61,14 @@ class GibbsPlan:
     n_between: int = 10
     n_sweeps: int = 600
     max_between_jumps: int = 10
+    max_jumps: int = 300
     n_keep: int = 50
 
     @property
     def n_steps(self) -> int:
         """Upper limit of the number of steps that are reported."""
-        return self.n_burn + self.n_rounds * self.n_between + 2 * self.n_sweeps + 1
+        n_jumps = 1 + min(self.n_sweeps // 2 + 1, 2 * self.max_jumps)
+        return self.n_burn + self.n_rounds * self.n_between + self.n_sweeps + n_jumps
 
 
 class _Chains:
@@ -97,6 +101,7 @@ class _Chains:
         """Return ``Hmaxe``, the log target and the conditionals given fresh codes of models."""
         kernel = self.energy.sweep(params, self.rows.frame, self.rows.X.dtype, self.temperature)
         statistics = self.runner.reduce(kernel, self.rows, self.seeds.spawn(1)[0])
+        self.visited = statistics
         conditional = self.energy.conditional(statistics, self.temperature)
         scale = self.rows.total / self.temperature
         log_target = self.energy.log_prior(params) + scale * statistics.hmaxe
@@ -106,6 +111,10 @@ class _Chains:
         """Draw models given codes, then codes given models."""
         self.params = self.energy.draw_conditional(self.conditional, self.rng)
         self.hmaxe, self.log_target, self.conditional = self.visit(self.params)
+
+    def scores(self) -> Array:
+        """Return the total gradients at the models of the latest sweep, (S, P)."""
+        return self.energy.scores(self.params, self.visited, self.temperature, self.rows.total)
 
     def _draw(self, proposals: list[Any], sizes: list[int]) -> tuple[Any, Array]:
         """Draw from each proposal so many models; return all with their log densities."""
@@ -252,6 +261,7 @@ def sample_conjugate(
     jumps = [chains.jump(proposals)]
     report()
     between = int(np.clip(2 / max(jumps[0][2].mean(), 0.01), 2, plan.max_between_jumps))
+    between = max(between, plan.n_sweeps // plan.max_jumps)
     n_jumps = max(1, plan.n_sweeps // between)
     quota = min(chains.n_chains, -(-plan.n_keep // n_jumps))
     kept, trace, scores = [], [], []
@@ -260,7 +270,7 @@ def sample_conjugate(
             chains.sweep()
             report()
             trace.append(chains.hmaxe)
-            scores.append(energy.scores(chains.conditional, chains.params))
+        scores.append(chains.scores())
         kept.append(chains.params.take(rng.permutation(chains.n_chains)[:quota]))
         if stopped:
             break

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 # The acceptance at which moves of given cost go furthest is 0.65 to 0.8 (Beskos et al. 2013;
 # Betancourt et al. 2014).
 _TARGET_ACCEPTANCE = 0.75
+# Particles of an island times rows, on data of moderate length.
+_PARTICLE_ROWS = 4096 * 164
 # Bisections for the next temperature, on a logarithmic scale.
 _N_BISECTIONS = 50
 _SMALLEST_STEP = 1e-12
@@ -100,6 +102,21 @@ class SMCPlan:
     def n_steps(self) -> int:
         """Upper limit of the number of steps that are reported."""
         return self.max_steps
+
+
+def tempered_plan(n_rows: int, n_models: int) -> SMCPlan:
+    """Return a plan fit for so many rows, that keeps so many models.
+
+    On short data an evaluation costs little more than its overhead, and many particles make up for
+    what an island misses; on long data a path has more steps and every step is a pass.
+
+    Examples
+    --------
+    >>> [tempered_plan(n, 50).n_particles for n in (82, 500, 100_000)]
+    [4096, 1024, 512]
+    """
+    power = int(np.log2(max(_PARTICLE_ROWS / n_rows, 1)))
+    return SMCPlan(n_particles=int(np.clip(1 << power, 512, 4096)), n_keep=n_models)
 
 
 class EnergyTarget(Target):
