@@ -81,7 +81,7 @@ def melt(
 
     Examples
     --------
-    >>> noise, precisions = melt(np.array([[4.0, 1.0]]), np.array([6.0]), 4, 1.0)
+    >>> noise, precisions = melt(np.array([[4.0, 0.5]]), np.array([6.0]), 4, 1.0)
     >>> noise.tolist(), precisions.tolist()
     ([0.6666666666666666], [[0.25, 1.5]])
     """

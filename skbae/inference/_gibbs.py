@@ -270,7 +270,7 @@ def sample_conjugate(
             chains.sweep()
             report()
             trace.append(chains.hmaxe)
-        scores.append(chains.scores())
+            scores.append(chains.scores())
         kept.append(chains.params.take(rng.permutation(chains.n_chains)[:quota]))
         if stopped:
             break
