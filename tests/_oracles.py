@@ -257,24 +257,35 @@ def prior_mixtures_1d(
     return weights, means, precisions
 
 
-def prior_average_1d(
+def prior_objectives_1d(
     x: Array,
     models: tuple[Array, Array, Array],
     *,
     temperature: float,
-    power: float,
     tilt: float = 0.0,
     sample_weight: Array | None = None,
-) -> tuple[float, float]:
-    """Return ``log mean exp(power * F)`` over draws of the prior, and its standard error."""
+) -> Array:
+    """Return the (tilted) mean of ``Hmax_T`` under each one-dimensional mixture, (n_draws,)."""
     weights, means, precisions = models
+    constant = np.log(weights) + 0.5 * np.log(precisions / (2 * np.pi))
     row_weights = np.ones(len(x)) if sample_weight is None else sample_weight
     total = np.zeros(len(weights))
     for value, row_weight in zip(x, row_weights / row_weights.sum(), strict=True):
-        joint = np.log(weights) + norm(means, 1 / np.sqrt(precisions)).logpdf(value)
-        row = hmax(joint, temperature)
+        row = hmax(constant - 0.5 * precisions * (value - means) ** 2, temperature)
         total += row_weight * (row if tilt == 0 else np.exp(-tilt * row))
-    objective = total if tilt == 0 else -np.log(total) / tilt
-    terms = np.exp(power * (objective - objective.max()))
-    error = terms.std() / terms.mean() / np.sqrt(len(terms))
-    return float(np.log(terms.mean()) + power * objective.max()), float(error)
+    return total if tilt == 0 else -np.log(total) / tilt
+
+
+def prior_average(objective: Array, power: float) -> tuple[float, float, float, float]:
+    """Average over draws of the prior, weighted by ``exp(power * F)``.
+
+    Returns the log of the mean weight and its standard error, then the weighted mean of F and its
+    standard error.
+    """
+    shares = np.exp(power * (objective - objective.max()))
+    shares /= shares.mean()
+    root = np.sqrt(len(shares))
+    mean = np.mean(shares * objective)
+    error = np.std(shares * (objective - mean)) / root
+    log_mean = logsumexp(power * objective) - np.log(len(objective))
+    return float(log_mean), float(shares.std() / root), float(mean), float(error)

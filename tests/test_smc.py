@@ -8,11 +8,11 @@ from _data import GALAXIES
 from _oracles import (
     enumerated_log_evidence,
     gaussian_log_marginal,
-    prior_average_1d,
+    prior_average,
     prior_mixtures_1d,
+    prior_objectives_1d,
 )
 from _samplers import make_problem, small_rows
-from scipy.integrate import dblquad
 from scipy.stats import gamma, norm
 
 from skbae.energies._base import GradientEnergy
@@ -23,7 +23,8 @@ from skbae.inference._rows import RowRunner, make_rows
 from skbae.inference._smc import SMCPlan, TemperingError, sample_tempered, tempered_plan
 
 SMALL = SMCPlan(n_islands=8, n_particles=512, n_moves=15)
-MEDIUM = SMCPlan(n_islands=16, n_particles=2048)
+MEDIUM = SMCPlan(n_islands=16, n_particles=1024)
+TINY = SMCPlan(n_islands=8, n_particles=256, n_moves=15)
 # errors of about 0.01 nats, where answers are exact to 0.05
 FINE = SMCPlan(n_islands=16, n_particles=8192)
 
@@ -54,39 +55,48 @@ def combined(log_evidence):
     return np.log(shares.mean()) + peak, error
 
 
+def worst_balance(got, chain_length):
+    """Return the largest mean total gradient in units of its error, from the means of chains."""
+    chains = got.scores.reshape(-1, chain_length, got.scores.shape[-1]).mean(axis=1)
+    errors = chains.std(axis=0, ddof=1) / np.sqrt(len(chains))
+    return float(np.max(np.abs(chains.mean(axis=0)) / errors))
+
+
 # -- the oracle itself -----------------------------------------------------------------------------
 
 
 def test_marginal_of_a_component_by_quadrature():
     x = np.array([0.3, 1.4, -0.2])
+    # a standardised mean and the logarithm of the precision, on a grid: smooth, with light tails
+    z, u = np.meshgrid(np.linspace(-10, 10, 801), np.linspace(-14, 5, 801), indexing="ij")
+    precision = np.exp(u)
+    mean = 0.4 + z / np.sqrt(0.3 * precision)
+    prior = norm.pdf(z) * gamma(2.5 / 2, scale=2 / 0.8).pdf(precision) * precision
+    rows = norm(mean, 1 / np.sqrt(precision)).logpdf(x[:, None, None])
     for power in (1.0, 0.5, np.array([0.4, 1.7, 1.0])):
-
-        def integrand(z, u, power=power):
-            precision = np.exp(u)
-            mean = 0.4 + z / np.sqrt(0.3 * precision)
-            terms = np.sum(power * norm(mean, 1 / np.sqrt(precision)).logpdf(x))
-            prior = gamma(2.5 / 2, scale=2 / 0.8).pdf(precision) * precision
-            return np.exp(terms) * norm.pdf(z) * prior
-
-        brute = dblquad(integrand, -8, 4, -8, 8, epsabs=1e-9, epsrel=1e-6)[0]
+        weighted = np.tensordot(np.broadcast_to(power, 3), rows, axes=1)
+        brute = (np.exp(weighted) * prior).sum() * (20 / 800) * (19 / 800)
         exact = gaussian_log_marginal(
             x[:, None], "full", 0.3, np.array([0.4]), 2.5, np.array([[0.8]]), power
         )
-        assert exact == pytest.approx(np.log(brute), abs=1e-5)
+        assert exact == pytest.approx(np.log(brute), abs=1e-6)
 
 
 # -- exact answers ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize(
-    ("kind", "n_components", "n_features", "n_rows", "equal"),
+    ("kind", "n_components", "n_features", "n_rows", "equal", "temperature"),
     [
-        ("full", 2, 1, 12, False),
-        ("full", 3, 1, 10, False),
-        ("full", 2, 2, 10, False),
-        ("diag", 3, 2, 9, False),
-        ("spherical", 2, 2, 12, True),
+        ("full", 3, 1, 10, False, 0.5),
+        ("full", 3, 1, 10, False, 1.0),
+        ("full", 3, 1, 10, False, 2.0),
+        ("full", 2, 1, 12, False, 1.0),
+        ("full", 2, 2, 10, False, 0.5),
+        ("full", 2, 2, 10, False, 2.0),
+        ("diag", 3, 2, 9, False, 1.0),
+        ("spherical", 2, 2, 12, True, 0.5),
+        ("spherical", 2, 2, 12, True, 1.0),
     ],
 )
 def test_evidence_by_enumeration(kind, n_components, n_features, n_rows, equal, temperature):
@@ -123,8 +133,7 @@ def run_gibbs(energy, X, weights, seed):
 
 
 def test_galaxies():
-    X = np.asarray(GALAXIES, dtype=np.float64).reshape(-1, 1)
-    X = X / 1000 if X.max() > 1000 else X
+    X = GALAXIES
     energy = conjugate_gaussian_mixture(
         3,
         1,
@@ -142,9 +151,7 @@ def test_galaxies():
     value, error = combined(got.log_evidence)
     assert error < 0.15
     assert abs(value + 227.065) < 5 * error
-    mean = got.scores.mean(axis=1)
-    spread = mean.std(axis=0, ddof=1) / np.sqrt(len(mean))
-    assert (np.abs(mean.mean(axis=0)) < 7 * spread).all()  # t with 7 degrees of freedom
+    assert worst_balance(got, 32) < 5
 
 
 def test_error_bars_cover():
@@ -153,7 +160,7 @@ def test_error_bars_cover():
     exact = enumerated_log_evidence(X, 2, "full", **problem.prior)
     energy, ratios, claimed, spread = problem.energy(), [], [], []
     for seed in range(40):
-        got = run(energy, X, seed=seed)
+        got = run(energy, X, seed=seed, plan=TINY)
         value, error = combined(got.log_evidence)
         ratios.append((value - exact) / error)
         claimed.append((got.log_evidence_error**2).mean())
@@ -179,9 +186,8 @@ def models():
 def test_the_sources_formula_by_brute_force(models, temperature, tilt):
     """At tau = N the log evidence is hmaxemax itself."""
     energy, X = make_problem("full", 2, 1).energy(), small_rows(12, 1)
-    expected, spread = prior_average_1d(
-        X[:, 0], models, temperature=temperature, power=1.0, tilt=tilt
-    )
+    objective = prior_objectives_1d(X[:, 0], models, temperature=temperature, tilt=tilt)
+    expected, spread, *_ = prior_average(objective, 1.0)
     got = run(
         energy, X, seed=5, tau=12.0, temperature=temperature, tilt=tilt, plan=tempered_plan(12, 50)
     )
@@ -193,7 +199,7 @@ def test_the_sources_formula_by_brute_force(models, temperature, tilt):
 
 def test_zero_temperature_codes_with_sampled_models(models):
     energy, X = make_problem("full", 2, 1).energy(), small_rows(6, 1)
-    expected, spread = prior_average_1d(X[:, 0], models, temperature=0.0, power=6.0)
+    expected, spread, *_ = prior_average(prior_objectives_1d(X[:, 0], models, temperature=0.0), 6.0)
     got = run(energy, X, seed=6, tau=1.0, temperature=0.0, plan=MEDIUM)
     value, error = combined(got.log_evidence)
     assert abs(value - expected) < 5 * np.hypot(error, spread)
@@ -204,13 +210,12 @@ def test_fractional_weights_by_brute_force(models):
     energy, X = make_problem("full", 2, 1).energy(), small_rows(8, 1)
     weights = np.array([0.3, 1.7, 0.5, 1.0, 0.25, 2.5, 0.8, 1.2])
     tau = weights.sum() / 3
-    expected, spread = prior_average_1d(
-        X[:, 0], models, temperature=1.0, power=3.0, sample_weight=weights
-    )
+    objective = prior_objectives_1d(X[:, 0], models, temperature=1.0, sample_weight=weights)
+    expected, spread, *_ = prior_average(objective, 3.0)
     got = run(energy, X, seed=7, tau=tau, weights=weights, plan=MEDIUM)
     value, error = combined(got.log_evidence)
     assert abs(value - expected) < 5 * np.hypot(error, spread)
-    assert np.hypot(error, spread) < 0.02
+    assert np.hypot(error, spread) < 0.03
 
 
 def test_fractional_weights_of_a_single_component():
@@ -241,6 +246,7 @@ def test_integer_weights_are_repeated_rows():
 
 def test_stops_are_free_energies_on_the_way(models):
     energy, X = make_problem("full", 2, 1).energy(), small_rows(12, 1)
+    brute = prior_objectives_1d(X[:, 0], models, temperature=1.0)
     got = run(energy, X, seed=11, stops=[12.0, 4.0, 0.5], plan=MEDIUM)
     path = got.path
     assert path.model_temperatures[-1] == 1
@@ -249,17 +255,12 @@ def test_stops_are_free_energies_on_the_way(models):
     assert 0.5 not in path.model_temperatures  # beyond the target
     for tau in (12.0, 4.0):
         (index,) = np.flatnonzero(path.model_temperatures == tau)
-        expected, spread = prior_average_1d(X[:, 0], models, temperature=1.0, power=12 / tau)
+        expected, spread, mean, spread_of_mean = prior_average(brute, 12 / tau)
         value, error = combined(path.log_evidence[index])
         assert abs(value - expected) < 5 * np.hypot(error, spread)
-        # d log Z / d power = mean objective
-        powers = (12 / tau + 0.05, 12 / tau - 0.05)
-        upper, lower = (
-            prior_average_1d(X[:, 0], models, temperature=1.0, power=power)[0] for power in powers
-        )
         objective = path.objective[index]
         error = objective.std(ddof=1) / np.sqrt(len(objective))
-        assert abs(objective.mean() - (upper - lower) / 0.1) < 5 * error + 2e-3
+        assert abs(objective.mean() - mean) < 5 * np.hypot(error, spread_of_mean)
 
 
 # -- what is returned ------------------------------------------------------------------------------
@@ -285,10 +286,7 @@ def test_shapes_and_scores():
     assert got.method == "smc"
     assert not got.stopped
     assert 0.5 < got.acceptance < 0.95
-    # the balance identity: island means of the total gradient have expectation zero
-    means = got.scores.mean(axis=1)
-    errors = means.std(axis=0, ddof=1) / np.sqrt(8)
-    assert (np.abs(means.mean(axis=0)) < 8 * errors).all()  # t with 7 degrees, beyond 5 sigma
+    assert worst_balance(got, 16) < 5
     assert np.abs(got.scores).max() > 1
 
 
