@@ -6,5 +6,6 @@ temperature that leads from hard, deterministic codes (zero) to probabilistic on
 
 from skbae._version import __version__
 from skbae.estimators._gmm import BayesianGMMAutoEncoder
+from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
 
-__all__ = ["BayesianGMMAutoEncoder", "__version__"]
+__all__ = ["BayesianGMMAutoEncoder", "BayesianMixturePCAAutoEncoder", "__version__"]

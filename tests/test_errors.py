@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.estimators import _gmm, _gmm_fit
+from skbae.estimators import _gmm, _mixture_base
 
 D = 4
 nan, inf = float("nan"), float("inf")
@@ -161,7 +161,7 @@ def no_work(monkeypatch):
 
     for module, names in {
         _gmm: ("expectation_maximisation", "gaussian_mixture", "conjugate_energy", "run_gibbs"),
-        _gmm_fit: ("expectation_maximisation", "gaussian_mixture", "distinct_rows"),
+        _mixture_base: ("expectation_maximisation", "gaussian_mixture", "distinct_rows"),
     }.items():
         for name in names:
             monkeypatch.setattr(module, name, work)
@@ -325,7 +325,7 @@ def test_an_interrupted_fit_leaves_it_as_it_was(X, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(_gmm, "expectation_maximisation", interrupt)
-    monkeypatch.setattr(_gmm_fit, "expectation_maximisation", interrupt)
+    monkeypatch.setattr(_mixture_base, "expectation_maximisation", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fitted.fit(X[:, :2])
     assert vars(fitted) == before

@@ -396,6 +396,13 @@ class ComponentFamily(ABC):
     def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ComponentKernel:
         """Fill in parameters and log weights (S, K)."""
 
+    def code_entropy(self, params: Any, temperature: float) -> Array | None:
+        """Return what components add to their energy at T by summing over their own codes, (S, K).
+
+        None for components without codes of their own, whose energy has no temperature.
+        """
+        return None
+
     @abstractmethod
     def maximise(self, counts: Array, moments: Any, params: Any) -> Any:
         """Return the maximising components; one without rows stays as in `params`."""

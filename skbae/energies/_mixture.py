@@ -161,23 +161,29 @@ class MixtureExpectation(RowKernel):
 class BoundMixture(BoundEnergy):
     """Mixtures with parameters filled in."""
 
-    def __init__(self, kernel: ComponentKernel) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: ComponentKernel, family: ComponentFamily, components: Any) -> None:
+        self.kernel, self.family, self.components = kernel, family, components
         self.chunk_rows = chunk_rows(kernel.numbers_per_row)
 
-    def joint(self, X: NDArray[Any]) -> Array:
-        """Return ``H(x, m, k)`` of shape (S, K, n)."""
+    def joint(self, X: NDArray[Any], temperature: float = 1.0) -> Array:
+        """Return ``H(x, m, k)`` of shape (S, K, n).
+
+        The temperature matters to components that have a code of their own, which it sums over.
+        """
         workspace = self.kernel.workspace(len(X), None)
         self.kernel.load(X, workspace)
         own, shared = self.kernel.energies(workspace)
         own = own.astype(np.float64, copy=False)
+        inner = self.family.code_entropy(self.components, temperature)
+        if inner is not None:
+            own = own + inner[..., None]
         return own if shared is None else own + shared[:, None]
 
     def hmax(self, X, temperature):
-        return tempered_logsumexp(self.joint(X), temperature, axis=1)
+        return tempered_logsumexp(self.joint(X, temperature), temperature, axis=1)
 
     def hmax_gradient(self, X, temperature):
-        joint = self.joint(X)
+        joint = self.joint(X, temperature)
         codes = tempered_softmax(joint, temperature, axis=1)
         X = X.astype(np.float64, copy=False)
         return tempered_logsumexp(joint, temperature, axis=1), self.kernel.code_gradient(X, codes)
@@ -197,16 +203,20 @@ class MixtureEnergy(StatisticsEnergy, Generic[Family]):
         self.family, self.equal_weights = family, equal_weights
         self.n_components, self.n_features = family.n_components, family.n_features
 
-    def _kernel(self, params, frame, dtype):
+    def _kernel(self, params, frame, dtype, temperature=None):
+        """Return the components' kernel, with what their own codes add if T is given."""
         with np.errstate(divide="ignore"):
             log_weights = np.log(params.weights)
+        if temperature is not None:
+            inner = self.family.code_entropy(params.components, temperature)
+            log_weights = log_weights if inner is None else log_weights + inner
         return self.family.kernel(log_weights, params.components, frame, dtype)
 
     def bind(self, params, frame, dtype):
-        return BoundMixture(self._kernel(params, frame, dtype))
+        return BoundMixture(self._kernel(params, frame, dtype), self.family, params.components)
 
     def expectation(self, params, frame, dtype, temperature, tilt):
-        kernel = self._kernel(params, frame, dtype)
+        kernel = self._kernel(params, frame, dtype, temperature)
         return MixtureExpectation(kernel, temperature, tilt, len(params.weights))
 
     def maximise(self, statistics, params):
@@ -230,12 +240,16 @@ class MixtureEnergy(StatisticsEnergy, Generic[Family]):
             statistics.hmaxe,
         )
 
-    def draw(self, params, n_rows, rng):
+    def _draw_labels(self, params, n_rows, rng):
+        """Draw which model and which component each row is from."""
         models = rng.integers(len(params.weights), size=n_rows)
         cumulative = np.cumsum(params.weights, axis=1)
         position = rng.random(n_rows) * cumulative[models, -1]
         labels = (position[:, None] >= cumulative[models]).sum(axis=1)
-        labels = np.minimum(labels, self.n_components - 1)
+        return models, np.minimum(labels, self.n_components - 1)
+
+    def draw(self, params, n_rows, rng):
+        models, labels = self._draw_labels(params, n_rows, rng)
         return self.family.draw(params.components, models, labels, rng), labels
 
     def convolve(self, params, variance):

@@ -198,6 +198,13 @@ class BayesianAutoEncoder(
         """Return whether the kept models are densities; continuous codes at T = 0 leave none."""
         return True
 
+    def _require_density(self, method: str) -> None:
+        if not self._has_density():
+            raise ValueError(
+                f"{method} needs a density, which a {type(self).__name__} fitted at temperature=0 "
+                "does not have, since its continuous codes are free there; fit it at temperature=1"
+            )
+
     def _density_scores_by_model(self, X: Any, temperature: float = 1.0) -> NDArray[np.float64]:
         """Return ``Hmax_T`` under each kept model, (S, N): at T = 1 the log density.
 
@@ -281,6 +288,7 @@ class BayesianAutoEncoder(
         """
         variance = check_real("noise_variance", noise_variance, at_least=0)
         X = self._read(X)
+        self._require_density("denoise")
         noisy = self._energy().convolve(self._parameters(), variance)
         moved = X + variance * self._gradient(noisy, X, 1.0)
         return moved.astype(X.dtype, copy=False)
@@ -300,6 +308,7 @@ class BayesianAutoEncoder(
         codes : ndarray of shape (n_samples,) or (n_samples, n_codes)
         """
         check_is_fitted(self)
+        self._require_density("sample")
         n_samples = check_integer("n_samples", n_samples, minimum=1)
         rng = as_generator(random_state)
         return self._energy().draw(self._parameters(), n_samples, rng)

@@ -12,27 +12,18 @@ from skbae.energies._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies._gaussian import GaussianParameters
 from skbae.energies._gmm import gaussian_mixture
 from skbae.energies._mixture import MixtureParameters
-from skbae.estimators._base import BayesianAutoEncoder
-from skbae.estimators._checks import (
-    check_choice,
-    check_codes,
-    check_flag,
-    check_integer,
-    check_real,
-)
+from skbae.estimators._checks import check_choice, check_codes, check_real
 from skbae.estimators._gmm_fit import (
-    INITS,
     as_models,
-    best_start,
     check_can_sample,
     conjugate_energy,
     covariance_shape,
     given_prior,
     given_start,
-    match_to_reference,
     reference_attributes,
     starts,
 )
+from skbae.estimators._mixture_base import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
 from skbae.estimators._sampled import (
     check_memory,
@@ -43,7 +34,6 @@ from skbae.estimators._sampled import (
 )
 from skbae.inference._em import expectation_maximisation
 from skbae.inference._mode import log_targets, posterior_mode
-from skbae.operators._tempered import log_mean_exp, tempered_softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +41,7 @@ if TYPE_CHECKING:
     from skbae._types import Rows
 
 
-class BayesianGMMAutoEncoder(BayesianAutoEncoder):
+class BayesianGMMAutoEncoder(MixtureAutoEncoder):
     """Gaussian mixture as a Bayesian autoencoder, with a temperature on its codes.
 
     The energy of a row x under component k is ``H = log w_k + log N(x; mu_k, S_k)``; the code is
@@ -231,27 +221,15 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
 
     def _check_family(self, n_rows, n_features):
         if n_rows is None:
-            check_integer("n_components", self.n_components, minimum=1)
+            self._check_mixture()
             check_choice("covariance_type", self.covariance_type, COVARIANCE_TYPES)
-            check_choice("init_params", self.init_params, INITS)
-            for name in ("equal_weights", "warm_start"):
-                check_flag(name, getattr(self, name))
-            check_integer("n_init", self.n_init, minimum=1)
-            check_integer("max_iter", self.max_iter, minimum=0)
             check_real("reg_covar", self.reg_covar, at_least=0)
-            check_real("tol", self.tol, at_least=0)
-            for name in ("weight_concentration_prior", "mean_precision_prior"):
-                check_real(name, getattr(self, name), above=0)
             name = "degrees_of_freedom_prior"
             check_real(name, self.degrees_of_freedom_prior, above=0, optional=True)
             if self._resolved_model_temperature() > 0:
                 check_can_sample(self)
             return
-        if n_rows < self.n_components:
-            raise ValueError(
-                "X must have at least n_components rows (of positive weight): "
-                f"n_components={self.n_components}, n_samples={n_rows}"
-            )
+        self._check_enough_rows(n_rows)
         given_start(self, n_features)
         given_prior(self, n_features)
         if self._resolved_model_temperature() > 0:
@@ -270,9 +248,6 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
                     f"{shape[0]}, {shape[1]} and {self._config['covariance_type']!r}; asked for "
                     f"are {self.n_components}, {n_features} and {self.covariance_type!r}"
                 )
-
-    def _continues(self) -> bool:
-        return bool(self.warm_start) and hasattr(self, "models_")
 
     def _fit_family(self, rows, rng, runner):
         config = {
@@ -311,7 +286,8 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
                 max_iter=int(self.max_iter),
                 on_iteration=step,
             )
-        return best_start(energy, found, int(self.max_iter), step.stopped)
+        best, told = best_of(found, int(self.max_iter), step.stopped)
+        return {**reference_attributes(energy, best), **told, "models_": as_models(energy, best)}
 
     def _fit_sampled(self, config, rows, rng, runner):
         """Sample the models; the best of them, climbed to the mode, is the reference."""
@@ -374,21 +350,6 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         """Return a floor for the variances of starts, which must exist whatever reg_covar is."""
         return max(float(self.reg_covar), 1e-6 * float(np.mean(rows.scale**2)))
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.intp]:
-        """Fit and return the hard component of each training row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : Ignored
-        sample_weight : array-like of shape (n_samples,) or None, default=None
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        return self.fit(X, y, sample_weight).predict(X)
-
     # -- codes ---------------------------------------------------------------------------------
 
     @property
@@ -407,44 +368,6 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         models = self.models_
         factors = np.concatenate([self._factors(each) for each in models.precisions_cholesky])
         return MixtureParameters(models.weights, GaussianParameters(models.means, factors))
-
-    def _joint(self, X: NDArray[Any], finish: Any) -> Any:
-        """Map ``finish(log mean_m exp H)``, an array (K, n), over chunks of rows."""
-        bound = self._bound(X)
-        return self._map(
-            lambda chunk: finish(log_mean_exp(bound.joint(chunk))), X, bound.chunk_rows
-        )
-
-    def predict(self, X: Any) -> NDArray[np.intp]:
-        """Return the most probable component of each row, averaged over the kept models.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of int of shape (n_samples,)
-        """
-        return self._joint(self._read(X), lambda joint: joint.argmax(axis=0))
-
-    def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Return the soft codes ``p(k | x)``, averaged over the kept models; one-hot at T = 0.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components)
-            ``(mean_m exp H)^(1/T)``, normalised; float32 for float32 rows.
-        """
-        X = self._read(X)
-        temperature = self._fit_temperature
-        return self._joint(
-            X, lambda joint: tempered_softmax(joint, temperature, axis=0).T.astype(X.dtype)
-        )
 
     def transform(self, X: Any) -> NDArray[Any]:
         """Return the mean code of each row: :meth:`predict_proba`.
@@ -515,35 +438,3 @@ class BayesianGMMAutoEncoder(BayesianAutoEncoder):
         covariances = energy.family.shape.expand(self.covariances_)
         covariances = np.broadcast_to(covariances, (Z.shape[1], *covariances.shape[-2:]))
         return GaussianMixtureRows(Z / totals[:, None], self.means_, covariances)
-
-    # -- criteria ------------------------------------------------------------------------------
-
-    def bic(self, X: Any) -> float:
-        """Return the Bayesian information criterion of the density at T = 1 (lower is better).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        float
-        """
-        X = self._read(X)
-        fit = -2.0 * float(self._score_rows(X, 1.0).sum())
-        return fit + self._energy().n_parameters() * float(np.log(len(X)))
-
-    def aic(self, X: Any) -> float:
-        """Return Akaike's information criterion of the density at T = 1 (lower is better).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        float
-        """
-        X = self._read(X)
-        fit = -2.0 * float(self._score_rows(X, 1.0).sum())
-        return fit + 2.0 * self._energy().n_parameters()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from skbae._types import ArrayRecord, EMResult
+from skbae._types import ArrayRecord
 from skbae.energies._bayesian_mixture import MAX_RELABELLED, ConjugateMixture
 from skbae.energies._covariance import COVARIANCE_TYPES, CovarianceShape
 from skbae.energies._gaussian import GaussianParameters
@@ -23,10 +21,7 @@ from skbae.energies._gmm import (
 from skbae.energies._mixture import MixtureParameters
 from skbae.energies._precision_prior import precision_prior
 from skbae.estimators._checks import check_real, check_shape
-from skbae.inference._em import expectation_maximisation
-from skbae.inference._init import distinct_rows, kmeans_plus_plus, random_rows
-from skbae.operators._labels import match_labels
-from skbae.operators._tempered import tempered_softmax
+from skbae.estimators._mixture_base import initial_means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,11 +30,6 @@ if TYPE_CHECKING:
     from skbae.inference._rows import RowRunner
 
     Array = NDArray[np.float64]
-
-INITS = ("k-means++", "kmeans", "random_from_data")
-
-# Rows that suffice to tell which component of one model is which of another.
-_ROWS_TO_MATCH = 2000
 
 
 @dataclass(frozen=True)
@@ -182,7 +172,9 @@ def starts(
         return MixtureParameters(given["weights"], components)
     means = given["means"]
     if means is None:
-        means = _initial_means(estimator, energy, rows, rng, runner, n_starts)
+        means = initial_means(
+            estimator.init_params, energy.n_components, rows, rng, runner, n_starts
+        )
     assigned = nearest_mean_models(energy, means, float(np.mean(rows.scale**2)) or 1.0)
     # in double precision: groups may be much narrower than the spread of all rows
     kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
@@ -196,29 +188,6 @@ def starts(
         choose("means", models.components.means), choose("factors", models.components.factors)
     )
     return MixtureParameters(choose("weights", models.weights), components)
-
-
-def _initial_means(estimator, energy, rows, rng, runner, n_starts):
-    """Return initial means (S, K, D)."""
-    X, weights = distinct_rows(rows)
-    choose = random_rows if estimator.init_params == "random_from_data" else kmeans_plus_plus
-    means = np.stack([choose(X, weights, energy.n_components, rng) for _ in range(n_starts)])
-    if estimator.init_params != "kmeans":
-        return means
-    k_means = gaussian_mixture(
-        energy.n_components, energy.n_features, "tied_spherical", equal_weights=True
-    )
-    found = expectation_maximisation(
-        k_means,
-        nearest_mean_models(k_means, means, float(np.mean(rows.scale**2)) or 1.0),
-        rows,
-        runner,
-        temperature=0.0,
-        tol=1e-4,
-        max_iter=300,
-        dtype=np.float64,
-    )
-    return found.params.components.means
 
 
 # -- the prior -------------------------------------------------------------------------------------
@@ -299,55 +268,3 @@ def reference_attributes(
         "precisions_": (precisions[:, 0] if energy.family.tied else precisions)[0],
         "precisions_cholesky_": models.precisions_cholesky[0],
     }
-
-
-def best_start(
-    energy: GaussianMixtureEnergy, found: EMResult, max_iter: int, stopped: bool
-) -> dict[str, Any]:
-    """Return the fitted attributes of the best start of a climb."""
-    best = int(np.argmax(found.objective))
-    if not found.converged[best] and max_iter > 0 and not stopped:
-        warnings.warn(
-            f"the best of {len(found.objective)} start(s) did not converge within "
-            f"max_iter={max_iter} iterations. Increase max_iter or tol, or try other "
-            "init_params; degenerate data may be the cause too.",
-            ConvergenceWarning,
-            stacklevel=5,
-        )
-    params = found.params.take(slice(best, best + 1))
-    n_iter = int(found.n_iter[best])
-    hmaxe = float(found.hmaxe[best])
-    return {
-        **reference_attributes(energy, params),
-        "models_": as_models(energy, params),
-        "hmaxe_": hmaxe,
-        "hmaxemax_": hmaxe,
-        "hmaxemax_error_": 0.0,
-        "internal_energy_": hmaxe,
-        "lower_bound_": float(found.objective[best]),
-        "lower_bounds_": [float(values[best]) for values in found.history[: n_iter + 1]],
-        "converged_": bool(found.converged[best]),
-        "n_iter_": n_iter,
-    }
-
-
-def match_to_reference(
-    energy: ConjugateMixture,
-    params: MixtureParameters,
-    reference: MixtureParameters,
-    rows: Rows,
-    temperature: float,
-) -> MixtureParameters:
-    """Return the models with labels that agree best with the reference's, row by row."""
-    X, weights = distinct_rows(rows, _ROWS_TO_MATCH)
-    ours = tempered_softmax(
-        energy.bind(reference, rows.frame, np.float64).joint(X), temperature, axis=1
-    )[0]
-    order = []
-    for start in range(0, params.n_models, 10):
-        part = params.take(slice(start, start + 10))
-        theirs = tempered_softmax(
-            energy.bind(part, rows.frame, np.float64).joint(X), temperature, axis=1
-        )
-        order.append(match_labels(np.einsum("kn,sjn->skj", ours * weights, theirs, optimize=True)))
-    return energy.permute(params, np.concatenate(order))
