@@ -7,12 +7,13 @@ checks, the oracle of its scores and codes, gradients, persistence, weights, pre
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _oracles import gaussian_mixture_joint
+from _oracles import gaussian_mixture_joint, subspace_joint, subspaces
 
-from skbae import BayesianGMMAutoEncoder
+from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,12 +35,24 @@ class Instance:
         Constructor arguments that make the row what it is.
     joint : callable or None
         For categorical codes: ``joint(fitted, X)`` gives the energies H, (N, K), by brute force.
+    attributes : tuple of str
+        Fitted arrays of the reference model.
+    spread : callable
+        ``spread(fitted)`` gives the second moments of the fit in a form without any arbitrary sign.
+    density : bool
+        Whether the fit is a density (continuous codes at T = 0 are not).
+    misfit : dict
+        Settings that ask for another shape of model, which a warm start must refuse.
     """
 
     name: str
     estimator: type
     settings: dict[str, Any] = field(default_factory=dict)
     joint: Callable[..., Any] | None = None
+    attributes: tuple[str, ...] = ("means_", "weights_", "covariances_", "precisions_cholesky_")
+    spread: Callable[..., Any] = attrgetter("covariances_")
+    density: bool = True
+    misfit: dict[str, Any] = field(default_factory=lambda: {"covariance_type": "tied_diag"})
 
     def make(self, n_components: int | None = None, **changes: Any) -> Any:
         """Return an unfitted estimator."""
@@ -57,6 +70,20 @@ def _mixture(name: str, **settings: Any) -> Instance:
     return Instance(f"gmm-{name}", BayesianGMMAutoEncoder, settings, gaussian_mixture_joint)
 
 
+def _subspaces(name: str, **settings: Any) -> Instance:
+    settings = {"n_components": 2, "model_temperature": 0.0, "random_state": 0, **settings}
+    return Instance(
+        f"mixture-pca-{name}",
+        BayesianMixturePCAAutoEncoder,
+        settings,
+        subspace_joint,
+        ("means_", "weights_", "components_", "noise_variance_", "explained_variance_"),
+        subspaces,
+        settings.get("temperature", 1.0) > 0 or settings.get("n_latent") == 0,
+        {"n_latent": 3},
+    )
+
+
 INSTANCES = [
     *[_mixture(kind, covariance_type=kind) for kind in COVARIANCE_TYPES],
     _mixture("full-T0", temperature=0.0),
@@ -70,6 +97,12 @@ INSTANCES = [
     _mixture("diag-tilt-0.5", tilt=-0.5, covariance_type="diag"),
     _mixture("full-kmeans-init", init_params="kmeans", n_init=2),
     _mixture("full-random-init", init_params="random_from_data", n_init=3),
+    _subspaces("T1"),
+    _subspaces("LLGAE", temperature=0.0, equal_weights=True, tied_noise=True),
+    _subspaces("spheres", temperature=0.0, n_latent=0),
+    _subspaces("T0.5", temperature=0.5, n_latent=2, n_init=2),
+    _subspaces("T2", temperature=2.0, tied_noise=True),
+    _subspaces("tilt0.5", tilt=0.5),
 ]
 
 # Models are sampled: the same contract, less what only one best model can promise.

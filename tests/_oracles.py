@@ -61,6 +61,43 @@ def gaussian_mixture_joint(fitted: Any, X: Any) -> Array:
     return joint_energies(X, fitted.weights_, fitted.means_, fitted_covariances(fitted))
 
 
+def subspaces(fitted: Any) -> Array:
+    """Return the precisions of a fitted mixture of PCA as dense matrices, (K, D, D)."""
+    size = fitted.means_.shape[1]
+    noise = np.broadcast_to(fitted.noise_variance_, fitted.weights_.shape)
+    matrices = []
+    for s2, directions, precisions in zip(
+        noise, fitted.components_, fitted.component_precisions_, strict=True
+    ):
+        np.testing.assert_allclose(directions @ directions.T, np.eye(len(directions)), atol=1e-12)
+        outside = np.eye(size) - directions.T @ directions
+        matrices.append(outside / s2 + (directions.T * precisions) @ directions)
+    return np.stack(matrices)
+
+
+def subspace_joint(fitted: Any, X: Any) -> Array:
+    """Return ``log w_k + Hmax_T`` of the PCA of each component, (N, K), from its definition.
+
+    ``-(D/2) log(2 pi s2) + (T D/2) log(2 pi s2 T) + T log N(x; mu, T C)`` for T > 0.
+    """
+    X, temperature = np.asarray(X, dtype=np.float64), fitted.temperature
+    size = X.shape[1]
+    noise = np.broadcast_to(fitted.noise_variance_, fitted.weights_.shape)
+    columns = []
+    for weight, mean, s2, precision in zip(
+        fitted.weights_, fitted.means_, noise, subspaces(fitted), strict=True
+    ):
+        value = np.log(weight) - 0.5 * size * np.log(2 * np.pi * s2)
+        if temperature == 0:
+            square = np.einsum("nd,de,ne->n", X - mean, precision, X - mean)
+            columns.append(value - 0.5 * square)
+        else:
+            normal = multivariate_normal(mean, temperature * np.linalg.inv(precision))
+            value += 0.5 * temperature * size * np.log(2 * np.pi * s2 * temperature)
+            columns.append(value + temperature * normal.logpdf(X).reshape(len(X)))
+    return np.stack(columns, axis=1)
+
+
 def hmax(joint: Array, temperature: float) -> Array:
     """Return ``T log sum exp(H / T)`` over the last axis."""
     if temperature == 0:

@@ -63,7 +63,7 @@ def test_number_of_jobs_changes_no_bit(instance, dtype):
         for n_jobs in (1, 2, 3, -1, None)
     ]
     for fitted in fits[1:]:
-        for name in ("means_", "weights_", "covariances_", "precisions_cholesky_"):
+        for name in instance.attributes:
             np.testing.assert_array_equal(getattr(fitted, name), getattr(fits[0], name))
         assert fitted.lower_bounds_ == fits[0].lower_bounds_
         np.testing.assert_array_equal(fitted.predict_proba(X), fits[0].predict_proba(X))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Runners-up among the directions that stay in the basis: they shorten the way to the leading
 # eigenvectors when the spectrum has no gap after d.
 _RUNNERS_UP = 2
+# Relative size of the variance that tells apart directions along which the rows do not vary.
+_TIE_BREAK = 1e-8
 
 
 def n_directions(n_latent: int, n_features: int) -> int:
@@ -105,6 +107,12 @@ def pooled_noise(
     return noise[np.arange(len(noise)), last]
 
 
+def _leading(matrices: Array) -> tuple[Array, Array]:
+    """Return eigenvalues (..., q), decreasing, and eigenvectors in rows (..., q, q)."""
+    values, vectors = np.linalg.eigh(0.5 * (matrices + np.swapaxes(matrices, -1, -2)))
+    return values[..., ::-1], np.swapaxes(vectors[..., ::-1], -1, -2)
+
+
 class PCAFamily(ComponentFamily):
     """PCA components with d code dimensions, at a temperature.
 
@@ -137,6 +145,7 @@ class PCAFamily(ComponentFamily):
         self.n_components, self.n_latent, self.n_features = n_components, n_latent, n_features
         self.temperature, self.tied_noise = temperature, tied_noise
         self.noise_floor = noise_floor
+        self._tie_break = np.random.default_rng(1015).uniform(0.5, 1.5, n_features)
 
     def kernel(self, log_weights, params, frame, dtype):
         return bind_components(log_weights, params, frame, dtype)
@@ -198,16 +207,21 @@ class PCAFamily(ComponentFamily):
         if d == 0:
             empty = basis[:, :, :0]
             return basis[..., 0].copy(), empty.copy(), empty.copy()
-        small = np.matmul(products, np.swapaxes(basis, 2, 3))
-        values, vectors = np.linalg.eigh(0.5 * (small + np.swapaxes(small, 2, 3)))
-        values, vectors = values[..., ::-1], np.swapaxes(vectors[..., ::-1], 2, 3)
-        size = n_directions(d, self.n_features)
-        ritz = np.matmul(vectors[:, :, : d + _RUNNERS_UP], basis)
-        pushed = np.matmul(vectors[:, :, :d], products)
-        pushed = pushed - values[..., :d, None] * ritz[:, :, :d]
+        values, vectors = _leading(np.matmul(products, np.swapaxes(basis, 2, 3)))
+        own = np.matmul(vectors[:, :, :d], basis)
+        # where to look next must not be rounding noise, or a row of weight two would not be two
+        # rows: directions along which nothing varies are told apart by a tiny, fixed variance
+        size = values[..., :1, None]
+        products = products + _TIE_BREAK * size * (basis * self._tie_break)
+        nearly, ritz = _leading(np.matmul(products, np.swapaxes(basis, 2, 3)))
+        ritz = ritz[:, :, : d + _RUNNERS_UP]
+        pushed = np.matmul(ritz[:, :, :d], products)
+        pushed = pushed - nearly[..., :d, None] * np.matmul(ritz[:, :, :d], basis)
         norms = np.linalg.norm(pushed, axis=3, keepdims=True)
         pushed /= np.maximum(norms, np.finfo(np.float64).tiny)
-        candidates = np.concatenate([ritz, pushed], axis=2)[:, :, : d + size]
+        runners_up = np.matmul(ritz[:, :, d:], basis)
+        candidates = np.concatenate([own, runners_up, pushed], axis=2)
+        candidates = candidates[:, :, : d + n_directions(d, self.n_features)]
         frame = orthonormal_rows(candidates)
         components = fix_signs(frame[:, :, :d])
         return np.maximum(values[..., :d], 0.0), components, frame[:, :, d:]
@@ -216,20 +230,21 @@ class PCAFamily(ComponentFamily):
         """Return noise (S, K) or (S, 1) and precisions (S, K, d)."""
         n_models = len(counts)
         n_groups = n_models if self.tied_noise else counts.size
+        members = counts.size // n_groups
         shares = np.broadcast_to(counts[..., None], eigenvalues.shape)
         largest = eigenvalues[..., 0] if self.n_latent else total
-        floor = np.maximum(self.noise_floor, NOISE_FLOOR * largest).reshape(n_groups, -1)
+        floor = np.maximum(self.noise_floor, NOISE_FLOOR * largest).reshape(n_groups, members)
         floor = np.maximum(floor.max(axis=1), np.finfo(np.float64).tiny)
-        mass = counts.reshape(n_groups, -1).sum(axis=1)
+        mass = counts.reshape(n_groups, members).sum(axis=1)
         mass = np.where(mass > 0, mass, 1.0)
         noise = pooled_noise(
-            eigenvalues.reshape(n_groups, -1),
-            shares.reshape(n_groups, -1),
-            (counts * total).reshape(n_groups, -1).sum(axis=1),
+            eigenvalues.reshape(n_groups, members * self.n_latent),
+            shares.reshape(n_groups, members * self.n_latent),
+            (counts * total).reshape(n_groups, members).sum(axis=1),
             mass * self.n_features,
             self.temperature,
             floor,
-        ).reshape(n_models, -1)
+        ).reshape(n_models, n_groups // n_models)
         solid = (eigenvalues > self.temperature * noise[..., None]) & (eigenvalues > 0)
         safe = np.where(solid, eigenvalues, 1.0)
         ceiling = 1.0 / np.broadcast_to(noise[..., None], solid.shape)

@@ -32,8 +32,10 @@ def linear_code(probabilities: Array, coordinates: Array) -> Array:
     >>> linear_code(np.array([[0.25, 0.75]]), np.array([[[4.0], [8.0]]])).tolist()
     [[0.25, 0.75, 1.0, 6.0]]
     """
+    n_rows, n_components, n_latent = coordinates.shape
     weighted = probabilities[..., None] * coordinates
-    return np.concatenate([probabilities, weighted.reshape(len(probabilities), -1)], axis=1)
+    weighted = weighted.reshape(n_rows, n_components * n_latent)
+    return np.concatenate([probabilities, weighted], axis=1)
 
 
 def split_code(Z: Array, n_components: int, n_latent: int) -> tuple[Array, Array]:
@@ -81,7 +83,8 @@ class SubspaceCodes:
         second = share * (self.spread + self.coordinates**2)
         variance = second - (share * self.coordinates) ** 2
         own = self.probabilities * (1 - self.probabilities)
-        return np.concatenate([own, variance.reshape(len(own), -1)], axis=1)
+        size = self.spread.size
+        return np.concatenate([own, variance.reshape(len(own), size)], axis=1)
 
     @property
     def mode(self) -> NDArray[np.intp]:
@@ -95,7 +98,8 @@ class SubspaceCodes:
         noise = rng.standard_normal((n_samples, *self.coordinates.shape))
         drawn = self.coordinates + noise * np.sqrt(self.spread)
         drawn *= picked[..., None]
-        return np.concatenate([picked, drawn.reshape(*picked.shape[:2], -1)], axis=2)
+        drawn = drawn.reshape(*picked.shape[:2], self.spread.size)
+        return np.concatenate([picked, drawn.astype(picked.dtype, copy=False)], axis=2)
 
     def entropy(self) -> Array:
         """Entropy in nats, (N,): of the component, plus that expected of its coordinates.

@@ -193,7 +193,7 @@ class ProductKernel(ComponentKernel):
     def moments(self, sums):
         shape = (self.n_models, self.n_components)
         own = sums[0].reshape(*shape, -1)
-        crossed = sums[1].reshape(*shape, self.n_basis, -1)
+        crossed = sums[1].reshape(*shape, self.n_basis, self.n_features + 2)
         # coordinates are already relative to the means, the other factor is not
         counts, offset = own[..., -1], self.offset
         about_centre = own[..., :-2]

@@ -64,7 +64,8 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
 
     def _join(self, loadings, means, log_gammas):
         n = len(means)
-        return np.concatenate([loadings.reshape(n, -1), means.reshape(n, -1), log_gammas], axis=1)
+        parts = [loadings.reshape(n, self._n_loadings), means.reshape(n, self._n_means), log_gammas]
+        return np.concatenate(parts, axis=1)
 
     def unconstrain(self, params):
         lengths = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[..., None], 0.0))

@@ -333,7 +333,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
     def _coordinates(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return expected codes (N, K, d) under each component of the reference model."""
         offsets = np.einsum("kid,kd->ki", self.components_, self.means_)
-        directions = self.components_.reshape(-1, X.shape[1])
+        directions = self.components_.reshape(offsets.size, X.shape[1])
         along = (X @ directions.T).reshape(len(X), *offsets.shape) - offsets
         return (self._shrink() * along).astype(X.dtype, copy=False)
 
@@ -367,7 +367,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
         """
         check_is_fitted(self)
         Z = check_codes(Z, self._n_features_out, self)
-        directions = self.components_.reshape(-1, self.means_.shape[1])
+        n_components, n_latent, n_features = self.components_.shape
+        directions = self.components_.reshape(n_components * n_latent, n_features)
         return Z @ np.concatenate([self.means_, directions]).astype(Z.dtype, copy=False)
 
     def encode(self, X: Any) -> SubspaceCodes:
