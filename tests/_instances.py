@@ -113,6 +113,11 @@ SAMPLED_INSTANCES = [
         BayesianGMMAutoEncoder,
         {"n_components": 2, "covariance_type": "diag", "n_models": 5, "random_state": 0},
     ),
+    Instance(
+        "mixture-pca-sampled",
+        BayesianMixturePCAAutoEncoder,
+        {"n_components": 2, "n_models": 5, "random_state": 0},
+    ),
 ]
 
 each_instance = pytest.mark.parametrize("instance", INSTANCES, ids=lambda row: row.name)

@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skbae.estimators import _gmm, _sampled
 from skbae.inference._gibbs import GibbsPlan
+from skbae.inference._smc import SMCPlan
 
 
 @parametrize_with_checks([row.make() for row in INSTANCES])
@@ -41,8 +42,12 @@ def test_contract_while_sampling(estimator, check, monkeypatch):
     def schedule(n_rows, n_models):
         return 16, GibbsPlan(5, 8, 1, 2, 12, n_keep=n_models)
 
+    def plan(n_rows, n_models):
+        return SMCPlan(n_islands=2, n_particles=64, n_moves=3, n_keep=n_models)
+
     for module in (_sampled, _gmm):
         monkeypatch.setattr(module, "gibbs_schedule", schedule)
+    monkeypatch.setattr(_sampled, "tempered_plan", plan)
     check(estimator)
 
 

@@ -31,6 +31,7 @@ LAYERS = [
 SHARED = {
     "skbae.energies": {
         "_base",
+        "_components",
         "_bayesian_mixture",
         "_precision_prior",
         "_conjugate",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord, Frame
-from skbae.energies._base import ComponentFamily, ComponentKernel
+from skbae.energies._components import ComponentFamily, ComponentKernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

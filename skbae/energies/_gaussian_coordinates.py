@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
-from skbae.energies._base import GradientComponentFamily
+from skbae.energies._components import GradientComponentFamily
 from skbae.energies._covariance import Diagonal, Full, Spherical
 from skbae.energies._gaussian import LOG_2PI, GaussianParameters
 from skbae.operators._draws import log_gamma_draws

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skbae.energies import _conjugate as conjugate
-from skbae.energies._base import ConjugateComponentFamily
 from skbae.energies._bayesian_mixture import ConjugateMixture
+from skbae.energies._components import ConjugateComponentFamily
 from skbae.energies._conjugate import NormalWishart
 from skbae.energies._covariance import COVARIANCE_TYPES
 from skbae.energies._gaussian import GaussianComponents, GaussianParameters

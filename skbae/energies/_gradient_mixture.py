@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
-from skbae.energies._base import GradientComponentFamily, GradientEnergy
+from skbae.energies._base import GradientEnergy
+from skbae.energies._components import GradientComponentFamily
 from skbae.energies._mixture import MixtureParameters
 from skbae.operators._draws import log_gamma_draws
 from skbae.operators._tempered import tempered_softmax

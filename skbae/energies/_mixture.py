@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import (
-    BoundEnergy,
-    ComponentFamily,
-    ComponentKernel,
-    RowKernel,
-    StatisticsEnergy,
-    chunk_rows,
-)
+from skbae.energies._base import BoundEnergy, RowKernel, StatisticsEnergy, chunk_rows
+from skbae.energies._components import ComponentFamily, ComponentKernel
 from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:

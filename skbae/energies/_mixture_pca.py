@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skbae.energies._base import ComponentFamily
+from skbae.energies._components import ComponentFamily
 from skbae.energies._mixture import MixtureEnergy, MixtureParameters, MixtureStatistics
 from skbae.energies._mixture_pca_codes import linear_code
 from skbae.energies._mixture_pca_kernel import PCAComponents, PCAMoments, bind_components

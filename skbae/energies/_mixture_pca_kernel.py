@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord, Frame
-from skbae.energies._base import ComponentKernel
+from skbae.energies._components import ComponentKernel
 from skbae.energies._gaussian import LOG_2PI
 
 if TYPE_CHECKING:
