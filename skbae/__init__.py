@@ -4,8 +4,33 @@ Latent-variable models whose encoder is the posterior of one energy ``H(x, m, z)
 temperature that leads from hard, deterministic codes (zero) to probabilistic ones (one).
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from skbae._version import __version__
-from skbae.estimators._gmm import BayesianGMMAutoEncoder
-from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
+
+if TYPE_CHECKING:
+    from skbae.estimators._gmm import BayesianGMMAutoEncoder
+    from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
 
 __all__ = ["BayesianGMMAutoEncoder", "BayesianMixturePCAAutoEncoder", "__version__"]
+
+# A family is loaded when it is first asked for, so that nobody waits for those left alone.
+_ESTIMATORS = {
+    "BayesianGMMAutoEncoder": "skbae.estimators._gmm",
+    "BayesianMixturePCAAutoEncoder": "skbae.estimators._mixture_pca",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ESTIMATORS:
+        raise AttributeError(f"module 'skbae' has no attribute {name!r}")
+    estimator = getattr(import_module(_ESTIMATORS[name]), name)
+    globals()[name] = estimator
+    return estimator
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
