@@ -250,8 +250,10 @@ def _mean_energy(
     params: PCAParameters, along: Array, total_variance: Array, temperature: float
 ) -> Array:
     """Return ``Hmaxe_T`` (S,) given the mean squares along components (S, d) and their total."""
-    rest = np.maximum(total_variance - along.sum(axis=1), 0.0)
     n_features = params.means.shape[1]
+    rest = total_variance - along.sum(axis=1)
+    # where components explain everything, what is left is the rounding error of a difference
+    rest = np.where(rest > NOISE_FLOOR * total_variance, rest, 0.0)
     constant = -0.5 * n_features * (LOG_2PI + np.log(params.noise))
     constant = constant + code_entropy_term(params.precisions, params.noise, temperature)
     return constant - 0.5 * (rest / params.noise + (along * params.precisions).sum(axis=1))

@@ -128,7 +128,7 @@ class GaussianCodes:
         return _normal_entropy(np.linalg.eigvalsh(self.covariance))
 
 
-def _normal_entropy(variances: Array) -> Array:
+def _normal_entropy(variances: NDArray[Any]) -> Array:
     """Return the entropy of normals with variances (..., d) along their axes."""
     free = variances > _DEGENERATE * variances.max(axis=-1, keepdims=True, initial=0.0)
     logs = np.log(np.where(free, variances, 1.0))

@@ -24,7 +24,7 @@ from skbae.estimators._pca_fit import (
     as_parameters,
     best_model,
     check_can_sample,
-    check_can_tilt,
+    check_has_memory,
     check_n_components,
     energy_with_prior,
     find_spectrum,
@@ -84,9 +84,9 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         How the components of a single best model are found: ``"full"`` from the singular values of
         the rows, ``"covariance_eigh"`` from the covariance of the features, ``"gram"`` from the
         products of rows with each other, ``"randomized"`` from a Krylov space of the covariance
-        with a random start, which grows until residuals are below 1e-7 of the largest variance
-        (or its limit is met: rows without any structure may need more). ``"auto"`` takes the
-        quickest.
+        with a random start. That grows until residuals are below 1e-7 of the largest variance,
+        but stops early where no axis stands out: then axes are approximate, and the other solvers
+        are not. ``"auto"`` takes the quickest.
     component_variance_prior : float or None, default=None
         Variance of the normal prior of each entry of the loadings W. None stands for ``v / max(d,
         1)``, with v the mean variance of a feature. Priors matter where models are sampled.
@@ -141,6 +141,9 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         How the models were sampled and whether to trust it. Only when they are.
     lower_bound_ : float
         The objective: `hmaxe_`, or its tilted counterpart.
+    lower_bounds_ : list of float
+        The objective at the start and after each iteration of a tilted fit. Only for a single best
+        model.
     converged_ : bool
     n_iter_ : int
     models_ : PCAModels
@@ -239,15 +242,16 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
             n_components = int(asked)
         if n_components > most:
             raise ValueError(
-                f"n_components must be at most min(n_samples, n_features)={most} (rows of positive "
-                f"weight), got {asked!r}"
+                f"n_components must be at most min(n_samples={n_rows}, n_features={n_features}) "
+                f"(of rows with positive weight), got {asked!r}"
             )
         given_prior(self, n_features)
         if tau > 0:
             check_can_sample(self, n_components, n_features)
             check_memory((n_components + 1) * (n_features + 2), int(self.n_models))
-        elif self.tilt != 0:
-            check_can_tilt(n_features)
+        else:
+            solver = solver_for(self.svd_solver, asked, n_rows, n_features)
+            check_has_memory(solver, self.tilt, n_rows, n_features)
 
     def _check_settings(self, tau):
         """Check the family's parameters on their own."""
@@ -307,11 +311,12 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         solver = "covariance_eigh" if self.tilt != 0 else self._solver(rows.X)
         spectrum = find_spectrum(self, rows, runner, rng, solver)
         params, hmaxe = best_model(spectrum, float(self.temperature))
-        objective, n_iter, converged, explained = hmaxe, 1, True, spectrum.variances[None]
+        explained, n_iter, converged, history = spectrum.variances[None], 1, True, [hmaxe]
         if self.tilt != 0:
             with progress(self, rows.X, None, int(self.max_iter)) as step:
                 found = tilted_model(self, params, rows, runner, step)
-            params, hmaxe, objective = found.params, float(found.hmaxe[0]), float(found.objective[0])
+            params, hmaxe = found.params, float(found.hmaxe[0])
+            history = [float(objective[0]) for objective in found.history]
             n_iter, converged = int(found.n_iter[0]), bool(found.converged[0])
             explained = variance_along(params.components, rows.covariance)
             if not converged and not step.stopped:
@@ -329,7 +334,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
             "hmaxemax_": hmaxe,
             "hmaxemax_error_": 0.0,
             "internal_energy_": hmaxe,
-            "lower_bound_": objective,
+            "lower_bound_": history[-1],
+            "lower_bounds_": history,
             "converged_": converged,
             "n_iter_": n_iter,
         }

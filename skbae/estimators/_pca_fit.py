@@ -13,6 +13,7 @@ from skbae._types import ArrayRecord
 from skbae.energies._pca import PCAEnergy, PCAParameters, optimum
 from skbae.energies._pca_prior import (
     BayesianPCAEnergy,
+    Loadings,
     PCAModeEnergy,
     RowMoments,
     default_prior,
@@ -40,8 +41,10 @@ MAX_SAMPLED_COORDINATES = 400
 # Dimensions whose approximate log evidence is this far below the best one's are not sampled; the
 # approximation is off by about one nat for each direction that the data do not ask for.
 _HOPELESS = 15.0
-# Accumulators that a tilted pass holds at once, each as large as a covariance.
-_N_COVARIANCES = 20
+# Temperature at which the climb to the mode starts when T is lower.
+_COLDEST_START = 0.1
+# Square matrices that a pass and an eigendecomposition hold at once.
+_N_MATRICES = 20
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def check_n_components(value: Any) -> None:
         raise ValueError(allowed)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(allowed)
-    fits = value >= 0 if isinstance(value, numbers.Integral) else 0 < value < 1
+    number = float(value)
+    fits = number >= 0 if isinstance(value, numbers.Integral) else 0 < number < 1
     if not fits:
         raise ValueError(allowed)
 
@@ -140,15 +144,19 @@ def check_can_sample(estimator: Any, n_components: int, n_features: int) -> None
         )
 
 
-def check_can_tilt(n_features: int) -> None:
-    """Raise ValueError where a tilted fit, which needs covariances, would not find the memory."""
+def check_has_memory(solver: str, tilt: float, n_rows: int, n_features: int) -> None:
+    """Raise ValueError where a fit needs square matrices that are too large."""
+    sizes = {"gram": n_rows, "covariance_eigh": n_features}
+    size, reason = sizes.get(solver, 0), f"svd_solver={solver!r}"
+    if tilt:
+        size, reason = n_features, f"tilt={tilt!r}"
     limit = 10 * get_config()["working_memory"]
-    needed = 8 * n_features**2 * _N_COVARIANCES / 2**20
+    needed = 8 * size**2 * _N_MATRICES / 2**20
     if needed > limit:
         raise ValueError(
-            f"a tilt other than 0 needs covariances of all {n_features} features, {needed:.0f} "
-            f"MiB in all, more than ten times scikit-learn's working_memory ({limit:.0f} MiB). "
-            "Set tilt=0, or raise working_memory with sklearn.set_config."
+            f"{reason} needs matrices of shape ({size}, {size}), {needed:.0f} MiB in all, more "
+            f"than ten times scikit-learn's working_memory ({limit:.0f} MiB). Choose another, or "
+            "raise working_memory with sklearn.set_config."
         )
 
 
@@ -194,10 +202,8 @@ def find_spectrum(
 ) -> Spectrum:
     """Return the axes that were asked for, by number or by the variance that they explain."""
     asked = estimator.n_components
-    if asked is None or is_share(asked):
-        n_components = most_components(rows.X)
-    else:
-        n_components = int(asked)
+    whole = asked is None or is_share(asked)
+    n_components = most_components(rows.X) if whole else int(asked)
     spectrum = leading_axes(rows, runner, rng, solver, n_components)
     if is_share(asked):
         keep = n_for_share(spectrum.variances, spectrum.total_variance, float(asked))
@@ -278,11 +284,18 @@ def sample_models(
     )
 
 
-def maximum_likelihood(moments: RowMoments, n_components: int, temperature: float) -> PCAParameters:
-    """Return the optimum at tau = 0."""
+def start_of_climb(energy: BayesianPCAEnergy) -> Loadings:
+    """Return a model near the mode: the optimum at tau = 0, where that is not at a border.
+
+    Melted directions get some loading, and so do those that would be infinite at T = 0.
+    """
+    moments, n_components = energy.moments, energy.n_components
     axes, variances = moments.axes.T[:n_components], moments.variances[:n_components]
-    total = float(moments.variances.sum())
-    return best_model(Spectrum(moments.mean, axes, variances, total), temperature)[0]
+    spectrum = Spectrum(moments.mean, axes, variances, float(moments.variances.sum()))
+    model, _ = best_model(spectrum, max(energy.temperature, _COLDEST_START))
+    noise = np.maximum(model.noise, 1e-3 * variances.max(initial=0.0))
+    precisions = np.minimum(model.precisions, 1.0 / (1.1 * noise[:, None]))
+    return energy.from_pca(PCAParameters(model.means, model.components, precisions, noise))
 
 
 def promising_dimensions(
@@ -296,12 +309,10 @@ def promising_dimensions(
     values = []
     for n_components in range(most + 1):
         energy = energy_with_prior(estimator, moments, n_components)
-        # at T = 0 loadings without a prior would be infinite
-        start = maximum_likelihood(moments, n_components, max(temperature, 0.1))
         values.append(
             laplace_log_evidence(
                 energy,
-                energy.from_pca(start),
+                start_of_climb(energy),
                 moments.stand_in(),
                 runner,
                 temperature=temperature,
@@ -318,13 +329,13 @@ def reference_model(
     runner: RowRunner,
     model_temperature: float,
 ) -> tuple[PCAParameters, float]:
-    """Climb from the best draw to the mode of ``p(m)``; return it with its ``Hmaxe_T``."""
+    """Climb from the best model known to the mode of ``p(m)``; return it with its ``Hmaxe_T``."""
     mode_energy = energy_with_prior(
         estimator, energy.moments, energy.n_components, kind=PCAModeEnergy
     )
     mode, hmaxe, _ = climb_to_mode(
         mode_energy,
-        run.params,
+        Loadings.concatenate([start_of_climb(energy), run.params]),
         energy.moments.stand_in(),
         runner,
         temperature=energy.temperature,

@@ -28,13 +28,17 @@ SOLVERS = ("auto", "full", "covariance_eigh", "gram", "randomized")
 
 # Up to this many rows or features a symmetric matrix of them takes less time than a Krylov space.
 _SMALL = 640
-# Directions of a block beyond those asked for, and the largest number of blocks.
+# Directions of a block of a Krylov space beyond those asked for.
 _OVERSAMPLE = 10
-_MAX_BLOCKS = 16
-# The Krylov space is large enough when all axes fulfil ``|C u - lam u| <= this * lam_1``.
+# The space is large enough when all axes fulfil ``|C u - lam u| <= this * lam_1``.
 _RESIDUAL = 1e-7
-# Means this many standard deviations away from where products are centred do not cost digits.
-_NEAR = 10.0
+# The largest number of blocks; and that after which rows are given up whose axes are this badly
+# determined, because no axis stands out.
+_MAX_BLOCKS = 24
+_PATIENCE = 8
+_HOPELESS = 1e-2
+# Means this many standard deviations away from where products are centred cost one digit.
+_NEAR = 3.0
 
 
 @dataclass(frozen=True)
@@ -74,25 +78,23 @@ class RowsWithCovariance(Rows):
 
 
 class _CentredPass(RowKernel):
-    """A pass over chunks from which a centre is subtracted, in double precision."""
+    """A pass over chunks from which a centre is subtracted, in double precision.
+
+    A centre of zero saves the copy.
+    """
 
     def __init__(self, centre: Array, numbers_per_row: int = 0) -> None:
-        self.centre = centre
+        self.centre, self.shifts = centre, bool(centre.any())
         self.chunk_rows = chunk_rows(len(centre) + numbers_per_row)
 
     def workspace(self, n_rows: int, previous: Any = None) -> Any:
         return np.empty((n_rows, len(self.centre)))
 
-    def load(self, X: NDArray[Any], weights: Array | None, workspace: Any) -> tuple[Array, Any]:
-        """Return deviations, multiplied with the roots of the weights, and those roots."""
-        if weights is None and X.dtype == np.float64 and not self.centre.any():
-            return X, np.ones(len(X))
-        deviations = np.subtract(X, self.centre, out=workspace[: len(X)])
-        if weights is None:
-            return deviations, np.ones(len(X))
-        roots = np.sqrt(weights)
-        deviations *= roots[:, None]
-        return deviations, roots
+    def load(self, X: NDArray[Any], workspace: Any) -> Array:
+        """Return deviations from the centre."""
+        if self.shifts or X.dtype != np.float64:
+            return np.subtract(X, self.centre, out=workspace[: len(X)])
+        return X
 
     def merge(self, accumulator: Any, other: Any) -> Any:
         for mine, theirs in zip(accumulator, other, strict=True):
@@ -111,7 +113,10 @@ class _CovariancePass(_CentredPass):
         first, second = accumulator
         # what overflows is not finite in the end, and refused there
         with np.errstate(over="ignore", invalid="ignore"):
-            deviations, roots = self.load(X, weights, workspace)
+            deviations = self.load(X, workspace)
+            roots = np.ones(len(X)) if weights is None else np.sqrt(weights)
+            if weights is not None:  # the product of a matrix with itself is half the work
+                deviations = np.multiply(deviations, roots[:, None], out=workspace[: len(X)])
             first += roots @ deviations
             second += deviations.T @ deviations
 
@@ -126,19 +131,29 @@ class _CovariancePass(_CentredPass):
 class _ProductPass(_CentredPass):
     """The covariance times a block of vectors (D, b)."""
 
-    def __init__(self, centre: Array, vectors: Array) -> None:
-        super().__init__(centre, vectors.shape[1])
+    def __init__(self, rows: Rows, vectors: Array) -> None:
+        near = _is_near(rows.centre, rows.scale)
+        super().__init__(np.zeros_like(rows.centre) if near else rows.centre, vectors.shape[1])
+        self.shift = rows.centre - self.centre
         self.vectors = vectors
 
     def zero(self) -> Any:
         return (np.zeros_like(self.vectors),)
 
     def accumulate(self, accumulator, X, weights, workspace, rng):
-        deviations, _ = self.load(X, weights, workspace)
-        accumulator[0][...] += deviations.T @ (deviations @ self.vectors)
+        deviations = self.load(X, workspace)
+        along = deviations @ self.vectors
+        if weights is not None:
+            along *= weights[:, None]
+        accumulator[0][...] += deviations.T @ along
 
     def finish(self, accumulator, total):
-        return accumulator[0] / total
+        return accumulator[0] / total - np.multiply.outer(self.shift, self.shift @ self.vectors)
+
+
+def _is_near(mean: Array, scale: Array) -> bool:
+    """Return whether products may be centred at zero for data with this mean."""
+    return bool(np.all(np.abs(mean) <= _NEAR * scale))
 
 
 def _centred_columns(columns: NDArray[Any], roots: Array) -> Array:
@@ -215,13 +230,13 @@ def rows_with_covariance(
     some = X[:: max(len(X) // 64, 1)].astype(np.float64)
     centre = some.mean(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.all(np.abs(centre) < 0.3 * _NEAR * some.std(axis=0)):
+        if _is_near(centre, some.std(axis=0)):
             centre = np.zeros_like(centre)
     for _ in range(2):
         rows = Rows(X, weights, total, centre, np.ones_like(centre))
         mean, covariance = runner.reduce(_CovariancePass(centre), rows)
         scale = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
-        if not np.any(np.abs(mean - centre) > _NEAR * scale):
+        if _is_near(mean - centre, 3 * scale):
             break
         centre = mean
     return RowsWithCovariance(X, weights, total, mean, scale, covariance)
@@ -297,7 +312,7 @@ def _by_krylov(
     basis = block = np.linalg.qr(rng.standard_normal((size, width)))[0]
     projected = np.zeros((0, 0))
     while True:
-        moved = runner.reduce(_ProductPass(rows.centre, block), rows)
+        moved = runner.reduce(_ProductPass(rows, block), rows)
         along = basis.T @ moved
         rest = moved - basis @ along
         again = basis.T @ rest
@@ -306,12 +321,14 @@ def _by_krylov(
         projected = _bordered(projected, along)
         values, vectors = _largest(projected, n_components)
         following, upper = np.linalg.qr(rest)
-        residuals = np.linalg.norm(upper @ vectors[-width:], axis=0)
-        converged = residuals.max(initial=0.0) <= _RESIDUAL * values.max(initial=0.0)
-        full = basis.shape[1] + width > min(size, _MAX_BLOCKS * width)
-        if converged or full:
+        residuals = np.linalg.norm(upper @ vectors[-block.shape[1] :], axis=0)
+        error = residuals.max(initial=0.0) / max(values.max(initial=0.0), 1e-300)
+        n_blocks, left = basis.shape[1] // width, size - basis.shape[1]
+        full = n_blocks == _MAX_BLOCKS or left == 0
+        if error <= _RESIDUAL or full or (n_blocks >= _PATIENCE and error > _HOPELESS):
             break
-        block, basis = following, np.concatenate([basis, following], axis=1)
+        block = following[:, :left]
+        basis = np.concatenate([basis, block], axis=1)
     total = float((rows.scale**2).sum())
     return Spectrum(rows.centre, (basis @ vectors).T, values, total)
 
