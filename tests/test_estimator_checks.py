@@ -8,7 +8,6 @@ import pytest
 from _instances import INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skbae import BayesianPCAAutoEncoder
 from skbae.estimators import _gmm, _sampled
 from skbae.inference._gibbs import GibbsPlan
 from skbae.inference._smc import SMCPlan
@@ -21,11 +20,8 @@ def test_scikit_learn_contract(estimator, check):
 
 
 def expected_failures(estimator):
-    """Return what can't hold while there are components to weigh and models are sampled.
-
-    PCA sees rows through their moments alone, which weights and repetitions do not tell apart.
-    """
-    if estimator.n_components == 1 or isinstance(estimator, BayesianPCAAutoEncoder):
+    """Return what can't hold while there are components to weigh and models are sampled."""
+    if estimator.n_components == 1:
         return {}
     reason = "weighted and repeated rows give the same distribution of models, not the same draws"
     return {"check_sample_weight_equivalence_on_dense_data": reason}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 # Coordinates that tempered sampling can move through in minutes; see benchmarks/pca.py.
-MAX_SAMPLED_COORDINATES = 400
+MAX_SAMPLED_COORDINATES = 500
 # Dimensions whose approximate log evidence is this far below the best one's are not sampled; the
 # approximation is off by about one nat for each direction that the data do not ask for.
 _HOPELESS = 15.0
@@ -333,15 +333,18 @@ def reference_model(
     mode_energy = energy_with_prior(
         estimator, energy.moments, energy.n_components, kind=PCAModeEnergy
     )
-    mode, hmaxe, _ = climb_to_mode(
-        mode_energy,
-        Loadings.concatenate([start_of_climb(energy), run.params]),
-        energy.moments.stand_in(),
-        runner,
-        temperature=energy.temperature,
-        model_temperature=model_temperature,
-        tilt=0.0,
-    )
+    mode = start_of_climb(energy)
+    # first from where no draw decides; then from the best draw, should that be higher still
+    for others in ([], [run.params]):
+        mode, hmaxe, _ = climb_to_mode(
+            mode_energy,
+            Loadings.concatenate([mode, *others]),
+            energy.moments.stand_in(),
+            runner,
+            temperature=energy.temperature,
+            model_temperature=model_temperature,
+            tilt=0.0,
+        )
     return energy.as_pca(mode), hmaxe
 
 

@@ -327,6 +327,9 @@ def _by_krylov(
         full = n_blocks == _MAX_BLOCKS or left == 0
         if error <= _RESIDUAL or full or (n_blocks >= _PATIENCE and error > _HOPELESS):
             break
+        # directions made up where nothing was left are not orthogonal yet
+        for _ in range(2):
+            following = np.linalg.qr(following - basis @ (basis.T @ following))[0]
         block = following[:, :left]
         basis = np.concatenate([basis, block], axis=1)
     total = float((rows.scale**2).sum())
