@@ -1,4 +1,4 @@
-"""PCA as an estimator: scikit-learn's at T = 0, probabilistic PCA at T = 1, its optimum at any T."""
+"""PCA as an estimator: scikit-learn's at T = 0, probabilistic PCA at T = 1, optima in between."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_signs_are_scikit_learns():
 
 @pytest.mark.parametrize("name", ["digits", "iris"])
 def test_at_one_it_is_probabilistic_pca(name):
-    """For wide data scikit-learn's noise counts min(N, D) directions, where the optimum counts D."""
+    """For wide data scikit-learn's noise counts min(N, D) directions; the optimum counts D."""
     X, n_components = DATA[name]
     ours = model(n_components).fit(X)
     theirs = PCA(n_components, svd_solver="full").fit(corrected(X))
