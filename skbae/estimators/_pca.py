@@ -183,7 +183,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
     [[3.6053]]
     >>> warm = BayesianPCAAutoEncoder(1, model_temperature=0).fit(X)  # probabilistic PCA
     >>> warm.transform([[3.0, 2.0]]).round(4).tolist()
-    [[3.5777]]
+    [[3.5779]]
     """
 
     def __init__(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MAX_SAMPLED_COORDINATES = 500
 # Dimensions whose approximate log evidence is this far below the best one's are not sampled; the
 # approximation is off by about one nat for each direction that the data do not ask for.
-_HOPELESS = 15.0
+_HOPELESS = 10.0
 # Temperature at which the climb to the mode starts when T is lower.
 _COLDEST_START = 0.1
 # Square matrices that a pass and an eigendecomposition hold at once.
