@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from _oracles import finite_differences, pca_hmax, pca_precision
+from _oracles import pca_hmax, pca_precision
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits, load_iris
@@ -16,7 +16,6 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae import BayesianPCAAutoEncoder
 from skbae.inference import _spectrum
 from skbae.inference._rows import RowRunner, make_rows
-from skbae.model_selection import hmaxemax_scorer
 
 TEMPERATURES = [0.0, 0.5, 1.0, 2.0]
 IRIS, DIGITS = load_iris().data, load_digits().data
@@ -324,189 +323,6 @@ def test_float32_far_from_the_origin_keeps_what_it_has():
     single, double = model(2).fit(X), model(2).fit(X.astype(np.float64))
     np.testing.assert_allclose(single.hmaxe_, double.hmaxe_, rtol=1e-9)
     np.testing.assert_allclose(single.transform(X), double.transform(X.astype(float)), atol=1e-4)
-
-
-# -- codes -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("whiten", [False, True])
-def test_encode_is_the_posterior(temperature, whiten):
-    """Conditioning the joint normal of code and row, with the codes' covariance heated."""
-    fitted = model(2, temperature=temperature, whiten=whiten).fit(IRIS)
-    s2, u = fitted.noise_variance_, fitted.components_
-    lengths = np.sqrt(np.maximum(1 / fitted.component_precisions_ - s2, 0))
-    units = np.sqrt(fitted.explained_variance_ * 150 / 149) if whiten else np.ones(2)
-    loadings = u.T * lengths
-    inverse = np.linalg.inv(loadings @ loadings.T + s2 * np.eye(4))
-    mean = (IRIS - fitted.mean_) @ inverse @ loadings * lengths / units
-    covariance = temperature * (np.eye(2) - loadings.T @ inverse @ loadings)
-    covariance = covariance * np.outer(lengths, lengths) / np.outer(units, units)
-    code = fitted.encode(IRIS)
-    np.testing.assert_allclose(code.mean, mean, atol=1e-9)
-    np.testing.assert_allclose(code.mean, fitted.transform(IRIS), atol=1e-9)
-    np.testing.assert_allclose(code.covariance, np.stack([covariance] * 150), atol=1e-9)
-    np.testing.assert_allclose(code.variance, np.diagonal(code.covariance, axis1=1, axis2=2))
-    if np.all(np.diag(covariance) > 0):
-        entropy = multivariate_normal(np.zeros(2), covariance).entropy()
-        np.testing.assert_allclose(code.entropy(), entropy, rtol=1e-9)
-    n = 4000
-    draws = code.sample(n, random_state=0)
-    assert draws.shape == (n, 150, 2)
-    error = np.sqrt(code.variance / n)
-    assert np.all(np.abs(draws.mean(axis=0) - code.mean) <= 5 * error + 1e-12)
-    pooled = draws - code.mean
-    pooled = pooled.reshape(-1, 2)
-    bound = 5 * 2 * np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)) / len(pooled))
-    assert np.all(np.abs(pooled.T @ pooled / len(pooled) - covariance) <= bound + 1e-12)
-
-
-@pytest.mark.parametrize("whiten", [False, True])
-def test_decoded_rows(whiten):
-    fitted = model(2, whiten=whiten).fit(IRIS)
-    given = fitted.decode(fitted.transform(IRIS[:9]))
-    np.testing.assert_allclose(given.mean, fitted.inverse_transform(fitted.transform(IRIS[:9])))
-    np.testing.assert_allclose(given.variance, fitted.noise_variance_)
-    again = fitted.decode(fitted.encode(IRIS[:9]))
-    spread = fitted.noise_variance_ * np.eye(4)
-    along = 1 - fitted.noise_variance_ * fitted.component_precisions_
-    spread += fitted.noise_variance_ * (fitted.components_.T * along) @ fitted.components_
-    np.testing.assert_allclose(again.covariance, np.stack([spread] * 9), atol=1e-12)
-    np.testing.assert_allclose(again.variance, np.tile(np.diag(spread), (9, 1)), atol=1e-12)
-    X = np.random.default_rng(0).standard_normal((5, 9, 4)) + IRIS[:9]
-    for rows, covariance in ((again, spread), (given, fitted.noise_variance_ * np.eye(4))):
-        for row in (0, 8):
-            normal = multivariate_normal(rows.mean[row], covariance)
-            np.testing.assert_allclose(rows.log_density(X)[:, row], normal.logpdf(X[:, row]))
-            np.testing.assert_allclose(rows.entropy()[row], normal.entropy(), rtol=1e-9)
-    n = 4000
-    draws = again.sample(n, random_state=1)
-    assert draws.shape == (n, 9, 4)
-    assert np.all(np.abs(draws.mean(axis=0) - again.mean) < 5 * np.sqrt(again.variance / n))
-    assert np.all(np.abs(draws.var(axis=0) / again.variance - 1) < 5 * np.sqrt(2 / n))
-
-
-def test_codes_and_rows_of_another_size_are_refused():
-    fitted = model(2).fit(IRIS)
-    for method in (fitted.inverse_transform, fitted.decode):
-        with pytest.raises(ValueError, match=r"Z must have 2 columns.*got 3"):
-            method(np.ones((4, 3)))
-    assert not hasattr(fitted, "predict")
-
-
-# -- the density -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_sample_has_the_moments_of_the_model(temperature):
-    fitted, n = model(2, temperature=temperature).fit(IRIS), 40_000
-    X, codes = fitted.sample(n, random_state=0)
-    covariance = fitted.get_covariance()
-    scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
-    assert np.all(np.abs(np.cov(X.T) - covariance) < 5 * 2 * scale / np.sqrt(n))
-    residual = X - fitted.inverse_transform(codes)
-    assert abs((residual**2).mean() / fitted.noise_variance_ - 1) < 5 * np.sqrt(2 / residual.size)
-
-
-@pytest.mark.parametrize("variance", [0.01, 1.0])
-def test_denoise_is_the_conditional_mean_and_obeys_tweedie(variance):
-    fitted = model(2).fit(IRIS)
-    covariance, deviations = fitted.get_covariance(), IRIS - fitted.mean_
-    noisy = covariance + variance * np.eye(4)
-    clean = fitted.mean_ + deviations @ np.linalg.solve(noisy, covariance)
-    np.testing.assert_allclose(fitted.denoise(IRIS, variance), clean, atol=1e-10)
-    gradient = finite_differences(multivariate_normal(fitted.mean_, noisy).logpdf, IRIS)
-    np.testing.assert_allclose(IRIS + variance * gradient, clean, atol=1e-7)
-
-
-def test_at_zero_there_is_no_density():
-    fitted = model(2, temperature=0).fit(IRIS)
-    assert hmaxemax_scorer(fitted, IRIS) == -np.inf
-    for method in (
-        lambda: fitted.sample(3),
-        lambda: fitted.denoise(IRIS, 0.1),
-        fitted.get_covariance,
-        fitted.get_precision,
-    ):
-        with pytest.raises(ValueError, match=r"needs a density.*temperature=1"):
-            method()
-    assert np.isfinite(hmaxemax_scorer(model(0, temperature=0).fit(IRIS), IRIS))
-
-
-# -- bad input -------------------------------------------------------------------------------------
-
-nan = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "error", "says"),
-    [
-        ("n_components", -1, ValueError, ">= 0"),
-        ("n_components", 1.0, ValueError, "between 0 and 1"),
-        ("n_components", 2.5, ValueError, "between 0 and 1"),
-        ("n_components", 0.0, ValueError, "between 0 and 1"),
-        ("n_components", nan, ValueError, "between 0 and 1"),
-        ("n_components", "mle", ValueError, "'evidence'"),
-        ("n_components", True, TypeError, "integer"),
-        ("n_components", [2], TypeError, "integer"),
-        ("whiten", 1, TypeError, "True or False"),
-        ("svd_solver", "arpack", ValueError, "'randomized'"),
-        ("svd_solver", None, ValueError, "'gram'"),
-        ("component_variance_prior", 0.0, ValueError, "> 0"),
-        ("mean_precision_prior", None, TypeError, "number"),
-        ("noise_shape_prior", 0, ValueError, "> 0"),
-        ("noise_scale_prior", -1.0, ValueError, "> 0"),
-        ("temperature", -1.0, ValueError, ">= 0"),
-        ("tilt", -1.0, ValueError, "> -1"),
-        ("tol", -1.0, ValueError, ">= 0"),
-        ("max_iter", -1, ValueError, ">= 0"),
-        ("n_models", 0, ValueError, ">= 1"),
-    ],
-)
-def test_bad_parameters(name, value, error, says):
-    """Before the data are looked at."""
-    with pytest.raises(error, match=name) as caught:
-        model(**{name: value}).fit(None)
-    assert says in str(caught.value)
-    assert repr(value) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"n_components": "evidence"}, "n_components='evidence' needs sampled models"),
-        ({"tilt": 0.5, "model_temperature": 1}, "tilt=0.5 needs model_temperature=0"),
-        ({"n_components": 0.9, "svd_solver": "randomized"}, "0.9, a share.*whole"),
-    ],
-)
-def test_what_does_not_go_together(settings, says):
-    with pytest.raises(ValueError, match=rf"(?s){says}"):
-        model(**settings).fit(None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "data", "says"),
-    [
-        ({"n_components": 5}, IRIS, r"n_components.*n_samples=150, n_features=4.*got 5"),
-        ({"n_components": 4}, IRIS[:3], r"n_components.*n_samples=3.*got 4"),
-        ({"mean_prior": np.zeros(3)}, IRIS, r"mean_prior.*\(4,\), got \(3,\)"),
-        ({"model_temperature": 1, "n_components": 20}, DIGITS, r"n_components=20 on 64 features"),
-        ({"svd_solver": "gram"}, np.ones((30_000, 4)), r"svd_solver='gram'.*working_memory"),
-        ({"tilt": 0.1}, np.ones((3, 12_000)), r"tilt=0.1.*\(12000, 12000\).*working_memory"),
-        ({}, np.ones((9, 3)), "all rows of X are equal"),
-        ({}, 1e200 * IRIS, "X is too large"),
-    ],
-)
-def test_what_does_not_fit_the_data(settings, data, says):
-    estimator = model(**settings)
-    with pytest.raises(ValueError, match=rf"(?s){says}"):
-        estimator.fit(data)
-    assert not hasattr(estimator, "n_features_in_")
-
-
-def test_whitening_needs_a_variance():
-    with pytest.raises(ValueError, match=r"whiten=True.*sum N of sample_weight is 0.5"):
-        model(2, whiten=True).fit(IRIS, sample_weight=np.full(150, 0.5 / 150))
 
 
 def test_passes_are_made_in_chunks():
