@@ -14,13 +14,20 @@ from skbae._version import __version__
 if TYPE_CHECKING:
     from skbae.estimators._gmm import BayesianGMMAutoEncoder
     from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
+    from skbae.estimators._pca import BayesianPCAAutoEncoder
 
-__all__ = ["BayesianGMMAutoEncoder", "BayesianMixturePCAAutoEncoder", "__version__"]
+__all__ = [
+    "BayesianGMMAutoEncoder",
+    "BayesianMixturePCAAutoEncoder",
+    "BayesianPCAAutoEncoder",
+    "__version__",
+]
 
 # A family is loaded when it is first asked for, so that nobody waits for those left alone.
 _ESTIMATORS = {
     "BayesianGMMAutoEncoder": "skbae.estimators._gmm",
     "BayesianMixturePCAAutoEncoder": "skbae.estimators._mixture_pca",
+    "BayesianPCAAutoEncoder": "skbae.estimators._pca",
 }
 
 

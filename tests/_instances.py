@@ -11,9 +11,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from _oracles import gaussian_mixture_joint, subspace_joint, subspaces
+from _oracles import gaussian_mixture_joint, pca_moments, subspace_joint, subspaces
 
-from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder
+from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +37,15 @@ class Instance:
         For categorical codes: ``joint(fitted, X)`` gives the energies H, (N, K), by brute force.
     attributes : tuple of str
         Fitted arrays of the reference model.
+    plain : tuple of str
+        Those of them that have no arbitrary sign.
     spread : callable
         ``spread(fitted)`` gives the second moments of the fit in a form without any arbitrary sign.
     density : bool
         Whether the fit is a density (continuous codes at T = 0 are not).
     misfit : dict
-        Settings that ask for another shape of model, which a warm start must refuse.
+        Settings that ask for another shape of model, which a warm start must refuse; empty for
+        families without warm starts.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Instance:
     settings: dict[str, Any] = field(default_factory=dict)
     joint: Callable[..., Any] | None = None
     attributes: tuple[str, ...] = ("means_", "weights_", "covariances_", "precisions_cholesky_")
+    plain: tuple[str, ...] = ("means_", "weights_")
     spread: Callable[..., Any] = attrgetter("covariances_")
     density: bool = True
     misfit: dict[str, Any] = field(default_factory=lambda: {"covariance_type": "tied_diag"})
@@ -78,9 +82,25 @@ def _subspaces(name: str, **settings: Any) -> Instance:
         settings,
         subspace_joint,
         ("means_", "weights_", "components_", "noise_variance_", "explained_variance_"),
+        ("means_", "weights_"),
         subspaces,
         settings.get("temperature", 1.0) > 0 or settings.get("n_latent") == 0,
         {"n_latent": 3},
+    )
+
+
+def _pca(name: str, **settings: Any) -> Instance:
+    settings = {"n_components": 1, "model_temperature": 0.0, "random_state": 0, **settings}
+    return Instance(
+        f"pca-{name}",
+        BayesianPCAAutoEncoder,
+        settings,
+        None,
+        ("mean_", "components_", "component_precisions_", "explained_variance_"),
+        ("mean_", "noise_variance_", "explained_variance_", "component_precisions_"),
+        pca_moments,
+        settings.get("temperature", 1.0) > 0,
+        {},
     )
 
 
@@ -103,6 +123,13 @@ INSTANCES = [
     _subspaces("T0.5", temperature=0.5, n_latent=2, n_init=2),
     _subspaces("T2", temperature=2.0, tied_noise=True),
     _subspaces("tilt0.5", tilt=0.5),
+    _pca("T0", temperature=0.0),
+    _pca("T0.5", temperature=0.5),
+    _pca("T1", n_components=None),
+    _pca("T2-share", temperature=2.0, n_components=0.8),
+    _pca("whiten", temperature=0.0, whiten=True, svd_solver="full"),
+    _pca("randomized", temperature=0.0, svd_solver="randomized"),
+    _pca("tilt0.5", tilt=0.5),
 ]
 
 # Models are sampled: the same contract, less what only one best model can promise.
@@ -117,6 +144,12 @@ SAMPLED_INSTANCES = [
         "mixture-pca-sampled",
         BayesianMixturePCAAutoEncoder,
         {"n_components": 2, "n_models": 5, "random_state": 0},
+    ),
+    Instance("pca-default", BayesianPCAAutoEncoder),
+    Instance(
+        "pca-sampled",
+        BayesianPCAAutoEncoder,
+        {"n_components": 1, "n_models": 5, "random_state": 0},
     ),
 ]
 

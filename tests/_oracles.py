@@ -76,26 +76,43 @@ def subspaces(fitted: Any) -> Array:
 
 
 def subspace_joint(fitted: Any, X: Any) -> Array:
-    """Return ``log w_k + Hmax_T`` of the PCA of each component, (N, K), from its definition.
-
-    ``-(D/2) log(2 pi s2) + (T D/2) log(2 pi s2 T) + T log N(x; mu, T C)`` for T > 0.
-    """
+    """Return ``log w_k + Hmax_T`` of the PCA of each component, (N, K), from its definition."""
     X, temperature = np.asarray(X, dtype=np.float64), fitted.temperature
-    size = X.shape[1]
     noise = np.broadcast_to(fitted.noise_variance_, fitted.weights_.shape)
     columns = []
     for weight, mean, s2, precision in zip(
         fitted.weights_, fitted.means_, noise, subspaces(fitted), strict=True
     ):
-        value = np.log(weight) - 0.5 * size * np.log(2 * np.pi * s2)
-        if temperature == 0:
-            square = np.einsum("nd,de,ne->n", X - mean, precision, X - mean)
-            columns.append(value - 0.5 * square)
-        else:
-            normal = multivariate_normal(mean, temperature * np.linalg.inv(precision))
-            value += 0.5 * temperature * size * np.log(2 * np.pi * s2 * temperature)
-            columns.append(value + temperature * normal.logpdf(X).reshape(len(X)))
+        value = pca_hmax(X, mean, precision, s2, temperature).reshape(len(X))
+        columns.append(np.log(weight) + value)
     return np.stack(columns, axis=1)
+
+
+def pca_precision(fitted: Any) -> Array:
+    """Return the precision of fitted PCA as a dense matrix, (D, D)."""
+    size, u = len(fitted.mean_), fitted.components_
+    np.testing.assert_allclose(u @ u.T, np.eye(len(u)), atol=1e-12)
+    outside = (np.eye(size) - u.T @ u) / fitted.noise_variance_
+    return outside + (u.T * fitted.component_precisions_) @ u
+
+
+def pca_moments(fitted: Any) -> Array:
+    """Return the second moments along the components of fitted PCA, (D, D)."""
+    return (fitted.components_.T * fitted.explained_variance_) @ fitted.components_
+
+
+def pca_hmax(X: Array, mean: Array, precision: Array, noise: float, temperature: float) -> Array:
+    """Return ``Hmax_T`` of rows under PCA, by its definition, (N,).
+
+    ``-(D/2) log(2 pi s2) + (T D/2) log(2 pi s2 T) + T log N(x; mu, T C)`` for T > 0.
+    """
+    size = X.shape[1]
+    value = -0.5 * size * np.log(2 * np.pi * noise)
+    if temperature == 0:
+        return value - 0.5 * np.einsum("nd,de,ne->n", X - mean, precision, X - mean)
+    density = multivariate_normal(mean, temperature * np.linalg.inv(precision)).logpdf(X)
+    scale = 0.5 * temperature * size * np.log(2 * np.pi * noise * temperature)
+    return value + scale + temperature * density
 
 
 def hmax(joint: Array, temperature: float) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _calibration import CRITICAL, p_values
 from _mixture_oracles import MixturePrior
 from _oracles import hmax, joint_energies
 from scipy import stats
@@ -81,20 +82,6 @@ def ranks(prior, n_rows, n_sets, seed=0):
         found.append((np.array(drawn) < truth).sum(axis=0))
     return (np.array(found) + rng.random((n_sets, 1))) / (N_DRAWS + 1)
 
-
-def p_values(uniform):
-    """Return p-values of uniformity of every column: its shape, mean, spread and histogram."""
-    n = len(uniform)
-    shape = [stats.kstest(column, "uniform").pvalue for column in uniform.T]
-    z = (uniform.mean(axis=0) - 0.5) * np.sqrt(12 * n)
-    square = (((uniform - 0.5) ** 2).mean(axis=0) - 1 / 12) * np.sqrt(180 * n)
-    counts = [np.histogram(column, 10, (0, 1))[0] for column in uniform.T]
-    chi2 = [stats.chisquare(count).pvalue for count in counts]
-    return np.array([shape, *(2 * stats.norm.sf(np.abs([z, square]))), chi2])
-
-
-# With 20 dependent p-values, below this by chance in at most one of 50 runs of a right sampler.
-CRITICAL = 1e-3
 
 PRIORS = {
     "full-K2-D1": (MixturePrior("full", 2, [0.0], [[1.0]], 2.0, 0.5, 3.0), 20),

@@ -282,18 +282,23 @@ def test_collapse_leaves_it_unfitted_too(X):
 
 def bad_refits(X, instance):
     misfit = instance.misfit
-    if misfit.items() <= instance.settings.items():
+    if misfit and misfit.items() <= instance.settings.items():
         misfit = {"covariance_type": "full"}
     rows = np.column_stack([X[:, :2], np.ones(len(X))])
     collapse = {"reg_covar": 0.0} if "reg_covar" in instance.make().get_params() else {}
     if not collapse or instance.settings.get("covariance_type", "full").endswith("spherical"):
         collapse, rows = {**collapse, "n_components": 1}, np.ones_like(rows)
-    return [
+    cold = [
         ({}, np.full_like(X, nan)),
         ({}, X[:1]),
         ({"temperature": -1}, X),
         ({"n_components": 1000}, X),
         (collapse, rows),
+    ]
+    if not instance.misfit:
+        return [*cold, ({"tilt": -2}, X), ({"n_models": 0}, X), ({}, np.full_like(X, inf))]
+    return [
+        *cold,
         ({"n_components": 3, "warm_start": True}, X),
         ({"warm_start": True}, X[:, :2]),
         ({"warm_start": True, **misfit}, X),

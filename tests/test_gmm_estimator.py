@@ -326,7 +326,8 @@ def test_score_gradient_equals_finite_differences(instance, X):
     fitted = instance.make(K, max_iter=1000).fit(X)
     rows = X[::5] + 0.01  # off the data, where nothing is special
     step = 1e-5
-    if instance.temperature == 0:  # away from the kinks between two hard codes
+    # at T = 0, away from the kinks between two hard codes
+    if instance.temperature == 0 and instance.joint is not None:
         top = np.sort(instance.joint(fitted, rows), axis=1)
         rows = rows[top[:, -1] - top[:, -2] > 0.1]
         assert len(rows) > 10

@@ -40,7 +40,8 @@ def test_float32_in_float32_out(instance, iris):
     X = iris.astype(np.float32)
     fitted = instance.make(3).fit(X)
     assert fitted.transform(X).dtype == np.float32
-    assert fitted.predict_proba(X).dtype == np.float32
+    if instance.joint is not None:
+        assert fitted.predict_proba(X).dtype == np.float32
     assert fitted.inverse_transform(fitted.transform(X)).dtype == np.float32
     if instance.density:
         assert fitted.denoise(X, 0.1).dtype == np.float32

@@ -25,8 +25,8 @@ def named(*names):
 def assert_same_fit(first, second, X, instance):
     """Sums in another order differ in the last digits, and nothing else may."""
     close = {"rtol": 1e-7, "atol": 1e-9}
-    np.testing.assert_allclose(first.weights_, second.weights_, **close)
-    np.testing.assert_allclose(first.means_, second.means_, **close)
+    for name in instance.plain:
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), **close)
     np.testing.assert_allclose(instance.spread(first), instance.spread(second), **close)
     np.testing.assert_allclose(first.hmaxe_, second.hmaxe_, rtol=1e-9)
     np.testing.assert_allclose(first.lower_bound_, second.lower_bound_, rtol=1e-9)
@@ -53,7 +53,8 @@ def test_weighted_rows_equal_repeated_shuffled_rows(instance, max_iter, weighted
     by_weight = instance.make(K, max_iter=max_iter, tol=0)
     by_weight.fit(X[order], sample_weight=counts[order])
     by_rows = instance.make(K, max_iter=max_iter, tol=0).fit(repeated)
-    assert len(np.unique(np.round(by_rows.means_, 6), axis=0)) == K
+    if instance.joint is not None:
+        assert len(np.unique(np.round(by_rows.means_, 6), axis=0)) == K
     assert_same_fit(by_weight, by_rows, X, instance)
 
 
@@ -81,7 +82,9 @@ def test_rows_of_weight_zero_are_absent(instance, weighted):
 def test_common_factor_of_the_weights_leaves_a_single_model(instance, weighted):
     """From one start only ratios count (starts themselves shrink by a number of rows)."""
     X, counts = weighted
-    settings = {"max_iter": 10, "tol": 0, "warm_start": True}
+    settings = {"max_iter": 10, "tol": 0}
+    if instance.misfit:
+        settings["warm_start"] = True
     once, more = (instance.make(K, max_iter=0).fit(X).set_params(**settings) for _ in range(2))
     once.fit(X, sample_weight=counts)
     more.fit(X, sample_weight=counts * 2.5)

@@ -243,11 +243,54 @@ def expected_hmax(
     inner = np.einsum("sde,se->sd", params.components, offset)
     along = np.einsum("sde,sde->sd", params.components @ covariance, params.components) + inner**2
     total = np.trace(covariance) + (offset**2).sum(axis=1)
-    rest = np.maximum(total - along.sum(axis=1), 0.0)
-    n_features = len(mean)
+    return _mean_energy(params, along, total, temperature)
+
+
+def _mean_energy(
+    params: PCAParameters, along: Array, total_variance: Array, temperature: float
+) -> Array:
+    """Return ``Hmaxe_T`` (S,) given the mean squares along components (S, d) and their total."""
+    n_features = params.means.shape[1]
+    rest = total_variance - along.sum(axis=1)
+    # where components explain everything, what is left is the rounding error of a difference
+    rest = np.where(rest > NOISE_FLOOR * total_variance, rest, 0.0)
     constant = -0.5 * n_features * (LOG_2PI + np.log(params.noise))
     constant = constant + code_entropy_term(params.precisions, params.noise, temperature)
     return constant - 0.5 * (rest / params.noise + (along * params.precisions).sum(axis=1))
+
+
+def optimum(
+    mean: Array, axes: Array, variances: Array, total_variance: Array, temperature: float
+) -> tuple[PCAParameters, Array]:
+    """Return the best models for rows whose leading axes are known, and their ``Hmaxe_T``.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (S, D)
+    axes : ndarray of shape (S, d, D)
+        Leading eigenvectors of the covariance.
+    variances : ndarray of shape (S, d)
+        Its eigenvalues, decreasing.
+    total_variance : ndarray of shape (S,)
+        Its trace.
+    temperature : float
+
+    Returns
+    -------
+    params : PCAParameters
+    hmaxe : ndarray of shape (S,)
+
+    Examples
+    --------
+    >>> params, hmaxe = optimum(
+    ...     np.zeros((1, 2)), np.eye(2)[None, :1], np.array([[4.0]]), np.array([5.0]), 1.0)
+    >>> normal = -np.log(2 * np.pi) - 0.5 * np.log(4.0 * 1.0) - 1  # of these variances
+    >>> bool(np.isclose(hmaxe[0], normal))
+    True
+    """
+    noise, precisions = melt(variances, total_variance, mean.shape[1], temperature)
+    params = PCAParameters(mean, fix_signs(axes), precisions, noise)
+    return params, _mean_energy(params, variances, total_variance, temperature)
 
 
 class PCAEnergy(StatisticsEnergy):
@@ -277,10 +320,9 @@ class PCAEnergy(StatisticsEnergy):
         values, vectors = np.linalg.eigh(statistics.covariance)
         order = slice(None, -self.n_components - 1, -1)
         eigenvalues = np.maximum(values[:, order], 0.0)
-        components = fix_signs(np.swapaxes(vectors[:, :, order], 1, 2))
+        axes = np.swapaxes(vectors[:, :, order], 1, 2)
         total = np.trace(statistics.covariance, axis1=1, axis2=2)
-        noise, precisions = melt(eigenvalues, total, self.n_features, self.temperature)
-        return PCAParameters(statistics.mean.copy(), components, precisions, noise)
+        return optimum(statistics.mean.copy(), axes, eigenvalues, total, self.temperature)[0]
 
     def interpolate(self, params, statistics, step):
         offset = params.means - statistics.mean
@@ -321,13 +363,24 @@ class PCAEnergy(StatisticsEnergy):
 
     def draw(self, params, n_rows, rng):
         models = rng.integers(params.n_models, size=n_rows)
+        X, codes, _ = self.draw_from(params, models, rng)
+        return X, codes
+
+    def draw_from(
+        self, params: PCAParameters, models: NDArray[np.intp], rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Return rows, codes in data units along their model's components, and rows less noise."""
+        n_rows = len(models)
         codes = rng.standard_normal((n_rows, self.n_components))
         loadings = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[:, None], 0.0))
         codes *= loadings[models]
         noise = rng.standard_normal((n_rows, self.n_features))
         noise *= np.sqrt(params.noise[models])[:, None]
-        signal = np.einsum("nd,nde->ne", codes, params.components[models])
-        return params.means[models] + signal + noise, codes
+        clean = params.means[models]
+        for model in np.unique(models):
+            own = models == model
+            clean[own] += codes[own] @ params.components[model]
+        return clean + noise, codes, clean
 
     def convolve(self, params, variance):
         precisions = params.precisions / (1.0 + variance * params.precisions)

@@ -291,17 +291,19 @@ class BayesianPCAEnergy(GradientEnergy):
         log_noise = np.log(prior.noise_scale) - np.log(gammas)
         return np.concatenate([logs, below, self._mean + offset, log_noise[:, None]], axis=1)
 
-    def log_density_of_mode(self, theta: Array) -> tuple[Array, Array]:
-        """Return the log prior of ``(W, mu, log s2)``, up to a constant, and its gradient.
 
-        Without the Jacobian of the rotation-free coordinates, which would favour a code's
-        orientation: what the reference model maximises.
-        """
-        value, gradient = self.log_prior_at(theta)
+class PCAModeEnergy(BayesianPCAEnergy):
+    """The same with the prior density of ``(W, mu, log s2)``: what the reference model maximises.
+
+    That of the rotation-free coordinates has a Jacobian, which would favour some orientations of
+    the code over others.
+    """
+
+    def log_prior_at(self, theta):
+        value, gradient = super().log_prior_at(theta)
         degrees = self.n_components - self._diagonal
-        value = value - theta[:, : self.n_components] @ degrees
         gradient[:, : self.n_components] -= degrees
-        return value, gradient
+        return value - theta[:, : self.n_components] @ degrees, gradient
 
 
 def _lower_trapezoidal(loadings: Array) -> Array:

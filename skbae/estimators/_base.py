@@ -72,6 +72,12 @@ class BayesianAutoEncoder(
     def _parameters(self) -> Any:
         """Return the kept models as the energy's parameters."""
 
+    def _make_rows(
+        self, X: NDArray[Any], weights: NDArray[np.float64] | None, runner: RowRunner
+    ) -> Rows:
+        """Bundle validated rows; a family that needs other sums as well may take them along."""
+        return make_rows(X, weights)
+
     # -- fit -----------------------------------------------------------------------------------
 
     @with_callbacks
@@ -110,14 +116,14 @@ class BayesianAutoEncoder(
                 X, weights = X[weights > 0], weights[weights > 0]
             self._check_family(len(X), X.shape[1])
             rng = as_generator(self.random_state)
-            rows = make_rows(X, weights)
-            if not (np.isfinite(rows.centre).all() and np.isfinite(rows.scale).all()):
-                raise ValueError(
-                    "X is too large: its variance overflows. Scale the columns (the largest "
-                    f"entry is {np.abs(X).max():.3g})."
-                )
             n_threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
             with RowRunner(n_threads) as runner:
+                rows = self._make_rows(X, weights, runner)
+                if not (np.isfinite(rows.centre).all() and np.isfinite(rows.scale).all()):
+                    raise ValueError(
+                        "X is too large: its variance overflows. Scale the columns (the largest "
+                        f"entry is {np.abs(X).max():.3g})."
+                    )
                 fitted = self._fit_family(rows, rng, runner)
         except BaseException:
             self.__dict__.clear()

@@ -17,12 +17,11 @@ from skbae.estimators._mixture_pca_fit import (
     check_can_sample,
     continued,
     energy_with_prior,
-    given_prior,
-    mean_variance,
     plain_energy,
     reference_attributes,
     starts,
 )
+from skbae.estimators._pca_fit import given_prior, mean_variance
 from skbae.estimators._progress import progress
 from skbae.estimators._sampled import check_memory, run_tempered, summarise
 from skbae.inference._climb import climb_to_mode

@@ -20,8 +20,8 @@ from skbae.energies._mixture_pca import (
 )
 from skbae.energies._mixture_pca_prior import PCAFamilyWithPrior, PCAMixtureWithPrior
 from skbae.energies._pca_prior import default_prior
-from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._mixture_base import initial_means
+from skbae.estimators._pca_fit import given_prior, mean_variance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,34 +78,6 @@ def plain_energy(config: dict[str, Any]) -> PCAMixture:
     return PCAMixture(family, config["equal_weights"])
 
 
-def given_prior(estimator: Any, n_features: int | None) -> dict[str, Any]:
-    """Return the user's prior, checked; None stands for what the data decide.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the parameter.
-    """
-    given: dict[str, Any] = {
-        "component_variance": check_real(
-            "component_variance_prior", estimator.component_variance_prior, above=0, optional=True
-        ),
-        "mean": None,
-        "mean_precision": check_real(
-            "mean_precision_prior", estimator.mean_precision_prior, above=0
-        ),
-        "noise_shape": check_real("noise_shape_prior", estimator.noise_shape_prior, above=0),
-        "noise_scale": check_real(
-            "noise_scale_prior", estimator.noise_scale_prior, above=0, optional=True
-        ),
-    }
-    if estimator.mean_prior is not None and n_features is not None:
-        given["mean"] = check_shape(
-            "mean_prior", estimator.mean_prior, (n_features,), "(n_features,)"
-        )
-    return given
-
-
 def energy_with_prior(estimator: Any, config: dict[str, Any], rows: Rows) -> PCAMixtureWithPrior:
     """Return the mixture with its prior, in which None has been replaced by what the data say."""
     size, n_latent = config["n_features"], config["n_latent"]
@@ -121,14 +93,6 @@ def energy_with_prior(estimator: Any, config: dict[str, Any], rows: Rows) -> PCA
     )
     concentration = np.full(config["n_components"], float(estimator.weight_concentration_prior))
     return PCAMixtureWithPrior(family, concentration, config["equal_weights"])
-
-
-def mean_variance(rows: Rows) -> float:
-    """Return the mean variance of a feature, or raise ValueError where there is none."""
-    variance = float(np.mean(rows.scale**2))
-    if variance == 0:
-        raise ValueError("all rows of X are equal, so that there is no scale for the noise")
-    return variance
 
 
 def check_can_sample(estimator: Any, n_features: int) -> None:

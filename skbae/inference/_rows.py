@@ -58,12 +58,14 @@ def make_rows(X: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
     pilot = X[0].astype(np.float64)
     first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     step = max(64, (1 << 17) // X.shape[1])
+    scratch, ones = np.empty((min(step, len(X)), X.shape[1])), np.ones(step)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite below
         for start in range(0, len(X), step):
-            deviations = X[start : start + step].astype(np.float64) - pilot
-            w = np.ones(len(deviations)) if weights is None else weights[start : start + step]
+            chunk = X[start : start + step]
+            deviations = np.subtract(chunk, pilot, out=scratch[: len(chunk)])
+            w = (ones if weights is None else weights[start:])[: len(chunk)]
             first += w @ deviations
-            second += w @ deviations**2
+            second += w @ np.square(deviations, out=deviations)
         shift = first / total
         variance = np.maximum(second / total - shift**2, 0.0)
     return Rows(X, weights, total, pilot + shift, np.sqrt(variance))
@@ -138,7 +140,9 @@ class RowRunner:
 
         def run(task: tuple[NDArray[np.intp], Any]) -> Any:
             block, block_seed = task
-            workspace = _take(spare) or kernel.workspace(kernel.chunk_rows)
+            workspace = _take(spare)
+            if workspace is None:
+                workspace = kernel.workspace(kernel.chunk_rows)
             rng = None if block_seed is None else np.random.Generator(np.random.SFC64(block_seed))
             accumulator = kernel.zero()
             for chunk in block:

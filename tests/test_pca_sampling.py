@@ -1,0 +1,340 @@
+"""Sampled PCA: its evidence by quadrature, the dimension it finds, what it predicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _oracles import pca_hmax
+from scipy.special import logsumexp
+from scipy.stats import invgamma, norm
+from sklearn.datasets import load_digits, load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+
+from skbae import BayesianPCAAutoEncoder
+from skbae.estimators import _progress, _sampled
+from skbae.estimators._pca_fit import (
+    MAX_SAMPLED_COORDINATES,
+    energy_with_prior,
+    row_moments,
+    start_of_climb,
+)
+from skbae.inference._laplace import laplace_log_evidence
+from skbae.inference._rows import RowRunner
+from skbae.inference._smc import SMCPlan
+from skbae.inference._spectrum import rows_with_covariance
+from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
+
+# short runs are not always sure of themselves
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+IRIS = load_iris().data
+
+
+def short_plan(n_rows, n_models):
+    return SMCPlan(n_islands=4, n_particles=256, n_moves=15, n_keep=n_models)
+
+
+@pytest.fixture
+def small_plan(monkeypatch):
+    """Fewer particles, for what needs no digits."""
+    monkeypatch.setattr(_sampled, "tempered_plan", short_plan)
+
+
+def few_rows(seed, n_rows=12):
+    rng = np.random.default_rng(seed)
+    mixing = [np.array([[1.5, 0.4], [0.0, 0.5]]), np.eye(2), np.array([[3.0, -2.9], [0.1, 0.1]])]
+    return rng.standard_normal((n_rows, 2)) @ mixing[seed % 3] + [1.0, -2.0]
+
+
+def quadrature(X, temperature, tau):
+    """Return ``log of the integral of prior(m) exp((N / tau) Hmaxe_T)``, D = 2, d = 1.
+
+    In polar loadings and log noise; the mean integrates out, for given noise and loading a normal.
+    """
+    n, mean = len(X), X.mean(axis=0)
+    power = n / tau
+    scatter = np.cov(X.T, bias=True)
+    v = np.trace(scatter) / 2
+    spread, mean_variance = np.sqrt(v), v / 0.01
+    lengths = np.linspace(0.01, 7, 150) * spread
+    angles = np.linspace(0, np.pi, 81)[:-1]
+    noises = np.exp(np.linspace(-8, 5, 180)) * v
+    length, angle, noise = np.meshgrid(lengths, angles, noises, indexing="ij")
+    w = length * np.cos(angle), length * np.sin(angle)
+    along = noise + length**2  # the covariance has eigenvalues s2 + |w|^2 and s2
+    of_w = w[0] ** 2 * scatter[0, 0] + 2 * w[0] * w[1] * scatter[0, 1] + w[1] ** 2 * scatter[1, 1]
+    square = (2 * v - of_w / along) / noise
+    # Hmaxe at the rows' mean
+    hmaxe = -np.log(2 * np.pi * noise) + 0.5 * temperature * np.log(noise / along) - 0.5 * square
+    # times exp(-(power / 2) |mu - mean|^2) over N(mu; mean, m I)
+    k = power * mean_variance
+    off_mean = -0.5 * np.log((1 + k / noise) * (1 + k / along))
+    log_prior = norm.logpdf(w[0], scale=spread) + norm.logpdf(w[1], scale=spread) + np.log(length)
+    log_prior += invgamma.logpdf(noise, 1.0, scale=0.1 * v) + np.log(noise)
+    cell = (lengths[1] - lengths[0]) * 2 * (angles[1] - angles[0]) * (13 / 179)
+    # the oracle's oracle: one entry against the definition
+    i = (40, 20, 110)
+    loading = np.array([w[0][i], w[1][i]])
+    precision = np.linalg.inv(np.outer(loading, loading) + noise[i] * np.eye(2))
+    model = pca_hmax(X, mean, precision, noise[i], temperature).mean()
+    np.testing.assert_allclose(hmaxe[i], model, rtol=1e-10)
+    return logsumexp(power * hmaxe + off_mean + log_prior) + np.log(cell)
+
+
+CASES = [(0, 1, 1), (1, 1, 1), (2, 1, 1), (0, 0.5, 0.5), (1, 2, 2), (2, 1, 2.5), (0, 0, 0.5)]
+
+
+@pytest.mark.parametrize(("seed", "temperature", "tau"), CASES)
+def test_evidence_by_quadrature_in_short(seed, temperature, tau, small_plan):
+    check_evidence(seed, temperature, tau, 0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "temperature", "tau"), CASES)
+def test_evidence_by_quadrature(seed, temperature, tau):
+    check_evidence(seed, temperature, tau, 0.06)
+
+
+def check_evidence(seed, temperature, tau, largest_error):
+    X = few_rows(seed)
+    fitted = BayesianPCAAutoEncoder(
+        1, temperature=temperature, model_temperature=tau, random_state=seed
+    ).fit(X)
+    exact = quadrature(X, temperature, tau)
+    error = fitted.sampling_.log_evidence_error
+    assert fitted.sampling_.status != "failed"
+    assert error < largest_error
+    assert abs(fitted.log_evidence_ - exact) < 4 * error
+    np.testing.assert_allclose(fitted.hmaxemax_, tau / 12 * fitted.log_evidence_)
+    np.testing.assert_allclose(fitted.hmaxemax_error_, tau / 12 * error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_evidence_is_stable_over_seeds(n_components):
+    fits = [BayesianPCAAutoEncoder(n_components, random_state=seed).fit(IRIS) for seed in range(5)]
+    values = np.array([fit.log_evidence_ for fit in fits])
+    assert np.ptp(values) < 0.3
+    errors = np.array([fit.sampling_.log_evidence_error for fit in fits])
+    assert np.all(np.abs(values - values.mean()) < 5 * errors)
+
+
+def test_laplace_is_near_enough_to_screen(small_plan):
+    """The approximation that leaves out hopeless dimensions."""
+    for n_components in (1, 2, 3):
+        fitted = BayesianPCAAutoEncoder(n_components, random_state=0).fit(IRIS)
+        with RowRunner(1) as runner:
+            moments = row_moments(rows_with_covariance(IRIS, None, runner))
+            energy = energy_with_prior(fitted, moments, n_components)
+            value = laplace_log_evidence(
+                energy,
+                start_of_climb(energy),
+                moments.stand_in(),
+                runner,
+                temperature=1.0,
+                model_temperature=1.0,
+            )
+        assert abs(value - fitted.log_evidence_) < 1 + 5 * fitted.sampling_.log_evidence_error
+
+
+def strong_directions(n_directions, n_rows=200, n_features=12):
+    rng = np.random.default_rng(n_directions)
+    axes = np.linalg.qr(rng.standard_normal((n_features, n_features)))[0][:n_directions]
+    scales = np.linspace(4, 2, n_directions)
+    codes = rng.standard_normal((n_rows, n_directions)) * scales
+    return codes @ axes + rng.standard_normal((n_rows, n_features))
+
+
+@pytest.mark.parametrize(
+    "n_directions",
+    [pytest.param(d, marks=[] if d == 3 else pytest.mark.slow) for d in (2, 3, 4, 5)],
+)
+def test_the_dimension_is_found(n_directions, small_plan):
+    """And it is Minka's, where his criterion is sure as well."""
+    X = strong_directions(n_directions)
+    fitted = BayesianPCAAutoEncoder("evidence", random_state=0).fit(X)
+    assert fitted.n_components_ == n_directions
+    assert PCA(n_components="mle").fit(X).n_components_ == n_directions
+    assert fitted.transform(X).shape == (200, n_directions)
+
+
+def test_the_dimension_that_is_found_has_the_largest_evidence(small_plan):
+    """As every dimension's own fit says."""
+    X = strong_directions(2, 40, 4)
+    own = [BayesianPCAAutoEncoder(d, random_state=0).fit(X).log_evidence_ for d in range(4)]
+    fitted = BayesianPCAAutoEncoder("evidence", random_state=0).fit(X)
+    assert fitted.n_components_ == int(np.argmax(own)) == 2
+    assert abs(fitted.log_evidence_ - max(own)) < 1
+    search = GridSearchCV(
+        BayesianPCAAutoEncoder(random_state=0),
+        {"n_components": [1, 2, 3]},
+        scoring=evidence_scorer,
+        cv=InSample(),
+        error_score="raise",
+    ).fit(X)
+    assert search.best_params_ == {"n_components": 2}
+
+
+def test_noise_alone_has_no_dimension(small_plan):
+    X = np.random.default_rng(0).standard_normal((60, 4))
+    assert BayesianPCAAutoEncoder("evidence", random_state=0).fit(X).n_components_ == 0
+
+
+# -- what becomes of the draws ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sampled, "tempered_plan", short_plan)
+        X = few_rows(0, 15) @ np.eye(2, 4) + IRIS[:15]
+        return BayesianPCAAutoEncoder(2, random_state=0).fit(X)
+
+
+def test_kept_models(fitted):
+    models = fitted.models_
+    assert models.components.shape == (50, 2, 4)
+    assert models.mean.shape == (50, 4)
+    assert models.noise_variance.shape == (50,)
+    assert models.explained_variance.shape == models.component_precisions.shape == (50, 2)
+    gram = np.matmul(models.components, np.swapaxes(models.components, 1, 2))
+    np.testing.assert_allclose(gram, np.stack([np.eye(2)] * 50), atol=1e-10)
+    assert np.all(np.einsum("sde,de->sd", models.components, fitted.components_) >= 0)
+    assert np.all(np.diff(models.component_precisions, axis=1) >= 0)
+    assert fitted.internal_energy_ < fitted.hmaxe_
+
+
+def test_scores_are_those_of_the_posterior_predictive(fitted):
+    X = IRIS[40:60]
+    terms = []
+    for u, mean, s2, p in zip(
+        fitted.models_.components,
+        fitted.models_.mean,
+        fitted.models_.noise_variance,
+        fitted.models_.component_precisions,
+        strict=True,
+    ):
+        precision = (np.eye(4) - u.T @ u) / s2 + (u.T * p) @ u
+        terms.append(pca_hmax(X, mean, precision, s2, 1.0))
+    expected = logsumexp(terms, axis=0) - np.log(50)
+    np.testing.assert_allclose(fitted.score_samples(X), expected, rtol=1e-9)
+    assert np.isfinite(hmaxemax_scorer(fitted, X))
+
+
+def test_codes_tell_what_the_models_do_not_agree_on(fitted):
+    """Within and between models; decoding and sampling say the same."""
+    X = IRIS[40:50]
+    code = fitted.encode(X)
+    means, spreads = [], []
+    models = fitted.models_
+    for u, mean, s2, p in zip(
+        models.components,
+        models.mean,
+        models.noise_variance,
+        models.component_precisions,
+        strict=True,
+    ):
+        shrink = 1 - s2 * p
+        points = mean + (X - mean) @ u.T * shrink @ u
+        means.append((points - fitted.mean_) @ fitted.components_.T)
+        turned = fitted.components_ @ u.T
+        spreads.append((turned * (s2 * shrink)) @ turned.T)
+    means = np.array(means)
+    np.testing.assert_allclose(code.mean, means.mean(axis=0), atol=1e-10)
+    between = np.stack([np.cov(means[:, row].T, bias=True) for row in range(10)])
+    np.testing.assert_allclose(code.covariance, np.mean(spreads, axis=0) + between, atol=1e-10)
+    np.testing.assert_allclose(
+        code.variance, np.diagonal(code.covariance, axis1=1, axis2=2), atol=1e-10
+    )
+    n = 5000
+    draws = code.sample(n, random_state=0)
+    assert np.all(np.abs(draws.mean(axis=0) - code.mean) < 5 * np.sqrt(code.variance / n))
+    rows = fitted.decode(code)
+    drawn = rows.sample(n, random_state=0)
+    assert np.all(np.abs(drawn.mean(axis=0) - rows.mean) < 5 * np.sqrt(rows.variance / n))
+    # an upper bound, and a tight one
+    surprise = -rows.log_density(drawn)
+    error = surprise.std(axis=0) / np.sqrt(n)
+    assert np.all(rows.entropy() > surprise.mean(axis=0) - 5 * error)
+    assert np.all(rows.entropy() < surprise.mean(axis=0) + 0.3)
+
+
+def test_the_reference_is_the_mode(fitted):
+    """In the measure of (W, mu, log s2): no step there goes up, by brute force."""
+    X = few_rows(0, 15) @ np.eye(2, 4) + IRIS[:15]
+    v, mean = X.var(axis=0).mean(), X.mean(axis=0)
+
+    def log_target(loadings, centre, noise):
+        covariance = loadings @ loadings.T + noise * np.eye(4)
+        value = pca_hmax(X, centre, np.linalg.inv(covariance), noise, 1.0).sum()
+        value += norm.logpdf(loadings, scale=np.sqrt(v / 2)).sum()
+        value += norm.logpdf(centre, mean, np.sqrt(v / 0.01)).sum()
+        return value + invgamma.logpdf(noise, 1.0, scale=0.1 * v) + np.log(noise)
+
+    lengths = np.sqrt(1 / fitted.component_precisions_ - fitted.noise_variance_)
+    loadings = (fitted.components_ * lengths[:, None]).T
+    best = log_target(loadings, fitted.mean_, fitted.noise_variance_)
+    rng = np.random.default_rng(0)
+    for size in (0.03, 0.1, 0.3):
+        for _ in range(50):
+            step = size * rng.standard_normal((4, 2))
+            shift, factor = size * rng.standard_normal(4), np.exp(size * rng.standard_normal())
+            near = log_target(
+                loadings + step, fitted.mean_ + shift, fitted.noise_variance_ * factor
+            )
+            assert near < best + 1e-4
+
+
+def test_samples_have_the_spread_of_all_models(fitted):
+    n = 40_000
+    X, codes = fitted.sample(n, random_state=0)
+    models = fitted.models_
+    covariances = [
+        (u.T * (1 / p - s2)) @ u + s2 * np.eye(4)
+        for u, p, s2 in zip(
+            models.components, models.component_precisions, models.noise_variance, strict=True
+        )
+    ]
+    expected = np.mean(covariances, axis=0) + np.cov(models.mean.T, bias=True)
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    # tails are those of a mixture: twice a normal's error
+    assert np.all(np.abs(np.cov(X.T) - expected) < 2 * 5 * 2 * scale / np.sqrt(n))
+    assert codes.shape == (n, 2)
+
+
+def test_models_at_zero_are_densities_when_they_are_sampled(small_plan):
+    cold = BayesianPCAAutoEncoder(1, temperature=0, model_temperature=1, random_state=0).fit(IRIS)
+    assert np.isfinite(hmaxemax_scorer(cold, IRIS))
+    assert cold.sample(3, 0)[0].shape == (3, 4)
+    np.testing.assert_allclose(cold.encode(IRIS[:5]).covariance[0], np.zeros((1, 1)), atol=0.01)
+
+
+def test_weights_count_rows(small_plan):
+    """Half the weight, twice the doubt; whole weights are repetitions."""
+    X = few_rows(0, 30)
+    settings = {"n_components": 1, "random_state": 0, "n_models": 200}
+    spreads = [
+        BayesianPCAAutoEncoder(**settings).fit(X, sample_weight=w).models_.mean.var(axis=0).sum()
+        for w in (1.0, 0.25, 0.0625)
+    ]
+    assert spreads[0] < spreads[1] < spreads[2]
+    counts = np.arange(30) % 3
+    by_weight = BayesianPCAAutoEncoder(**settings).fit(X, sample_weight=counts)
+    by_rows = BayesianPCAAutoEncoder(**settings).fit(np.repeat(X, counts, axis=0))
+    np.testing.assert_allclose(by_weight.mean_, by_rows.mean_, atol=1e-4)
+    error = by_weight.sampling_.log_evidence_error + by_rows.sampling_.log_evidence_error
+    assert abs(by_weight.log_evidence_ - by_rows.log_evidence_) < 5 * error
+
+
+def test_a_callback_that_stops_is_obeyed(monkeypatch):
+    monkeypatch.setattr(_progress.Steps, "__call__", lambda *arguments: True)
+    with pytest.warns(ConvergenceWarning, match="stopped the run early"):
+        fitted = BayesianPCAAutoEncoder("evidence", random_state=0).fit(few_rows(0))
+    assert fitted.sampling_.status != "ok"
+
+
+def test_too_many_parameters_are_refused():
+    with pytest.raises(ValueError, match=rf"{MAX_SAMPLED_COORDINATES} .*model_temperature=0"):
+        BayesianPCAAutoEncoder().fit(load_digits().data)
