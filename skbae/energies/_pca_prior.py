@@ -10,14 +10,15 @@ once: the cost of sampling does not depend on how many rows there are.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import digamma, gammaln, polygamma
 
 from skbae._types import ArrayRecord, Rows
-from skbae.energies._base import GradientEnergy, RowKernel
+from skbae.energies._base import ChartedEnergy, Charts, RowKernel
 from skbae.energies._gaussian import LOG_2PI
 from skbae.energies._pca import BoundPCA, PCAParameters, fix_signs
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+
+# Shortest loading of a chart's centre, in deviations of the noise.
+_SHORTEST = 0.3
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class _FromMoments(RowKernel):
         return LoadingStatistics(objective, objective, inverse, outer, weighted, unexplained)
 
 
-class BayesianPCAEnergy(GradientEnergy):
+class BayesianPCAEnergy(ChartedEnergy):
     """PCA with its prior, on rows given by their moments.
 
     Parameters
@@ -157,7 +161,7 @@ class BayesianPCAEnergy(GradientEnergy):
         self._below = rows, columns
         self._diagonal = np.arange(n_components)
         self._n_below = len(rows)
-        self._mean = (moments.mean - prior.mean) @ moments.axes
+        self.prior_offset = (moments.mean - prior.mean) @ moments.axes
 
     # -- Energy --------------------------------------------------------------------------------
 
@@ -227,7 +231,7 @@ class BayesianPCAEnergy(GradientEnergy):
         log_chi = log_chi + (1 - 0.5 * degrees) * np.log(2) - gammaln(0.5 * degrees)
         inverse_noise = np.exp(-log_noise)
         shape, scale = prior.noise_shape, prior.noise_scale
-        deviation = offset - self._mean
+        deviation = offset - self.prior_offset
         value = (
             log_chi.sum(axis=1)
             - 0.5 * (below**2).sum(axis=1) / prior.component_variance
@@ -289,7 +293,12 @@ class BayesianPCAEnergy(GradientEnergy):
         offset = rng.standard_normal((n_models, self.n_features)) * np.sqrt(prior.mean_variance)
         gammas = np.maximum(rng.standard_gamma(prior.noise_shape, n_models), 1e-300)
         log_noise = np.log(prior.noise_scale) - np.log(gammas)
-        return np.concatenate([logs, below, self._mean + offset, log_noise[:, None]], axis=1)
+        return np.concatenate([logs, below, self.prior_offset + offset, log_noise[:, None]], axis=1)
+
+    # -- ChartedEnergy -------------------------------------------------------------------------
+
+    def charts(self, params, power):
+        return PCACharts(self, params)
 
     def log_density_of_mode(self, theta: Array) -> tuple[Array, Array]:
         """Return the log prior of ``(W, mu, log s2)``, up to a constant, and its gradient.
@@ -302,6 +311,75 @@ class BayesianPCAEnergy(GradientEnergy):
         value = value - theta[:, : self.n_components] @ degrees
         gradient[:, : self.n_components] -= degrees
         return value, gradient
+
+
+class PCACharts(Charts):
+    """The coordinates themselves, in units of their prior's deviations: one block, and no labels.
+
+    Parameters
+    ----------
+    energy : BayesianPCAEnergy
+    params : Loadings
+        J models.
+    """
+
+    n_blocks, n_shared = 1, 0
+
+    def __init__(self, energy: BayesianPCAEnergy, params: Loadings) -> None:
+        self.energy, self.n_charts = energy, params.n_models
+        prior, n_codes = energy.prior, energy.n_components
+        # directions that have melted altogether would be at infinity
+        loadings = params.loadings.copy()
+        diagonal = np.arange(n_codes)
+        shortest = _SHORTEST * np.sqrt(params.noise)[:, None]
+        loadings[:, diagonal, diagonal] = np.maximum(loadings[:, diagonal, diagonal], shortest)
+        theta = energy.unconstrain(Loadings(loadings, params.offset, params.noise))
+        self.block_size = theta.shape[1]
+        self.units = np.ones(self.block_size)
+        self.units[n_codes : -energy.n_features - 1] = np.sqrt(prior.component_variance)
+        self.units[-energy.n_features - 1 : -1] = np.sqrt(prior.mean_variance)
+        self._log_volume = float(np.log(self.units).sum())
+        self.centres = theta / self.units
+
+    def take(self, index):
+        chosen = copy(self)
+        chosen.centres = self.centres[index]
+        chosen.n_charts = len(chosen.centres)
+        return chosen
+
+    def theta_at(self, local):
+        return (local * self.units).reshape(-1, self.block_size)
+
+    def pull_back(self, local, gradient):
+        return (gradient * self.units).reshape(local.shape)
+
+    def log_prior(self, local):
+        value, gradient = self.energy.log_prior_at(self.theta_at(local))
+        value = value.reshape(local.shape[:2]) + self._log_volume
+        return value, self.pull_back(local, gradient)
+
+    def locate(self, theta):
+        value = self.energy.log_prior_at(theta)[0] + self._log_volume
+        blocks = (theta / self.units)[None, None, :, None]
+        shape = (self.n_charts, 1, len(theta), 1)
+        blocks = np.broadcast_to(blocks, (*shape, self.block_size))
+        return blocks, np.broadcast_to(value[:, None], shape), theta[:, :0], np.zeros(len(theta))
+
+    def vacancy(self):
+        raise NotImplementedError("PCA is a single part, which is never vacant")
+
+    def prior_moments(self):
+        energy, prior = self.energy, self.energy.prior
+        means, variances = np.zeros(self.block_size), np.ones(self.block_size)
+        degrees = 0.5 * (energy.n_components - np.arange(energy.n_components))
+        diagonal = slice(0, energy.n_components)
+        means[diagonal] = 0.5 * (digamma(degrees) + np.log(2 * prior.component_variance))
+        variances[diagonal] = 0.25 * polygamma(1, degrees)
+        offset = slice(-energy.n_features - 1, -1)
+        means[offset] = energy.prior_offset / self.units[offset]
+        means[-1] = np.log(prior.noise_scale) - digamma(prior.noise_shape)
+        variances[-1] = polygamma(1, prior.noise_shape)
+        return means, variances
 
 
 def _lower_trapezoidal(loadings: Array) -> Array:

@@ -153,7 +153,7 @@ class EnergyTarget(Target):
         return objective, np.where(sound[:, None], gradient, 0.0)
 
 
-class _Population:
+class Population:
     """Islands of particles, ``(islands * particles, P)`` in chain-major order, on their way."""
 
     def __init__(
@@ -322,7 +322,7 @@ def sample_tempered(
     target = EnergyTarget(energy, rows, runner, temperature, tilt)
     theta = energy.draw_prior_coordinates(plan.n_islands * plan.n_particles, rng)
     scale = rows.total / model_temperature
-    population = _Population(target, theta, energy.coordinate_kinds(), plan, scale, rng)
+    population = Population(target, theta, energy.coordinate_kinds(), plan, scale, rng)
     if not np.isfinite(population.objective).any(axis=1).all():
         raise TemperingError(
             "no model drawn from the prior has a finite energy: the prior is too far from the "
@@ -354,7 +354,7 @@ def sample_tempered(
 
 def _report(
     energy: GradientEnergy,
-    population: _Population,
+    population: Population,
     path: list[tuple[float, Array, Array]],
     accepted: list[float],
     stopped: bool,
