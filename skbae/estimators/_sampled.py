@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn import get_config
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import Rows, SamplingResult, SamplingRun
-from skbae.inference._assess import assess
+from skbae.inference._anneal import anneal_plan, crude_log_evidence, sample_from_modes
+from skbae.inference._assess import assess, combine_evidence
 from skbae.inference._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference._mode import posterior_mode
 from skbae.inference._smc import sample_tempered, tempered_plan
@@ -18,13 +20,19 @@ from skbae.inference._smc import sample_tempered, tempered_plan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skbae.energies._base import ConjugateEnergy
+    from numpy.typing import NDArray
+
+    from skbae.energies._base import ChartedEnergy, ConjugateEnergy
     from skbae.inference._rows import RowRunner
 
 # Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
 # well sampled and long data at a small multiple of a fit.
 _ROWS_A_SWEEP = 1e5
 _ROWS_A_CHAIN = 2e5
+# Rows, per tau, below which a mixture's posterior is close enough to the prior to start there.
+_FEW_ROWS = 32.0
+# Nats by which importance sampling from modes may exceed the evidence found from the prior.
+_SHORTFALL = 1.0
 
 
 def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
@@ -155,6 +163,49 @@ def run_tempered(
         plan=tempered_plan(len(rows.X), n_models),
         on_step=on_step,
     )
+
+
+def run_charted(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    model_temperature: float,
+    tilt: float,
+    n_models: int,
+    on_step: Callable[[int, float], bool],
+) -> SamplingRun:
+    """Sample at any temperatures, weights and tilt, from the modes or, where better, the prior.
+
+    From the modes the cost is a few steps, and no phase is lost that a start leads to. With
+    exchangeable parts and few rows (per tau) there are many such phases, none of them far from the
+    prior: then that is where to start. What the modes alone show is a check on it.
+    """
+    settings: dict[str, Any] = {
+        "temperature": temperature,
+        "model_temperature": model_temperature,
+        "tilt": tilt,
+    }
+    power = rows.total / model_temperature
+    charts = energy.charts(starts.take([0]), power)
+    plan = anneal_plan(len(rows.X), charts.centres.shape[1], n_models)
+    if charts.n_blocks == 1 or power >= _FEW_ROWS:
+        return sample_from_modes(
+            energy, starts, vacant, rows, runner, rng, plan=plan, on_step=on_step, **settings
+        )
+    run = run_tempered(energy, rows, runner, rng, n_models=n_models, on_step=on_step, **settings)
+    if run.stopped:
+        return run
+    least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    found, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+    if least > found + max(_SHORTFALL, 5 * error):
+        doubt = f"models about the modes alone have a log evidence of {least:.2f}"
+        run = replace(run, doubts=(*run.doubts, doubt))
+    return run
 
 
 def summarise(

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 # Nats by which the crude evidence of a mode may fall short of the best before it is left out.
 _NEGLIGIBLE = 15.0
+# Particles of an island times rows, and times coordinates.
+_PARTICLE_ROWS = 4e4
+_PARTICLE_COORDINATES = 6e4
 # Share of the evidence in modes that were met once, above which others may have been missed.
 _MET_ONCE = 0.5
 # Relative error of a density above which it is not taken for one.
@@ -105,15 +108,19 @@ class AnnealPlan:
     n_islands : int
         Independent populations of each mode, at least 2.
     n_particles : int
-        Of each.
-    n_moves, max_leapfrog, max_steps, n_keep : int
-        As in :class:`SMCPlan`.
+        Of each; a multiple of ``n_moves + 1``.
+    n_moves : int
+        Moves of each chain at each step.
+    n_pilot : int
+        Draws of each fit by which its share of the evidence is guessed.
+    length, max_leapfrog, max_steps, n_keep
+        As in :class:`~skbae.inference._smc.SMCPlan`.
     max_modes : int
         Modes to sample.
     """
 
     n_islands: int = 4
-    n_particles: int = 512
+    n_particles: int = 256
     n_moves: int = 15
     n_pilot: int = 256
     length: float = 1.6
@@ -140,6 +147,25 @@ class AnnealPlan:
         )
 
 
+def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
+    """Return a plan fit for so many rows and coordinates, that keeps so many models.
+
+    Examples
+    --------
+    >>> [anneal_plan(n, 30, 50).n_particles for n in (12, 150, 2000, 100_000)]
+    [1024, 256, 64, 32]
+    """
+    most = min(_PARTICLE_ROWS / n_rows, _PARTICLE_COORDINATES / n_coordinates)
+    least = 64 if n_rows <= 20_000 else 32
+    n_particles = int(np.clip(1 << int(np.log2(max(most, 1))), least, 1024))
+    return AnnealPlan(
+        n_particles=n_particles,
+        n_moves=15 if n_particles >= 256 else 7,
+        n_pilot=n_particles,
+        n_keep=n_models,
+    )
+
+
 def sample_from_modes(
     energy: ChartedEnergy,
     starts: Any,
@@ -154,15 +180,50 @@ def sample_from_modes(
     plan: AnnealPlan,
     on_step: Callable[[int, float], bool] | None = None,
 ) -> SamplingRun:
-    """Sample ``p(m)`` at any T and tau > 0, from its modes."""
+    """Sample ``p(m)`` at any T and tau > 0, from its modes.
+
+    Parameters
+    ----------
+    energy : ChartedEnergy
+    starts : ArrayRecord
+        S models to climb from, as diverse as possible.
+    vacant : ndarray of bool of shape (S, B)
+        Parts of the starts that are to keep their prior; see
+        :func:`~skbae.inference._modes.find_modes`.
+    rows : Rows
+        With any weights.
+    runner : RowRunner
+    rng : Generator
+    temperature : float
+        T, of codes; zero is allowed.
+    model_temperature : float
+        tau, positive.
+    tilt : float
+    plan : AnnealPlan
+    on_step : callable or None
+        Called after each step with its number and the best objective; returning true ends the run.
+
+    Returns
+    -------
+    SamplingRun
+        If a callback ended the run early, ``stopped`` is true, the log evidence and its error are
+        NaN, and the draws are those of the last step.
+
+    Raises
+    ------
+    TypeError
+        If `energy` lacks the capability.
+    ValueError
+        If `model_temperature` is not positive.
+    TemperingError
+        If no start has a finite density, or the target is not reached within ``plan.max_steps``.
+    """
     require(energy, ChartedEnergy, "annealing from modes")
     if not model_temperature > 0:
         raise ValueError(f"model_temperature must be positive, got {model_temperature!r}")
     power = rows.total / model_temperature
     target = EnergyTarget(energy, rows, runner, temperature, tilt)
-    modes = find_modes(energy, starts, vacant, target, power)
-    chosen = _worth_sampling(modes.fits, target, power, plan, rng)
-    fits, once = modes.fits.take(chosen), modes.once[chosen]
+    fits, once, _ = _fitted_modes(energy, starts, vacant, target, power, plan, rng)
     smc = plan.for_modes(fits.charts.n_charts)
     fitted = FittedTarget(fits, target, power)
     theta = rng.standard_normal((smc.n_islands * smc.n_particles, fits.n_coordinates))
@@ -171,7 +232,10 @@ def sample_from_modes(
     step, stopped, accepted = 0, False, []
     while population.beta < 1 and not stopped:
         if step == plan.max_steps:
-            raise TemperingError("too many")
+            raise TemperingError(
+                f"the path from the fitted modes reached beta={population.beta:.3g} of 1 in "
+                f"max_steps={plan.max_steps} steps. Simplify the model, or raise model_temperature."
+            )
         size = population.next_step(1.0)
         done = size >= 1.0 - population.beta
         population.reweight(size, 1.0 if done else population.beta + size)
@@ -183,21 +247,57 @@ def sample_from_modes(
     return _report(energy, fitted, once, population, plan, accepted, stopped)
 
 
-def _worth_sampling(
-    fits: NormalFits,
+def _fitted_modes(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
     target: EnergyTarget,
     power: float,
     plan: AnnealPlan,
     rng: np.random.Generator,
-) -> NDArray[np.intp]:
-    """Return the fits that seem to hold some share of the evidence, the larger ones first."""
-    theta = rng.standard_normal((fits.charts.n_charts * plan.n_pilot, fits.n_coordinates))
+) -> tuple[NormalFits, NDArray[np.bool_], float]:
+    """Return the fits that seem to hold some share of the evidence, the larger ones first.
+
+    Also which of them a single start led to, and the log evidence by importance: its draws are the
+    fits', few of them, so that it is rarely too large and often too small.
+    """
+    try:
+        modes = find_modes(energy, starts, vacant, target, power)
+    except FloatingPointError as problem:
+        raise TemperingError(
+            f"{problem}: the prior is too far from the data. Scale the data or choose a prior in "
+            "their units."
+        ) from None
+    fits, n_modes = modes.fits, modes.fits.charts.n_charts
+    theta = rng.standard_normal((n_modes * plan.n_pilot, fits.n_coordinates))
     weights = FittedTarget(fits, target, power).objective(theta)[0]
-    crude = log_mean_exp(weights.reshape(fits.charts.n_charts, -1), axis=1)
+    crude = log_mean_exp(weights.reshape(n_modes, -1), axis=1)
     order = np.argsort(-crude, kind="stable")
     order = order[crude[order] > crude.max() - _NEGLIGIBLE][: plan.max_modes]
-    if __import__("os").environ.get("DBG"): print("pilot", crude[order].round(2), order)
-    return order
+    return fits.take(order), modes.once[order], float(log_mean_exp(crude, axis=0))
+
+
+def crude_log_evidence(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    model_temperature: float,
+    tilt: float,
+    plan: AnnealPlan,
+) -> float:
+    """Return the log evidence by importance sampling from normal fits to the modes.
+
+    Too small where fits are poor, hardly ever too large: what another sampler must not fall short
+    of. Parameters are those of :func:`sample_from_modes`.
+    """
+    power = rows.total / model_temperature
+    target = EnergyTarget(energy, rows, runner, temperature, tilt)
+    return _fitted_modes(energy, starts, vacant, target, power, plan, rng)[2]
 
 
 def _report(

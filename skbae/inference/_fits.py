@@ -56,9 +56,7 @@ class NormalFits:
         factors = np.linalg.cholesky(blocks)
         spread = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)[:, end:])
         inverses = np.linalg.inv(factors)
-        return cls(
-            charts, means[:, :end].reshape(shape), factors, inverses, means[:, end:], spread
-        )
+        return cls(charts, means[:, :end].reshape(shape), factors, inverses, means[:, end:], spread)
 
     @property
     def n_coordinates(self) -> int:
