@@ -197,7 +197,10 @@ def run_charted(
         return sample_from_modes(
             energy, starts, vacant, rows, runner, rng, plan=plan, on_step=on_step, **settings
         )
-    run = run_tempered(energy, rows, runner, rng, n_models=n_models, on_step=on_step, **settings)
+    tempered = tempered_plan(len(rows.X), n_models)
+    if len(rows.X) >= 2 * _FEW_ROWS:
+        tempered = replace(tempered, n_particles=min(tempered.n_particles, 1024))
+    run = sample_tempered(energy, rows, runner, rng, plan=tempered, on_step=on_step, **settings)
     if run.stopped:
         return run
     least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)

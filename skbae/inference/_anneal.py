@@ -2,7 +2,7 @@
 
 Tempering from the prior meets first-order transitions where a model's parts take on roles (the
 components of a mixture), and ever more temperatures as rows grow in number. Here particles start as
-draws of normal densities fitted to modes, and follow ``q(m)^(1 - beta) p(m)^beta`` from ``beta = 0``
+draws of normal densities fitted to modes, and follow ``q(m)^(1 - beta) p(m)^beta`` from beta = 0
 to 1: the better the fit, the fewer the steps, whatever the number of rows.
 
 With J fits, the mean density q is a sum over modes and labellings. Each mode j has islands of
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _NEGLIGIBLE = 15.0
 # Particles of an island times rows, and times coordinates.
 _PARTICLE_ROWS = 4e4
-_PARTICLE_COORDINATES = 6e4
+_PARTICLE_COORDINATES = 1e5
 # Share of the evidence in modes that were met once, above which others may have been missed.
 _MET_ONCE = 0.5
 # Relative error of a density above which it is not taken for one.
@@ -111,6 +111,8 @@ class AnnealPlan:
         Of each; a multiple of ``n_moves + 1``.
     n_moves : int
         Moves of each chain at each step.
+    n_rounds : int
+        Times that all moves are made at the last step: more draws where particles are few.
     n_pilot : int
         Draws of each fit by which its share of the evidence is guessed.
     length, max_leapfrog, max_steps, n_keep
@@ -122,12 +124,18 @@ class AnnealPlan:
     n_islands: int = 4
     n_particles: int = 256
     n_moves: int = 15
+    n_rounds: int = 1
     n_pilot: int = 256
     length: float = 1.6
     max_leapfrog: int = 20
     max_steps: int = 100
     n_keep: int = 50
     max_modes: int = 8
+
+    @property
+    def n_chains(self) -> int:
+        """Chains of an island."""
+        return self.n_particles // (self.n_moves + 1)
 
     @property
     def n_steps(self) -> int:
@@ -161,6 +169,7 @@ def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
     return AnnealPlan(
         n_particles=n_particles,
         n_moves=15 if n_particles >= 256 else 7,
+        n_rounds=1 if n_particles >= 256 else 2,
         n_pilot=n_particles,
         n_keep=n_models,
     )
@@ -244,7 +253,12 @@ def sample_from_modes(
         accepted.append(population.acceptance)
         stopped = on_step is not None and on_step(step, float(population.objective.max()))
     stopped = stopped and population.beta < 1
-    return _report(energy, fitted, once, population, plan, accepted, stopped)
+    visited = [population.particles.theta]
+    for _ in range(0 if stopped else plan.n_rounds - 1):
+        population.go_on()
+        visited.append(population.particles.theta)
+        accepted.append(population.acceptance)
+    return _report(energy, fitted, once, population, visited, plan, accepted, stopped)
 
 
 def _fitted_modes(
@@ -305,16 +319,21 @@ def _report(
     fitted: FittedTarget,
     once: NDArray[np.bool_],
     population: Population,
+    standard: list[Array],
     plan: AnnealPlan,
     accepted: list[float],
     stopped: bool,
 ) -> SamplingRun:
-    n_modes, n = fitted.fits.charts.n_charts, plan.n_particles
+    n_modes, n = fitted.fits.charts.n_charts, plan.n_particles * len(standard)
     by_mode = population.log_evidence.reshape(n_modes, plan.n_islands)
     log_evidence = log_mean_exp(by_mode, axis=0)
     shares = np.exp(by_mode - log_evidence) / n_modes
     variance = (shares**2 * population.variance.reshape(by_mode.shape)).sum(axis=0)
-    theta = fitted.fits.charts.theta_at(fitted.local(population.particles.theta))
+    # each chain's rounds follow one another
+    shape = (n_modes * plan.n_islands * plan.n_chains, len(standard), plan.n_moves + 1, -1)
+    rounds = [part.reshape(shape[0], 1, *shape[2:]) for part in standard]
+    whole = np.concatenate(rounds, axis=1).reshape(-1, standard[0].shape[1])
+    theta = fitted.fits.charts.theta_at(fitted.local(whole))
     theta = theta.reshape(n_modes, plan.n_islands, n, -1)
     drawn = []
     for island in range(plan.n_islands):

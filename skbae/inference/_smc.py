@@ -257,6 +257,12 @@ class Population:
         self.particles = Particles.concatenate(states).take(order)
         self.chain_length = len(states)
 
+    def go_on(self) -> None:
+        """Run the chains further, from their last states."""
+        last = np.arange(self.chain_length - 1, self.particles.n_models, self.chain_length)
+        self.particles = self.particles.take(last)
+        self.move()
+
 
 def _stop_betas(stops: Sequence[float], model_temperature: float) -> list[float]:
     """Return the inverse temperatures to visit, increasing, the target's last."""
