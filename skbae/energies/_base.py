@@ -387,10 +387,6 @@ class Charts(ABC):
         Charts with a single block, which is never vacant, need not have it.
         """
 
-    @abstractmethod
-    def prior_moments(self) -> tuple[Array, Array]:
-        """Return means (P,) and variances (P,) of the coordinates under the prior."""
-
 
 class ChartedEnergy(GradientEnergy):
     """Capability: local coordinates, in which a sampler fits normal densities to modes."""

@@ -19,7 +19,7 @@ from skbae.energies._gaussian import LOG_2PI
 from skbae.energies._gradient_mixture import MixtureCoordinates
 from skbae.energies._mixture import MixtureParameters
 from skbae.energies._mixture_pca import PCAComponents, PCAFamily, PCAMixture
-from skbae.energies._mixture_pca_charts import PCAMixtureCharts
+from skbae.energies._mixture_pca_prior_charts import PCAMixtureCharts
 from skbae.energies._pca import fix_signs
 from skbae.operators._draws import log_gamma_draws
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import digamma, gammaln, polygamma
+from scipy.special import gammaln
 
 from skbae._types import ArrayRecord, Rows
 from skbae.energies._base import ChartedEnergy, Charts, RowKernel
@@ -161,7 +161,7 @@ class BayesianPCAEnergy(ChartedEnergy):
         self._below = rows, columns
         self._diagonal = np.arange(n_components)
         self._n_below = len(rows)
-        self.prior_offset = (moments.mean - prior.mean) @ moments.axes
+        self._mean = (moments.mean - prior.mean) @ moments.axes
 
     # -- Energy --------------------------------------------------------------------------------
 
@@ -192,8 +192,14 @@ class BayesianPCAEnergy(ChartedEnergy):
         return PCAParameters(means, fix_signs(components), precisions, noise)
 
     def from_pca(self, params: PCAParameters) -> Loadings:
-        """Undo :meth:`as_pca`; directions that have melted get no loading at all."""
-        lengths = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[:, None], 0.0))
+        """Undo :meth:`as_pca`; directions that have melted get no loading at all.
+
+        Where nothing but the prior limits a loading (at T = 0), it is as long as the prior has it.
+        """
+        noise = params.noise[:, None]
+        longest = self.n_features * self.prior.component_variance
+        precisions = np.where(params.precisions > 0, params.precisions, 1.0 / (longest + noise))
+        lengths = np.sqrt(np.maximum(1.0 / precisions - noise, 0.0))
         turned = np.matmul(params.components, self.moments.axes) * lengths[..., None]
         offset = (self.moments.mean - params.means) @ self.moments.axes
         return Loadings(_lower_trapezoidal(np.swapaxes(turned, 1, 2)), offset, params.noise)
@@ -231,7 +237,7 @@ class BayesianPCAEnergy(ChartedEnergy):
         log_chi = log_chi + (1 - 0.5 * degrees) * np.log(2) - gammaln(0.5 * degrees)
         inverse_noise = np.exp(-log_noise)
         shape, scale = prior.noise_shape, prior.noise_scale
-        deviation = offset - self.prior_offset
+        deviation = offset - self._mean
         value = (
             log_chi.sum(axis=1)
             - 0.5 * (below**2).sum(axis=1) / prior.component_variance
@@ -293,7 +299,7 @@ class BayesianPCAEnergy(ChartedEnergy):
         offset = rng.standard_normal((n_models, self.n_features)) * np.sqrt(prior.mean_variance)
         gammas = np.maximum(rng.standard_gamma(prior.noise_shape, n_models), 1e-300)
         log_noise = np.log(prior.noise_scale) - np.log(gammas)
-        return np.concatenate([logs, below, self.prior_offset + offset, log_noise[:, None]], axis=1)
+        return np.concatenate([logs, below, self._mean + offset, log_noise[:, None]], axis=1)
 
     # -- ChartedEnergy -------------------------------------------------------------------------
 
@@ -367,19 +373,6 @@ class PCACharts(Charts):
 
     def vacancy(self):
         raise NotImplementedError("PCA is a single part, which is never vacant")
-
-    def prior_moments(self):
-        energy, prior = self.energy, self.energy.prior
-        means, variances = np.zeros(self.block_size), np.ones(self.block_size)
-        degrees = 0.5 * (energy.n_components - np.arange(energy.n_components))
-        diagonal = slice(0, energy.n_components)
-        means[diagonal] = 0.5 * (digamma(degrees) + np.log(2 * prior.component_variance))
-        variances[diagonal] = 0.25 * polygamma(1, degrees)
-        offset = slice(-energy.n_features - 1, -1)
-        means[offset] = energy.prior_offset / self.units[offset]
-        means[-1] = np.log(prior.noise_scale) - digamma(prior.noise_shape)
-        variances[-1] = polygamma(1, prior.noise_shape)
-        return means, variances
 
 
 def _lower_trapezoidal(loadings: Array) -> Array:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 # well sampled and long data at a small multiple of a fit.
 _ROWS_A_SWEEP = 1e5
 _ROWS_A_CHAIN = 2e5
-# Rows, per tau, below which a mixture's posterior is close enough to the prior to start there.
-_FEW_ROWS = 32.0
+# Rows, per tau, below which the posterior is close enough to the prior to start there, unless
+# coordinates are many.
+_FEW_ROWS, _MANY_COORDINATES = 32.0, 100
 # Nats by which importance sampling from modes may exceed the evidence found from the prior.
 _SHORTFALL = 1.0
 
@@ -181,9 +182,9 @@ def run_charted(
 ) -> SamplingRun:
     """Sample at any temperatures, weights and tilt, from the modes or, where better, the prior.
 
-    From the modes the cost is a few steps, and no phase is lost that a start leads to. With
-    exchangeable parts and few rows (per tau) there are many such phases, none of them far from the
-    prior: then that is where to start. What the modes alone show is a check on it.
+    From the modes the cost is a few steps however many rows there are, and no phase is lost that a
+    start leads to. With few rows (per tau) the posterior is not far from the prior, and far from
+    normal: that is where to start from the prior. What the modes alone show is a check on it.
     """
     settings: dict[str, Any] = {
         "temperature": temperature,
@@ -191,9 +192,9 @@ def run_charted(
         "tilt": tilt,
     }
     power = rows.total / model_temperature
-    charts = energy.charts(starts.take([0]), power)
-    plan = anneal_plan(len(rows.X), charts.centres.shape[1], n_models)
-    if charts.n_blocks == 1 or power >= _FEW_ROWS:
+    size = energy.charts(starts.take([0]), power).centres.shape[1]
+    plan = anneal_plan(len(rows.X), size, n_models)
+    if power >= _FEW_ROWS or size > _MANY_COORDINATES:
         return sample_from_modes(
             energy, starts, vacant, rows, runner, rng, plan=plan, on_step=on_step, **settings
         )

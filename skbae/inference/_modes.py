@@ -38,7 +38,7 @@ class Modes:
     Attributes
     ----------
     fits : NormalFits
-        One for each of J modes; the last is the prior's, about which there is nothing to find.
+        One for each of J modes.
     once : ndarray of bool of shape (J,)
         Modes that a single one of several starts led to: where there is one, there may be more.
     """
@@ -305,9 +305,6 @@ def find_modes(
         once += [count == 1 and len(members) > 1 for count in counts]
     if not summits:
         raise FloatingPointError("no start has a finite density")
-    own = [summit.params for summit in summits]
-    charts = energy.charts(type(params).concatenate([*own, own[0]]), power)
-    means, variances = charts.prior_moments()
-    prior = NormalFits.from_covariances(charts.take([-1]), means[None], np.diag(variances)[None])
+    charts = energy.charts(type(params).concatenate([s.params for s in summits]), power)
     first, *others = (summit.fit for summit in summits)
-    return Modes(first.with_charts(charts, [*others, prior]), np.array([*once, False]))
+    return Modes(first.with_charts(charts, others), np.array(once))

@@ -217,22 +217,14 @@ class PCAMixtureCharts(Charts):
         log_priors += self._log_noise(noise)
         return blocks, log_priors, noise[:, :0], rest
 
-    def _block_moments(self):
-        """Return means and variances (p,) of a block under the prior, but for its gamma."""
+    def vacancy(self):
         means, variances = np.zeros(self.block_size), np.ones(self.block_size)
         degrees = 0.5 * (self.family.n_latent - self._diagonal)
         means[self._parts[1]] = 0.5 * (digamma(degrees) + np.log(2))
         variances[self._parts[1]] = 0.25 * polygamma(1, degrees)
         if not self.n_shared:
-            means[-1], variances[-1] = self._noise_moments()
-        return means, variances
-
-    def _noise_moments(self):
-        shape = self.family.prior.noise_shape
-        return digamma(shape), polygamma(1, shape)
-
-    def vacancy(self):
-        means, variances = self._block_moments()
+            shape = self.family.prior.noise_shape
+            means[-1], variances[-1] = digamma(shape), polygamma(1, shape)
         absent = means.copy()
         absent[self._parts[3]] = _FAR
         if self.has_weights:
@@ -241,19 +233,6 @@ class PCAMixtureCharts(Charts):
             means[0], variances[0] = digamma(concentration), polygamma(1, concentration)
             absent[0] = _ABSENT
         return absent, means, variances
-
-    def prior_moments(self):
-        means, variances = self._block_moments()
-        if self.has_weights:
-            # a share of the sum: log Dirichlet and log gamma, independent of each other
-            own, all_, total = self._concentration.mean(), self._concentration.sum(), self._sum
-            means[0] = digamma(own) - digamma(all_) + digamma(total)
-            variances[0] = polygamma(1, own) - polygamma(1, all_) + polygamma(1, total)
-        means, variances = np.tile(means, self.n_blocks), np.tile(variances, self.n_blocks)
-        if not self.n_shared:
-            return means, variances
-        mean, variance = self._noise_moments()
-        return np.append(means, mean), np.append(variances, variance)
 
 
 def _frames(components: Array) -> Array:
