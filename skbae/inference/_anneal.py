@@ -161,11 +161,11 @@ def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
     Examples
     --------
     >>> [anneal_plan(n, 30, 50).n_particles for n in (12, 150, 2000, 100_000)]
-    [1024, 256, 64, 32]
+    [2048, 256, 64, 32]
     """
     most = min(_PARTICLE_ROWS / n_rows, _PARTICLE_COORDINATES / n_coordinates)
     least = 64 if n_rows <= 20_000 else 32
-    n_particles = int(np.clip(1 << int(np.log2(max(most, 1))), least, 1024))
+    n_particles = int(np.clip(1 << int(np.log2(max(most, 1))), least, 4096))
     return AnnealPlan(
         n_particles=n_particles,
         n_moves=15 if n_particles >= 256 else 7,

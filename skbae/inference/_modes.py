@@ -25,6 +25,8 @@ _LEAST_CURVATURE = 0.25
 _STEP = 1e-5
 # By how much a second look, over a posterior deviation, may change curvatures.
 _CORRECTION = (0.25, 4.0)
+# How much wider than the mode a fit is, by a squared radius: what is not normal shows in the tails.
+_WIDER = 3.0
 # Up to so many coordinates, curvatures at the start of a climb shorten it.
 _FEW_COORDINATES = 150
 # Numbers in the arrays of a batch of models.
@@ -221,6 +223,7 @@ class _Climber:
             for block in np.flatnonzero(vacant):
                 part = block * charts.block_size + np.arange(charts.block_size)
                 mean[part], covariance[part, part] = means, variances
+        covariance *= 1 + _WIDER / len(free)
         fit = NormalFits.from_covariances(charts, mean[None], covariance[None])
         peak = float(fit.log_ratio(charts.theta_at(local[None, None]))[0])
         return _Summit(params, fit, peak, target.height(local))
