@@ -52,8 +52,8 @@ def test_evidence_by_quadrature(n_rows, temperature, model_temperature):
     prior = bayesian_pca(rows, 1).prior
     exact = quadrature(rows, prior, temperature, model_temperature)
     value, error = evidence(run)
-    assert error < 0.02
-    assert abs(value - exact) < 5 * error + 0.002
+    assert error < 0.04
+    assert abs(value - exact) < min(5 * error + 0.002, 0.05)
     assert assess(run).status == "ok"
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from _oracles import finite_differences, subspace_joint
 from _subspaces import (
-    IRIS,
     PRIOR,
     enumerated,
     joints_by_model,
@@ -22,8 +21,6 @@ from skbae.energies._pca_prior import BayesianPCAEnergy, PCAPrior, RowMoments
 from skbae.estimators import _sampled
 from skbae.inference._rows import RowRunner, make_rows
 from skbae.inference._smc import EnergyTarget, SMCPlan
-
-# -- sampling ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -156,6 +153,7 @@ def test_sampling_says_when_it_fails(monkeypatch):
         _sampled, "tempered_plan", lambda n_rows, n_models: SMCPlan(2, 32, 3, n_keep=n_models)
     )
     with pytest.warns(ConvergenceWarning, match="sampling of the models is"):
-        fitted = BayesianMixturePCAAutoEncoder(3, n_latent=1, n_models=5, random_state=0).fit(IRIS)
+        fitted = BayesianMixturePCAAutoEncoder(2, n_models=5, random_state=0).fit(small_rows(12))
+    assert fitted.sampling_.method == "smc"
     assert fitted.sampling_.status in ("suspect", "failed")
     assert not fitted.converged_

@@ -39,9 +39,9 @@ NOISE_FLOOR = 1e-6
 _PASSES_TO_START = 3
 # Coordinates that sampling can move through in minutes; see benchmarks/mixture_pca.py.
 MAX_SAMPLED_COORDINATES = 1000
-# Starts of fits from which modes are sought, on short and on long data, and their iterations.
-_N_STARTS = 8, 3
-_LONG = 20_000
+# Starts of fits from which modes are sought, up to so many rows, and their iterations.
+_N_STARTS = ((1000, 16), (20_000, 8))
+_FEWEST_STARTS = 3
 _TOL, _MAX_ITER = 1e-5, 100
 
 
@@ -190,7 +190,8 @@ def sampling_starts(
     completed by vacant ones; ``vacant`` has shape (S, K).
     """
     n_components = config["n_components"]
-    n_starts = max(_N_STARTS[len(rows.X) > _LONG], int(estimator.n_init))
+    most = [n for limit, n in _N_STARTS if len(rows.X) <= limit]
+    n_starts = max(*most[:1], _FEWEST_STARTS, int(estimator.n_init))
     fits, vacant = [], []
     floor = NOISE_FLOOR * mean_variance(rows)
     for size in range(n_components, 0, -1):

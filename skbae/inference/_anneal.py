@@ -45,7 +45,9 @@ _NEGLIGIBLE = 15.0
 _PARTICLE_ROWS = 4e4
 _PARTICLE_COORDINATES = 1e5
 # Share of the evidence in modes that were met once, above which others may have been missed.
-_MET_ONCE = 0.5
+_MET_ONCE = 0.1
+# Share of the evidence that may be left out.
+_LEFT_OUT = 0.01
 # Relative error of a density above which it is not taken for one.
 _ROUNDING = 1e-6
 
@@ -130,7 +132,7 @@ class AnnealPlan:
     max_leapfrog: int = 20
     max_steps: int = 100
     n_keep: int = 50
-    max_modes: int = 8
+    max_modes: int = 16
 
     @property
     def n_chains(self) -> int:
@@ -232,7 +234,7 @@ def sample_from_modes(
         raise ValueError(f"model_temperature must be positive, got {model_temperature!r}")
     power = rows.total / model_temperature
     target = EnergyTarget(energy, rows, runner, temperature, tilt)
-    fits, once, _ = _fitted_modes(energy, starts, vacant, target, power, plan, rng)
+    fits, once, left_out, _ = _fitted_modes(energy, starts, vacant, target, power, plan, rng)
     smc = plan.for_modes(fits.charts.n_charts)
     fitted = FittedTarget(fits, target, power)
     theta = rng.standard_normal((smc.n_islands * smc.n_particles, fits.n_coordinates))
@@ -258,7 +260,7 @@ def sample_from_modes(
         population.go_on()
         visited.append(population.particles.theta)
         accepted.append(population.acceptance)
-    return _report(energy, fitted, once, population, visited, plan, accepted, stopped)
+    return _report(energy, fitted, once, left_out, population, visited, plan, accepted, stopped)
 
 
 def _fitted_modes(
@@ -269,11 +271,12 @@ def _fitted_modes(
     power: float,
     plan: AnnealPlan,
     rng: np.random.Generator,
-) -> tuple[NormalFits, NDArray[np.bool_], float]:
+) -> tuple[NormalFits, NDArray[np.bool_], float, float]:
     """Return the fits that seem to hold some share of the evidence, the larger ones first.
 
-    Also which of them a single start led to, and the log evidence by importance: its draws are the
-    fits', few of them, so that it is rarely too large and often too small.
+    Also which of them a single start led to, the share of those left out, and the log evidence by
+    importance: its draws are the fits', few of them, so that it is rarely too large and often too
+    small.
     """
     try:
         modes = find_modes(energy, starts, vacant, target, power)
@@ -288,7 +291,9 @@ def _fitted_modes(
     crude = log_mean_exp(weights.reshape(n_modes, -1), axis=1)
     order = np.argsort(-crude, kind="stable")
     order = order[crude[order] > crude.max() - _NEGLIGIBLE][: plan.max_modes]
-    return fits.take(order), modes.once[order], float(log_mean_exp(crude, axis=0))
+    shares = np.exp(crude - crude.max())
+    left_out = 1 - float(shares[order].sum() / shares.sum())
+    return fits.take(order), modes.once[order], left_out, float(log_mean_exp(crude, axis=0))
 
 
 def crude_log_evidence(
@@ -311,13 +316,14 @@ def crude_log_evidence(
     """
     power = rows.total / model_temperature
     target = EnergyTarget(energy, rows, runner, temperature, tilt)
-    return _fitted_modes(energy, starts, vacant, target, power, plan, rng)[2]
+    return _fitted_modes(energy, starts, vacant, target, power, plan, rng)[3]
 
 
 def _report(
     energy: ChartedEnergy,
     fitted: FittedTarget,
     once: NDArray[np.bool_],
+    left_out: float,
     population: Population,
     standard: list[Array],
     plan: AnnealPlan,
@@ -348,8 +354,10 @@ def _report(
     doubts = []
     if shares[once].sum() > _MET_ONCE * plan.n_islands:
         doubts.append(
-            "most of the probability is about models that a single start led to: there may be more"
+            "some of the probability is about models that a single start led to: there may be more"
         )
+    if left_out > _LEFT_OUT:
+        doubts.append(f"more modes than max_modes={plan.max_modes}, {left_out:.0%} left out")
     return SamplingRun(
         params=energy.constrain(theta[kept]),
         hmaxe=objective.reshape(plan.n_islands, n),

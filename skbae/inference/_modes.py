@@ -250,7 +250,8 @@ class _Climber:
             if known(theta[[index]], heights[index]):
                 continue
             if len(found) == max_modes:
-                break
+                # too many to tell which are met again
+                return found, [1] * len(found)
             mode, place = self.climb(params.take([index]), vacant[index])
             there = self.view(mode)
             if known(there.charts.theta_at(place[None, None]), there.height(place)):
@@ -267,7 +268,7 @@ def find_modes(
     target: EnergyTarget,
     power: float,
     *,
-    max_modes: int = 6,
+    max_modes: int = 12,
     max_iter: int = 300,
 ) -> Modes:
     """Climb from models to modes, leave out what is there already, fit the rest.
