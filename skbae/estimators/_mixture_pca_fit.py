@@ -40,7 +40,7 @@ _PASSES_TO_START = 3
 # Coordinates that sampling can move through in minutes; see benchmarks/mixture_pca.py.
 MAX_SAMPLED_COORDINATES = 1000
 # Starts of fits from which modes are sought, up to so many rows, and their iterations.
-_N_STARTS = ((1000, 16), (20_000, 8))
+_N_STARTS = ((100, 40), (1000, 16), (20_000, 8))
 _FEWEST_STARTS = 3
 _TOL, _MAX_ITER = 1e-5, 100
 

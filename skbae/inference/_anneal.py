@@ -15,7 +15,7 @@ force, so that the target is invariant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +46,8 @@ _PARTICLE_ROWS = 4e4
 _PARTICLE_COORDINATES = 1e5
 # Share of the evidence in modes that were met once, above which others may have been missed.
 _MET_ONCE = 0.1
+# Modes that have all their particles to themselves.
+_FEW_MODES = 4
 # Share of the evidence that may be left out.
 _LEFT_OUT = 0.01
 # Relative error of a density above which it is not taken for one.
@@ -144,6 +146,13 @@ class AnnealPlan:
         """Upper limit of the number of steps that are reported."""
         return self.max_steps
 
+    def shared(self, n_modes: int) -> AnnealPlan:
+        """Return a plan in which many modes share the particles of a few."""
+        halvings = int(np.ceil(np.log2(max(n_modes / _FEW_MODES, 1))))
+        fewest = 8 * (self.n_moves + 1)
+        n_particles = max(self.n_particles >> halvings, min(fewest, self.n_particles))
+        return replace(self, n_particles=n_particles)
+
     def for_modes(self, n_modes: int) -> SMCPlan:
         """Return the plan of all islands of all modes."""
         return SMCPlan(
@@ -235,6 +244,7 @@ def sample_from_modes(
     power = rows.total / model_temperature
     target = EnergyTarget(energy, rows, runner, temperature, tilt)
     fits, once, left_out, _ = _fitted_modes(energy, starts, vacant, target, power, plan, rng)
+    plan = plan.shared(fits.charts.n_charts)
     smc = plan.for_modes(fits.charts.n_charts)
     fitted = FittedTarget(fits, target, power)
     theta = rng.standard_normal((smc.n_islands * smc.n_particles, fits.n_coordinates))

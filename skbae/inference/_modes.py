@@ -268,7 +268,7 @@ def find_modes(
     target: EnergyTarget,
     power: float,
     *,
-    max_modes: int = 12,
+    max_modes: int = 16,
     max_iter: int = 300,
 ) -> Modes:
     """Climb from models to modes, leave out what is there already, fit the rest.
