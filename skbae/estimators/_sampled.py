@@ -31,7 +31,7 @@ _ROWS_A_SWEEP = 1e5
 _ROWS_A_CHAIN = 2e5
 # Rows, per tau, below which the posterior is close enough to the prior to start there, unless
 # coordinates are many.
-_FEW_ROWS, _MANY_COORDINATES = 32.0, 100
+_FEW_ROWS, _MANY_COORDINATES = 20.0, 100
 # Nats by which importance sampling from modes may exceed the evidence found from the prior.
 _SHORTFALL = 1.0
 
