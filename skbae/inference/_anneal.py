@@ -76,10 +76,10 @@ class FittedTarget(Target):
     def objective(self, theta: Array) -> tuple[Array, Array]:
         """Return the log of the target over all fits, and the force: not all of its gradient."""
         fits, charts = self.fits, self.fits.charts
-        local = self.local(theta)
-        models = charts.theta_at(local)
-        value, gradient = self.target.objective(models)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            local = self.local(theta)
+            models = charts.theta_at(local)
+            value, gradient = self.target.objective(models)
             log_ratios = fits.log_ratios(models)
             own = fits.own_log_ratio(theta.reshape(local.shape))
             of_own = np.einsum("jnj->jn", log_ratios.reshape(*own.shape, -1))
@@ -92,8 +92,10 @@ class FittedTarget(Target):
 
     def force(self, theta: Array) -> Array:
         """Return the gradient of the log target less that of the mode's own fit."""
-        local = self.local(theta)
-        return self._force(theta, local, self.target.objective(self.fits.charts.theta_at(local))[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            local = self.local(theta)
+            gradient = self.target.objective(self.fits.charts.theta_at(local))[1]
+        return self._force(theta, local, gradient)
 
     def _force(self, theta: Array, local: Array, gradient: Array) -> Array:
         charts = self.fits.charts

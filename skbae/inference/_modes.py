@@ -57,8 +57,9 @@ class LocalTarget:
 
     def __call__(self, local: Array) -> tuple[Array, Array]:
         """Return values (J, n) and gradients (J, n, P) at coordinates (J, n, P)."""
-        objective, gradient = self.target.objective(self.charts.theta_at(local))
-        with np.errstate(over="ignore", invalid="ignore"):
+        # what lies too far out overflows somewhere, and is told by not being finite
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            objective, gradient = self.target.objective(self.charts.theta_at(local))
             value, total = self.charts.log_prior(local)
             value = value + self.power * objective.reshape(value.shape)
             total = total + self.power * self.charts.pull_back(local, gradient)
