@@ -26,8 +26,8 @@ def turn_lower(loadings: Array) -> Array:
 
     Examples
     --------
-    >>> turn_lower(np.array([[3.0, 4.0], [4.0, -3.0], [5.0, 0.0]])).round(12).tolist()
-    [[5.0, 0.0], [0.0, 5.0], [3.0, 4.0]]
+    >>> turn_lower(np.array([[3.0, 4.0], [7.0, 1.0], [5.0, 0.0]])).round(12).tolist()
+    [[5.0, 0.0], [5.0, 5.0], [3.0, 4.0]]
     """
     n_codes = loadings.shape[-1]
     if n_codes == 0:
