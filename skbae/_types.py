@@ -177,6 +177,8 @@ class SamplingRun:
         Steps made by each chain.
     path : TemperedPath or None
         For samplers that come from higher model temperatures.
+    doubts : tuple of str
+        Reasons of the sampler's own not to trust it.
     """
 
     params: Any
@@ -189,6 +191,7 @@ class SamplingRun:
     method: str
     n_sweeps: int
     path: TemperedPath | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,8 @@ class SamplingResult:
     Attributes
     ----------
     method : str
-        ``"gibbs"`` or ``"smc"``.
+        ``"gibbs"``, ``"smc"`` (tempered from the prior) or ``"modes"`` (annealed from normal
+        densities fitted to modes).
     n_chains, n_sweeps : int
         Chains (or islands of particles), and the steps made by each.
     rhat : float

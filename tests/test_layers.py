@@ -40,6 +40,7 @@ SHARED = {
         "_gaussian",
         "_gaussian_coordinates",
         "_gradient_mixture",
+        "_loadings",
         "_mixture",
     },
     "skbae.estimators": {"_base", "_checks", "_mixture_base", "_progress", "_sampled"},

@@ -311,6 +311,96 @@ class GradientEnergy(ExpectationEnergy):
         """Draw coordinates (S, P) of models from the prior."""
 
 
+class Charts(ABC):
+    """Local coordinates around J models, in which the posterior near them is close to normal.
+
+    Every model has coordinates in every chart, and every chart has its own prior density, which
+    integrates to one. So a density *relative to the prior* is the same number in all of them, and
+    densities that were fitted in different charts can be added.
+
+    The coordinates of a chart, P of them, are B blocks of p, one for each exchangeable part of a
+    model (a component), and then e that all parts share. Which part is in which block is a label;
+    :meth:`locate` puts every part into every block. Arrays `local` of shape (J, n, P) hold n models
+    in each chart, each in its own chart's coordinates.
+
+    Attributes
+    ----------
+    n_charts, n_blocks, block_size, n_shared : int
+        J, B, p and e.
+    centres : ndarray of shape (J, P)
+        Coordinates of the models the charts were made for, each in its own.
+    """
+
+    n_charts: int
+    n_blocks: int
+    block_size: int
+    n_shared: int
+    centres: Array
+
+    @abstractmethod
+    def take(self, index: Any) -> Charts:
+        """Return the charts selected by `index`, a list of integers."""
+
+    @abstractmethod
+    def theta_at(self, local: Array) -> Array:
+        """Return the energy's coordinates (J n, ...) of models at `local` (J, n, P)."""
+
+    @abstractmethod
+    def pull_back(self, local: Array, gradient: Array) -> Array:
+        """Turn gradients in the energy's coordinates into those in the charts', (J, n, P)."""
+
+    @abstractmethod
+    def log_prior(self, local: Array) -> tuple[Array, Array]:
+        """Return the charts' log prior density (J, n) and its gradient (J, n, P)."""
+
+    @abstractmethod
+    def locate(self, theta: Array) -> tuple[Array, Array, Array, Array]:
+        """Return where models are in all charts.
+
+        Parameters
+        ----------
+        theta : ndarray
+            S models in the energy's coordinates.
+
+        Returns
+        -------
+        blocks : ndarray of shape (J, B, S, B, p)
+            Coordinates in block ``[j, b]`` of part ``[s, c]``.
+        log_priors : ndarray of shape (J, B, S, B)
+            Prior density of the parts there.
+        shared : ndarray of shape (S, e)
+        rest : ndarray of shape (S,)
+            What is left of the log prior density, the same in all charts.
+        """
+
+    @abstractmethod
+    def vacancy(self) -> tuple[Array, Array, Array]:
+        """Describe a part that explains nothing, and so keeps its prior.
+
+        Returns
+        -------
+        absent : ndarray of shape (p,)
+            A block that takes no share of the rows from the others.
+        means, variances : ndarrays of shape (p,)
+            Of a block's coordinates under ``p(m)`` while it explains nothing.
+
+        Charts with a single block, which is never vacant, need not have it.
+        """
+
+
+class ChartedEnergy(GradientEnergy):
+    """Capability: local coordinates, in which a sampler fits normal densities to modes."""
+
+    @abstractmethod
+    def charts(self, params: Any, power: float) -> Charts:
+        """Return charts around J models.
+
+        `power` is ``N / tau``, which the objective is multiplied with: a chart may choose what
+        becomes of coordinates that are no part of the model (the sum of gamma variables of which
+        weights are shares) by how far the data determine the others.
+        """
+
+
 def require(energy: Energy, capability: type, algorithm: str) -> None:
     """Raise TypeError unless `energy` has a `capability`, naming what is missing.
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
+from skbae.energies._base import ChartedEnergy
 from skbae.energies._components import GradientComponentFamily
 from skbae.energies._gaussian import LOG_2PI
 from skbae.energies._gradient_mixture import MixtureCoordinates
 from skbae.energies._mixture import MixtureParameters
 from skbae.energies._mixture_pca import PCAComponents, PCAFamily, PCAMixture
+from skbae.energies._mixture_pca_prior_charts import PCAMixtureCharts
 from skbae.energies._pca import fix_signs
 from skbae.operators._draws import log_gamma_draws
 
@@ -55,14 +57,15 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         noise = np.full(1 if self.tied_noise else self.n_components, 2 * size)
         return np.concatenate([loadings, means, noise])
 
-    def _split(self, theta):
+    def split(self, theta):
         """Return loadings (S, K, D, d) and means (S, K, D), standardised, and log gammas (S, C)."""
         shape = (len(theta), self.n_components, self.n_features)
         end = self._n_loadings + self._n_means
         loadings = theta[:, : self._n_loadings].reshape(*shape, self.n_latent)
         return loadings, theta[:, self._n_loadings : end].reshape(shape), theta[:, end:]
 
-    def _join(self, loadings, means, log_gammas):
+    def join(self, loadings, means, log_gammas):
+        """Undo :meth:`split`."""
         n = len(means)
         parts = [loadings.reshape(n, self._n_loadings), means.reshape(n, self._n_means), log_gammas]
         return np.concatenate(parts, axis=1)
@@ -71,10 +74,10 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         lengths = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[..., None], 0.0))
         loadings = np.swapaxes(params.components * lengths[..., None], 2, 3) / self.units[0]
         means = (params.means - self.prior.mean) / self.units[1]
-        return self._join(loadings, means, np.log(self.prior.noise_scale / params.noise))
+        return self.join(loadings, means, np.log(self.prior.noise_scale / params.noise))
 
     def constrain(self, theta):
-        standard, means, log_gammas = self._split(theta)
+        standard, means, log_gammas = self.split(theta)
         loadings = self.units[0] * np.swapaxes(standard, 2, 3)  # (S, K, d, D)
         noise = self.prior.noise_scale * np.exp(-log_gammas)
         if self.n_latent > 1:
@@ -93,17 +96,17 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         )
 
     def log_prior_at(self, theta):
-        loadings, means, log_gammas = self._split(theta)
+        loadings, means, log_gammas = self.split(theta)
         shape = self.prior.noise_shape
         gammas = np.exp(log_gammas)
         normal = theta[:, : self._n_loadings + self._n_means]
         log_prior = -0.5 * (normal**2 + LOG_2PI).sum(axis=1)
         log_prior += (shape * log_gammas - gammas - gammaln(shape)).sum(axis=1)
-        return log_prior, self._join(-loadings, -means, shape - gammas)
+        return log_prior, self.join(-loadings, -means, shape - gammas)
 
     def energy_gradient(self, theta, counts, moments):
         # moments are about the components' means, in the basis of their directions
-        standard, _, log_gammas = self._split(theta)
+        standard, _, log_gammas = self.split(theta)
         noise = np.broadcast_to(self.prior.noise_scale * np.exp(-log_gammas), counts.shape)[
             ..., None
         ]
@@ -132,7 +135,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         )
         if self.tied_noise:
             of_log_noise = of_log_noise.sum(axis=1, keepdims=True)
-        return self._join(self.units[0] * of_loadings, self.units[1] * of_means, -of_log_noise)
+        return self.join(self.units[0] * of_loadings, self.units[1] * of_means, -of_log_noise)
 
     def draw_prior_coordinates(self, n_models, rng):
         normal = rng.standard_normal((n_models, self._n_loadings + self._n_means))
@@ -151,7 +154,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         )
 
 
-class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates):
+class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy):
     """A mixture of PCA with a Dirichlet prior on its weights.
 
     Parameters
@@ -172,3 +175,6 @@ class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates):
     def canonical(self, params: MixtureParameters) -> MixtureParameters:
         """Return the same models with directions orthonormal to the digit."""
         return MixtureParameters(params.weights, self.family.canonical(params.components))
+
+    def charts(self, params, power):
+        return PCAMixtureCharts(self, params, power)

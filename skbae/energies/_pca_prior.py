@@ -10,6 +10,7 @@ once: the cost of sampling does not depend on how many rows there are.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from skbae._types import ArrayRecord, Rows
-from skbae.energies._base import GradientEnergy, RowKernel
+from skbae.energies._base import ChartedEnergy, Charts, RowKernel
 from skbae.energies._gaussian import LOG_2PI
 from skbae.energies._pca import BoundPCA, PCAParameters, fix_signs
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+
+# Shortest loading of a chart's centre, in deviations of the noise.
+_SHORTEST = 0.3
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class _FromMoments(RowKernel):
         return LoadingStatistics(objective, objective, inverse, outer, weighted, unexplained)
 
 
-class BayesianPCAEnergy(GradientEnergy):
+class BayesianPCAEnergy(ChartedEnergy):
     """PCA with its prior, on rows given by their moments.
 
     Parameters
@@ -188,8 +192,14 @@ class BayesianPCAEnergy(GradientEnergy):
         return PCAParameters(means, fix_signs(components), precisions, noise)
 
     def from_pca(self, params: PCAParameters) -> Loadings:
-        """Undo :meth:`as_pca`; directions that have melted get no loading at all."""
-        lengths = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[:, None], 0.0))
+        """Undo :meth:`as_pca`; directions that have melted get no loading at all.
+
+        Where nothing but the prior limits a loading (at T = 0), it is as long as the prior has it.
+        """
+        noise = params.noise[:, None]
+        longest = self.n_features * self.prior.component_variance
+        precisions = np.where(params.precisions > 0, params.precisions, 1.0 / (longest + noise))
+        lengths = np.sqrt(np.maximum(1.0 / precisions - noise, 0.0))
         turned = np.matmul(params.components, self.moments.axes) * lengths[..., None]
         offset = (self.moments.mean - params.means) @ self.moments.axes
         return Loadings(_lower_trapezoidal(np.swapaxes(turned, 1, 2)), offset, params.noise)
@@ -291,6 +301,11 @@ class BayesianPCAEnergy(GradientEnergy):
         log_noise = np.log(prior.noise_scale) - np.log(gammas)
         return np.concatenate([logs, below, self._mean + offset, log_noise[:, None]], axis=1)
 
+    # -- ChartedEnergy -------------------------------------------------------------------------
+
+    def charts(self, params, power):
+        return PCACharts(self, params)
+
 
 class PCAModeEnergy(BayesianPCAEnergy):
     """The same with the prior density of ``(W, mu, log s2)``: what the reference model maximises.
@@ -304,6 +319,62 @@ class PCAModeEnergy(BayesianPCAEnergy):
         degrees = self.n_components - self._diagonal
         gradient[:, : self.n_components] -= degrees
         return value - theta[:, : self.n_components] @ degrees, gradient
+
+
+class PCACharts(Charts):
+    """The coordinates themselves, in units of their prior's deviations: one block, and no labels.
+
+    Parameters
+    ----------
+    energy : BayesianPCAEnergy
+    params : Loadings
+        J models.
+    """
+
+    n_blocks, n_shared = 1, 0
+
+    def __init__(self, energy: BayesianPCAEnergy, params: Loadings) -> None:
+        self.energy, self.n_charts = energy, params.n_models
+        prior, n_codes = energy.prior, energy.n_components
+        # directions that have melted altogether would be at infinity
+        loadings = params.loadings.copy()
+        diagonal = np.arange(n_codes)
+        shortest = _SHORTEST * np.sqrt(params.noise)[:, None]
+        loadings[:, diagonal, diagonal] = np.maximum(loadings[:, diagonal, diagonal], shortest)
+        theta = energy.unconstrain(Loadings(loadings, params.offset, params.noise))
+        self.block_size = theta.shape[1]
+        self.units = np.ones(self.block_size)
+        self.units[n_codes : -energy.n_features - 1] = np.sqrt(prior.component_variance)
+        self.units[-energy.n_features - 1 : -1] = np.sqrt(prior.mean_variance)
+        self._log_volume = float(np.log(self.units).sum())
+        self.centres = theta / self.units
+
+    def take(self, index):
+        chosen = copy(self)
+        chosen.centres = self.centres[index]
+        chosen.n_charts = len(chosen.centres)
+        return chosen
+
+    def theta_at(self, local):
+        return (local * self.units).reshape(-1, self.block_size)
+
+    def pull_back(self, local, gradient):
+        return (gradient * self.units).reshape(local.shape)
+
+    def log_prior(self, local):
+        value, gradient = self.energy.log_prior_at(self.theta_at(local))
+        value = value.reshape(local.shape[:2]) + self._log_volume
+        return value, self.pull_back(local, gradient)
+
+    def locate(self, theta):
+        value = self.energy.log_prior_at(theta)[0] + self._log_volume
+        blocks = (theta / self.units)[None, None, :, None]
+        shape = (self.n_charts, 1, len(theta), 1)
+        blocks = np.broadcast_to(blocks, (*shape, self.block_size))
+        return blocks, np.broadcast_to(value[:, None], shape), theta[:, :0], np.zeros(len(theta))
+
+    def vacancy(self):
+        raise NotImplementedError("PCA is a single part, which is never vacant")
 
 
 def _lower_trapezoidal(loadings: Array) -> Array:

@@ -19,11 +19,12 @@ from skbae.estimators._mixture_pca_fit import (
     energy_with_prior,
     plain_energy,
     reference_attributes,
+    sampling_starts,
     starts,
 )
 from skbae.estimators._pca_fit import given_prior, mean_variance
 from skbae.estimators._progress import progress
-from skbae.estimators._sampled import check_memory, run_tempered, summarise
+from skbae.estimators._sampled import check_memory, run_charted, summarise
 from skbae.inference._climb import climb_to_mode
 from skbae.inference._em import expectation_maximisation
 
@@ -287,8 +288,11 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
         }
         energy = energy_with_prior(self, config, rows)
         with progress(self, rows.X, None, None) as step:
-            run = run_tempered(
+            models, vacant = sampling_starts(self, config, rows, rng, runner)
+            run = run_charted(
                 energy,
+                models,
+                vacant,
                 rows,
                 runner,
                 rng,

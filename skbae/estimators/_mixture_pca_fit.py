@@ -22,6 +22,7 @@ from skbae.energies._mixture_pca_prior import PCAFamilyWithPrior, PCAMixtureWith
 from skbae.energies._pca_prior import default_prior
 from skbae.estimators._mixture_base import initial_means
 from skbae.estimators._pca_fit import given_prior, mean_variance
+from skbae.inference._em import expectation_maximisation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
 NOISE_FLOOR = 1e-6
 # Passes that find each initial group's subspace.
 _PASSES_TO_START = 3
-# Coordinates that tempered sampling can move through in minutes; see benchmarks/mixture_pca.py.
-MAX_SAMPLED_COORDINATES = 400
+# Coordinates that sampling can move through in minutes; see benchmarks/mixture_pca.py.
+MAX_SAMPLED_COORDINATES = 1000
+# Starts of fits from which modes are sought, up to so many rows, and their iterations.
+_N_STARTS = ((100, 40), (1000, 16), (20_000, 8))
+_FEWEST_STARTS = 3
+_TOL, _MAX_ITER = 1e-5, 100
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def energy_with_prior(estimator: Any, config: dict[str, Any], rows: Rows) -> PCA
 
 
 def check_can_sample(estimator: Any, n_features: int) -> None:
-    """Raise ValueError where the coordinates are too many for tempered sampling."""
+    """Raise ValueError where the coordinates are too many to sample."""
     size = estimator.n_components * (1 + n_features * (estimator.n_latent + 1) + 1)
     if size > MAX_SAMPLED_COORDINATES:
         raise ValueError(
@@ -133,6 +138,64 @@ def starts(
         statistics = runner.reduce(kernel, rows)
         basis = family.maximise(statistics.counts, statistics.moments, components).basis
     return models_from_assignment(energy, statistics, assigned)
+
+
+def sampling_starts(
+    estimator: Any,
+    config: dict[str, Any],
+    rows: Rows,
+    rng: np.random.Generator,
+    runner: RowRunner,
+) -> tuple[MixtureParameters, NDArray[np.bool_]]:
+    """Return fits by expectation maximisation to look for modes from, and which parts are vacant.
+
+    Where fewer components explain the rows as well, a posterior with K of them is mostly about
+    models in which the others explain nothing. So there are fits of 1, ..., K components, each
+    completed by vacant ones; ``vacant`` has shape (S, K).
+    """
+    n_components = config["n_components"]
+    most = [n for limit, n in _N_STARTS if len(rows.X) <= limit]
+    n_starts = max(*most[:1], _FEWEST_STARTS, int(estimator.n_init))
+    fits, vacant = [], []
+    floor = NOISE_FLOOR * mean_variance(rows)
+    for size in range(n_components, 0, -1):
+        smaller = {**config, "n_components": size, "noise_floor": floor if size > 1 else 0.0}
+        energy = plain_energy(smaller)
+        found = expectation_maximisation(
+            energy,
+            starts(estimator, energy, rows, rng, runner, n_starts if size > 1 else 1),
+            rows,
+            runner,
+            temperature=config["temperature"],
+            tilt=float(estimator.tilt),
+            tol=_TOL,
+            max_iter=_MAX_ITER,
+        )
+        sound = found.params.take(np.isfinite(found.objective))
+        fits.append(_with_vacancies(sound, n_components, config))
+        empty = np.arange(n_components) >= size
+        vacant.append(np.tile(empty, (sound.n_models, 1)))
+    return MixtureParameters.concatenate(fits), np.concatenate(vacant)
+
+
+def _with_vacancies(
+    params: MixtureParameters, n_components: int, config: dict[str, Any]
+) -> MixtureParameters:
+    """Return models with more components, copies of the first, that have no weight."""
+    size = params.weights.shape[1]
+    order = np.where(np.arange(n_components) < size, np.arange(n_components), 0)
+    own = params.components
+    weights = np.where(np.arange(n_components) < size, params.weights[:, order], 0.0)
+    return MixtureParameters(
+        np.full_like(weights, 1 / n_components) if config["equal_weights"] else weights,
+        PCAComponents(
+            own.means[:, order],
+            own.components[:, order],
+            own.precisions[:, order],
+            own.noise if config["tied_noise"] else own.noise[:, order],
+            own.directions[:, order, :0],
+        ),
+    )
 
 
 def continued(fitted: Any, rng: np.random.Generator) -> MixtureParameters:

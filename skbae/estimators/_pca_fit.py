@@ -19,7 +19,7 @@ from skbae.energies._pca_prior import (
     default_prior,
 )
 from skbae.estimators._checks import check_real, check_shape
-from skbae.estimators._sampled import run_tempered
+from skbae.estimators._sampled import run_charted
 from skbae.inference._climb import climb_to_mode
 from skbae.inference._em import expectation_maximisation
 from skbae.inference._laplace import laplace_log_evidence
@@ -261,29 +261,6 @@ def energy_with_prior(
     return kind(n_components, prior, moments, float(estimator.temperature))
 
 
-def sample_models(
-    energy: BayesianPCAEnergy,
-    runner: RowRunner,
-    rng: np.random.Generator,
-    *,
-    model_temperature: float,
-    n_models: int,
-    on_step: Callable[[int, float], bool],
-) -> SamplingRun:
-    """Draw from ``p(m)``: the one place that chooses a sampler."""
-    return run_tempered(
-        energy,
-        energy.moments.stand_in(),
-        runner,
-        rng,
-        temperature=energy.temperature,
-        model_temperature=model_temperature,
-        tilt=0.0,
-        n_models=n_models,
-        on_step=on_step,
-    )
-
-
 def start_of_climb(energy: BayesianPCAEnergy) -> Loadings:
     """Return a model near the mode: the optimum at tau = 0, where that is not at a border.
 
@@ -296,6 +273,31 @@ def start_of_climb(energy: BayesianPCAEnergy) -> Loadings:
     noise = np.maximum(model.noise, 1e-3 * variances.max(initial=0.0))
     precisions = np.minimum(model.precisions, 1.0 / (1.1 * noise[:, None]))
     return energy.from_pca(PCAParameters(model.means, model.components, precisions, noise))
+
+
+def sample_models(
+    energy: BayesianPCAEnergy,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    model_temperature: float,
+    n_models: int,
+    on_step: Callable[[int, float], bool],
+) -> SamplingRun:
+    """Draw from ``p(m)``: the one place that chooses a sampler."""
+    return run_charted(
+        energy,
+        start_of_climb(energy),
+        np.zeros((1, 1), dtype=bool),
+        energy.moments.stand_in(),
+        runner,
+        rng,
+        temperature=energy.temperature,
+        model_temperature=model_temperature,
+        tilt=0.0,
+        n_models=n_models,
+        on_step=on_step,
+    )
 
 
 def promising_dimensions(

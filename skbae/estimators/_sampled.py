@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn import get_config
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import Rows, SamplingResult, SamplingRun
-from skbae.inference._assess import assess
+from skbae.inference._anneal import anneal_plan, crude_log_evidence, sample_from_modes
+from skbae.inference._assess import assess, combine_evidence
 from skbae.inference._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference._mode import posterior_mode
 from skbae.inference._smc import sample_tempered, tempered_plan
@@ -18,13 +20,20 @@ from skbae.inference._smc import sample_tempered, tempered_plan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skbae.energies._base import ConjugateEnergy
+    from numpy.typing import NDArray
+
+    from skbae.energies._base import ChartedEnergy, ConjugateEnergy
     from skbae.inference._rows import RowRunner
 
 # Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
 # well sampled and long data at a small multiple of a fit.
 _ROWS_A_SWEEP = 1e5
 _ROWS_A_CHAIN = 2e5
+# Rows, per tau, below which the posterior is close enough to the prior to start there, unless
+# coordinates are many.
+_FEW_ROWS, _MANY_COORDINATES = 20.0, 100
+# Nats by which importance sampling from modes may exceed the evidence found from the prior.
+_SHORTFALL = 1.0
 
 
 def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
@@ -155,6 +164,52 @@ def run_tempered(
         plan=tempered_plan(len(rows.X), n_models),
         on_step=on_step,
     )
+
+
+def run_charted(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    model_temperature: float,
+    tilt: float,
+    n_models: int,
+    on_step: Callable[[int, float], bool],
+) -> SamplingRun:
+    """Sample at any temperatures, weights and tilt, from the modes or, where better, the prior.
+
+    From the modes the cost is a few steps however many rows there are, and no phase is lost that a
+    start leads to. With few rows (per tau) the posterior is not far from the prior, and far from
+    normal: that is where to start from the prior. What the modes alone show is a check on it.
+    """
+    settings: dict[str, Any] = {
+        "temperature": temperature,
+        "model_temperature": model_temperature,
+        "tilt": tilt,
+    }
+    power = rows.total / model_temperature
+    size = energy.charts(starts.take([0]), power).centres.shape[1]
+    plan = anneal_plan(len(rows.X), size, n_models)
+    if power >= _FEW_ROWS or size > _MANY_COORDINATES:
+        return sample_from_modes(
+            energy, starts, vacant, rows, runner, rng, plan=plan, on_step=on_step, **settings
+        )
+    tempered = tempered_plan(len(rows.X), n_models)
+    if len(rows.X) >= 2 * _FEW_ROWS:
+        tempered = replace(tempered, n_particles=min(tempered.n_particles, 1024))
+    run = sample_tempered(energy, rows, runner, rng, plan=tempered, on_step=on_step, **settings)
+    if run.stopped:
+        return run
+    least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    found, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+    if least > found + max(_SHORTFALL, 5 * error):
+        doubt = f"models about the modes alone have a log evidence of {least:.2f}"
+        run = replace(run, doubts=(*run.doubts, doubt))
+    return run
 
 
 def summarise(

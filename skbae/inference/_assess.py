@@ -86,6 +86,9 @@ def assess(run: SamplingRun) -> SamplingResult:
     if run.stopped:
         level = 1
         reasons.append("a callback stopped the run early")
+    if run.doubts:
+        level = 1
+        reasons += run.doubts
     if np.isfinite(rhat) or not run.stopped:
         judge(rhat, _RHAT, f"chains disagree (R-hat {rhat:.3g})")
     judge(ess, _ESS, f"few effective draws ({ess:.0f})", -1.0)

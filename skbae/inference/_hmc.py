@@ -38,6 +38,13 @@ class Target(ABC):
     def objective(self, theta: Array) -> tuple[Array, Array]:
         """Return the objective, (S,), and its gradient; ``-inf`` where it is not finite."""
 
+    def force(self, theta: Array) -> Array:
+        """Return what particles follow on their way: the objective's gradient, or close to it.
+
+        Any function of the position will do: moves end with the objective itself.
+        """
+        return self.objective(theta)[1]
+
 
 @dataclass(frozen=True)
 class Particles(ArrayRecord):
@@ -110,6 +117,7 @@ def leapfrog(
     """
     start = particles
     lowest = highest = start.log_prior
+    unknown = np.full(len(power), np.nan)
     alive = np.isfinite(start.log_density(power))
     with np.errstate(over="ignore", invalid="ignore"):
         velocity = velocity + 0.5 * steps * particles.gradient(power)
@@ -124,9 +132,10 @@ def leapfrog(
                 lost = ~inside
                 theta[lost], log_prior[lost] = start.theta[lost], start.log_prior[lost]
                 prior_gradient[lost], velocity[lost] = start.prior_gradient[lost], 0.0
-            particles = Particles(theta, log_prior, prior_gradient, *target.objective(theta))
-            size = 0.5 if step == n_steps - 1 else 1.0
-            velocity = velocity + size * steps * particles.gradient(power)
+            last = step == n_steps - 1
+            objective = target.objective(theta) if last else (unknown, target.force(theta))
+            particles = Particles(theta, log_prior, prior_gradient, *objective)
+            velocity = velocity + (0.5 if last else 1.0) * steps * particles.gradient(power)
     return particles, velocity, alive
 
 

@@ -153,7 +153,7 @@ class EnergyTarget(Target):
         return objective, np.where(sound[:, None], gradient, 0.0)
 
 
-class _Population:
+class Population:
     """Islands of particles, ``(islands * particles, P)`` in chain-major order, on their way."""
 
     def __init__(
@@ -257,6 +257,12 @@ class _Population:
         self.particles = Particles.concatenate(states).take(order)
         self.chain_length = len(states)
 
+    def go_on(self) -> None:
+        """Run the chains further, from their last states."""
+        last = np.arange(self.chain_length - 1, self.particles.n_models, self.chain_length)
+        self.particles = self.particles.take(last)
+        self.move()
+
 
 def _stop_betas(stops: Sequence[float], model_temperature: float) -> list[float]:
     """Return the inverse temperatures to visit, increasing, the target's last."""
@@ -322,7 +328,7 @@ def sample_tempered(
     target = EnergyTarget(energy, rows, runner, temperature, tilt)
     theta = energy.draw_prior_coordinates(plan.n_islands * plan.n_particles, rng)
     scale = rows.total / model_temperature
-    population = _Population(target, theta, energy.coordinate_kinds(), plan, scale, rng)
+    population = Population(target, theta, energy.coordinate_kinds(), plan, scale, rng)
     if not np.isfinite(population.objective).any(axis=1).all():
         raise TemperingError(
             "no model drawn from the prior has a finite energy: the prior is too far from the "
@@ -354,7 +360,7 @@ def sample_tempered(
 
 def _report(
     energy: GradientEnergy,
-    population: _Population,
+    population: Population,
     path: list[tuple[float, Array, Array]],
     accepted: list[float],
     stopped: bool,

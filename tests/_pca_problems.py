@@ -1,0 +1,85 @@
+"""PCA with its prior on rows, where to start, and its evidence by quadrature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import logsumexp
+from scipy.stats import invgamma, norm
+
+from skbae.energies._pca import PCAEnergy, PCAStatistics
+from skbae.energies._pca_prior import BayesianPCAEnergy, Loadings, RowMoments, default_prior
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+DEFAULT_PRIOR: dict[str, Any] = {
+    "component_variance": None,
+    "mean": None,
+    "mean_precision": 0.01,
+    "noise_shape": 1.0,
+    "noise_scale": None,
+}
+
+
+def bayesian_pca(rows: Array, n_components: int, temperature: float = 1.0) -> BayesianPCAEnergy:
+    """Return PCA with its default prior on rows."""
+    values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
+    values = np.maximum(values[::-1], 0)
+    moments = RowMoments(rows.mean(axis=0), vectors[:, ::-1].copy(), values, float(len(rows)))
+    prior = default_prior(float(values.mean()), n_components, moments.mean, DEFAULT_PRIOR)
+    return BayesianPCAEnergy(n_components, prior, moments, temperature)
+
+
+def pca_start(energy: BayesianPCAEnergy) -> Loadings:
+    """Return the optimum without a prior."""
+    moments = energy.moments
+    covariance = (moments.axes * moments.variances) @ moments.axes.T
+    plain = PCAEnergy(energy.n_components, energy.n_features, energy.temperature)
+    unused = np.zeros(1)
+    statistics = PCAStatistics(moments.mean[None], covariance[None], unused, unused)
+    return energy.from_pca(plain.maximise(statistics, None))
+
+
+def quadrature(
+    rows: Array, prior: Any, temperature: float, model_temperature: float, fine: int = 2
+) -> float:
+    """Return the log evidence of one code in two dimensions: the mean integrates out.
+
+    The loading in polar coordinates, for its prior is isotropic, and the noise on a grid.
+    """
+    spread, power = np.sqrt(prior.component_variance), len(rows) / model_temperature
+    lengths = spread * np.linspace(0.0, 7, 120 * fine + 1)[1:]
+    angles = np.linspace(0, np.pi, 60 * fine + 1)[:-1]
+    noises = np.exp(np.log(prior.noise_scale) + np.linspace(-8, 9, 170 * fine + 1))
+    length, noise = lengths[:, None, None], noises
+    along = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    # the covariance has this variance along the loading, and the noise across
+    variance = length**2 + noise
+
+    def quadratic(total: float, own: Array, one: Array, other: Array) -> Array:
+        return own[:, None] / one + (total - own)[:, None] / other
+
+    scatter = np.cov(rows.T, bias=True)
+    own = np.einsum("ai,ij,aj->a", along, scatter, along)
+    # Hmax_T of the design, on average over rows, but for the deviation of their mean
+    values = -np.log(2 * np.pi * noise) + 0.5 * temperature * (np.log(noise) - np.log(variance))
+    values = power * (values - 0.5 * quadratic(np.trace(scatter), own, variance, noise))
+    # that of the mean is a normal density, up to its constant, and meets the prior of the model's
+    one, other = variance / power + prior.mean_variance, noise / power + prior.mean_variance
+    offset = rows.mean(axis=0) - prior.mean
+    values += 0.5 * (np.log(variance / power) + np.log(noise / power) - np.log(one * other))
+    values -= 0.5 * quadratic(offset @ offset, (along @ offset) ** 2, one, other)
+    values += 2 * norm.logpdf(0, scale=spread) - 0.5 * (length / spread) ** 2 + np.log(length)
+    values += invgamma.logpdf(noise, prior.noise_shape, scale=prior.noise_scale) + np.log(noise)
+    cell = (lengths[1] - lengths[0]) * 2 * (angles[1] - angles[0])
+    return float(logsumexp(values) + np.log(cell * np.log(noises[1] / noises[0])))
+
+
+def flat_rows(n_rows: int, seed: int = 5) -> Array:
+    """Return rows in two dimensions, longer in one direction than across."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n_rows, 2)) @ np.array([[1.5, 0.4], [0.0, 0.5]]) + 1

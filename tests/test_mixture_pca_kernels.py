@@ -1,0 +1,125 @@
+"""The kernels of mixtures of PCA: sums, precision and memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from _subspaces import (
+    DIGITS,
+    IRIS,
+    TEMPERATURES,
+    model,
+    some_components,
+)
+
+from skbae.energies._mixture_pca import (
+    PCAComponents,
+)
+from skbae.energies._mixture_pca_kernel import ProductKernel, ResidualKernel, bind_components
+from skbae.inference._rows import make_rows
+
+# -- kernels -------------------------------------------------------------------------------------
+
+
+def test_both_kernels_agree_with_dense_matrices():
+    rng = np.random.default_rng(3)
+    params, X = some_components(rng), rng.standard_normal((40, 5)) + 1
+    log_weights = np.log(rng.dirichlet(np.ones(3), 2))
+    codes = rng.random((2, 3, 40))
+    results = []
+    centre = X.mean(axis=0)
+    for kernel in (
+        ProductKernel(log_weights, params, centre, np.float64),
+        ResidualKernel(log_weights, params),
+    ):
+        workspace, sums = kernel.workspace(64), kernel.zero()
+        kernel.load(X, workspace)
+        energies = kernel.energies(workspace)[0].copy()
+        kernel.accumulate(sums, codes, None, workspace)
+        results.append((energies, *kernel.moments(sums), kernel.code_gradient(X, codes)))
+    counts, moments = results[0][1:3]
+    for s, k in np.ndindex(2, 3):
+        u, mean, noise = params.components[s, k], params.means[s, k], params.noise[s, k]
+        precision = (np.eye(5) - u.T @ u) / noise + (u.T * params.precisions[s, k]) @ u
+        deviations = X - mean
+        square = np.einsum("nd,de,ne->n", deviations, precision, deviations)
+        expected = log_weights[s, k] - 2.5 * np.log(2 * np.pi * noise) - 0.5 * square
+        np.testing.assert_allclose(results[0][0][s, k], expected, rtol=1e-11)
+        scatter = (deviations * codes[s, k][:, None]).T @ deviations
+        np.testing.assert_allclose(counts[s, k], codes[s, k].sum())
+        np.testing.assert_allclose(moments.first[s, k], codes[s, k] @ deviations, atol=1e-11)
+        np.testing.assert_allclose(moments.total[s, k], np.trace(scatter))
+        basis = params.basis[s, k]
+        np.testing.assert_allclose(moments.products[s, k], basis @ scatter, atol=1e-10)
+    for one, other in zip(results[0], results[1], strict=True):
+        if isinstance(one, np.ndarray):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+    for name in ("first", "total", "products", "basis", "reference"):
+        one, other = getattr(results[0][2], name), getattr(results[1][2], name)
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_the_kernel_that_is_sound_is_chosen():
+    rng = np.random.default_rng(4)
+    params, rows = some_components(rng), make_rows(rng.standard_normal((50, 5)), None)
+    log_weights = np.zeros((2, 3))
+
+    def chosen(params, dtype):
+        kernel = bind_components(log_weights, params, rows.frame, dtype)
+        return type(kernel), kernel.dtype
+
+    assert chosen(params, np.float32) == (ProductKernel, np.float32)
+    assert chosen(params, np.float64) == (ProductKernel, np.float64)
+
+    def with_noise(noise):
+        free = np.zeros_like(params.precisions)
+        noises = np.full_like(params.noise, noise)
+        return PCAComponents(params.means, params.components, free, noises, params.directions)
+
+    assert chosen(with_noise(1e-6), np.float32) == (ProductKernel, np.float64)
+    assert chosen(with_noise(1e-12), np.float32)[0] is ResidualKernel
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_far_from_the_origin(temperature, dtype):
+    """A shift moves the means and nothing else, to the precision that the rows still have."""
+    shift = 1e4
+    moved = (IRIS + shift).astype(dtype)
+    rows = moved.astype(np.float64) - shift
+    settings = {"n_latent": 1, "temperature": temperature, "tol": 1e-5}
+    near, far = model(**settings).fit(rows), model(**settings).fit(moved)
+    tolerance = 1e-7 if dtype == np.float64 else 1e-3
+    np.testing.assert_allclose(far.hmaxe_, near.hmaxe_, rtol=tolerance)
+    np.testing.assert_allclose(far.means_ - shift, near.means_, atol=1e-2)
+    np.testing.assert_allclose(far.score_samples(moved), near.score_samples(rows), atol=1e-2)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_float32_on_digits(temperature):
+    settings = {"n_latent": 5, "temperature": temperature, "max_iter": 30, "tol": 1e-2}
+    single, double = model(8, **settings), model(8, **settings)
+    single.fit(DIGITS.astype(np.float32))
+    double.fit(DIGITS)
+    np.testing.assert_allclose(single.hmaxe_, double.hmaxe_, rtol=1e-3)
+    again = single.score_samples(DIGITS.astype(np.float32))
+    np.testing.assert_allclose(again, single.score_samples(DIGITS), rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_memory_is_never_that_of_a_covariance():
+    """Four thousand features: one covariance would be 128 MB, the rows are 10 MB."""
+    X = np.random.default_rng(5).standard_normal((300, 4000))
+    tracemalloc.start()
+    try:
+        fitted = model(3, n_latent=2, max_iter=3).fit(X)
+        fitted.transform(X[:10])
+        fitted.score_samples(X[:10])
+        fitted.sample(5, 0)
+        fitted.denoise(X[:10], 0.1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6
