@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# Coordinates that tempered sampling can move through in minutes; see benchmarks/pca.py.
-MAX_SAMPLED_COORDINATES = 500
+# Coordinates that can be sampled in minutes; see benchmarks/pca.py.
+MAX_SAMPLED_COORDINATES = 2500
 # Dimensions whose approximate log evidence is this far below the best one's are not sampled; the
 # approximation is off by about one nat for each direction that the data do not ask for.
 _HOPELESS = 10.0
