@@ -120,9 +120,7 @@ class _TwoLayers:
         ones_high, ones_low = np.ones(shares.shape[1]), np.ones(shares.shape[2])
         for i in range(n_others):
             if self.safe:
-                np.multiply(
-                    shares, expit(-(high[:, i, :, None] + low[:, i, None])), out=rest
-                )
+                np.multiply(shares, expit(-(high[:, i, :, None] + low[:, i, None])), out=rest)
             else:
                 np.multiply(high[:, i, :, None], low[:, i, None], out=rest)
                 rest += 1.0
