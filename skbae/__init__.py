@@ -7,5 +7,11 @@ temperature that leads from hard, deterministic codes (zero) to probabilistic on
 from skbae._version import __version__
 from skbae.estimators._gmm import BayesianGMMAutoEncoder
 from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
+from skbae.estimators._rbm import BayesianRBMAutoEncoder
 
-__all__ = ["BayesianGMMAutoEncoder", "BayesianMixturePCAAutoEncoder", "__version__"]
+__all__ = [
+    "BayesianGMMAutoEncoder",
+    "BayesianMixturePCAAutoEncoder",
+    "BayesianRBMAutoEncoder",
+    "__version__",
+]

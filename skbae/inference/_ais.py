@@ -2,14 +2,15 @@
 
 Forward paths (Neal 2001) start from exact draws of a base model; their weights are unbiased for the
 ratio of partition functions, so that on average ``log Z`` comes out too small. Backward paths start
-at the model and err the other way (Burda, Grosse and Salakhutdinov 2015). Acceptance ratios (Bennett
-1976) join the two, and do so much better than either alone; where the two disagree by more than
-their errors, the paths did not see the same model.
+at the model and err the other way (Burda, Grosse and Salakhutdinov 2015). Acceptance ratios
+(Bennett 1976) join the two, and do so much better than either alone; where the two disagree by more
+than their errors, the paths did not see the same model.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def anneal_forward(
     """Return log weights of paths from the base model to the model, and where they ended."""
     states = energy.base_states(params, n_paths, rng)
     log_weights = np.zeros(n_paths)
-    for start, stop in zip(betas[:-1], betas[1:], strict=True):
+    for start, stop in pairwise(betas):
         log_weights += energy.log_ratio(params, states, start, stop)
         states = energy.anneal(params, states, stop, rng)
     return log_weights, states
