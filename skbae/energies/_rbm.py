@@ -418,8 +418,8 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
             )
         )
         s2 = float(params.noise[0])
-        offset_x = 0.5 * (ours.visible + theirs.visible)[0]
-        offset_h = 0.5 * (ours.hidden + theirs.hidden)[0]
+        # means of the rows: those of the chains would feed their swings back (Melchior et al.)
+        offset_x, offset_h = ours.visible[0], ours.hidden[0]
         visible = s2 * visible
         pair = s2 * pair - np.outer(hidden, offset_x) - np.outer(offset_h, visible)
         visible = visible - offset_h @ pair

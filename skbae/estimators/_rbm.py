@@ -39,6 +39,7 @@ from skbae.estimators._rbm_fit import (
     n_starts,
     normalise,
     rates_of,
+    step_limit,
 )
 from skbae.estimators._sampled import check_memory, run_tempered, summarise
 from skbae.inference._ascent import merged_rows
@@ -98,9 +99,9 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
         Distinct rows of a step of contrastive divergence.
     n_chains : int, default=100
         Persistent chains.
-    max_iter : int, default=300
-        Most steps of the exact climb; most passes of contrastive divergence, which its learning
-        rate is planned for.
+    max_iter : int or None, default=None
+        Most steps of an exact climb (None: 500); passes of contrastive divergence (None: 100),
+        which its learning rate is planned for.
     tol : float, default=1e-5
         The exact climb has converged when no entry of the gradient is larger.
     early_stopping : bool, default=True
@@ -110,7 +111,8 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
     validation_fraction : float, default=0.1
         Share of the rows to hold out.
     n_iter_no_change : int, default=50
-        Steps (or passes) without a better model before stopping.
+        Steps of the exact climb without a better model before it stops. Contrastive divergence
+        runs to the end of its schedule, since a high learning rate hides what is better.
     verbose : int, default=0
         Print each step's objective if positive.
     random_state : None, int, RandomState or Generator, default=None
@@ -196,7 +198,7 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
         learning_rate_init: float = 1.0,
         batch_size: int = 100,
         n_chains: int = 100,
-        max_iter: int = 300,
+        max_iter: int | None = None,
         tol: float = 1e-5,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
@@ -273,7 +275,8 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
         for name in ("batch_size", "n_iter_no_change"):
             check_integer(name, getattr(self, name), minimum=1)
         check_integer("n_chains", self.n_chains, minimum=2)
-        check_integer("max_iter", self.max_iter, minimum=0)
+        if self.max_iter is not None:
+            check_integer("max_iter", self.max_iter, minimum=0)
         check_flag("early_stopping", self.early_stopping)
         share = check_real("validation_fraction", self.validation_fraction, above=0)
         if share >= 1:
@@ -307,15 +310,16 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
         merged = merged_rows(scaling.enter(rows))
         energy = make_energy(config, rates_of(config, merged))
         exact = self.partition != "ais" and energy.n_enumerated() <= MAX_CLIMBED_UNITS
-        n_steps = int(self.max_iter) * (n_starts(self) if exact else 1)
+        limit = step_limit(self, exact)
+        n_steps = limit * (n_starts(self) if exact else 1)
         with progress(self, rows.X, None, n_steps) as step:
             if exact:
                 found = climb_exactly(self, energy, merged, rng, runner, step)
             else:
                 found = climb_by_contrast(self, energy, merged, rng, step)
-        if exact and not found.converged and int(self.max_iter) > 0 and not step.stopped:
+        if exact and not found.converged and limit > 0 and not step.stopped:
             warnings.warn(
-                f"the climb did not converge within max_iter={self.max_iter} steps. Increase "
+                f"the climb did not converge within max_iter={limit} steps. Increase "
                 "max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=4,

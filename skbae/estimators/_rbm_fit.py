@@ -34,6 +34,7 @@ MAX_SAMPLED_UNITS = 12
 _FIRST_WEIGHTS = 0.01
 # Starts where each is cheap.
 _N_STARTS = 3
+_EXACT_STEPS, _PASSES = 500, 100
 # Steps that move a model from the rows it was stopped by to all rows.
 _LAST_STEPS = 100
 
@@ -183,6 +184,13 @@ def n_starts(estimator: Any) -> int:
     return _N_STARTS if estimator.n_init == "auto" else int(estimator.n_init)
 
 
+def step_limit(estimator: Any, exact: bool) -> int:
+    """Return the most steps of an exact climb, or passes of a contrastive one."""
+    if estimator.max_iter is None:
+        return _EXACT_STEPS if exact else _PASSES
+    return int(estimator.max_iter)
+
+
 def climb_exactly(
     estimator: Any,
     energy: RBMEnergy,
@@ -215,7 +223,7 @@ def climb_exactly(
             kept,
             held,
             runner,
-            max_iter=int(estimator.max_iter),
+            max_iter=step_limit(estimator, True),
             on_step=lambda number, value, before=taken: on_step(before + number, value),
             **settings,
         )
@@ -273,8 +281,7 @@ def climb_by_contrast(
         rate=float(estimator.learning_rate_init) * step_scale(rows),
         decay=n_passes is None,
         batch_size=int(estimator.batch_size),
-        max_iter=int(estimator.max_iter) if n_passes is None else n_passes,
-        patience=int(estimator.n_iter_no_change),
+        max_iter=step_limit(estimator, False) if n_passes is None else n_passes,
         on_step=on_step,
     )
 

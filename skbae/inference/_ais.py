@@ -56,7 +56,7 @@ class AnnealingPlan:
     n_paths: int = 40
     n_steps: int = 250
     max_steps: int = 4000
-    target_error: float = 0.015
+    target_error: float = 0.05
     n_settle: int = 50
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _MEMORY = 20
 # The contrast's rate falls linearly from the start to the end of its schedule.
 _LAST_RATE = 0.01
+_LEAST_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,6 @@ def contrastive_ascent(
     decay: bool,
     batch_size: int,
     max_iter: int,
-    patience: int,
     n_gibbs: int = 1,
     on_step: Callable[[int, float], bool] | None = None,
 ) -> Ascent:
@@ -219,7 +219,8 @@ def contrastive_ascent(
     rows : Rows
         From :func:`merged_rows`; a batch is some of these, with their weights.
     held : Rows or None
-        Rows held out, on which a proper score is watched.
+        Rows held out, on which a proper score is watched: the best model on these is returned.
+        None: the last.
     rng : Generator
     temperature : float
     rate : float
@@ -228,7 +229,7 @@ def contrastive_ascent(
         Whether the rate falls linearly, to almost nothing at the end.
     batch_size : int
     max_iter : int
-        Passes over the rows.
+        Passes over the rows, of at least ten steps: few distinct rows are passed over repeatedly.
     patience : int
         Passes without a better score before the climb ends.
     n_gibbs : int, default=1
@@ -243,18 +244,25 @@ def contrastive_ascent(
     require(energy, ContrastiveEnergy, "persistent contrastive divergence")
     weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
     n_batches = -(-len(rows.X) // batch_size)
+    n_rounds = -(-_LEAST_STEPS // n_batches)
     typical = weights.sum() / n_batches
     watched = rows if held is None else held
-    watch = Watch(patience if held is not None else max_iter + 1)
-    theta, step, stopped, done = theta.copy(), 0, False, False
+    # the rate's schedule is run to its end: while the rate is high, scores say little
+    watch = Watch(max_iter + 1)
+    theta, step, stopped = theta.copy(), 0, False
     for epoch in range(1, max_iter + 1):
-        for batch in np.array_split(rng.permutation(len(rows.X)), n_batches):
+        batches = [
+            batch
+            for _ in range(n_rounds)
+            for batch in np.array_split(rng.permutation(len(rows.X)), n_batches)
+        ]
+        for batch in batches:
             params = energy.at(theta)
             for _ in range(n_gibbs):
                 chains = energy.advance(params, chains, rng)
             w = weights[batch]
             direction = energy.contrast(params, rows.X[batch], w, chains, temperature)
-            left = 1 - step / (max_iter * n_batches) if decay else 1.0
+            left = 1 - step / (max_iter * n_rounds * n_batches) if decay else 1.0
             theta += rate * max(left, _LAST_RATE) * (w.sum() / typical) * direction
             step += 1
         if not np.isfinite(theta).all():
@@ -263,9 +271,9 @@ def contrastive_ascent(
             )
         scores = energy.proper_score(energy.at(theta), watched.X)
         value = float(np.average(scores, weights=watched.weights))
-        done = watch(theta, value)
+        watch(theta, value)
         stopped = on_step is not None and on_step(epoch, value)
-        if done or stopped:
+        if stopped:
             break
     best = watch.theta if held is not None and max_iter else theta
     return Ascent(best, watch.history, len(watch.history), not stopped, chains)
