@@ -5,7 +5,7 @@ from __future__ import annotations
 from inspect import signature
 
 import pytest
-from _instances import INSTANCES, SAMPLED_INSTANCES
+from _instances import INSTANCES, MACHINE_INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skbae.estimators import _gmm, _sampled
@@ -16,6 +16,12 @@ from skbae.inference._smc import SMCPlan
 @parametrize_with_checks([row.make() for row in INSTANCES])
 def test_scikit_learn_contract(estimator, check):
     """No expected failures: with a single model everything scikit-learn asks holds."""
+    check(estimator)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks([row.make() for row in MACHINE_INSTANCES])
+def test_contract_of_machines(estimator, check):
     check(estimator)
 
 
