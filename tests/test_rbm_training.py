@@ -287,7 +287,7 @@ def test_a_short_contrastive_fit_of_digits_beats_independent_pixels(digits):
 
 def test_gaussian_units_reconstruct_digits():
     X = load_digits().data / 16
-    fitted = BayesianRBMAutoEncoder(40, visible="gaussian", max_iter=50, random_state=0).fit(X)
+    fitted = BayesianRBMAutoEncoder(40, visible="gaussian", max_iter=20, random_state=0).fit(X)
     residual = X - fitted.inverse_transform(fitted.transform(X))
     assert (residual**2).mean() < 0.5 * X.var(axis=0).mean()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skbae.energies._rbm import tempered_bits
@@ -51,6 +52,17 @@ if TYPE_CHECKING:
     from typing import Self
 
     from numpy.typing import NDArray
+
+
+def _fits_one_model(estimator: Any) -> bool:
+    """Return whether there is a single model, which more rows can move; or say why not."""
+    tau = estimator.model_temperature
+    if (estimator.temperature if tau is None else tau) != 0:
+        raise AttributeError(
+            "partial_fit needs model_temperature=0: sampled models can't be continued, got "
+            f"model_temperature={tau!r}"
+        )
+    return True
 
 
 class BayesianRBMAutoEncoder(BayesianAutoEncoder):
@@ -391,6 +403,7 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
             attributes["noise_variance_"] = float(params.noise[0])
         return attributes
 
+    @available_if(_fits_one_model)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Make one pass of contrastive divergence over rows, on from the current model.
 
@@ -409,11 +422,6 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
         """
         self._check_common()
         self._check_family(None, None)
-        if self._resolved_model_temperature() > 0:
-            raise ValueError(
-                "partial_fit needs model_temperature=0: sampled models can't be continued, got "
-                f"{self.model_temperature!r}"
-            )
         first = not hasattr(self, "models_")
         X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
         weights = check_sample_weight(sample_weight, len(X))

@@ -55,7 +55,7 @@ class AnnealingPlan:
     n_islands: int = 5
     n_paths: int = 40
     n_steps: int = 250
-    max_steps: int = 4000
+    max_steps: int = 1000
     target_error: float = 0.05
     n_settle: int = 50
 
