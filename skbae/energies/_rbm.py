@@ -321,6 +321,7 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
         )
 
     def _variances(self) -> Array:
+        assert self.prior is not None, "sampling needs a prior"
         prior, (first, _, third) = self.prior, self._split
         variances = np.full(third, prior.intercept_variance)
         variances[:first] = prior.weight_variance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -224,7 +225,7 @@ def climb_exactly(
             held,
             runner,
             max_iter=step_limit(estimator, True),
-            on_step=lambda number, value, before=taken: on_step(before + number, value),
+            on_step=partial(_report, on_step, taken),
             **settings,
         )
         taken += found.n_iter
@@ -242,6 +243,11 @@ def climb_exactly(
         energy, found.theta, rows, None, runner, max_iter=_LAST_STEPS, enough=reached, **settings
     )
     return replace(found, theta=more.theta)
+
+
+def _report(on_step: Any, before: int, number: int, value: float) -> bool:
+    """Pass on a step of one of several climbs."""
+    return bool(on_step(before + number, value))
 
 
 def objective_at(

@@ -142,7 +142,7 @@ def anneal_backward(
     energy: PartitionEnergy, params: Any, states: Any, betas: Array, rng: np.random.Generator
 ) -> Array:
     """Return log weights of paths from states of the model, as if they had come forwards."""
-    log_weights = 0.0
+    log_weights: Any = 0.0
     for stop, start in zip(betas[:0:-1], betas[-2::-1], strict=True):
         states = energy.anneal(params, states, stop, rng)
         log_weights = log_weights + energy.log_ratio(params, states, start, stop)
