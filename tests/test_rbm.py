@@ -338,7 +338,7 @@ def test_values_outside_the_unit_interval_are_refused():
     X = load_iris().data
     model = BayesianRBMAutoEncoder(2, random_state=0)
     for method in (model.fit, model.partial_fit):
-        with pytest.raises(ValueError, match=r"\[0, 1\].*bernoulli.*7\.9.*gaussian"):
+        with pytest.raises(ValueError, match=r"\[0, 1\].*bernoulli.*0\.1 to 7\.9.*gaussian"):
             method(X)
     with pytest.raises(NotFittedError):
         check_is_fitted(model)

@@ -297,9 +297,9 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
     def _check_range(self, X: NDArray[Any]) -> None:
         if self.visible == "bernoulli" and (X.min() < 0 or X.max() > 1):
             raise ValueError(
-                f"X must lie in [0, 1] for visible='bernoulli', got Negative values in data passed "
-                f"to {type(self).__name__} or values above 1 (from {X.min():g} to {X.max():g}); "
-                "scale it, or set visible='gaussian'"
+                f"Negative values in data passed to {type(self).__name__}, or values above 1: X "
+                "must lie in [0, 1] for visible='bernoulli', got values from "
+                f"{X.min():g} to {X.max():g}; scale it, or set visible='gaussian'"
             )
 
     def _fit_family(self, rows, rng, runner):
