@@ -110,7 +110,7 @@ def test_annealing_meets_enumeration(visible, n_components):
     for seed in range(4):
         params, energy = machine(visible, n_components, 20, seed, 0.6 if seed else 0.3)
         exact = energy.log_partition(params)[0]
-        plan = AnnealingPlan(target_error=0.01, max_steps=1000)
+        plan = AnnealingPlan(target_error=0.02)
         found = estimate_partition(energy, params, np.random.default_rng(seed), plan)
         assert found.agree
         assert 0 < found.error < 0.05
