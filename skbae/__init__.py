@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from skbae.estimators._gmm import BayesianGMMAutoEncoder
     from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
     from skbae.estimators._pca import BayesianPCAAutoEncoder
+    from skbae.estimators._rbm import BayesianRBMAutoEncoder
 
 __all__ = [
     "BayesianGMMAutoEncoder",
     "BayesianMixturePCAAutoEncoder",
     "BayesianPCAAutoEncoder",
+    "BayesianRBMAutoEncoder",
     "__version__",
 ]
 
@@ -28,6 +30,7 @@ _ESTIMATORS = {
     "BayesianGMMAutoEncoder": "skbae.estimators._gmm",
     "BayesianMixturePCAAutoEncoder": "skbae.estimators._mixture_pca",
     "BayesianPCAAutoEncoder": "skbae.estimators._pca",
+    "BayesianRBMAutoEncoder": "skbae.estimators._rbm",
 }
 
 

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _oracles import gaussian_mixture_joint, pca_moments, subspace_joint, subspaces
 
-from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
+from skbae import (
+    BayesianGMMAutoEncoder,
+    BayesianMixturePCAAutoEncoder,
+    BayesianPCAAutoEncoder,
+    BayesianRBMAutoEncoder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +137,22 @@ INSTANCES = [
     _pca("tilt0.5", tilt=0.5),
 ]
 
+
+def _machine(name: str, **settings: Any) -> Instance:
+    settings = {"n_components": 3, "max_iter": 10, "n_init": 1, "random_state": 0, **settings}
+    return Instance(f"rbm-{name}", BayesianRBMAutoEncoder, settings)
+
+
+# Bits for codes, which have no labels to predict, and a held-out part in the fit: these rows keep
+# scikit-learn's contract here, and the rest of it in test_rbm*.py.
+MACHINE_INSTANCES = [
+    _machine("gaussian", visible="gaussian"),
+    _machine("gaussian-T0", visible="gaussian", temperature=0.0),
+    _machine("gaussian-T0.5-chains", visible="gaussian", temperature=0.5, partition="ais"),
+    _machine("bernoulli"),
+    _machine("bernoulli-chains", partition="ais"),
+]
+
 # Models are sampled: the same contract, less what only one best model can promise.
 SAMPLED_INSTANCES = [
     Instance("gmm-default", BayesianGMMAutoEncoder),
@@ -150,6 +171,17 @@ SAMPLED_INSTANCES = [
         "pca-sampled",
         BayesianPCAAutoEncoder,
         {"n_components": 1, "n_models": 5, "random_state": 0},
+    ),
+    Instance(
+        "rbm-sampled",
+        BayesianRBMAutoEncoder,
+        {
+            "n_components": 1,
+            "visible": "gaussian",
+            "model_temperature": 1.0,
+            "n_models": 5,
+            "random_state": 0,
+        },
     ),
 ]
 

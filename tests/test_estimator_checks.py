@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from inspect import signature
 
 import pytest
-from _instances import INSTANCES, SAMPLED_INSTANCES
+from _instances import INSTANCES, MACHINE_INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skbae.estimators import _gmm, _sampled
+from skbae.estimators import _gmm, _rbm_fit, _sampled
+from skbae.inference._ais import AnnealingPlan, estimate_partition
 from skbae.inference._gibbs import GibbsPlan
 from skbae.inference._smc import SMCPlan
 
@@ -19,17 +21,66 @@ def test_scikit_learn_contract(estimator, check):
     check(estimator)
 
 
+STRICT = {"xfail_strict": True}  # a recent argument
+if not STRICT.keys() <= signature(parametrize_with_checks).parameters.keys():
+    STRICT = {}
+
+
+# Checks that fit rows outside [0, 1], which visible="bernoulli" refuses.
+OUTSIDE = [
+    "check_dict_unchanged",
+    "check_dont_overwrite_parameters",
+    "check_estimators_dtypes",
+    "check_estimators_fit_returns_self",
+    "check_estimators_overwrite_params",
+    "check_estimators_pickle",
+    "check_f_contiguous_array_estimator",
+    "check_fit2d_1feature",
+    "check_fit2d_predict1d",
+    "check_fit_check_is_fitted",
+    "check_fit_idempotent",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_n_features_in",
+    "check_n_features_in_after_fitting",
+    "check_pipeline_consistency",
+    "check_readonly_memmap_input",
+    "check_sample_weights_not_an_array",
+    "check_sample_weights_not_overwritten",
+    "check_sample_weights_pandas_series",
+    "check_sample_weights_shape",
+    "check_transformer_data_not_an_array",
+    "check_transformer_general",
+    "check_transformer_n_iter",
+    "check_transformer_preserve_dtypes",
+]
+
+
+def fed_more_than_bits(estimator):
+    """Return the checks that can't hold for binary features; test_rbm.py has their substance."""
+    if estimator.visible == "gaussian":
+        return {}
+    return dict.fromkeys(OUTSIDE, "visible='bernoulli' refuses rows outside [0, 1]")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(
+    [row.make() for row in MACHINE_INSTANCES], expected_failed_checks=fed_more_than_bits, **STRICT
+)
+def test_contract_of_machines(estimator, check, monkeypatch):
+    """With short annealing: its accuracy is tested elsewhere."""
+    short = AnnealingPlan(n_steps=20, max_steps=20, n_settle=2)
+    estimate = partial(estimate_partition, plan=short)
+    monkeypatch.setattr(_rbm_fit, "estimate_partition", estimate)
+    check(estimator)
+
+
 def expected_failures(estimator):
     """Return what can't hold while there are components to weigh and models are sampled."""
     if estimator.n_components == 1:
         return {}
     reason = "weighted and repeated rows give the same distribution of models, not the same draws"
     return {"check_sample_weight_equivalence_on_dense_data": reason}
-
-
-STRICT = {"xfail_strict": True}  # a recent argument
-if not STRICT.keys() <= signature(parametrize_with_checks).parameters.keys():
-    STRICT = {}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

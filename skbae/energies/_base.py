@@ -401,6 +401,78 @@ class ChartedEnergy(GradientEnergy):
         """
 
 
+class PartitionEnergy(Energy):
+    """Capability: a partition function Z(m) that is met by enumeration or by annealing.
+
+    The path of annealing leads from a base model at ``beta = 0``, whose partition function and
+    draws are exact, to a single model at ``beta = 1``. States are what the family makes of them.
+    """
+
+    @abstractmethod
+    def n_enumerated(self) -> int:
+        """Return how many binary units the exact sum runs over."""
+
+    @abstractmethod
+    def log_partition(self, params: Any) -> Array:
+        """Return the exact log Z of S models, (S,)."""
+
+    @abstractmethod
+    def base_log_partition(self, params: Any) -> float:
+        """Return the log partition function at ``beta = 0``."""
+
+    @abstractmethod
+    def base_states(self, params: Any, n_states: int, rng: np.random.Generator) -> Any:
+        """Draw states at ``beta = 0``."""
+
+    @abstractmethod
+    def take_states(self, states: Any, index: NDArray[np.intp]) -> Any:
+        """Return the states at `index`."""
+
+    @abstractmethod
+    def log_ratio(self, params: Any, states: Any, start: float, stop: float) -> Array:
+        """Return the change of the states' log weights from one point of the path to another."""
+
+    @abstractmethod
+    def anneal(self, params: Any, states: Any, beta: float, rng: np.random.Generator) -> Any:
+        """Move states, reversibly with respect to the distribution at `beta`."""
+
+
+class ContrastiveEnergy(Energy):
+    """Capability: stochastic ascent by the contrast of rows and of states of persistent chains.
+
+    Coordinates are a vector theta (P,) of a single model.
+    """
+
+    @abstractmethod
+    def at(self, theta: Array) -> Any:
+        """Return the model at coordinates (P,)."""
+
+    @abstractmethod
+    def advance(self, params: Any, chains: Array, rng: np.random.Generator) -> Array:
+        """Make a Gibbs step of chains (C, D)."""
+
+    @abstractmethod
+    def contrast(
+        self, params: Any, X: Array, weights: Array, chains: Array, temperature: float
+    ) -> Array:
+        """Return a direction (P,) whose expectation is an ascent direction of ``Hmaxe_T``.
+
+        Parameters
+        ----------
+        params : ArrayRecord
+            One model.
+        X : ndarray of shape (n, D)
+        weights : ndarray of shape (n,)
+        chains : ndarray of shape (C, D)
+            States drawn from the model.
+        temperature : float
+        """
+
+    @abstractmethod
+    def proper_score(self, params: Any, X: Array) -> Array:
+        """Return a score of rows, (n,), that needs no partition function; larger is better."""
+
+
 def require(energy: Energy, capability: type, algorithm: str) -> None:
     """Raise TypeError unless `energy` has a `capability`, naming what is missing.
 

@@ -1,0 +1,224 @@
+"""What ``encode`` and ``decode`` of a restricted Boltzmann machine return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import expit
+
+from skbae.operators._enumeration import binary_states
+from skbae.operators._random import as_generator
+from skbae.operators._tempered import tempered_logsumexp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Codes of up to so many bits are enumerated; of longer ones so many are drawn, the same each time.
+_ENUMERATED_BITS = 10
+_DRAWN_CODES = 512
+
+
+def _bit_entropy(probabilities: Array) -> Array:
+    p = np.asarray(probabilities, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = p * np.log(p) + (1 - p) * np.log1p(-p)
+    return -np.where((p > 0) & (p < 1), terms, 0.0).sum(axis=-1)
+
+
+@dataclass(frozen=True)
+class BernoulliCodes:
+    """Independent bits for each of N rows: codes, or binary features.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N, d)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = BernoulliCodes(np.array([[0.5, 1.0]]))
+    >>> codes.variance.tolist(), codes.entropy().round(4).tolist()
+    ([[0.25, 0.0]], [0.6931])
+    """
+
+    probabilities: Array
+
+    @property
+    def mean(self) -> Array:
+        """Expected bits, (N, d): the probabilities."""
+        return self.probabilities
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each bit, (N, d)."""
+        return self.probabilities * (1 - self.probabilities)
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the bits, (N, d, d): diagonal."""
+        return self.variance[:, :, None] * np.eye(self.probabilities.shape[1])
+
+    @property
+    def mode(self) -> NDArray[np.intp]:
+        """Most probable bits, (N, d)."""
+        return (self.probabilities > 0.5).astype(np.intp)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw bits, (n_samples, N, d)."""
+        rng = as_generator(random_state)
+        draws = rng.random((n_samples, *self.probabilities.shape)) < self.probabilities
+        return draws.astype(self.probabilities.dtype)
+
+    def log_density(self, X: Array) -> Array:
+        """Return the log probability of bits (..., N, d): (..., N)."""
+        with np.errstate(divide="ignore"):
+            on, off = np.log(self.probabilities), np.log1p(-self.probabilities)
+        return np.where(X > 0.5, on, off).sum(axis=-1)
+
+    def entropy(self) -> Array:
+        """Entropy in nats, (N,)."""
+        return _bit_entropy(self.probabilities)
+
+
+@dataclass(frozen=True)
+class IsotropicRows:
+    """A normal distribution of one variance for each of N rows.
+
+    Attributes
+    ----------
+    means : ndarray of shape (N, D)
+    noise : float
+        Variance of each feature.
+    """
+
+    means: Array
+    noise: float
+
+    @property
+    def mean(self) -> Array:
+        """Expected row, (N, D)."""
+        return self.means
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each feature, (N, D)."""
+        return np.full(self.means.shape, self.noise)
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the features, (N, D, D)."""
+        return self.variance[:, :, None] * np.eye(self.means.shape[1])
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw rows, (n_samples, N, D)."""
+        noise = as_generator(random_state).standard_normal((n_samples, *self.means.shape))
+        return self.means + np.sqrt(self.noise) * noise
+
+    def log_density(self, X: Array) -> Array:
+        """Return the log density of rows (..., N, D): (..., N)."""
+        square = ((X - self.means) ** 2).sum(axis=-1) / self.noise
+        return -0.5 * (square + self.means.shape[1] * np.log(2 * np.pi * self.noise))
+
+    def entropy(self) -> Array:
+        """Entropy in nats, (N,)."""
+        each = 0.5 * np.log(2 * np.pi * np.e * self.noise)
+        return np.full(len(self.means), self.means.shape[1] * each)
+
+
+@dataclass(frozen=True)
+class ReconstructedRows:
+    """The distribution of rows given the distribution of their codes, for each of N rows.
+
+    A mixture over all codes. Codes of up to ten bits are enumerated; of longer ones 512 are drawn
+    for each row (the same at each call), where there is no closed form.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N, d)
+        Of the bits.
+    weights : ndarray of shape (d, D)
+    intercept : ndarray of shape (D,)
+    noise : float or None
+        Variance of real features; None for binary ones.
+    """
+
+    probabilities: Array
+    weights: Array
+    intercept: Array
+    noise: float | None
+
+    def _codes(self, row: int) -> tuple[Array, Array]:
+        """Return codes (M, d) of a row and their log weights (M,)."""
+        p = np.asarray(self.probabilities[row], np.float64)
+        if len(p) <= _ENUMERATED_BITS:
+            codes = binary_states(len(p))
+            with np.errstate(divide="ignore"):
+                return codes, np.where(codes > 0.5, np.log(p), np.log1p(-p)).sum(axis=1)
+        uniforms = np.random.default_rng(0).random((_DRAWN_CODES, len(p)))
+        return (uniforms < p).astype(np.float64), np.full(_DRAWN_CODES, -np.log(_DRAWN_CODES))
+
+    def _given(self, codes: Array) -> BernoulliCodes | IsotropicRows:
+        means = self.intercept + codes @ self.weights
+        if self.noise is None:
+            return BernoulliCodes(expit(means))
+        return IsotropicRows(means, self.noise)
+
+    @property
+    def mean(self) -> Array:
+        """Expected row, (N, D)."""
+        if self.noise is not None:
+            return self.intercept + self.probabilities @ self.weights
+        means = np.empty((len(self.probabilities), len(self.intercept)))
+        for row in range(len(means)):
+            codes, log_weights = self._codes(row)
+            means[row] = np.exp(log_weights) @ self._given(codes).mean
+        return means
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the features, (N, D, D)."""
+        if self.noise is not None:
+            spread = self.probabilities * (1 - self.probabilities)
+            between = np.einsum("nj,jd,je->nde", spread, self.weights, self.weights, optimize=True)
+            return between + self.noise * np.eye(len(self.intercept))
+        size = len(self.intercept)
+        out = np.empty((len(self.probabilities), size, size))
+        for row in range(len(out)):
+            codes, log_weights = self._codes(row)
+            shares, given = np.exp(log_weights), self._given(codes)
+            deviations = given.mean - shares @ given.mean
+            out[row] = (deviations * shares[:, None]).T @ deviations
+            out[row] += np.diag(shares @ given.variance)
+        return out
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each feature, (N, D)."""
+        if self.noise is not None:
+            spread = self.probabilities * (1 - self.probabilities)
+            return spread @ self.weights**2 + self.noise
+        mean = self.mean
+        return mean * (1 - mean)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw rows, (n_samples, N, D)."""
+        rng = as_generator(random_state)
+        codes = BernoulliCodes(np.asarray(self.probabilities, np.float64)).sample(n_samples, rng)
+        return self._given(codes).sample(1, rng)[0]
+
+    def log_density(self, X: Array) -> Array:
+        """Return the log density of rows (..., N, D) under their own mixtures: (..., N)."""
+        out = np.empty(X.shape[:-1])
+        for row in range(len(self.probabilities)):
+            codes, log_weights = self._codes(row)
+            each = self._given(codes).log_density(X[..., row, None, :])
+            out[..., row] = tempered_logsumexp(each + log_weights, 1.0)
+        return out
+
+    def entropy(self, n_samples: int = 200, random_state: Any = 0) -> Array:
+        """Entropy in nats, (N,): minus the mean log density of draws, fixed by `random_state`."""
+        return -self.log_density(self.sample(n_samples, random_state)).mean(axis=0)

@@ -1,0 +1,598 @@
+"""BayesianRBMAutoEncoder: restricted Boltzmann machines with a likelihood."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skbae.energies._rbm import tempered_bits
+from skbae.energies._rbm_codes import BernoulliCodes, IsotropicRows, ReconstructedRows
+from skbae.energies._rbm_visible import LAYERS, BaseRates, RBMParameters
+from skbae.estimators._base import BayesianAutoEncoder
+from skbae.estimators._checks import (
+    check_choice,
+    check_codes,
+    check_flag,
+    check_integer,
+    check_real,
+    check_sample_weight,
+)
+from skbae.estimators._progress import progress
+from skbae.estimators._rbm_fit import (
+    MAX_CLIMBED_UNITS,
+    MAX_EXACT_UNITS,
+    MAX_SAMPLED_UNITS,
+    Scaling,
+    as_models,
+    as_parameters,
+    climb_by_contrast,
+    climb_exactly,
+    full_prior,
+    given_prior,
+    make_energy,
+    match_units,
+    n_starts,
+    normalise,
+    rates_of,
+    step_limit,
+)
+from skbae.estimators._sampled import check_memory, run_tempered, summarise
+from skbae.inference._ascent import merged_rows
+from skbae.inference._climb import climb_to_mode
+from skbae.inference._rows import RowRunner, make_rows
+from skbae.operators._random import as_generator
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+
+def _fits_one_model(estimator: Any) -> bool:
+    """Return whether there is a single model, which more rows can move; or say why not."""
+    tau = estimator.model_temperature
+    if (estimator.temperature if tau is None else tau) != 0:
+        raise AttributeError(
+            "partial_fit needs model_temperature=0: sampled models can't be continued, got "
+            f"model_temperature={tau!r}"
+        )
+    return True
+
+
+class BayesianRBMAutoEncoder(BayesianAutoEncoder):
+    """Restricted Boltzmann machine as a Bayesian autoencoder, with a normalised likelihood.
+
+    The code of a row x is d bits h, and the energy ``H = b'x + x'Wh + c'h - log Z`` for features in
+    [0, 1] or ``-|x - b|^2 / (2 s2) + x'Wh / s2 + c'h - log Z`` for real ones. Given the row bits
+    are independent: ``P(h_j = 1) = sigmoid(a_j / T)`` with ``a = c + W'x`` (over s2); at
+    ``temperature=0`` they are hard. ``log Z`` is exact for machines with a layer of up to 20 units,
+    and comes with an error bar otherwise, so that ``score_samples`` is a log-likelihood.
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Number d of hidden units.
+    visible : {"bernoulli", "gaussian"}, default="bernoulli"
+        Features in [0, 1], bits or their probabilities; or real features, which share one variance
+        s2 given the code (bring them to one scale).
+    temperature : float, default=1.0
+        Temperature T of the codes, not negative.
+    model_temperature : float or None, default=0.0
+        Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
+        single best model, None means the same as `temperature`. Sampling takes the exact Z of every
+        model: the smaller layer (Gaussian: the hidden one) may have up to 12 units.
+    tilt : float, default=0.0
+        Must be zero: this family has no tilt.
+    partition : {"auto", "exact", "ais"}, default="auto"
+        How log Z is found: by enumeration of the smaller layer (Gaussian: the hidden one), by
+        annealed importance sampling, or the first for up to 20 units.
+    weight_variance_prior, intercept_variance_prior : float, default=1.0
+        Variances of the normal priors, mean 0, of weights and intercepts. Priors matter where
+        models are sampled.
+    noise_shape_prior : float, default=1.0
+        Shape of the inverse gamma prior of s2.
+    noise_scale_prior : float or None, default=None
+        Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
+    n_models : int, default=50
+        How many draws of the models to keep for prediction, when they are sampled.
+    n_init : int or "auto", default="auto"
+        Starts of the exact climb, of which the best on all rows is kept; "auto": 3. Larger
+        machines have one.
+    learning_rate_init : float, default=1.0
+        Rate at which contrastive divergence starts, in units of the inverse of the largest variance
+        along a direction of the rows; it falls linearly to almost nothing.
+    batch_size : int, default=100
+        Distinct rows of a step of contrastive divergence.
+    n_chains : int, default=100
+        Persistent chains.
+    max_iter : int or None, default=None
+        Most steps of an exact climb (None: 500); passes of contrastive divergence (None: 100),
+        which its learning rate is planned for.
+    tol : float, default=1e-5
+        The exact climb has converged when no entry of the gradient is larger.
+    early_stopping : bool, default=True
+        Hold rows out, and keep the model that is best on them: by the exact objective, or by a
+        score that needs no Z (pseudo-likelihood, or score matching for real features). The exact
+        climb then goes on, on all rows, to what it had reached when it was stopped.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out.
+    n_iter_no_change : int, default=50
+        Steps of the exact climb without a better model before it stops. Contrastive divergence
+        runs to the end of its schedule, since a high learning rate hides what is better.
+    verbose : int, default=0
+        Print each step's objective if positive.
+    random_state : None, int, RandomState or Generator, default=None
+    n_jobs : int or None, default=None
+        Threads that share a pass over the rows. Results do not depend on it.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Weights, as in scikit-learn's BernoulliRBM.
+    intercept_visible_ : ndarray of shape (n_features,)
+    intercept_hidden_ : ndarray of shape (n_components,)
+    noise_variance_ : float
+        s2; only for Gaussian features.
+    log_partition_, log_partition_error_ : float
+        log Z and its standard error, zero where it is exact.
+    chains_ : ndarray of shape (n_chains, n_features)
+        States of the persistent chains, from which `sample` goes on; only where log Z came from
+        annealing.
+    hmaxe_ : float
+        ``Hmaxe_T`` of the training rows under the reference model, in nats a row.
+    hmaxemax_, hmaxemax_error_ : float
+        ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)`` and its standard error;
+        for a single model `hmaxe_`, and the error of its log Z.
+    log_evidence_, internal_energy_, sampling_ : float, float, SamplingResult
+        ``(N / tau) hmaxemax_``, the mean of ``Hmaxe_T`` over models, and how they were sampled;
+        `log_evidence_` and `sampling_` only when they are.
+    lower_bound_ : float
+        `hmaxe_`.
+    validation_scores_ : list of float
+        What was watched at each step of a single model's fit: on rows held out if there are any.
+    converged_ : bool
+    n_iter_ : int
+    models_ : RBMModels
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Defined when X has string column names.
+
+    See Also
+    --------
+    sklearn.neural_network.BernoulliRBM : Without a likelihood, reconstruction or real features.
+
+    Notes
+    -----
+    Machines with a layer of up to 12 units climb the exact likelihood; larger ones follow
+    persistent contrastive divergence with centred gradients. Codes come from the reference model,
+    scores average over all kept ones.
+
+    References
+    ----------
+    Montavon, G. and Mueller, K.-R. (2012). Deep Boltzmann machines and the centering trick.
+    Salakhutdinov, R. and Murray, I. (2008). On the quantitative analysis of deep belief networks.
+    Tieleman, T. (2008). Training restricted Boltzmann machines using approximations to the
+    likelihood gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbae import BayesianRBMAutoEncoder
+    >>> X = np.repeat([[1.0, 1, 0, 0], [0, 0, 1, 1]], 20, axis=0)
+    >>> model = BayesianRBMAutoEncoder(1, early_stopping=False, random_state=0).fit(X)
+    >>> model.score(X).__round__(2)  # log(1/2): one bit a row
+    -0.69
+    >>> model.inverse_transform(model.transform(X[[0, -1]])).round(2).tolist()
+    [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        n_components: int = 256,
+        *,
+        visible: str = "bernoulli",
+        temperature: float = 1.0,
+        model_temperature: float | None = 0.0,
+        tilt: float = 0.0,
+        partition: str = "auto",
+        weight_variance_prior: float = 1.0,
+        intercept_variance_prior: float = 1.0,
+        noise_shape_prior: float = 1.0,
+        noise_scale_prior: float | None = None,
+        n_models: int = 50,
+        n_init: Any = "auto",
+        learning_rate_init: float = 1.0,
+        batch_size: int = 100,
+        n_chains: int = 100,
+        max_iter: int | None = None,
+        tol: float = 1e-5,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 50,
+        verbose: int = 0,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.visible = visible
+        self.temperature = temperature
+        self.model_temperature = model_temperature
+        self.tilt = tilt
+        self.partition = partition
+        self.weight_variance_prior = weight_variance_prior
+        self.intercept_variance_prior = intercept_variance_prior
+        self.noise_shape_prior = noise_shape_prior
+        self.noise_scale_prior = noise_scale_prior
+        self.n_models = n_models
+        self.n_init = n_init
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.n_chains = n_chains
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.verbose = verbose
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _check_family(self, n_rows, n_features):
+        if n_rows is None:
+            self._check_parameters()
+            return
+        units = int(self.n_components)
+        smaller = LAYERS[self.visible]().n_enumerated(units, n_features)
+        layer = "the smaller layer" if self.visible == "bernoulli" else "the hidden layer"
+        if self._resolved_model_temperature() > 0:
+            if smaller > MAX_SAMPLED_UNITS:
+                raise ValueError(
+                    f"model_temperature={self.model_temperature!r} samples the models, and every "
+                    f"one has a partition function of its own (p(m) is doubly intractable): {layer}"
+                    f" may have at most {MAX_SAMPLED_UNITS} units to enumerate, and n_components="
+                    f"{units} on {n_features} features makes {smaller}. Set model_temperature=0 to "
+                    "fit the single best model, or take fewer n_components"
+                )
+            check_memory(units * n_features + n_features + units + 2, int(self.n_models))
+        elif self.partition == "exact" and smaller > MAX_EXACT_UNITS + 5:
+            raise ValueError(
+                f"partition='exact' enumerates {layer}, which may have at most "
+                f"{MAX_EXACT_UNITS + 5} units, got {smaller}; use partition='ais'"
+            )
+
+    def _check_parameters(self) -> None:
+        check_integer("n_components", self.n_components, minimum=1)
+        check_choice("visible", self.visible, LAYERS)
+        check_choice("partition", self.partition, ("auto", "exact", "ais"))
+        if self.tilt != 0:
+            raise ValueError(
+                "tilt must be 0 for restricted Boltzmann machines, whose batches know no other "
+                f"rows' energies, got {self.tilt!r}"
+            )
+        given_prior(self)
+        if not (isinstance(self.n_init, str) and self.n_init == "auto"):
+            if isinstance(self.n_init, str):
+                raise ValueError(f"n_init must be 'auto' or an integer >= 1, got {self.n_init!r}")
+            check_integer("n_init", self.n_init, minimum=1)
+        check_real("learning_rate_init", self.learning_rate_init, above=0)
+        check_real("tol", self.tol, at_least=0)
+        for name in ("batch_size", "n_iter_no_change"):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("n_chains", self.n_chains, minimum=2)
+        if self.max_iter is not None:
+            check_integer("max_iter", self.max_iter, minimum=0)
+        check_flag("early_stopping", self.early_stopping)
+        share = check_real("validation_fraction", self.validation_fraction, above=0)
+        if share >= 1:
+            raise ValueError(f"validation_fraction must be between 0 and 1, got {share!r}")
+
+    def _check_range(self, X: NDArray[Any]) -> None:
+        if self.visible == "bernoulli" and (X.min() < 0 or X.max() > 1):
+            raise ValueError(
+                f"Negative values in data passed to {type(self).__name__}, or values above 1: X "
+                "must lie in [0, 1] for visible='bernoulli', got values from "
+                f"{X.min():g} to {X.max():g}; scale it, or set visible='gaussian'"
+            )
+
+    def _fit_family(self, rows, rng, runner):
+        self._check_range(rows.X)
+        config = {
+            "n_components": int(self.n_components),
+            "n_features": rows.X.shape[1],
+            "visible": str(self.visible),
+            "temperature": float(self.temperature),
+        }
+        tau = self._resolved_model_temperature()
+        fit = self._fit_best if tau == 0 else self._fit_sampled
+        rates = rates_of(config, rows)
+        told = {"_config": config, "_rates": (rates.mean, rates.variance)}
+        return {**fit(config, rows, rng, runner), **told}
+
+    def _fit_best(self, config, rows, rng, runner):
+        """Fit the single best model."""
+        scaling = Scaling.of(config, rows)
+        merged = merged_rows(scaling.enter(rows))
+        energy = make_energy(config, rates_of(config, merged))
+        exact = self.partition != "ais" and energy.n_enumerated() <= MAX_CLIMBED_UNITS
+        limit = step_limit(self, exact)
+        n_steps = limit * (n_starts(self) if exact else 1)
+        with progress(self, rows.X, None, n_steps) as step:
+            if exact:
+                found = climb_exactly(self, energy, merged, rng, runner, step)
+            else:
+                found = climb_by_contrast(self, energy, merged, rng, step)
+        if exact and not found.converged and limit > 0 and not step.stopped:
+            warnings.warn(
+                f"the climb did not converge within max_iter={limit} steps. Increase "
+                "max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return self._finish(config, energy, scaling, found, rows, rng)
+
+    def _finish(self, config, energy, scaling, found, rows, rng):
+        """Return fitted attributes of a single model."""
+        params = scaling.leave(energy.at(found.theta))
+        plain = make_energy(config, rates_of(config, rows))
+        params, error, chains = normalise(self, plain, params, rng)
+        bound = plain.bind(params, rows.frame, rows.X.dtype)
+        with RowRunner(1) as runner:
+            values = runner.map(
+                lambda chunk: bound.hmax(chunk, float(self.temperature))[0], rows.X,
+                bound.chunk_rows,
+            )  # fmt: skip
+        hmaxe = float(np.average(values, weights=rows.weights))
+        persistent = None if found.chains is None else scaling.centre + scaling.scale * found.chains
+        told = {} if chains is None else {"chains_": chains}
+        return {
+            **self._reference(params),
+            **told,
+            "log_partition_error_": error,
+            "hmaxe_": hmaxe,
+            "hmaxemax_": hmaxe,
+            "hmaxemax_error_": error,
+            "internal_energy_": hmaxe,
+            "lower_bound_": hmaxe,
+            "validation_scores_": found.history,
+            "converged_": found.converged,
+            "n_iter_": found.n_iter,
+            "models_": as_models(params),
+            "_persistent": persistent,
+            "_scaling": (scaling.centre, scaling.scale),
+        }
+
+    def _fit_sampled(self, config, rows, rng, runner):
+        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        temperature, tau = float(self.temperature), self._resolved_model_temperature()
+        settings = {"temperature": temperature, "model_temperature": tau, "tilt": 0.0}
+        energy = make_energy(config, rates_of(config, rows), full_prior(self, rows))
+        with progress(self, rows.X, None, None) as step:
+            run = run_tempered(
+                energy, rows, runner, rng, n_models=int(self.n_models), on_step=step, **settings
+            )
+        mode, hmaxe, objective = climb_to_mode(energy, run.params, rows, runner, **settings)
+        draws = match_units(run.params, mode, rows, energy)
+        log_partition = energy.log_partition(draws)
+        kept = as_models(replace(draws, log_partition=log_partition))
+        mode = replace(mode, log_partition=energy.log_partition(mode))
+        return {
+            **self._reference(mode),
+            **summarise(type(self).__name__, run, rows.total, tau),
+            "log_partition_error_": 0.0,
+            "models_": kept,
+            "hmaxe_": hmaxe,
+            "lower_bound_": objective,
+        }
+
+    def _reference(self, params: RBMParameters) -> dict[str, Any]:
+        attributes = {
+            "components_": params.weights[0],
+            "intercept_visible_": params.visible[0],
+            "intercept_hidden_": params.hidden[0],
+            "log_partition_": float(params.log_partition[0]),
+        }
+        if self.visible == "gaussian":
+            attributes["noise_variance_"] = float(params.noise[0])
+        return attributes
+
+    @available_if(_fits_one_model)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Make one pass of contrastive divergence over rows, on from the current model.
+
+        The learning rate stays at `learning_rate_init`, nothing is held out, and real rows are
+        scaled by the first call's. Each call finds the partition function anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+
+        Returns
+        -------
+        self : object
+        """
+        self._check_common()
+        self._check_family(None, None)
+        first = not hasattr(self, "models_")
+        X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
+        weights = check_sample_weight(sample_weight, len(X))
+        if weights is not None and not weights.all():
+            X, weights = X[weights > 0], weights[weights > 0]
+        self._check_range(X)
+        rng, rows = as_generator(self.random_state), make_rows(X, weights)
+        config = {
+            "n_components": int(self.n_components),
+            "n_features": X.shape[1],
+            "visible": str(self.visible),
+            "temperature": float(self.temperature),
+        }
+        self._check_family(len(X), X.shape[1])
+        if not first and config != {**self._config, "temperature": config["temperature"]}:
+            raise ValueError(
+                "partial_fit needs the n_components and visible of the fitted model, which are "
+                f"{self._config['n_components']} and {self._config['visible']!r}, got "
+                f"{config['n_components']} and {config['visible']!r}"
+            )
+        scaling = Scaling.of(config, rows) if first else Scaling(*self._scaling)
+        merged = merged_rows(scaling.enter(rows))
+        energy = make_energy(config, rates_of(config, merged))
+        theta = chains = None
+        if not first:
+            theta = energy.unconstrain(scaling.re_enter(self._parameters()))[0]
+            if self._persistent is not None:
+                chains = (self._persistent - scaling.centre) / scaling.scale
+        with progress(self, rows.X, None, 1) as step:
+            found = climb_by_contrast(self, energy, merged, rng, step, theta, chains, 1)
+        fitted = self._finish(config, energy, scaling, found, rows, rng)
+        if not first:
+            fitted["n_iter_"] += self.n_iter_
+        rates = rates_of(config, rows)
+        self.__dict__.update(
+            fitted,
+            _config=config,
+            _rates=(rates.mean, rates.variance),
+            _frame=rows.frame,
+            _fit_temperature=float(self.temperature),
+            _fit_model_temperature=0.0,
+            _fit_tilt=0.0,
+            _fit_rows=(len(X), rows.centre, rows.scale),
+        )
+        return self
+
+    # -- codes ---------------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.components_.shape[0]
+
+    def _energy(self):
+        return make_energy(
+            self._config, BaseRates(*self._rates), chains=getattr(self, "chains_", None)
+        )
+
+    def _parameters(self):
+        return as_parameters(self.models_)
+
+    def _read(self, X):
+        X = super()._read(X)
+        self._check_range(X)
+        return X
+
+    def _noise(self) -> float:
+        return getattr(self, "noise_variance_", 1.0)
+
+    def _probabilities(self, X: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+        """Return ``P_T(h = 1 | x)`` under the reference model."""
+
+        def function(chunk: NDArray[Any]) -> NDArray[np.float64]:
+            activations = chunk @ (self.components_.T / self._noise()) + self.intercept_hidden_
+            return tempered_bits(activations, temperature)
+
+        return self._map(function, X, 4096)
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the mean code of each row, ``P(h = 1 | x)`` at the estimator's temperature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Of the reference model; bits at T = 0, float32 for float32 rows.
+        """
+        X = self._read(X)
+        return self._probabilities(X, self._fit_temperature).astype(X.dtype, copy=False)
+
+    def inverse_transform(self, Z: Any) -> NDArray[Any]:
+        """Return the expected row for each code; soft codes stand in for bits.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        Z = check_codes(Z, self._n_features_out, self)
+        mean = LAYERS[self._config["visible"]]().mean(self._mode(), Z.astype(np.float64))
+        return mean.astype(Z.dtype, copy=False)
+
+    def _mode(self) -> RBMParameters:
+        """Return the reference model."""
+        return RBMParameters(
+            self.components_[None],
+            self.intercept_visible_[None],
+            self.intercept_hidden_[None],
+            np.array([self._noise()]),
+            np.array([self.log_partition_]),
+        )
+
+    def encode(self, X: Any) -> BernoulliCodes:
+        """Return the distribution of each row's code under the reference model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        BernoulliCodes
+        """
+        X = self._read(X)
+        return BernoulliCodes(self._probabilities(X, self._fit_temperature))
+
+    def decode(self, Z: Any) -> BernoulliCodes | IsotropicRows | ReconstructedRows:
+        """Return the distribution of rows given codes, under the reference model.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components) or BernoulliCodes
+            Codes, or what :meth:`encode` returned; then the result is the distribution of the
+            reconstruction, a mixture over codes.
+
+        Returns
+        -------
+        BernoulliCodes, IsotropicRows or ReconstructedRows
+        """
+        check_is_fitted(self)
+        noise = getattr(self, "noise_variance_", None)
+        if isinstance(Z, BernoulliCodes):
+            return ReconstructedRows(
+                Z.probabilities, self.components_, self.intercept_visible_, noise
+            )
+        mean = self.inverse_transform(np.asarray(Z, np.float64))
+        return BernoulliCodes(mean) if noise is None else IsotropicRows(mean, noise)
+
+    def gibbs(self, v: Any, random_state: Any = None) -> NDArray[np.float64]:
+        """Make one step of Gibbs sampling at T = 1 from rows: codes, then rows again.
+
+        Parameters
+        ----------
+        v : array-like of shape (n_samples, n_features)
+        random_state : None, int, RandomState or Generator, default=None
+            None draws differently at each call.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        v = self._read(v)
+        return self._energy().advance(self._mode(), v, as_generator(random_state))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = self.visible == "bernoulli"
+        return tags
