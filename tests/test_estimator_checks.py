@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from inspect import signature
 
+import numpy as np
 import pytest
 from _instances import INSTANCES, MACHINE_INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skbae.estimators import _gmm, _rbm_fit, _sampled
+from skbae.estimators import _gmm, _mixture_pca_fit, _rbm_fit, _sampled
 from skbae.inference._ais import AnnealingPlan, estimate_partition
+from skbae.inference._anneal import AnnealPlan
 from skbae.inference._gibbs import GibbsPlan
 from skbae.inference._smc import SMCPlan
 
@@ -96,9 +98,14 @@ def test_contract_while_sampling(estimator, check, monkeypatch):
     def plan(n_rows, n_models):
         return SMCPlan(n_islands=2, n_particles=64, n_moves=3, n_keep=n_models)
 
+    def from_modes(n_rows, n_coordinates, n_models):
+        return AnnealPlan(n_islands=2, n_particles=32, n_moves=3, n_pilot=32, n_keep=n_models)
+
     for module in (_sampled, _gmm):
         monkeypatch.setattr(module, "gibbs_schedule", schedule)
     monkeypatch.setattr(_sampled, "tempered_plan", plan)
+    monkeypatch.setattr(_sampled, "anneal_plan", from_modes)
+    monkeypatch.setattr(_mixture_pca_fit, "_N_STARTS", ((np.inf, 3),))
     check(estimator)
 
 
