@@ -7,5 +7,6 @@ temperature that leads from hard, deterministic codes (zero) to probabilistic on
 from skbae._version import __version__
 from skbae.estimators._gmm import BayesianGMMAutoEncoder
 from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
+from skbae.estimators._vae import BayesianVAEAutoEncoder
 
-__all__ = ["BayesianGMMAutoEncoder", "BayesianMixturePCAAutoEncoder", "__version__"]
+__all__ = ["BayesianGMMAutoEncoder", "BayesianMixturePCAAutoEncoder", "BayesianVAEAutoEncoder", "__version__"]

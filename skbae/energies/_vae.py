@@ -46,8 +46,8 @@ class VAEParameters(ArrayRecord):
 
 
 @dataclass(frozen=True)
-class Layered:
-    """Networks layer by layer in the units of the data: what users see.
+class VAEModels:
+    """S models, layer by layer, in the units of the data: what users see.
 
     Attributes
     ----------
@@ -62,6 +62,11 @@ class Layered:
     encoder_coefs: list[Array]
     encoder_intercepts: list[Array]
     noise_variance: Array
+
+    @property
+    def n_models(self) -> int:
+        """S."""
+        return len(self.noise_variance)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class RowFrame:
         """Return rows in the units of the data."""
         return self.centre + self.scale * rows if self.scaled else rows
 
-    def to_layers(self, decoder: Decoder, encoder: Network, params: VAEParameters) -> Layered:
+    def to_layers(self, decoder: Decoder, encoder: Network, params: VAEParameters) -> VAEModels:
         """Return the networks in the units of the data."""
         layers, extra = decoder.split(params.decoder)
         weights = [matrix.copy() for matrix, _ in layers]
@@ -119,9 +124,9 @@ class RowFrame:
         noise = np.full(len(params.decoder), np.nan)
         if decoder.rows.n_extra:
             noise = np.exp(extra[:, 0]) * self.unit**2
-        return Layered(weights, intercepts, encoder_weights, encoder_intercepts, noise)
+        return VAEModels(weights, intercepts, encoder_weights, encoder_intercepts, noise)
 
-    def from_layers(self, decoder: Decoder, encoder: Network, layered: Layered) -> VAEParameters:
+    def from_layers(self, decoder: Decoder, encoder: Network, layered: VAEModels) -> VAEParameters:
         """Undo :meth:`to_layers`."""
         weights = [np.array(matrix, np.float64) for matrix in layered.decoder_coefs]
         intercepts = [np.array(each, np.float64) for each in layered.decoder_intercepts]

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 _FIRST, _SECOND = 0.9, 0.999
 _EPSILON = 1e-8
-# An average in which the last tenth of the steps has most of the weight.
-_AVERAGING = 8.0
+# An average in which the last third of the steps has most of the weight.
+_AVERAGING = 2.0
 
 
 class Adam:
     """Ascent with moments of the gradient, and the polynomially weighted average of its path.
 
-    The average gives step t a weight that grows like ``t^8``: it forgets the beginning, however
+    The average gives step t a weight that grows like ``t^2``: it forgets the beginning, however
     long the run, and cancels the noise of the end (Shamir and Zhang 2013).
 
     Parameters
