@@ -9,4 +9,9 @@ from skbae.estimators._gmm import BayesianGMMAutoEncoder
 from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
 from skbae.estimators._vae import BayesianVAEAutoEncoder
 
-__all__ = ["BayesianGMMAutoEncoder", "BayesianMixturePCAAutoEncoder", "BayesianVAEAutoEncoder", "__version__"]
+__all__ = [
+    "BayesianGMMAutoEncoder",
+    "BayesianMixturePCAAutoEncoder",
+    "BayesianVAEAutoEncoder",
+    "__version__",
+]

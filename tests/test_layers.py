@@ -36,11 +36,13 @@ SHARED = {
         "_precision_prior",
         "_conjugate",
         "_covariance",
+        "_decoder",
         "_distributions",
         "_gaussian",
         "_gaussian_coordinates",
         "_gradient_mixture",
         "_mixture",
+        "_mlp",
     },
     "skbae.estimators": {"_base", "_checks", "_mixture_base", "_progress", "_sampled"},
 }

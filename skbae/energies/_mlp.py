@@ -210,7 +210,7 @@ class Network:
         scratch: Scratch,
         name: str = "backward",
         inputs: bool = True,
-    ) -> Array | None:
+    ) -> Array:
         """Propagate a gradient from the outputs to the parameters and the inputs.
 
         Parameters
@@ -229,8 +229,8 @@ class Network:
 
         Returns
         -------
-        ndarray of shape (S, n, in) or None
-            The gradient in the inputs.
+        ndarray of shape (S, n, in)
+            The gradient in the inputs; if that was not asked for, in what the first layer sums to.
         """
         activation = ACTIVATIONS[self.activation]
         slots = None if total is None else self.layers(total)
@@ -240,7 +240,7 @@ class Network:
                 np.matmul(np.swapaxes(outputs[number], 1, 2), gradient, out=slots[number][0])
                 np.add.reduce(gradient, axis=1, out=slots[number][1], keepdims=True)
             if number == 0 and not inputs:
-                return None
+                return gradient
             shape = (len(gradient), gradient.shape[1], matrix.shape[1])
             before = scratch((name, number), shape, gradient.dtype)
             np.matmul(gradient, np.swapaxes(matrix, 1, 2), out=before)

@@ -17,16 +17,17 @@ from skbae.energies._base import BoundEnergy, Energy, chunk_rows
 from skbae.energies._decoder import Decoder
 from skbae.energies._mlp import Network, Scratch
 from skbae.energies._vae_codes import WeightedCodes, climb, draw_codes
-from skbae.energies._vae_kernel import encoder_guess
+from skbae.energies._vae_codes_training import encoder_guess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 
-# At most so many steps to the mode: draws only need a good centre, a maximum has to be exact.
-_SOFT_STEPS = 30
-_HARD_STEPS = 200
+# At most so many steps to the mode, and the promise (in nats) below which they end: draws only need
+# a good centre, a maximum has to be exact.
+_SOFT_CLIMB = 30, 1e-3
+_HARD_CLIMB = 200, 1e-13
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class BoundVAE(BoundEnergy):
     def __init__(self, energy: VAEEnergy, params: VAEParameters) -> None:
         self.energy, self.params = energy, params
         sizes = energy.decoder.network.sizes
-        self.chunk_rows = chunk_rows(len(energy.noise) * (3 * sizes[0] + sum(sizes[1:]) + sizes[-1]))
+        a_draw = 3 * sizes[0] + sum(sizes[1:]) + sizes[-1]
+        self.chunk_rows = chunk_rows(energy.noise.shape[1] * a_draw)
 
     def codes(self, X: NDArray[Any], temperature: float, model: int) -> WeightedCodes:
         """Return weighted codes of rows under one model; at T = 0 the best one alone.
@@ -162,14 +164,15 @@ class BoundVAE(BoundEnergy):
         theta = self.params.decoder[model : model + 1]
         phi = self.params.encoder[model : model + 1]
         _, mean, log_deviation = encoder_guess(energy.encoder, phi, inputs, Scratch())
-        n_steps = _SOFT_STEPS if temperature else _HARD_STEPS
+        n_steps, arrived = _SOFT_CLIMB if temperature else _HARD_CLIMB
+        arrived *= min(temperature, 1.0) or 1.0
         # an encoder that is lost far out, where networks are flat, is no start
-        found = climb(energy.decoder, theta, targets, np.clip(mean[0], -10, 10), n_steps)
+        start = np.clip(mean[0], -10, 10)
+        found = climb(energy.decoder, theta, targets, start, n_steps, arrived)
         if temperature:
             guess = mean[0], log_deviation[0]
-            return draw_codes(
-                energy.decoder, theta, targets, found, guess, energy.noise, temperature
-            )
+            noise = energy.noise[model % len(energy.noise)]
+            return draw_codes(energy.decoder, theta, targets, found, guess, noise, temperature)
         layers, _ = energy.decoder.split(theta)
         outputs = energy.decoder.network.forward(layers, found.codes[None], Scratch())[-1][0]
         ones = np.ones((len(X), 1))
@@ -216,8 +219,9 @@ class VAEEnergy(Energy):
     encoder : Network
         From rows to the means and the logarithms of the deviations of a normal distribution.
     frame : RowFrame
-    noise : ndarray of shape (L, d)
-        Standard normal draws, shared by all rows, by which integrals over codes are estimated.
+    noise : ndarray of shape (B, L, d)
+        Blocks of standard normal draws, shared by all rows, by which integrals over codes are
+        estimated; models take them in turn.
     """
 
     def __init__(self, decoder: Decoder, encoder: Network, frame: RowFrame, noise: Array) -> None:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 # One draw in eight each from the encoder's distribution and from the prior.
 _DEFENSIVE_SHARE = 8
-# A climb has arrived when the next step promises less than this, in nats.
-_ARRIVED = 1e-13
 _MAX_DAMPING = 1e10
 
 
@@ -106,7 +104,9 @@ class _Landscape:
         return value[0, 0] - 0.5 * np.einsum("nd,nd->n", z, z), gradient, precision
 
 
-def climb(decoder: Decoder, theta: Array, X: Array, start: Array, n_steps: int) -> CodeSearch:
+def climb(
+    decoder: Decoder, theta: Array, X: Array, start: Array, n_steps: int, arrived: float
+) -> CodeSearch:
     """Climb to a mode of H in z (Levenberg 1944, Marquardt 1963), each row on its own.
 
     Parameters
@@ -116,7 +116,9 @@ def climb(decoder: Decoder, theta: Array, X: Array, start: Array, n_steps: int) 
     X : ndarray of shape (n, D)
     start : ndarray of shape (n, d)
     n_steps : int
-        At most so many; a row that has arrived rests. H never falls.
+        At most so many. H never falls.
+    arrived : float
+        A row rests when its next step promises less than this, in nats.
 
     Returns
     -------
@@ -131,7 +133,7 @@ def climb(decoder: Decoder, theta: Array, X: Array, start: Array, n_steps: int) 
     for _ in range(n_steps):
         steps = _damped_steps(precision[moving], gradient[moving], damping[moving])
         promised = 0.5 * np.einsum("nd,nd->n", steps, gradient[moving])
-        goes_on = (promised > _ARRIVED) & (damping[moving] < _MAX_DAMPING)
+        goes_on = (promised > arrived) & (damping[moving] < _MAX_DAMPING)
         moving, steps = moving[goes_on], steps[goes_on]
         if not len(moving):
             break
@@ -183,7 +185,7 @@ class WeightedCodes:
         return 1.0 / np.einsum("nl,nl->n", self.weights, self.weights)
 
 
-def _log_normals(z: Array, parts: list[tuple[Array, Array, float]], temperature: float) -> Array:
+def _log_normals(z: Array, parts: list[Any], temperature: float) -> Array:
     """Return the log of the mixture's density at z (n, L, d), without ``(2 pi T)^(-d/2)``.
 
     Parts are (centre (n, d), root (n, d, d) of the precision or (n, d) where it is diagonal,

@@ -1,51 +1,40 @@
-"""How network autoencoders start, what their optimiser and sampler see, and what becomes of it."""
+"""What BayesianVAEAutoEncoder.fit does: where it starts, how it climbs, how models are sampled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
-from skbae.energies._decoder import Decoder
-from skbae.energies._mlp import Network, Scratch
-from skbae.energies._vae import RowFrame, VAEEnergy, VAEModels, VAEParameters
+from skbae.energies._vae import VAEEnergy, VAEModels, VAEParameters
 from skbae.energies._vae_codes import quasi_normal
-from skbae.energies._vae_kernel import Batch, Gradients, hard_step, weighted_step
+from skbae.estimators._vae_fit_targets import (
+    TrainingRows,
+    VAEObjective,
+    VAETarget,
+    architecture,
+    hold_out,
+    row_frame,
+)
 from skbae.inference._adam import Adam
-from skbae.inference._init import distinct_rows
-from skbae.inference._sgmcmc import BatchTarget, LangevinPlan
-from skbae.inference._stochastic import BatchObjective
+from skbae.inference._assess import assess
+from skbae.inference._sgmcmc import LangevinPlan, sample_langevin
+from skbae.inference._stochastic import AscentPlan, AscentResult, DivergedError, ascend
+from skbae.operators._tempered import tilted_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Rows
+    from skbae.inference._rows import RowRunner
 
     Array = NDArray[Any]
 
-# The noise variance stays above this share of the data's: a code as large as a row could otherwise
-# explain it without any.
-NOISE_FLOOR = 1e-6
-# Draws by which rows held out are scored while training.
-_HELD_OUT_DRAWS = 16
+# Rows of a step, unless the user says otherwise.
+_AUTO_BATCH = 100
 # Steps of a sampler's chains, and how many of them are thrown away.
 _N_STEPS, _N_BURN = 4000, 2000
-
-
-def architecture(config: dict[str, Any]) -> tuple[Decoder, Network]:
-    """Return the decoder and the encoder that a configuration describes."""
-    d, hidden = config["n_components"], tuple(config["hidden_layer_sizes"])
-    n_features, activation = config["n_features"], config["activation"]
-    decoder = Network((d, *hidden[::-1], n_features), activation)
-    encoder = Network((n_features, *hidden, 2 * d), activation)
-    return Decoder(decoder, config["likelihood"]), encoder
-
-
-def row_frame(config: dict[str, Any]) -> RowFrame:
-    """Return the frame of a configuration."""
-    decoder, _ = architecture(config)
-    return RowFrame(config["centre"], config["scale"], decoder.rows.scaled)
 
 
 def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:
@@ -53,61 +42,10 @@ def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:
     return VAEEnergy(*architecture(config), row_frame(config), noise)
 
 
-def fixed_noise(n_draws: int, n_components: int, seed: int) -> Array:
-    """Return the draws (L, d) that belong to a seed."""
-    return quasi_normal(n_draws, n_components, np.random.default_rng(seed))
-
-
-# -- rows ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Distinct rows in canonical order, with weights that count how often each came.
-
-    Attributes
-    ----------
-    X : ndarray of shape (M, D), float64
-    weights : ndarray of shape (M,)
-    """
-
-    X: Array
-    weights: Array
-
-    @property
-    def total(self) -> float:
-        """Sum of the weights."""
-        return float(self.weights.sum())
-
-    def take(self, index: NDArray[np.intp]) -> TrainingRows:
-        """Return some of the rows."""
-        return TrainingRows(self.X[index], self.weights[index])
-
-    def place(self) -> dict[str, Any]:
-        """Return the frame's centre and scale.
-
-        They come from the distinct rows, so that not even rounding tells weighted from repeated.
-        """
-        centre = self.weights @ self.X / self.total
-        variance = self.weights @ (self.X - centre) ** 2 / self.total
-        return {"centre": centre, "scale": float(np.sqrt(variance.mean())) or 1.0}
-
-
-def training_rows(rows: Rows) -> TrainingRows:
-    """Return the distinct rows of a fit."""
-    return TrainingRows(*distinct_rows(rows, len(rows.X)))
-
-
-def hold_out(
-    rows: TrainingRows, fraction: float, rng: np.random.Generator
-) -> tuple[TrainingRows, TrainingRows]:
-    """Split distinct rows into those to climb on and those to judge by."""
-    order = rng.permutation(len(rows.X))
-    n_out = min(max(1, round(fraction * len(order))), len(order) - 1)
-    return rows.take(np.sort(order[n_out:])), rows.take(np.sort(order[:n_out]))
-
-
-# -- where to begin --------------------------------------------------------------------------------
+def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -> Array:
+    """Return the blocks of draws (B, L, d) that belong to a seed."""
+    noise = quasi_normal(n_blocks * n_draws, n_components, np.random.default_rng(seed))
+    return noise.reshape(n_blocks, n_draws, n_components)
 
 
 def first_parameters(
@@ -125,170 +63,128 @@ def first_parameters(
     return VAEParameters(theta, phi)
 
 
-# -- what the optimiser sees -----------------------------------------------------------------------
-
-
-class _Batches:
-    """Batches of rows in single precision, and the kernel that serves a temperature."""
-
-    def __init__(self, config: dict[str, Any], rows: TrainingRows) -> None:
-        self.decoder, self.encoder = architecture(config)
-        frame = row_frame(config)
-        self.inputs = frame.inputs(rows.X).astype(np.float32)
-        self.targets = frame.targets(rows.X).astype(np.float32)
-        # a batch of b of the M rows stands for all: shares sum to about one
-        self.shares = (rows.weights * len(rows.X) / rows.total).astype(np.float32)
-        self.log_volume = frame.log_volume
-        self.temperature = config["temperature"]
-        self.n_draws = config["n_importance_samples"]
-        self.scratch = Scratch()
-
-    def step(
-        self,
-        theta: Array,
-        phi: Array,
-        index: NDArray[np.intp],
-        rng: np.random.Generator,
-        n_draws: int,
-    ) -> tuple[Array, Gradients]:
-        """Return estimates (S,) of the mean over all rows, and gradients."""
-        shares = self.shares[index] / np.float32(len(index))
-        batch = Batch(self.inputs[index], self.targets[index], shares)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            if self.temperature:
-                shape = (len(theta), n_draws, len(index), self.decoder.network.sizes[0])
-                noise = rng.standard_normal(shape, np.float32)
-                found = weighted_step(
-                    self.decoder,
-                    self.encoder,
-                    theta,
-                    phi,
-                    batch,
-                    noise,
-                    self.temperature,
-                    self.scratch,
-                )
-            else:
-                found = hard_step(self.decoder, self.encoder, theta, phi, batch, self.scratch)
-            value = found.hmax.astype(np.float64) @ shares.astype(np.float64)
-        return value + self.log_volume * shares.sum(dtype=np.float64), found
-
-
-class Prior:
-    """Normal weights, each of variance ``v / fan_in`` (intercepts: v), inverse gamma noise.
-
-    In the frame of computation. Parameters beyond the decoder's are left alone.
-    """
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        decoder, _ = architecture(config)
-        network = decoder.network
-        self.size, self.noise_at = decoder.n_parameters, network.n_parameters
-        self.precision = np.zeros(self.size, np.float32)
-        self.precision[: self.noise_at] = network.fan_in() / config["weight_variance_prior"]
-        self.shape = float(config["noise_shape_prior"])
-        scale = config["noise_scale_prior"]
-        # the default is a tenth of the data's variance, which is one here
-        self.rate = 0.1 if scale is None else float(scale) / config["scale"] ** 2
-
-    def gradient(self, theta: Array) -> Array:
-        """Return the gradient of the log density in (weights, log s2), (S, P)."""
-        found = -self.precision * theta
-        logs = theta[:, self.noise_at :]
-        found[:, self.noise_at :] = self.rate * np.exp(-logs) - self.shape
-        return found
-
-    def curvature(self) -> Array:
-        """Return the precision of the normal approximation at the prior's mode, (P,)."""
-        found = self.precision.astype(np.float64)
-        found[self.noise_at :] = self.shape
-        return found
-
-
-class VAEObjective(BatchObjective):
-    """``Hmaxe_T`` of rows as a function of (theta, phi); with a prior: what the mode maximises."""
-
-    def __init__(
-        self, config: dict[str, Any], rows: TrainingRows, prior_share: float = 0.0
-    ) -> None:
-        self.batches, self.n_rows = _Batches(config, rows), len(rows.X)
-        self.n_theta = self.batches.decoder.n_parameters
-        self.prior = Prior(config) if prior_share else None
-        self.prior_share = np.float32(prior_share)  # tau / N
-        self._rows, self._config = rows, config
-
-    def join(self, params: VAEParameters) -> Array:
-        """Return one vector in single precision."""
-        return np.concatenate([params.decoder[0], params.encoder[0]]).astype(np.float32)
-
-    def part(self, vector: Array) -> VAEParameters:
-        """Undo :meth:`join`."""
-        vector = vector.astype(np.float64)
-        return VAEParameters(vector[None, : self.n_theta], vector[None, self.n_theta :])
-
-    def estimate(self, theta, index, rng):
-        decoder, encoder = theta[None, : self.n_theta], theta[None, self.n_theta :]
-        value, found = self.batches.step(decoder, encoder, index, rng, self.batches.n_draws)
-        gradient = np.concatenate([found.decoder[0], found.encoder[0]])
-        if self.prior is not None:
-            gradient[: self.n_theta] += self.prior_share * self.prior.gradient(decoder)[0]
-        return float(value[0]), gradient
-
-    def constrain(self, theta):
-        if self.batches.decoder.rows.n_extra:
-            at = self.n_theta - 1
-            theta[at] = max(theta[at], np.float32(np.log(NOISE_FLOOR)))
-
-    def judge(self, rows: TrainingRows, batch_size: int, seed: int) -> Any:
-        """Return a function that scores parameters on rows, always with the same draws."""
-        held = _Batches(self._config, rows)
-        n_draws = max(_HELD_OUT_DRAWS, held.n_draws)
-        parts = np.array_split(np.arange(len(rows.X)), -(-len(rows.X) // batch_size))
-
-        def score(theta: Array) -> float:
-            rng = np.random.default_rng(seed)
-            total = 0.0
-            for index in parts:
-                decoder, encoder = theta[None, : self.n_theta], theta[None, self.n_theta :]
-                value, _ = held.step(decoder, encoder, index, rng, n_draws)
-                total += float(value[0]) * len(index)
-            return total / len(rows.X)
-
-        return score
-
-
-class VAETarget(BatchTarget):
-    """``p(m)`` over decoders, for a sampler; one encoder follows all chains."""
-
-    def __init__(
-        self,
-        config: dict[str, Any],
-        rows: TrainingRows,
-        phi: Array,
-        model_temperature: float,
-        rate: float,
-    ) -> None:
-        self.batches, self.n_rows = _Batches(config, rows), len(rows.X)
-        self.scale = rows.total / model_temperature
-        self.prior, self.rate = Prior(config), rate
-        self.encoder = Adam(phi)
-
-    def estimate(self, theta, index, rng):
-        phi = self.encoder.theta[None]
-        value, found = self.batches.step(theta, phi, index, rng, self.batches.n_draws)
-        self.encoder.ascend(found.encoder[0] / np.float32(len(theta)), self.rate)
-        return value, found.decoder
-
-    def prior_gradient(self, theta):
-        return self.prior.gradient(theta)
-
-    def prior_precision(self):
-        return self.prior.curvature()
-
-
 def langevin_plan(batch_size: int, n_models: int) -> LangevinPlan:
     """Return how long to sample; see :class:`LangevinPlan`."""
     return LangevinPlan(batch_size, n_burn=_N_BURN, n_steps=_N_STEPS, n_keep=n_models)
+
+
+# -- the course of a fit ---------------------------------------------------------------------------
+
+
+def batch_size(estimator: Any, n_rows: int) -> int:
+    """Return how many of so many rows a step takes."""
+    given = estimator.batch_size
+    return min(_AUTO_BATCH if given == "auto" else int(given), n_rows)
+
+
+def diverged(estimator: Any) -> ValueError:
+    """Return the error of a fit that left the finite numbers."""
+    return ValueError(
+        "the fit diverged: its objective is no finite number any more. Decrease "
+        f"learning_rate_init={estimator.learning_rate_init!r}"
+    )
+
+
+def climb(
+    estimator: Any,
+    config: dict[str, Any],
+    distinct: TrainingRows,
+    objective: VAEObjective,
+    start: VAEParameters,
+    rng: np.random.Generator,
+    step: Any,
+) -> AscentResult:
+    """Return where the optimiser ends; warn if it might have gone on."""
+    held_out = None
+    if estimator.early_stopping:
+        distinct, out = hold_out(distinct, float(estimator.validation_fraction), rng)
+        objective = VAEObjective(config, distinct, float(objective.prior_share))
+        size = batch_size(estimator, len(out.X))
+        held_out = objective.judge(out, size, int(rng.integers(2**32)))
+    plan = AscentPlan(
+        batch_size(estimator, len(distinct.X)),
+        int(estimator.max_iter),
+        float(estimator.learning_rate_init),
+        float(estimator.tol),
+        int(estimator.n_iter_no_change),
+    )
+    adam = Adam(objective.join(start))
+    try:
+        found = ascend(objective, adam, plan, rng, on_pass=step, held_out=held_out)
+    except DivergedError as error:
+        raise diverged(estimator) from error
+    if not (found.converged or step.stopped):
+        warnings.warn(
+            f"{type(estimator).__name__} still improved after max_iter={plan.max_passes} passes. "
+            "Increase max_iter, tol or learning_rate_init, or use early_stopping.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+    return found
+
+
+def objective_at(
+    estimator: Any,
+    config: dict[str, Any],
+    distinct: TrainingRows,
+    params: VAEParameters,
+    noise_seed: int,
+    runner: RowRunner,
+) -> float:
+    """Return ``Hmaxe_T`` of one model."""
+    noise = fixed_noise(config["n_score_samples"], config["n_components"], noise_seed)
+    bound = make_energy(config, noise).bind(params, None, np.float64)
+    values = runner.map(
+        lambda chunk: bound.hmax(chunk, config["temperature"])[0], distinct.X, bound.chunk_rows
+    )
+    hmaxe = float(tilted_mean(values, distinct.weights, 0.0))
+    if not np.isfinite(hmaxe):
+        raise diverged(estimator)
+    return hmaxe
+
+
+def sampled_attributes(
+    estimator: Any,
+    config: dict[str, Any],
+    distinct: TrainingRows,
+    objective: VAEObjective,
+    best: Array,
+    model_temperature: float,
+    rng: np.random.Generator,
+    step: Any,
+) -> dict[str, Any]:
+    """Sample decoders around the best one; return the attributes that follow."""
+    theta, phi = best[: objective.n_theta], best[objective.n_theta :]
+    rate, first = float(estimator.learning_rate_init), int(estimator.max_iter)
+    target = VAETarget(config, distinct, phi, model_temperature, rate)
+    plan = langevin_plan(batch_size(estimator, len(distinct.X)), int(estimator.n_models))
+
+    def on_step(number: int, value: float) -> bool:
+        return step(first + number, value)
+
+    try:
+        run = sample_langevin(target, theta, plan, rng, on_step=on_step)
+    except DivergedError as error:
+        raise diverged(estimator) from error
+    sampling = assess(run)
+    if sampling.status != "ok":
+        warnings.warn(
+            f"{type(estimator).__name__}: sampling of the models is {sampling.status}: "
+            f"{'; '.join(sampling.reasons)}. sampling_ has the diagnostics.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+    phi = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
+    params = VAEParameters(run.params, phi)
+    return {
+        "models_": row_frame(config).to_layers(*architecture(config), params),
+        "sampling_": sampling,
+        "hmaxemax_": float("nan"),
+        "hmaxemax_error_": float("nan"),
+        "internal_energy_": float(run.hmaxe.mean()),
+        "converged_": sampling.status == "ok",
+        "n_iter_": sampling.n_sweeps,
+    }
 
 
 # -- what becomes of it ----------------------------------------------------------------------------
@@ -298,7 +194,9 @@ def reference_attributes(models: VAEModels, config: dict[str, Any]) -> dict[str,
     """Return the fitted attributes of the first of the models."""
     decoder, _ = architecture(config)
     names = ("decoder_coefs", "decoder_intercepts", "encoder_coefs", "encoder_intercepts")
-    found = {f"{name}_": [each[0].copy() for each in getattr(models, name)] for name in names}
+    found: dict[str, Any] = {
+        f"{name}_": [each[0].copy() for each in getattr(models, name)] for name in names
+    }
     if decoder.rows.n_extra:
         found["noise_variance_"] = float(models.noise_variance[0])
     return found
@@ -306,15 +204,14 @@ def reference_attributes(models: VAEModels, config: dict[str, Any]) -> dict[str,
 
 def reference_models(estimator: Any) -> VAEModels:
     """Return the fitted attributes as one model."""
+
+    def layers(name: str) -> list[Array]:
+        return [np.asarray(each)[None] for each in getattr(estimator, name)]
+
     return VAEModels(
-        *[
-            [np.asarray(each)[None] for each in getattr(estimator, f"{name}_")]
-            for name in (
-                "decoder_coefs",
-                "decoder_intercepts",
-                "encoder_coefs",
-                "encoder_intercepts",
-            )
-        ],
+        layers("decoder_coefs_"),
+        layers("decoder_intercepts_"),
+        layers("encoder_coefs_"),
+        layers("encoder_intercepts_"),
         np.array([getattr(estimator, "noise_variance_", np.nan)]),
     )

@@ -83,7 +83,8 @@ class AscentResult:
     Attributes
     ----------
     theta : ndarray of shape (P,)
-        Averaged over the last steps; where rows were held out, at the best pass for them.
+        Averaged over the last steps, or the last (whichever is better); where rows were held out,
+        averaged, at the best pass for them.
     objectives : list of float
         Mean of the batches of each pass.
     held_out : list of float
@@ -100,9 +101,7 @@ class AscentResult:
     state: dict[str, Any]
 
 
-def batches(
-    n_rows: int, batch_size: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.intp]]:
+def batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
     """Yield the rows of one pass, in random order and in batches of nearly equal size.
 
     Rows that fit into one batch keep their order.
@@ -138,6 +137,25 @@ def one_pass(
         adam.ascend(gradient, rate)
         objective.constrain(adam.theta)
     return total / objective.n_rows
+
+
+def settled(
+    objective: BatchObjective, adam: Adam, batch_size: int, rng: np.random.Generator
+) -> Array:
+    """Return the average of the path or its end, whichever the objective finds better.
+
+    The average wins unless something was still under way that it lags behind.
+    """
+    seed = int(rng.integers(2**32))
+
+    def value(theta: Array) -> float:
+        same = np.random.default_rng(seed)
+        total = 0.0
+        for index in batches(objective.n_rows, batch_size, same):
+            total += objective.estimate(theta, index, same)[0] * len(index)
+        return total
+
+    return adam.theta if value(adam.theta) > value(adam.average) else adam.average
 
 
 def ascend(
@@ -191,7 +209,7 @@ def ascend(
         converged = waited >= plan.patience
         if stop or converged:
             break
-    theta = adam.average.copy() if held_out is None else best_theta
+    theta = best_theta if held_out is not None else settled(objective, adam, plan.batch_size, rng)
     if not np.isfinite(theta).all():
         raise DivergedError
-    return AscentResult(theta, objectives, scores, converged, adam.state())
+    return AscentResult(theta.copy(), objectives, scores, converged, adam.state())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Logarithms of the encoder's deviations stay within these.
 _LOG_DEVIATION = (-12.0, 6.0)
 # Steps of a climb while training at T = 0; rows come back, so few will do.
-_TRAINING_STEPS = 3
+_TRAINING_CLIMB = 3, 1e-6
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def weighted_step(
     slope *= shared[..., None]
     in_codes = decoder.network.backward(
         layers, outputs, slope.reshape(outputs[-1].shape), gradient, scratch, "decoder back"
-    ).reshape(noise.shape)
+    )
+    in_codes = in_codes.reshape(noise.shape)
     if decoder.rows.n_extra:
         own = decoder.rows.extra_gradient(log_density, extra, batch.X.shape[1])
         gradient[:, decoder.network.n_parameters :] = np.einsum("sln,slne->se", shared, own)
@@ -167,10 +168,10 @@ def hard_step(
 ) -> Gradients:
     """Return ``max_z H`` and its gradients: T = 0; parameters as for :func:`weighted_step`."""
     n_models = len(theta)
-    encoded, mean, log_deviation = encoder_guess(encoder, phi, batch.inputs, scratch)
+    encoded, mean, _ = encoder_guess(encoder, phi, batch.inputs, scratch)
     starts = np.broadcast_to(mean, (n_models, *mean.shape[1:]))
     found = [
-        climb(decoder, theta[s : s + 1], batch.X, starts[s], _TRAINING_STEPS)
+        climb(decoder, theta[s : s + 1], batch.X, starts[s], *_TRAINING_CLIMB)
         for s in range(n_models)
     ]
     z = np.stack([search.codes for search in found])
