@@ -256,8 +256,8 @@ def draw_codes(
     layers, extra = decoder.split(theta)
     flat = z.reshape(1, -1, d)
     last = decoder.network.forward(layers, flat, Scratch())[-1].reshape(*z.shape[:2], -1)
-    # rows first for the likelihood: it wants (S, L, n, D)
-    by_draw = np.ascontiguousarray(np.swapaxes(last, 0, 1))[None]
+    # draws first for the likelihood, in a copy, which it overwrites
+    by_draw = np.array(np.swapaxes(last, 0, 1)[None], order="C")
     value, _ = decoder.rows.log_density(X, by_draw, extra, Scratch())
     energies = value[0].T - 0.5 * np.einsum("nld,nld->nl", z, z)
     log_weights = energies / temperature - _log_normals(z, parts, temperature)
