@@ -47,7 +47,7 @@ def test_contract_while_sampling(estimator, check, monkeypatch):
     def plan(n_rows, n_models):
         return SMCPlan(n_islands=2, n_particles=64, n_moves=3, n_keep=n_models)
 
-    def langevin(batch_size, n_models):
+    def langevin(batch_size, scale, n_models):
         return LangevinPlan(batch_size, n_burn=10, n_steps=20, n_traced=10, n_keep=n_models)
 
     monkeypatch.setattr(_vae_fit, "langevin_plan", langevin)

@@ -41,7 +41,7 @@ def X():
 
 @pytest.fixture
 def short_chains(monkeypatch):
-    def plan(batch_size, n_models):
+    def plan(batch_size, scale, n_models):
         return LangevinPlan(batch_size, n_burn=40, n_steps=200, n_traced=40, n_keep=n_models)
 
     monkeypatch.setattr(_vae_fit, "langevin_plan", plan)

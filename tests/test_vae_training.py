@@ -13,7 +13,12 @@ from skbae.energies._mlp import Network, Scratch
 from skbae.energies._vae_codes_training import Batch, hard_step, weighted_step
 from skbae.inference._adam import Adam
 from skbae.inference._assess import assess
-from skbae.inference._sgmcmc import BatchTarget, LangevinPlan, measure_noise, sample_langevin
+from skbae.inference._sgmcmc import (
+    BatchTarget,
+    LangevinPlan,
+    measure_noise,
+    sample_langevin,
+)
 from skbae.inference._stochastic import (
     AscentPlan,
     BatchObjective,
@@ -23,7 +28,10 @@ from skbae.inference._stochastic import (
     settled,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*still improved")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*still improved"),
+    pytest.mark.filterwarnings("ignore:scores of"),
+]
 
 
 # -- the gradients of a step -----------------------------------------------------------------------
@@ -171,7 +179,7 @@ def climb(X, rng=0, on_pass=lambda number, value: False, held_out=None, floor=-n
 
 
 def test_the_average_reaches_the_optimum():
-    X = np.random.default_rng(0).normal(size=(95, 3)) + [1.0, -2.0, 3.0]
+    X = np.random.default_rng(0).normal(size=(95, 3)) + np.array([1.0, -2.0, 3.0])
     found = climb(X)
     np.testing.assert_allclose(found.theta, X.mean(axis=0), atol=0.02)
     assert len(found.objectives) == 400
@@ -323,18 +331,17 @@ def test_langevin_meets_a_known_posterior(normal_rows, tau):
 
 
 def test_uncorrected_noise_of_batches_would_be_noticed(normal_rows, monkeypatch):
-    """A negative control: tiny batches, whose noise is not subtracted, heat the chains."""
+    """A negative control: small batches heat the chains unless their noise is subtracted."""
     from skbae.inference import _sgmcmc
 
-    settings = {"batch_size": 1, "step": 0.1}
+    settings = {"batch_size": 5, "step": 0.07, "friction": 1.0}
     _, _, variance, error = moments(sample(normal_rows, **settings), normal_rows)
-    # (with so much noise half of the heat is left)
-    true = measure_noise
-    monkeypatch.setattr(
-        _sgmcmc, "measure_noise", lambda *args: np.maximum(1e-12, 0.0 * true(*args)) + 0.01
-    )
+    error /= 2  # of the mean over four independent coordinates
+    assert abs(variance.mean() - 1) < 4.5 * error
+    right = _sgmcmc.injected_noise
+    monkeypatch.setattr(_sgmcmc, "injected_noise", lambda k, h, heat: right(k, h, 0 * heat))
     hot = moments(sample(normal_rows, **settings), normal_rows)[2]
-    assert hot[0] > variance[0] + 4.5 * error
+    assert hot.mean() > 1 + 4.5 * error
 
 
 def test_noise_of_batches_is_measured(normal_rows):
@@ -411,7 +418,7 @@ def test_the_objective_rises_at_any_temperature(temperature):
 def test_zero_temperature_reconstructs_better_than_pca():
     X = load_digits().data / 16
     fitted = BayesianVAEAutoEncoder(
-        8, hidden_layer_sizes=(64,), temperature=0, max_iter=25, random_state=0
+        8, hidden_layer_sizes=(64,), temperature=0, max_iter=40, random_state=0
     ).fit(X[:1400])
     held = X[1400:]
     error = np.mean((held - fitted.inverse_transform(fitted.transform(held))) ** 2)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _AUTO_BATCH = 100
 # Steps of a sampler's chains, and how many of them are thrown away.
 _N_STEPS, _N_BURN = 4000, 2000
+# Rows that one row of a batch may stand for, in units of tau.
+_ROWS_FOR_ONE = 16
 
 
 def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:
@@ -63,9 +65,20 @@ def first_parameters(
     return VAEParameters(theta, phi)
 
 
-def langevin_plan(batch_size: int, n_models: int) -> LangevinPlan:
-    """Return how long to sample; see :class:`LangevinPlan`."""
-    return LangevinPlan(batch_size, n_burn=_N_BURN, n_steps=_N_STEPS, n_keep=n_models)
+def langevin_plan(size: int, scale: float, n_models: int) -> LangevinPlan:
+    """Return how long to sample.
+
+    Parameters
+    ----------
+    size : int
+        Rows of a batch, at least.
+    scale : float
+        N / tau, the rows that the posterior believes in. Batches are so large that their noise does
+        not dominate, which makes the cost a fixed number of passes.
+    n_models : int
+    """
+    size = max(size, int(np.ceil(scale / _ROWS_FOR_ONE)))
+    return LangevinPlan(size, n_burn=_N_BURN, n_steps=_N_STEPS, n_keep=n_models)
 
 
 # -- the course of a fit ---------------------------------------------------------------------------
@@ -157,7 +170,8 @@ def sampled_attributes(
     theta, phi = best[: objective.n_theta], best[objective.n_theta :]
     rate, first = float(estimator.learning_rate_init), int(estimator.max_iter)
     target = VAETarget(config, distinct, phi, model_temperature, rate)
-    plan = langevin_plan(batch_size(estimator, len(distinct.X)), int(estimator.n_models))
+    size = batch_size(estimator, len(distinct.X))
+    plan = langevin_plan(size, target.scale, int(estimator.n_models))
 
     def on_step(number: int, value: float) -> bool:
         return step(first + number, value)

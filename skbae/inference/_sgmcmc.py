@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import SamplingRun
-from skbae.inference._stochastic import DivergedError, batches
+from skbae.inference._stochastic import DivergedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -85,7 +85,7 @@ class LangevinPlan:
     n_traced: int = 100
     n_keep: int = 50
     step: float = 0.05
-    friction: float = 1.0
+    friction: float = 4.0
 
 
 def measure_noise(
@@ -94,9 +94,9 @@ def measure_noise(
     """Return the variance of a batch's gradient of F at one point, (P,)."""
     stacked = np.repeat(theta[None], n_chains, axis=0)
     first, second, count = np.zeros(len(theta)), np.zeros(len(theta)), 0
-    rows = _forever(target.n_rows, batch_size, rng)
     while count < _N_PROBES:
-        _, gradient = target.estimate(stacked, next(rows), rng)
+        index = draw_batch(target.n_rows, batch_size, rng)
+        _, gradient = target.estimate(stacked, index, rng)
         # the same batch under other draws: one probe each
         first += gradient.sum(axis=0, dtype=np.float64)
         second += np.einsum("sp,sp->p", gradient, gradient, dtype=np.float64)
@@ -104,9 +104,30 @@ def measure_noise(
     return np.maximum(second / count - (first / count) ** 2, 0.0)
 
 
-def _forever(n_rows: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
-    while True:
-        yield from batches(n_rows, size, rng)
+def injected_noise(keep: float, step: float, heat: Array) -> Array:
+    """Return the deviation of the momentum's noise, (P,).
+
+    A step keeps a share `keep` of the momentum and needs noise of variance ``1 - keep^2``; its two
+    half kicks by one noisy gradient bring ``(step (1 + keep) / 2)^2 heat`` of that. Where they
+    bring more than is needed, nothing is injected and the chain is too hot.
+
+    Parameters
+    ----------
+    keep, step : float
+    heat : ndarray of shape (P,)
+        Variance of the gradient of the log target, in the scaled coordinates.
+    """
+    missing = 1 - keep**2 - (0.5 * step * (1 + keep)) ** 2 * heat
+    return np.sqrt(np.maximum(missing, 0))
+
+
+def draw_batch(n_rows: int, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw the rows of a step, whatever was drawn before.
+
+    Batches that make up a pass would cancel each other's noise over a pass but not within it, which
+    no injected noise could make up for.
+    """
+    return np.arange(n_rows) if size >= n_rows else rng.choice(n_rows, size, replace=False)
 
 
 def sample_langevin(
@@ -141,14 +162,18 @@ def sample_langevin(
     """
     dtype, size = theta.dtype, len(theta)
     noise = measure_noise(target, theta, plan.batch_size, plan.n_chains, rng)
-    rows_a_batch = target.n_rows / -(-target.n_rows // plan.batch_size)
-    # a row's gradients have the Fisher information for variance, and a batch averages them
-    precision = target.prior_precision() + target.scale * rows_a_batch * noise
+    # a row's gradients have the Fisher information for variance: it shows in batches of part of the
+    # rows, drawn without replacement
+    part = min(plan.batch_size, max(1, target.n_rows // 2))
+    spread = noise
+    if part < plan.batch_size:
+        spread = measure_noise(target, theta, part, plan.n_chains, rng)
+    a_row = spread * part / max(1 - part / target.n_rows, 0.5)
+    precision = target.prior_precision() + target.scale * a_row
     root = (1 / np.sqrt(precision)).astype(dtype)
     heat = (target.scale * root * np.sqrt(noise)) ** 2
-    keep = np.exp(-plan.friction * plan.step)
-    missing = 1 - keep**2 - (0.5 * plan.step * (1 + keep)) ** 2 * heat
-    injected = np.sqrt(np.maximum(missing, 0)).astype(dtype)
+    keep = float(np.exp(-plan.friction * plan.step))
+    injected = injected_noise(keep, plan.step, heat).astype(dtype)
 
     position = np.repeat(theta[None], plan.n_chains, axis=0)
     momentum = rng.standard_normal(position.shape, dtype)
@@ -160,11 +185,11 @@ def sample_langevin(
     scores = np.zeros((plan.n_chains, n_intervals, len(watched)))
     kept: list[Array] = []
     half, kick = dtype.type(0.5 * plan.step), dtype.type(0.5 * plan.step)
-    rows = _forever(target.n_rows, plan.batch_size, rng)
     stopped, reached = False, 0
     for step in range(plan.n_burn + n_intervals * interval):
         position += half * momentum * root
-        value, gradient = target.estimate(position, next(rows), rng)
+        index = draw_batch(target.n_rows, plan.batch_size, rng)
+        value, gradient = target.estimate(position, index, rng)
         total = target.prior_gradient(position) + dtype.type(target.scale) * gradient
         total *= root
         if not (np.isfinite(value).all() and np.isfinite(total).all()):
