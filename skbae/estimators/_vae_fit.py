@@ -36,7 +36,7 @@ _AUTO_BATCH = 100
 # Steps of a sampler's chains, and how many of them are thrown away.
 _N_STEPS, _N_BURN = 4000, 2000
 # Rows that one row of a batch may stand for, in units of tau.
-_ROWS_FOR_ONE = 16
+_ROWS_FOR_ONE = 48
 
 
 def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:

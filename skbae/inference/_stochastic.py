@@ -64,9 +64,10 @@ class AscentPlan:
     rate : float
         Step size of Adam.
     tol : float
-        What counts as an improvement of a pass over the best so far.
+        What counts as an improvement.
     patience : int
-        Passes without improvement after which to stop.
+        Stop when so many passes, on average, are no improvement over as many before (single ones
+        are too noisy to compare); where rows are held out: when none of so many was the best.
     """
 
     batch_size: int
@@ -83,8 +84,8 @@ class AscentResult:
     Attributes
     ----------
     theta : ndarray of shape (P,)
-        Averaged over the last steps, or the last (whichever is better); where rows were held out,
-        averaged, at the best pass for them.
+        Averaged over the last steps (see :func:`settled`); where rows were held out, at the best
+        pass for them.
     objectives : list of float
         Mean of the batches of each pass.
     held_out : list of float
@@ -140,11 +141,23 @@ def one_pass(
 
 
 def settled(
-    objective: BatchObjective, adam: Adam, batch_size: int, rng: np.random.Generator
+    objective: BatchObjective,
+    adam: Adam,
+    objectives: list[float],
+    batch_size: int,
+    rng: np.random.Generator,
 ) -> Array:
-    """Return the average of the path or its end, whichever the objective finds better.
+    """Return the average of the path, or its end if the average is no good.
 
-    The average wins unless something was still under way that it lags behind.
+    The average should be better than where the steps that it is made of began. It is not where the
+    path crossed from one valley to another meanwhile.
+
+    Parameters
+    ----------
+    objective, adam, batch_size, rng
+        As for :func:`ascend`.
+    objectives : list of float
+        Of the passes.
     """
     seed = int(rng.integers(2**32))
 
@@ -153,9 +166,20 @@ def settled(
         total = 0.0
         for index in batches(objective.n_rows, batch_size, same):
             total += objective.estimate(theta, index, same)[0] * len(index)
-        return total
+        return total / objective.n_rows
 
-    return adam.theta if value(adam.theta) > value(adam.average) else adam.average
+    reached = value(adam.average)
+    began = 2 * len(objectives) // 3
+    if reached >= float(np.mean(objectives[max(began - 1, 0) : began + 2])):
+        return adam.average
+    return adam.theta if value(adam.theta) > reached else adam.average
+
+
+def _levelled_off(objectives: list[float], plan: AscentPlan) -> bool:
+    if len(objectives) < 2 * plan.patience:
+        return False
+    before = np.mean(objectives[-2 * plan.patience : -plan.patience])
+    return bool(np.mean(objectives[-plan.patience :]) <= before + plan.tol)
 
 
 def ascend(
@@ -206,10 +230,15 @@ def ascend(
             if held_out is not None:
                 best_theta = adam.average.copy()
         stop = on_pass(number, judged)
-        converged = waited >= plan.patience
+        if held_out is None:
+            converged = _levelled_off(objectives, plan)
+        else:
+            converged = waited >= plan.patience
         if stop or converged:
             break
-    theta = best_theta if held_out is not None else settled(objective, adam, plan.batch_size, rng)
+    theta = best_theta
+    if held_out is None:
+        theta = settled(objective, adam, objectives, plan.batch_size, rng)
     if not np.isfinite(theta).all():
         raise DivergedError
     return AscentResult(theta.copy(), objectives, scores, converged, adam.state())
