@@ -25,7 +25,12 @@ from skbae import BayesianVAEAutoEncoder
 
 N_TRAIN = 1400
 SHORT, LONG = 2, 32
-SAMPLED = {"model_temperature": 0.3, "weight_variance_prior": 10.0, "n_models": 100}
+SAMPLED = {
+    "model_temperature": 0.3,
+    "weight_variance_prior": 10.0,
+    "n_models": 100,
+    "n_importance_samples": 5,
+}
 
 
 def binary_digits():

@@ -230,10 +230,8 @@ def ascend(
             if held_out is not None:
                 best_theta = adam.average.copy()
         stop = on_pass(number, judged)
-        if held_out is None:
-            converged = _levelled_off(objectives, plan)
-        else:
-            converged = waited >= plan.patience
+        lost_patience = held_out is not None and waited >= plan.patience
+        converged = lost_patience or (held_out is None and _levelled_off(objectives, plan))
         if stop or converged:
             break
     theta = best_theta
