@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbae import BayesianVAEAutoEncoder
+from skbae import BayesianMixturePCAAutoEncoder, BayesianVAEAutoEncoder
 from skbae.estimators import _vae, _vae_fit
 from skbae.inference._sgmcmc import LangevinPlan
 from skbae.model_selection import (
@@ -426,6 +426,15 @@ def test_sampled_models(X, short_chains):
     assert not hasattr(again, "sampling_")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"early_stopping": True}])
+def test_sampling_goes_with_other_settings(settings, X, short_chains):
+    fitted = make(model_temperature=0.5, n_models=3, **settings).fit(X)
+    assert fitted.models_.n_models == 3
+    assert np.isfinite(fitted.score_samples(X)).all()
+    assert np.isfinite(fitted.internal_energy_)
+
+
 def test_too_many_models_are_refused(X):
     with pytest.raises(ValueError, match="n_models=1000000"):
         make(model_temperature=1.0, n_models=1_000_000, hidden_layer_sizes=(100,)).fit(X)
@@ -451,6 +460,32 @@ def test_sampled_linear_decoders_have_the_posterior_of_pca(X):
     expected = np.sqrt(2 / (400 * 4))
     assert 0.6 * expected < draws.std() < 1.5 * expected
     assert abs(draws.mean() - np.log(fitted.noise_variance_)) < 4 * expected / np.sqrt(15)
+
+
+@pytest.mark.slow
+def test_internal_energy_is_that_of_the_same_model_sampled_exactly(X):
+    """A linear decoder is a mixture of PCA with one component, whose sampler starts at the prior.
+
+    Both have the same prior at these settings, so N times the internal energy must agree to the
+    error of the chains: its deviation under the posterior is about the root of half the parameters.
+    """
+    exact = BayesianMixturePCAAutoEncoder(
+        1, n_latent=1, mean_precision_prior=1.0, random_state=0
+    ).fit(X)
+    fitted = make(
+        n_components=1,
+        hidden_layer_sizes=(),
+        model_temperature=1.0,
+        learning_rate_init=0.01,
+        n_importance_samples=10,
+        max_iter=500,
+    ).fit(X)
+    assert fitted.sampling_.status == "ok"
+    error = np.sqrt(fitted._energy().n_parameters() / 2 / fitted.sampling_.ess)
+    difference = len(X) * (fitted.internal_energy_ - exact.internal_energy_)
+    assert abs(difference) < 4.5 * error
+    # far from the optimum's energy, which a chain that is too cold would report
+    assert len(X) * (fitted.hmaxe_ - fitted.internal_energy_) > 1.0
 
 
 # -- digits ----------------------------------------------------------------------------------------

@@ -365,17 +365,20 @@ def test_chains_that_are_lost_say_so():
 
 
 def test_a_callback_ends_sampling(normal_rows):
-    plan = LangevinPlan(10, n_burn=100, n_steps=1000, n_keep=20)
-    run = sample_langevin(
-        normal_rows,
-        normal_rows.posterior()[0],
-        plan,
-        np.random.default_rng(0),
-        on_step=lambda number, value: number == 30,
-    )
-    assert run.stopped
-    assert 1 <= len(run.params) <= 20
-    assert "a callback stopped the run early" in assess(run).reasons
+    plan = LangevinPlan(10, n_burn=100, n_steps=1000, n_keep=20)  # intervals of 10 steps
+    for last, traced in [(30, 20), (3, 1)]:
+        run = sample_langevin(
+            normal_rows,
+            normal_rows.posterior()[0],
+            plan,
+            np.random.default_rng(0),
+            on_step=lambda number, value, last=last: number == last,
+        )
+        assert run.stopped
+        assert run.hmaxe.shape == (4, traced)
+        assert np.all(run.hmaxe < 0)
+        assert 1 <= len(run.params) <= 20
+        assert "a callback stopped the run early" in assess(run).reasons
 
 
 # -- what a fit reaches ----------------------------------------------------------------------------

@@ -172,8 +172,8 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
     hmaxemax_, hmaxemax_error_ : float
         `hmaxe_` and 0 when a single model is fitted. NaN when models are sampled: chains that stay
         near one optimum can't tell the evidence, and ``log_evidence_`` is absent. (N times
-        `internal_energy_` of a fit with ``model_temperature=log(N)`` is Watanabe's WBIC, an
-        estimate of the log evidence at 1.)
+        `internal_energy_` of a fit with ``model_temperature=log(N)`` is Watanabe's WBIC, which
+        approaches the log evidence at 1 as N grows; it is some nats off on small data.)
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models.
     sampling_ : SamplingResult

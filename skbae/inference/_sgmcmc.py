@@ -185,7 +185,7 @@ def sample_langevin(
     scores = np.zeros((plan.n_chains, n_intervals, len(watched)))
     kept: list[Array] = []
     half, kick = dtype.type(0.5 * plan.step), dtype.type(0.5 * plan.step)
-    stopped, reached = False, 0
+    stopped, traced = False, 0
     for step in range(plan.n_burn + n_intervals * interval):
         position += half * momentum * root
         index = draw_batch(target.n_rows, plan.batch_size, rng)
@@ -205,18 +205,19 @@ def sample_langevin(
                 stopped = True
                 break
             continue
-        reached = after // interval
-        values[:, reached] += value / interval
-        scores[:, reached] += total[:, watched] / interval
+        values[:, traced] += value / interval
+        scores[:, traced] += total[:, watched] / interval
         if (after + 1) % interval == 0:
-            kept += [position.astype(np.float64)] * int(np.sum(kept_at == reached + 1))
-            done = plan.n_burn // interval + reached + 1
-            if on_step(done, float(values[:, reached].mean())):
+            traced += 1
+            kept += [position.astype(np.float64)] * int(np.sum(kept_at == traced))
+            done = plan.n_burn // interval + traced
+            if on_step(done, float(values[:, traced - 1].mean())):
                 stopped = True
                 break
-    if not kept:
+    if not kept:  # stopped early: where the chains are is better than nothing
         kept = [position.astype(np.float64)]
-    traced = max(reached if stopped else n_intervals, 1)
+    if not traced:
+        values[:, 0], traced = value, 1
     nothing = np.zeros(0)
     return SamplingRun(
         np.concatenate(kept)[-plan.n_keep :],
