@@ -478,6 +478,7 @@ def test_internal_energy_is_that_of_the_same_model_sampled_exactly(X):
         model_temperature=1.0,
         learning_rate_init=0.01,
         n_importance_samples=10,
+        n_score_samples=128,
         max_iter=500,
     ).fit(X)
     assert fitted.sampling_.status == "ok"
