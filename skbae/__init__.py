@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
     from skbae.estimators._pca import BayesianPCAAutoEncoder
     from skbae.estimators._rbm import BayesianRBMAutoEncoder
+    from skbae.estimators._vae import BayesianVAEAutoEncoder
 
 __all__ = [
     "BayesianGMMAutoEncoder",
     "BayesianMixturePCAAutoEncoder",
     "BayesianPCAAutoEncoder",
     "BayesianRBMAutoEncoder",
+    "BayesianVAEAutoEncoder",
     "__version__",
 ]
 
@@ -31,6 +33,7 @@ _ESTIMATORS = {
     "BayesianMixturePCAAutoEncoder": "skbae.estimators._mixture_pca",
     "BayesianPCAAutoEncoder": "skbae.estimators._pca",
     "BayesianRBMAutoEncoder": "skbae.estimators._rbm",
+    "BayesianVAEAutoEncoder": "skbae.estimators._vae",
 }
 
 

@@ -167,7 +167,7 @@ class SamplingRun:
         Total gradients of the log target along the chains, whose expectation is zero.
     log_evidence, log_evidence_error : ndarrays of shape (I,)
         ``log of the integral of prior(m) exp((N / tau) Hmaxe)`` by each of I >= 2 independent
-        islands, and their own standard errors.
+        islands, and their own standard errors; empty where a sampler can't estimate it.
     acceptance : float
         Share of proposed moves that were accepted.
     stopped : bool
@@ -201,8 +201,8 @@ class SamplingResult:
     Attributes
     ----------
     method : str
-        ``"gibbs"``, ``"smc"`` (tempered from the prior) or ``"modes"`` (annealed from normal
-        densities fitted to modes).
+        ``"gibbs"``, ``"smc"`` (tempered from the prior), ``"modes"`` (annealed from normal
+        densities fitted to modes) or ``"langevin"`` (steps on batches around the best model).
     n_chains, n_sweeps : int
         Chains (or islands of particles), and the steps made by each.
     rhat : float
@@ -210,12 +210,13 @@ class SamplingResult:
     ess : float
         Effective number of independent draws of ``Hmaxe``.
     log_evidence, log_evidence_error : float
-        ``log of the integral of prior(m) exp((N / tau) Hmaxe)``, and its standard error.
+        ``log of the integral of prior(m) exp((N / tau) Hmaxe)``, and its standard error; NaN where
+        the sampler can't estimate it.
     balance : float
         Root mean square, over coordinates, of the mean total gradient in units of its Monte Carlo
         error: about 1, since the expectation is zero.
     acceptance : float
-        Share of the proposed long moves that were accepted.
+        Share of the proposed long moves that were accepted; NaN where all moves are.
     status : {"ok", "suspect", "failed"}
     reasons : tuple of str
         Why the status is not ``"ok"``.

@@ -251,6 +251,12 @@ def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
             "that of the training rows: use it with cv=InSample(), or use hmaxemax_scorer for rows "
             "held out."
         )
+    if not hasattr(last, "log_evidence_"):
+        raise ValueError(
+            f"the evidence of this {name} is not available: its models are sampled around one "
+            "optimum, which can't tell how much of the prior fits the rows. Use hmaxemax_scorer "
+            "with rows held out."
+        )
     sampling = last.sampling_
     if sampling.status == "failed":
         raise ValueError(

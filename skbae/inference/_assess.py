@@ -68,7 +68,10 @@ def assess(run: SamplingRun) -> SamplingResult:
     -------
     SamplingResult
     """
-    log_evidence, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+    known = len(run.log_evidence) > 0  # local samplers have no estimate, which is no fault
+    log_evidence, error = float("nan"), float("nan")
+    if known:
+        log_evidence, error = combine_evidence(run.log_evidence, run.log_evidence_error)
     rhat, ess = split_rhat(run.hmaxe), effective_sample_size(run.hmaxe)
     balance = balance_of(run.scores)
     level, reasons = 0, []
@@ -92,10 +95,11 @@ def assess(run: SamplingRun) -> SamplingResult:
     if np.isfinite(rhat) or not run.stopped:
         judge(rhat, _RHAT, f"chains disagree (R-hat {rhat:.3g})")
     judge(ess, _ESS, f"few effective draws ({ess:.0f})", -1.0)
-    judge(error, _EVIDENCE_ERROR, f"the log evidence is uncertain (error {error:.2g})")
+    if known:
+        judge(error, _EVIDENCE_ERROR, f"the log evidence is uncertain (error {error:.2g})")
     judge(balance, _BALANCE, f"the expected gradient is not zero (balance {balance:.1f})")
-    claimed = np.sqrt((run.log_evidence_error**2).mean())
-    spread = float(np.ptp(run.log_evidence))
+    claimed = np.sqrt((run.log_evidence_error**2).mean()) if known else 0.0
+    spread = float(np.ptp(run.log_evidence)) if known else 0.0
     if spread > max(_DISAGREEMENT * np.sqrt(2) * claimed, 0.05):
         level = max(level, 1)
         reasons.append(f"independent estimates of the log evidence differ by {spread:.2g}")

@@ -1,0 +1,273 @@
+r"""Stacks of dense layers and their derivatives: the only place where a network is differentiated.
+
+Parameters are one flat vector a model, (S, P): a matrix (in, out) and an intercept (out,) a layer,
+layer after layer. Optimisers and samplers see vectors; :meth:`Network.layers` looks at them as
+matrices without copying. All functions take S networks side by side, and inputs (S, n, in), or
+(1, n, in) where all networks are given the same.
+
+Hidden layers have a nonlinearity, the last has none. Nonlinearities are written in terms of their
+*output* h: that is what the forward pass keeps, and the derivative of each is a polynomial in it
+(``1 - h^2`` for tanh).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Layers = list[tuple[Array, Array]]
+
+
+class Scratch:
+    """Arrays that are used again: a training step allocates nothing once all have been asked for.
+
+    Examples
+    --------
+    >>> scratch = Scratch()
+    >>> scratch("h", (2, 3), np.float32) is scratch("h", (2, 3), np.float32)
+    True
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[Any, Array] = {}
+
+    def __call__(self, name: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return the array of this name and shape, with whatever it holds."""
+        key = (name, shape, dtype)
+        found = self._arrays.get(key)
+        if found is None:
+            found = self._arrays[key] = np.empty(shape, dtype)
+        return found
+
+
+class Activation(ABC):
+    """A nonlinearity, and its derivative as a function of its output."""
+
+    @abstractmethod
+    def apply(self, values: Array) -> None:
+        """Replace `values` by their images."""
+
+    @abstractmethod
+    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+        """Multiply `gradient` by the derivative where the output is `output`; `work` is scratch."""
+
+
+class Tanh(Activation):
+    """``tanh(a)``."""
+
+    def apply(self, values: Array) -> None:
+        np.tanh(values, out=values)
+
+    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+        np.multiply(output, output, out=work)
+        np.subtract(1, work, out=work)
+        gradient *= work
+
+
+class Relu(Activation):
+    """``max(a, 0)``; the derivative at zero is zero."""
+
+    def apply(self, values: Array) -> None:
+        np.maximum(values, 0, out=values)
+
+    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+        gradient *= output > 0
+
+
+class Logistic(Activation):
+    """``1 / (1 + exp(-a))``."""
+
+    def apply(self, values: Array) -> None:
+        values *= 0.5
+        np.tanh(values, out=values)  # cannot overflow
+        values += 1
+        values *= 0.5
+
+    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+        np.subtract(1, output, out=work)
+        work *= output
+        gradient *= work
+
+
+class Identity(Activation):
+    """``a``: the network is linear."""
+
+    def apply(self, values: Array) -> None:
+        pass
+
+    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+        pass
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": Tanh(),
+    "relu": Relu(),
+    "logistic": Logistic(),
+    "identity": Identity(),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """The shape of a network.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Numbers of inputs, of units of each hidden layer, and of outputs.
+    activation : str
+        A key of `ACTIVATIONS`.
+
+    Examples
+    --------
+    >>> network = Network((2, 5, 3), "tanh")
+    >>> network.n_parameters
+    33
+    """
+
+    sizes: tuple[int, ...]
+    activation: str
+
+    @property
+    def n_parameters(self) -> int:
+        """P."""
+        return sum((m + 1) * n for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+    def layers(self, theta: Array) -> Layers:
+        """Return views of matrices (S, in, out) and intercepts (S, 1, out) in vectors (S, P)."""
+        found, at = [], 0
+        for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+            matrix = theta[:, at : at + m * n].reshape(-1, m, n)
+            at += m * n
+            found.append((matrix, theta[:, at : at + n].reshape(-1, 1, n)))
+            at += n
+        return found
+
+    def flatten(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> Array:
+        """Return vectors (S, P) from matrices (S, in, out) and intercepts (S, out)."""
+        parts = []
+        for matrix, intercept in zip(coefs, intercepts, strict=True):
+            parts += [matrix.reshape(len(matrix), -1), intercept]
+        return np.concatenate(parts, axis=1)
+
+    def fan_in(self) -> NDArray[np.float64]:
+        """Return for each parameter how many inputs its unit has, (P,); 1 for intercepts."""
+        parts = []
+        for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+            parts += [np.full(m * n, float(m)), np.ones(n)]
+        return np.concatenate(parts)
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw parameters to start from, (P,), intercepts zero (Glorot and Bengio 2010)."""
+        parts = []
+        for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+            bound = np.sqrt(6.0 / (m + n))
+            parts += [rng.uniform(-bound, bound, m * n), np.zeros(n)]
+        return np.concatenate(parts)
+
+    def forward(
+        self, layers: Layers, inputs: Array, scratch: Scratch, name: str = "forward"
+    ) -> list[Array]:
+        """Return the outputs of all layers, the inputs first.
+
+        Parameters
+        ----------
+        layers : list
+            From :meth:`layers`.
+        inputs : ndarray of shape (S, n, in) or (1, n, in)
+        scratch : Scratch
+            Owns what is returned, until the next call with the same name.
+        name : str
+        """
+        activation = ACTIVATIONS[self.activation]
+        outputs = [inputs]
+        for number, (matrix, intercept) in enumerate(layers):
+            n_models = max(len(matrix), len(outputs[-1]))
+            shape = (n_models, inputs.shape[1], matrix.shape[2])
+            out = scratch((name, number), shape, inputs.dtype)
+            np.matmul(outputs[-1], matrix, out=out)
+            out += intercept
+            if number < len(layers) - 1:
+                activation.apply(out)
+            outputs.append(out)
+        return outputs
+
+    def backward(
+        self,
+        layers: Layers,
+        outputs: list[Array],
+        gradient: Array,
+        total: Array | None,
+        scratch: Scratch,
+        name: str = "backward",
+        inputs: bool = True,
+    ) -> Array:
+        """Propagate a gradient from the outputs to the parameters and the inputs.
+
+        Parameters
+        ----------
+        layers : list
+        outputs : list of ndarray
+            From :meth:`forward`.
+        gradient : ndarray of shape (S, n, out)
+            In the last outputs.
+        total : ndarray of shape (S, P) or None
+            Receives the gradient in the parameters, summed over the n rows.
+        scratch : Scratch
+        name : str
+        inputs : bool, default=True
+            Whether to go on to the inputs.
+
+        Returns
+        -------
+        ndarray of shape (S, n, in)
+            The gradient in the inputs; if that was not asked for, in what the first layer sums to.
+        """
+        activation = ACTIVATIONS[self.activation]
+        slots = None if total is None else self.layers(total)
+        for number in reversed(range(len(layers))):
+            matrix = layers[number][0]
+            if slots is not None:
+                np.matmul(np.swapaxes(outputs[number], 1, 2), gradient, out=slots[number][0])
+                np.add.reduce(gradient, axis=1, out=slots[number][1], keepdims=True)
+            if number == 0 and not inputs:
+                return gradient
+            shape = (len(gradient), gradient.shape[1], matrix.shape[1])
+            before = scratch((name, number), shape, gradient.dtype)
+            np.matmul(gradient, np.swapaxes(matrix, 1, 2), out=before)
+            if number:
+                work = scratch((name, number, "work"), outputs[number].shape, gradient.dtype)
+                activation.chain(before, outputs[number], work)
+            gradient = before
+        return gradient
+
+    def jacobian(self, layers: Layers, outputs: list[Array]) -> Array:
+        """Return the derivatives of the outputs in the inputs, (S, n, in, out).
+
+        Parameters
+        ----------
+        layers : list
+        outputs : list of ndarray
+            From :meth:`forward`.
+        """
+        activation = ACTIVATIONS[self.activation]
+        first = layers[0][0]
+        n_models, n = len(outputs[-1]), outputs[-1].shape[1]
+        tangents = np.broadcast_to(first[:, None], (n_models, n, *first.shape[1:]))
+        for number in range(1, len(layers)):
+            matrix, output = layers[number][0], outputs[number][:, :, None]
+            tangents = np.array(tangents)
+            output = np.broadcast_to(output, tangents.shape)
+            activation.chain(tangents, output, np.empty_like(tangents))
+            flat = tangents.reshape(n_models, -1, matrix.shape[1])
+            tangents = np.matmul(flat, matrix).reshape(n_models, n, -1, matrix.shape[2])
+        return tangents

@@ -1,0 +1,231 @@
+"""What BayesianVAEAutoEncoder.fit does: where it starts, how it climbs, how models are sampled."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skbae.energies._vae import VAEEnergy, VAEModels, VAEParameters
+from skbae.energies._vae_codes import quasi_normal
+from skbae.estimators._vae_fit_targets import (
+    TrainingRows,
+    VAEObjective,
+    VAETarget,
+    architecture,
+    hold_out,
+    row_frame,
+)
+from skbae.inference._adam import Adam
+from skbae.inference._assess import assess
+from skbae.inference._sgmcmc import LangevinPlan, sample_langevin
+from skbae.inference._stochastic import AscentPlan, AscentResult, DivergedError, ascend
+from skbae.operators._tempered import tilted_mean
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae.inference._rows import RowRunner
+
+    Array = NDArray[Any]
+
+# Rows of a step, unless the user says otherwise.
+_AUTO_BATCH = 100
+# Steps of a sampler's chains, and how many of them are thrown away.
+_N_STEPS, _N_BURN = 4000, 2000
+# Rows that one row of a batch may stand for, in units of tau.
+_ROWS_FOR_ONE = 48
+
+
+def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:
+    """Return the energy of a configuration, with the draws that estimate its integrals."""
+    return VAEEnergy(*architecture(config), row_frame(config), noise)
+
+
+def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -> Array:
+    """Return the blocks of draws (B, L, d) that belong to a seed."""
+    noise = quasi_normal(n_blocks * n_draws, n_components, np.random.default_rng(seed))
+    return noise.reshape(n_blocks, n_draws, n_components)
+
+
+def first_parameters(
+    config: dict[str, Any], rows: TrainingRows, rng: np.random.Generator
+) -> VAEParameters:
+    """Return random weights, with intercepts at the mean row and codes of unit deviation."""
+    decoder, encoder = architecture(config)
+    theta = np.zeros((1, decoder.n_parameters))
+    theta[:, : decoder.network.n_parameters] = decoder.network.draw(rng)
+    layers, _ = decoder.split(theta)
+    mean = row_frame(config).targets(config["centre"][None])[0]
+    layers[-1][1][...] = decoder.rows.first_intercepts(mean)
+    phi = encoder.draw(rng)[None]
+    encoder.layers(phi)[-1][0][:, :, config["n_components"] :] = 0
+    return VAEParameters(theta, phi)
+
+
+def langevin_plan(size: int, scale: float, n_models: int) -> LangevinPlan:
+    """Return how long to sample.
+
+    Parameters
+    ----------
+    size : int
+        Rows of a batch, at least.
+    scale : float
+        N / tau, the rows that the posterior believes in. Batches are so large that their noise does
+        not dominate, which makes the cost a fixed number of passes.
+    n_models : int
+    """
+    size = max(size, int(np.ceil(scale / _ROWS_FOR_ONE)))
+    return LangevinPlan(size, n_burn=_N_BURN, n_steps=_N_STEPS, n_keep=n_models)
+
+
+# -- the course of a fit ---------------------------------------------------------------------------
+
+
+def batch_size(estimator: Any, n_rows: int) -> int:
+    """Return how many of so many rows a step takes."""
+    given = estimator.batch_size
+    return min(_AUTO_BATCH if given == "auto" else int(given), n_rows)
+
+
+def diverged(estimator: Any) -> ValueError:
+    """Return the error of a fit that left the finite numbers."""
+    return ValueError(
+        "the fit diverged: its objective is no finite number any more. Decrease "
+        f"learning_rate_init={estimator.learning_rate_init!r}"
+    )
+
+
+def climb(
+    estimator: Any,
+    config: dict[str, Any],
+    distinct: TrainingRows,
+    objective: VAEObjective,
+    start: VAEParameters,
+    rng: np.random.Generator,
+    step: Any,
+) -> AscentResult:
+    """Return where the optimiser ends; warn if it might have gone on."""
+    held_out = None
+    if estimator.early_stopping:
+        distinct, out = hold_out(distinct, float(estimator.validation_fraction), rng)
+        objective = VAEObjective(config, distinct, float(objective.prior_share))
+        size = batch_size(estimator, len(out.X))
+        held_out = objective.judge(out, size, int(rng.integers(2**32)))
+    plan = AscentPlan(
+        batch_size(estimator, len(distinct.X)),
+        int(estimator.max_iter),
+        float(estimator.learning_rate_init),
+        float(estimator.tol),
+        int(estimator.n_iter_no_change),
+    )
+    adam = Adam(objective.join(start))
+    try:
+        found = ascend(objective, adam, plan, rng, on_pass=step, held_out=held_out)
+    except DivergedError as error:
+        raise diverged(estimator) from error
+    if not (found.converged or step.stopped):
+        warnings.warn(
+            f"{type(estimator).__name__} still improved after max_iter={plan.max_passes} passes. "
+            "Increase max_iter, tol or learning_rate_init, or use early_stopping.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+    return found
+
+
+def objective_at(
+    estimator: Any,
+    config: dict[str, Any],
+    distinct: TrainingRows,
+    params: VAEParameters,
+    noise_seed: int,
+    runner: RowRunner,
+) -> float:
+    """Return ``Hmaxe_T`` of one model."""
+    noise = fixed_noise(config["n_score_samples"], config["n_components"], noise_seed)
+    bound = make_energy(config, noise).bind(params, None, np.float64)
+    values = runner.map(
+        lambda chunk: bound.hmax(chunk, config["temperature"])[0], distinct.X, bound.chunk_rows
+    )
+    hmaxe = float(tilted_mean(values, distinct.weights, 0.0))
+    if not np.isfinite(hmaxe):
+        raise diverged(estimator)
+    return hmaxe
+
+
+def sampled_attributes(
+    estimator: Any,
+    config: dict[str, Any],
+    distinct: TrainingRows,
+    objective: VAEObjective,
+    best: Array,
+    model_temperature: float,
+    rng: np.random.Generator,
+    step: Any,
+) -> dict[str, Any]:
+    """Sample decoders around the best one; return the attributes that follow."""
+    theta, phi = best[: objective.n_theta], best[objective.n_theta :]
+    rate, first = float(estimator.learning_rate_init), int(estimator.max_iter)
+    target = VAETarget(config, distinct, phi, model_temperature, rate)
+    size = batch_size(estimator, len(distinct.X))
+    plan = langevin_plan(size, target.scale, int(estimator.n_models))
+
+    def on_step(number: int, value: float) -> bool:
+        return step(first + number, value)
+
+    try:
+        run = sample_langevin(target, theta, plan, rng, on_step=on_step)
+    except DivergedError as error:
+        raise diverged(estimator) from error
+    sampling = assess(run)
+    if sampling.status != "ok":
+        warnings.warn(
+            f"{type(estimator).__name__}: sampling of the models is {sampling.status}: "
+            f"{'; '.join(sampling.reasons)}. sampling_ has the diagnostics.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+    phi = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
+    params = VAEParameters(run.params, phi)
+    return {
+        "models_": row_frame(config).to_layers(*architecture(config), params),
+        "sampling_": sampling,
+        "hmaxemax_": float("nan"),
+        "hmaxemax_error_": float("nan"),
+        "internal_energy_": float(run.hmaxe.mean()),
+        "converged_": sampling.status == "ok",
+        "n_iter_": sampling.n_sweeps,
+    }
+
+
+# -- what becomes of it ----------------------------------------------------------------------------
+
+
+def reference_attributes(models: VAEModels, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the fitted attributes of the first of the models."""
+    decoder, _ = architecture(config)
+    names = ("decoder_coefs", "decoder_intercepts", "encoder_coefs", "encoder_intercepts")
+    found: dict[str, Any] = {
+        f"{name}_": [each[0].copy() for each in getattr(models, name)] for name in names
+    }
+    if decoder.rows.n_extra:
+        found["noise_variance_"] = float(models.noise_variance[0])
+    return found
+
+
+def reference_models(estimator: Any) -> VAEModels:
+    """Return the fitted attributes as one model."""
+
+    def layers(name: str) -> list[Array]:
+        return [np.asarray(each)[None] for each in getattr(estimator, name)]
+
+    return VAEModels(
+        layers("decoder_coefs_"),
+        layers("decoder_intercepts_"),
+        layers("encoder_coefs_"),
+        layers("encoder_intercepts_"),
+        np.array([getattr(estimator, "noise_variance_", np.nan)]),
+    )

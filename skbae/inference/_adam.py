@@ -1,0 +1,89 @@
+"""Adam, on one flat vector (Kingma and Ba 2015), and an average of where it has been."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+_FIRST, _SECOND = 0.9, 0.999
+_EPSILON = 1e-8
+# An average in which the last third of the steps has most of the weight.
+_AVERAGING = 2.0
+
+
+class Adam:
+    """Ascent with moments of the gradient, and the polynomially weighted average of its path.
+
+    The average gives step t a weight that grows like ``t^2``: it forgets the beginning, however
+    long the run, and cancels the noise of the end (Shamir and Zhang 2013).
+
+    Parameters
+    ----------
+    theta : ndarray of shape (P,)
+        Where to begin; copied.
+
+    Attributes
+    ----------
+    theta, average : ndarrays of shape (P,)
+    n_steps : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> adam = Adam(np.zeros(1))
+    >>> for _ in range(2000):
+    ...     adam.ascend(3.0 - adam.theta, 0.01)  # the gradient of -(theta - 3)^2 / 2
+    >>> bool(abs(adam.average[0] - 3) < 0.1)
+    True
+    """
+
+    def __init__(self, theta: Array) -> None:
+        self.theta = theta.copy()
+        self.average = theta.copy()
+        self.first = np.zeros_like(theta)
+        self.second = np.zeros_like(theta)
+        self._work = np.empty_like(theta)
+        self.n_steps = 0
+
+    def ascend(self, gradient: Array, rate: float) -> None:
+        """Make one step along `gradient`, which is overwritten."""
+        self.n_steps += 1
+        work = self._work
+        kind = self.theta.dtype.type
+        self.first *= kind(_FIRST)
+        np.multiply(gradient, kind(1 - _FIRST), out=work)
+        self.first += work
+        self.second *= kind(_SECOND)
+        gradient *= gradient
+        gradient *= kind(1 - _SECOND)
+        self.second += gradient
+        correction = np.sqrt(1 - _SECOND**self.n_steps)
+        np.sqrt(self.second, out=work)
+        work += kind(_EPSILON * correction)
+        np.divide(self.first, work, out=work)
+        work *= kind(rate * correction / (1 - _FIRST**self.n_steps))
+        self.theta += work
+        share = (_AVERAGING + 1) / (_AVERAGING + self.n_steps)
+        np.subtract(self.theta, self.average, out=work)
+        work *= kind(share)
+        self.average += work
+
+    def state(self) -> dict[str, Any]:
+        """Return what it takes to go on later, as arrays and builtins."""
+        names = ("theta", "average", "first", "second")
+        return {**{name: getattr(self, name).copy() for name in names}, "n_steps": self.n_steps}
+
+    @classmethod
+    def resume(cls, state: dict[str, Any]) -> Adam:
+        """Undo :meth:`state`."""
+        adam = cls(state["theta"])
+        for name in ("average", "first", "second"):
+            getattr(adam, name)[...] = state[name]
+        adam.n_steps = state["n_steps"]
+        return adam

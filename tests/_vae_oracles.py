@@ -1,0 +1,94 @@
+"""Answers for network autoencoders from quadrature and from closed forms.
+
+Nothing here uses the package's own forward pass: networks are written out from the fitted
+attributes, in the units of the data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import logsumexp, roots_hermitenorm
+from scipy.stats import multivariate_normal
+
+ACTIVATIONS = {
+    "tanh": np.tanh,
+    "relu": lambda a: np.maximum(a, 0),
+    "logistic": lambda a: 1 / (1 + np.exp(-a)),
+    "identity": lambda a: a,
+}
+
+
+def outputs(coefs, intercepts, activation, Z):
+    """Return what a network makes of inputs."""
+    hidden = Z
+    for number, (matrix, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
+        hidden = hidden @ matrix + intercept
+        if number < len(coefs) - 1:
+            hidden = ACTIVATIONS[activation](hidden)
+    return hidden
+
+
+def log_likelihood(model, X, Z):
+    """Return ``log p(x | z)`` of all pairs, (N, M)."""
+    activation = model._config["activation"]
+    out = outputs(model.decoder_coefs_, model.decoder_intercepts_, activation, Z)
+    if model._config["likelihood"] == "gaussian":
+        square = ((X[:, None] - out[None]) ** 2).sum(axis=2)
+        s2 = model.noise_variance_
+        return -0.5 * (square / s2 + X.shape[1] * np.log(2 * np.pi * s2))
+    return X @ out.T - np.logaddexp(0, out).sum(axis=1)
+
+
+def gauss_hermite(d, n):
+    """Return nodes (n^d, d) and log weights of the standard normal distribution."""
+    points, weights = roots_hermitenorm(n)
+    points, weights = points[weights > 0], weights[weights > 0]
+    # (far out they underflow)
+    grids = np.meshgrid(*[points] * d, indexing="ij")
+    logs = np.meshgrid(*[np.log(weights) - 0.5 * np.log(2 * np.pi)] * d, indexing="ij")
+    nodes = np.stack([grid.ravel() for grid in grids], axis=1)
+    return nodes, np.sum([each.ravel() for each in logs], axis=0)
+
+
+def quadrature(model, X, temperature, n):
+    """Return ``Hmax_T`` (N,), mean codes (N, d) and second moments (N, d, d), by n nodes a side."""
+    d = model._config["n_components"]
+    nodes, log_weights = gauss_hermite(d, n)
+    # T log of the integral of exp(log p(x|z) / T) N(z; 0, T I): nodes spread as sqrt(T)
+    Z = np.sqrt(temperature) * nodes
+    joint = log_likelihood(model, X, Z) / temperature + log_weights
+    total = logsumexp(joint, axis=1)
+    posterior = np.exp(joint - total[:, None])
+    mean = posterior @ Z
+    second = np.einsum("nm,mi,mj->nij", posterior, Z, Z)
+    return temperature * total, mean, second - mean[:, :, None] * mean[:, None]
+
+
+def converged_quadrature(model, X, temperature=1.0, n=40, tol=1e-3):
+    """Return the quadrature's answer, doubling the nodes until it moves no more."""
+    found = quadrature(model, X, temperature, n)
+    while True:
+        n *= 2
+        again = quadrature(model, X, temperature, n)
+        if np.abs(again[0] - found[0]).max() < tol:
+            return again
+        if n > 400:
+            raise AssertionError("the quadrature does not converge: the decoder is too sharp")
+        found = again
+
+
+def linear_hmax(model, X, temperature):
+    """Return ``Hmax_T`` and its codes' mean and covariance for a linear decoder (closed form)."""
+    (W,), (mu,) = model.decoder_coefs_, model.decoder_intercepts_
+    s2, (d, D) = model.noise_variance_, W.shape
+    precision = np.eye(d) + W @ W.T / s2
+    mean = np.linalg.solve(precision, W @ (X - mu).T / s2).T
+    base = -0.5 * D * np.log(2 * np.pi * s2)
+    C = W.T @ W + s2 * np.eye(D)
+    if temperature == 0:
+        deviations = X - mu
+        square = np.einsum("nd,nd->n", deviations, np.linalg.solve(C, deviations.T).T)
+        return base - 0.5 * square, mean, np.zeros((d, d))
+    density = multivariate_normal(mu, temperature * C).logpdf(X)
+    value = base + 0.5 * temperature * D * np.log(2 * np.pi * s2 * temperature)
+    return value + temperature * density, mean, temperature * np.linalg.inv(precision)
