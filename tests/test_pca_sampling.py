@@ -7,13 +7,13 @@ import pytest
 from _oracles import pca_hmax
 from scipy.special import logsumexp
 from scipy.stats import invgamma, norm
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianPCAAutoEncoder
-from skbae.estimators import _progress, _sampled
+from skbae.estimators import _progress
 from skbae.estimators._pca_fit import (
     MAX_SAMPLED_COORDINATES,
     energy_with_prior,
@@ -22,7 +22,6 @@ from skbae.estimators._pca_fit import (
 )
 from skbae.inference._laplace import laplace_log_evidence
 from skbae.inference._rows import RowRunner
-from skbae.inference._smc import SMCPlan
 from skbae.inference._spectrum import rows_with_covariance
 from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
 
@@ -30,16 +29,6 @@ from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 IRIS = load_iris().data
-
-
-def short_plan(n_rows, n_models):
-    return SMCPlan(n_islands=4, n_particles=256, n_moves=15, n_keep=n_models)
-
-
-@pytest.fixture
-def small_plan(monkeypatch):
-    """Fewer particles, for what needs no digits."""
-    monkeypatch.setattr(_sampled, "tempered_plan", short_plan)
 
 
 def few_rows(seed, n_rows=12):
@@ -87,41 +76,39 @@ CASES = [(0, 1, 1), (1, 1, 1), (2, 1, 1), (0, 0.5, 0.5), (1, 2, 2), (2, 1, 2.5),
 
 
 @pytest.mark.parametrize(("seed", "temperature", "tau"), CASES)
-def test_evidence_by_quadrature_in_short(seed, temperature, tau, small_plan):
-    check_evidence(seed, temperature, tau, 0.25)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("seed", "temperature", "tau"), CASES)
 def test_evidence_by_quadrature(seed, temperature, tau):
-    check_evidence(seed, temperature, tau, 0.06)
-
-
-def check_evidence(seed, temperature, tau, largest_error):
     X = few_rows(seed)
     fitted = BayesianPCAAutoEncoder(
         1, temperature=temperature, model_temperature=tau, random_state=seed
     ).fit(X)
     exact = quadrature(X, temperature, tau)
     error = fitted.sampling_.log_evidence_error
-    assert fitted.sampling_.status != "failed"
-    assert error < largest_error
-    assert abs(fitted.log_evidence_ - exact) < 4 * error
+    assert fitted.sampling_.status == "ok"
+    assert abs(fitted.log_evidence_ - exact) < min(5 * error, 0.05)
     np.testing.assert_allclose(fitted.hmaxemax_, tau / 12 * fitted.log_evidence_)
     np.testing.assert_allclose(fitted.hmaxemax_error_, tau / 12 * error)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_evidence_of_hot_models_by_quadrature(seed):
+    """Hardly any data for the temperature: the way from the prior is the short one."""
+    X = few_rows(seed)
+    fitted = BayesianPCAAutoEncoder(1, model_temperature=6, random_state=seed).fit(X)
+    error = fitted.sampling_.log_evidence_error
+    assert fitted.sampling_.method == "smc"
+    assert abs(fitted.log_evidence_ - quadrature(X, 1, 6)) < 5 * error < 0.2
+
+
 @pytest.mark.parametrize("n_components", [1, 2, 3])
 def test_evidence_is_stable_over_seeds(n_components):
     fits = [BayesianPCAAutoEncoder(n_components, random_state=seed).fit(IRIS) for seed in range(5)]
     values = np.array([fit.log_evidence_ for fit in fits])
-    assert np.ptp(values) < 0.3
+    assert np.ptp(values) < 0.1
     errors = np.array([fit.sampling_.log_evidence_error for fit in fits])
     assert np.all(np.abs(values - values.mean()) < 5 * errors)
 
 
-def test_laplace_is_near_enough_to_screen(small_plan):
+def test_laplace_is_near_enough_to_screen():
     """The approximation that leaves out hopeless dimensions."""
     for n_components in (1, 2, 3):
         fitted = BayesianPCAAutoEncoder(n_components, random_state=0).fit(IRIS)
@@ -151,7 +138,7 @@ def strong_directions(n_directions, n_rows=200, n_features=12):
     "n_directions",
     [pytest.param(d, marks=[] if d == 3 else pytest.mark.slow) for d in (2, 3, 4, 5)],
 )
-def test_the_dimension_is_found(n_directions, small_plan):
+def test_the_dimension_is_found(n_directions):
     """And it is Minka's, where his criterion is sure as well."""
     X = strong_directions(n_directions)
     fitted = BayesianPCAAutoEncoder("evidence", random_state=0).fit(X)
@@ -160,7 +147,7 @@ def test_the_dimension_is_found(n_directions, small_plan):
     assert fitted.transform(X).shape == (200, n_directions)
 
 
-def test_the_dimension_that_is_found_has_the_largest_evidence(small_plan):
+def test_the_dimension_that_is_found_has_the_largest_evidence():
     """As every dimension's own fit says."""
     X = strong_directions(2, 40, 4)
     own = [BayesianPCAAutoEncoder(d, random_state=0).fit(X).log_evidence_ for d in range(4)]
@@ -177,7 +164,7 @@ def test_the_dimension_that_is_found_has_the_largest_evidence(small_plan):
     assert search.best_params_ == {"n_components": 2}
 
 
-def test_noise_alone_has_no_dimension(small_plan):
+def test_noise_alone_has_no_dimension():
     X = np.random.default_rng(0).standard_normal((60, 4))
     assert BayesianPCAAutoEncoder("evidence", random_state=0).fit(X).n_components_ == 0
 
@@ -187,10 +174,8 @@ def test_noise_alone_has_no_dimension(small_plan):
 
 @pytest.fixture(scope="module")
 def fitted():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sampled, "tempered_plan", short_plan)
-        X = few_rows(0, 15) @ np.eye(2, 4) + IRIS[:15]
-        return BayesianPCAAutoEncoder(2, random_state=0).fit(X)
+    X = few_rows(0, 15) @ np.eye(2, 4) + IRIS[:15]
+    return BayesianPCAAutoEncoder(2, random_state=0).fit(X)
 
 
 def test_kept_models(fitted):
@@ -304,14 +289,14 @@ def test_samples_have_the_spread_of_all_models(fitted):
     assert codes.shape == (n, 2)
 
 
-def test_models_at_zero_are_densities_when_they_are_sampled(small_plan):
+def test_models_at_zero_are_densities_when_they_are_sampled():
     cold = BayesianPCAAutoEncoder(1, temperature=0, model_temperature=1, random_state=0).fit(IRIS)
     assert np.isfinite(hmaxemax_scorer(cold, IRIS))
     assert cold.sample(3, 0)[0].shape == (3, 4)
     np.testing.assert_allclose(cold.encode(IRIS[:5]).covariance[0], np.zeros((1, 1)), atol=0.01)
 
 
-def test_weights_count_rows(small_plan):
+def test_weights_count_rows():
     """Half the weight, twice the doubt; whole weights are repetitions."""
     X = few_rows(0, 30)
     settings = {"n_components": 1, "random_state": 0, "n_models": 200}
@@ -328,13 +313,21 @@ def test_weights_count_rows(small_plan):
     assert abs(by_weight.log_evidence_ - by_rows.log_evidence_) < 5 * error
 
 
-def test_a_callback_that_stops_is_obeyed(monkeypatch):
-    monkeypatch.setattr(_progress.Steps, "__call__", lambda *arguments: True)
+@pytest.mark.parametrize("tau", [1, 6])
+def test_a_callback_that_stops_is_obeyed(tau, monkeypatch):
+    """On the way from the prior, and before the next dimension."""
+
+    def stop(steps, *arguments):
+        steps.stopped = True
+        return True
+
+    monkeypatch.setattr(_progress.Steps, "__call__", stop)
     with pytest.warns(ConvergenceWarning, match="stopped the run early"):
-        fitted = BayesianPCAAutoEncoder("evidence", random_state=0).fit(few_rows(0))
+        fitted = BayesianPCAAutoEncoder("evidence", model_temperature=tau, random_state=0).fit(IRIS)
     assert fitted.sampling_.status != "ok"
+    assert fitted.transform(IRIS).shape == (150, fitted.n_components_)
 
 
 def test_too_many_parameters_are_refused():
     with pytest.raises(ValueError, match=rf"{MAX_SAMPLED_COORDINATES} .*model_temperature=0"):
-        BayesianPCAAutoEncoder().fit(load_digits().data)
+        BayesianPCAAutoEncoder().fit(np.random.default_rng(0).standard_normal((90, 80)))

@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianRBMAutoEncoder
-from skbae.energies._base import PartitionEnergy
+from skbae.energies._capabilities import PartitionEnergy
 from skbae.energies._rbm import RBMEnergy, base_rates
 from skbae.energies._rbm_visible import LAYERS, RBMParameters
 from skbae.inference import _ais

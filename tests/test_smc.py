@@ -15,8 +15,8 @@ from _oracles import (
 from _samplers import make_problem, small_rows
 from scipy.stats import gamma, norm
 
-from skbae.energies._base import GradientEnergy
 from skbae.energies._bayesian_mixture import ConjugateMixture
+from skbae.energies._capabilities import GradientEnergy
 from skbae.energies._gmm import conjugate_gaussian_mixture, gaussian_mixture
 from skbae.inference._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference._rows import RowRunner, make_rows

@@ -2,5 +2,5 @@
 
 Nothing here knows how a model is found or sampled (``skbae.inference``) nor what scikit-learn
 expects of an estimator (``skbae.estimators``). The abstract classes in
-:mod:`skbae.energies._base` say what a family must offer.
+:mod:`skbae.energies._base` (and ``_capabilities``) say what a family must offer.
 """

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import ConjugateEnergy
+from skbae.energies._capabilities import ConjugateEnergy
 from skbae.energies._components import ConjugateComponentFamily
 from skbae.energies._gradient_mixture import MixtureCoordinates
 from skbae.energies._mixture import (

@@ -3,7 +3,7 @@
 Whatever can be phrased as a mixture of something is written against this file: a
 :class:`ComponentFamily` (and its :class:`ComponentKernel`) says what the components are, and
 :class:`skbae.energies._mixture.MixtureEnergy` does the rest: weights, codes, temperature, tilt and
-the pass over the rows. The other classes are capabilities, as in ``_base.py``.
+the pass over the rows. The other classes are capabilities, as in ``_capabilities.py``.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class ComponentFamily(ABC):
 
 
 class ConjugateComponentFamily(ComponentFamily):
-    """Components with a conjugate prior; ConjugateEnergy in ``_base.py`` explains the names."""
+    """Components with a conjugate prior; for the names see ``_capabilities.py``."""
 
     @abstractmethod
     def conditional(self, counts: Array, moments: Any, temperature: float) -> Any:
@@ -157,7 +157,7 @@ class ConjugateComponentFamily(ComponentFamily):
 
 
 class GradientComponentFamily(ComponentFamily):
-    """Components in unconstrained coordinates (S, P); see GradientEnergy in ``_base.py``."""
+    """Components in unconstrained coordinates (S, P); for the names see ``_capabilities.py``."""
 
     @abstractmethod
     def coordinate_kinds(self) -> NDArray[np.intp]:

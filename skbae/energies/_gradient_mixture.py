@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
-from skbae.energies._base import GradientEnergy
+from skbae.energies._capabilities import GradientEnergy
 from skbae.energies._components import GradientComponentFamily
 from skbae.energies._mixture import MixtureParameters
 from skbae.operators._draws import log_gamma_draws

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
-from skbae.energies._base import ChartedEnergy
+from skbae.energies._capabilities import ChartedEnergy
 from skbae.energies._components import GradientComponentFamily
 from skbae.energies._gaussian import LOG_2PI
 from skbae.energies._gradient_mixture import MixtureCoordinates

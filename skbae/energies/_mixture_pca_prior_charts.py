@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import digamma, gammaln, polygamma
 
-from skbae.energies._base import Charts
+from skbae.energies._capabilities import Charts
 from skbae.energies._gaussian import LOG_2PI
 from skbae.energies._loadings import log_density_of_diagonal, turn_lower
 

@@ -18,9 +18,11 @@ import numpy as np
 from scipy.special import gammaln
 
 from skbae._types import ArrayRecord, Rows
-from skbae.energies._base import ChartedEnergy, Charts, RowKernel
+from skbae.energies._base import RowKernel
+from skbae.energies._capabilities import ChartedEnergy, Charts
 from skbae.energies._gaussian import LOG_2PI
 from skbae.energies._pca import BoundPCA, PCAParameters, fix_signs
+from skbae.operators._half_normal import log_length, log_length_slope, normal_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -322,7 +324,11 @@ class PCAModeEnergy(BayesianPCAEnergy):
 
 
 class PCACharts(Charts):
-    """The coordinates themselves, in units of their prior's deviations: one block, and no labels.
+    """The coordinates in units of their prior's deviations, lengths as normal scores.
+
+    The posterior of a direction that is about to melt does not vanish with its length: in the
+    length's logarithm it has an exponential tail, which no normal density covers. One block, and no
+    labels.
 
     Parameters
     ----------
@@ -347,7 +353,8 @@ class PCACharts(Charts):
         self.units[n_codes : -energy.n_features - 1] = np.sqrt(prior.component_variance)
         self.units[-energy.n_features - 1 : -1] = np.sqrt(prior.mean_variance)
         self._log_volume = float(np.log(self.units).sum())
-        self.centres = theta / self.units
+        self._log_unit = 0.5 * np.log(prior.component_variance)
+        self.centres = self._local(theta)
 
     def take(self, index):
         chosen = copy(self)
@@ -355,22 +362,43 @@ class PCACharts(Charts):
         chosen.n_charts = len(chosen.centres)
         return chosen
 
+    def _local(self, theta: Array) -> Array:
+        """Return the coordinates of models, (S, P)."""
+        n_codes = self.energy.n_components
+        local = theta / self.units
+        local[:, :n_codes] = normal_score(theta[:, :n_codes] - self._log_unit)
+        return local
+
+    def _lengths(self, local: Array) -> tuple[Array, Array, Array]:
+        """Return log lengths in prior units, their slopes, and those of the slopes' logarithms."""
+        scores = local[..., : self.energy.n_components]
+        log_lengths = log_length(scores)
+        return log_lengths, *log_length_slope(scores, log_lengths)
+
     def theta_at(self, local):
-        return (local * self.units).reshape(-1, self.block_size)
+        theta = local * self.units
+        theta[..., : self.energy.n_components] = self._lengths(local)[0] + self._log_unit
+        return theta.reshape(-1, self.block_size)
 
     def pull_back(self, local, gradient):
-        return (gradient * self.units).reshape(local.shape)
+        pulled = (gradient * self.units).reshape(local.shape)
+        pulled[..., : self.energy.n_components] *= self._lengths(local)[1]
+        return pulled
 
     def log_prior(self, local):
         value, gradient = self.energy.log_prior_at(self.theta_at(local))
-        value = value.reshape(local.shape[:2]) + self._log_volume
-        return value, self.pull_back(local, gradient)
+        _, slopes, turns = self._lengths(local)
+        value = value.reshape(local.shape[:2]) + self._log_volume + np.log(slopes).sum(axis=-1)
+        pulled = self.pull_back(local, gradient)
+        pulled[..., : self.energy.n_components] += turns
+        return value, pulled
 
     def locate(self, theta):
+        local = self._local(theta)
         value = self.energy.log_prior_at(theta)[0] + self._log_volume
-        blocks = (theta / self.units)[None, None, :, None]
+        value = value + np.log(self._lengths(local)[1]).sum(axis=-1)
         shape = (self.n_charts, 1, len(theta), 1)
-        blocks = np.broadcast_to(blocks, (*shape, self.block_size))
+        blocks = np.broadcast_to(local[None, None, :, None], (*shape, self.block_size))
         return blocks, np.broadcast_to(value[:, None], shape), theta[:, :0], np.zeros(len(theta))
 
     def vacancy(self):

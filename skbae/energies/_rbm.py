@@ -14,14 +14,8 @@ import numpy as np
 from scipy.special import expit, gammaln
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import (
-    BoundEnergy,
-    ContrastiveEnergy,
-    GradientEnergy,
-    PartitionEnergy,
-    RowKernel,
-    chunk_rows,
-)
+from skbae.energies._base import BoundEnergy, RowKernel, chunk_rows
+from skbae.energies._capabilities import ContrastiveEnergy, GradientEnergy, PartitionEnergy
 from skbae.energies._rbm_visible import (
     LOG_2PI,
     BaseRates,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -361,7 +362,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
     def _sample_best(self, moments, rows, rng, runner, tau):
         """Return the energy and the draws of the dimension asked for, or of the most evident."""
         best = None
-        for n_components in self._candidates(moments, rows, runner, tau):
+        candidates = self._candidates(moments, rows, runner, tau)
+        for n_components in candidates:
             energy = energy_with_prior(self, moments, n_components)
             with progress(self, rows.X, None, None) as step:
                 run = sample_models(
@@ -375,8 +377,10 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
             evidence = float(run.log_evidence.mean())
             if best is None or evidence > best[0]:
                 best = evidence, energy, run
-            if run.stopped:
-                break
+            if step.stopped:
+                cut_off = n_components != candidates[-1]
+                _, energy, run = best
+                return energy, replace(run, stopped=run.stopped or cut_off)
         return best[1:]
 
     def _candidates(self, moments, rows, runner, tau):

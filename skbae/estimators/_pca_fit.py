@@ -43,6 +43,9 @@ MAX_SAMPLED_COORDINATES = 2500
 _HOPELESS = 10.0
 # Temperature at which the climb to the mode starts when T is lower.
 _COLDEST_START = 0.1
+# Rows, per tau, below which sampling starts from the prior. In PCA's charts lengths are normal
+# scores, so that few suffice to start from the mode.
+_FEW_ROWS = 4.0
 # Square matrices that a pass and an eigendecomposition hold at once.
 _N_MATRICES = 20
 
@@ -297,6 +300,7 @@ def sample_models(
         tilt=0.0,
         n_models=n_models,
         on_step=on_step,
+        few_rows=_FEW_ROWS,
     )
 
 

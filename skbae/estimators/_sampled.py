@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae.energies._base import ChartedEnergy, ConjugateEnergy
+    from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
     from skbae.inference._rows import RowRunner
 
 # Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
@@ -179,12 +179,14 @@ def run_charted(
     tilt: float,
     n_models: int,
     on_step: Callable[[int, float], bool],
+    few_rows: float = _FEW_ROWS,
 ) -> SamplingRun:
     """Sample at any temperatures, weights and tilt, from the modes or, where better, the prior.
 
     From the modes the cost is a few steps however many rows there are, and no phase is lost that a
     start leads to. With few rows (per tau) the posterior is not far from the prior, and far from
     normal: that is where to start from the prior. What the modes alone show is a check on it.
+    How few they must be depends on how normal the prior itself is in the energy's charts.
     """
     settings: dict[str, Any] = {
         "temperature": temperature,
@@ -194,7 +196,7 @@ def run_charted(
     power = rows.total / model_temperature
     size = energy.charts(starts.take([0]), power).centres.shape[1]
     plan = anneal_plan(len(rows.X), size, n_models)
-    if power >= _FEW_ROWS or size > _MANY_COORDINATES:
+    if power >= few_rows or size > _MANY_COORDINATES:
         return sample_from_modes(
             energy, starts, vacant, rows, runner, rng, plan=plan, on_step=on_step, **settings
         )

@@ -17,7 +17,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from skbae.energies._base import PartitionEnergy, require
+from skbae.energies._base import require
+from skbae.energies._capabilities import PartitionEnergy
 from skbae.inference._assess import combine_evidence
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp

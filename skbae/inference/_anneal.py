@@ -22,7 +22,8 @@ import numpy as np
 from scipy.special import gammaln
 
 from skbae._types import Rows, SamplingRun
-from skbae.energies._base import ChartedEnergy, require
+from skbae.energies._base import require
+from skbae.energies._capabilities import ChartedEnergy
 from skbae.inference._fits import NormalFits
 from skbae.inference._hmc import Target
 from skbae.inference._modes import LocalTarget, find_modes

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from skbae._types import Rows
-from skbae.energies._base import ContrastiveEnergy, GradientEnergy, require
+from skbae.energies._base import require
+from skbae.energies._capabilities import ContrastiveEnergy, GradientEnergy
 from skbae.inference._init import distinct_rows
 from skbae.inference._rows import make_rows
 from skbae.inference._smc import EnergyTarget

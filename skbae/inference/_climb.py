@@ -8,7 +8,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from skbae._types import Rows
-from skbae.energies._base import GradientEnergy, require
+from skbae.energies._base import require
+from skbae.energies._capabilities import GradientEnergy
 from skbae.inference._smc import EnergyTarget
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
-from skbae.energies._base import Charts
+from skbae.energies._capabilities import Charts
 from skbae.operators._permanent import log_permanent
 from skbae.operators._tempered import log_mean_exp
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import Rows, SamplingRun
-from skbae.energies._base import ConjugateEnergy, require
+from skbae.energies._base import require
+from skbae.energies._capabilities import ConjugateEnergy
 from skbae.inference._bridge import bridge_estimate
 from skbae.operators._tempered import log_mean_exp
 

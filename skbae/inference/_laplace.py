@@ -13,7 +13,7 @@ from skbae.inference._smc import EnergyTarget
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae.energies._base import GradientEnergy
+    from skbae.energies._capabilities import GradientEnergy
     from skbae.inference._rows import RowRunner
 
     Array = NDArray[np.float64]

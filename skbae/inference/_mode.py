@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import Rows
-from skbae.energies._base import ConjugateEnergy, require
+from skbae.energies._base import require
+from skbae.energies._capabilities import ConjugateEnergy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize
 
-from skbae.energies._base import ChartedEnergy, Charts
+from skbae.energies._capabilities import ChartedEnergy, Charts
 from skbae.inference._fits import NormalFits
 
 if TYPE_CHECKING:

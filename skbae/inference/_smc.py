@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skbae._types import Rows, SamplingRun, TemperedPath
-from skbae.energies._base import GradientEnergy, require
+from skbae.energies._base import require
+from skbae.energies._capabilities import GradientEnergy
 from skbae.inference._hmc import Particles, Target, coordinate_scales, hmc_move, place
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp

@@ -1,0 +1,283 @@
+"""What an energy may offer beyond expectation maximisation: capabilities for samplers.
+
+An algorithm asks for one of these classes (:func:`~skbae.energies._base.require`) and never probes
+for attributes:
+
+:class:`ConjugateEnergy`, for Gibbs sampling at T = tau; :class:`GradientEnergy`, for tempered
+sampling at any temperatures; :class:`ChartedEnergy`, for sampling from modes;
+:class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose partition function is a
+sum that may be too long to form.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from skbae.energies._base import Energy, ExpectationEnergy, StatisticsEnergy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from skbae._types import Frame
+    from skbae.energies._base import RowKernel
+
+    Array = NDArray[np.float64]
+
+
+class ConjugateEnergy(StatisticsEnergy):
+    """Capability: Gibbs sampling at T = tau, by drawing codes and models in turn.
+
+    At equal temperatures the target is ``prior(m) prod_x sum_z exp(H(x, m, z) / T)``: given codes,
+    models have a closed *conditional* (an ArrayRecord with the leading axis S), and the rest
+    follows from it: Gibbs sweeps, proposals for long jumps, the evidence by bridge sampling.
+    """
+
+    @abstractmethod
+    def sweep(self, params: Any, frame: Frame, dtype: Any, temperature: float) -> RowKernel:
+        """Return the pass that draws codes from ``exp(H / T)`` and collects their statistics.
+
+        Its statistics' ``hmaxe`` is exact, not a draw. Weights of rows must be integers: so many
+        codes are drawn for the row.
+        """
+
+    @abstractmethod
+    def conditional(self, statistics: Any, temperature: float) -> Any:
+        """Return ``p(m | X, codes)``, S of them."""
+
+    @abstractmethod
+    def draw_conditional(self, conditional: Any, rng: np.random.Generator) -> Any:
+        """Draw one model from each conditional."""
+
+    @abstractmethod
+    def log_conditional(self, conditional: Any, params: Any) -> Array:
+        """Return the log density of S models under M conditionals, (S, M).
+
+        Where the labels of codes are exchangeable, the density is averaged over all relabellings.
+        """
+
+    @abstractmethod
+    def relabel(self, params: Any, rng: np.random.Generator) -> Any:
+        """Return the models with exchangeable labels permuted at random."""
+
+    @abstractmethod
+    def log_prior(self, params: Any) -> Array:
+        """Return the log prior density, (S,), in the measure of :meth:`log_conditional`."""
+
+    @abstractmethod
+    def scores(self, params: Any, statistics: Any, temperature: float, total: float) -> Array:
+        """Return the gradient of the log joint density of models and codes drawn with them, (S, P).
+
+        In unconstrained coordinates, so that its expectation over ``p(m)`` is zero ("balance").
+        `statistics` are those of :meth:`sweep`, `total` is the sum of all weights. It must not
+        rest on :meth:`conditional`, which it checks.
+        """
+
+    @abstractmethod
+    def draw_prior(self, n_models: int, rng: np.random.Generator) -> Any:
+        """Draw models from the prior."""
+
+    @abstractmethod
+    def maximise_posterior(self, statistics: Any, temperature: float) -> Any:
+        """Return the modes of the conditionals of (soft) statistics: the M step of a MAP fit."""
+
+
+class GradientEnergy(ExpectationEnergy):
+    """Capability: the gradient of the objective in unconstrained coordinates.
+
+    Coordinates theta have shape (S, P). Fisher's identity makes the gradient of ``Hmaxe_T`` (tilted
+    or not) a function of the statistics of the pass :meth:`ExpectationEnergy.expectation`.
+    """
+
+    @abstractmethod
+    def coordinate_kinds(self) -> NDArray[np.intp]:
+        """Return a label for each coordinate, (P,); exchangeable coordinates share one.
+
+        Coordinates of one kind (say, all components' mean in one feature) get one step size.
+        """
+
+    @abstractmethod
+    def unconstrain(self, params: Any) -> Array:
+        """Return coordinates (S, P) of models."""
+
+    @abstractmethod
+    def constrain(self, theta: Array) -> Any:
+        """Return the models at coordinates (S, P)."""
+
+    @abstractmethod
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
+        """Return the log prior density in the coordinates, (S,), and its gradient, (S, P).
+
+        The Jacobian belongs to the prior: the density integrates to one over theta.
+        """
+
+    @abstractmethod
+    def objective_gradient(self, theta: Array, params: Any, statistics: Any, total: float) -> Array:
+        """Return the gradient (S, P) of ``statistics.objective``, given the sum of all weights."""
+
+    @abstractmethod
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
+        """Draw coordinates (S, P) of models from the prior."""
+
+
+class Charts(ABC):
+    """Local coordinates around J models, in which the posterior near them is close to normal.
+
+    Every model has coordinates in every chart, and every chart has its own prior density, which
+    integrates to one. So a density *relative to the prior* is the same number in all of them, and
+    densities that were fitted in different charts can be added.
+
+    The coordinates of a chart, P of them, are B blocks of p, one for each exchangeable part of a
+    model (a component), and then e that all parts share. Which part is in which block is a label;
+    :meth:`locate` puts every part into every block. Arrays `local` of shape (J, n, P) hold n models
+    in each chart, each in its own chart's coordinates.
+
+    Attributes
+    ----------
+    n_charts, n_blocks, block_size, n_shared : int
+        J, B, p and e.
+    centres : ndarray of shape (J, P)
+        Coordinates of the models the charts were made for, each in its own.
+    """
+
+    n_charts: int
+    n_blocks: int
+    block_size: int
+    n_shared: int
+    centres: Array
+
+    @abstractmethod
+    def take(self, index: Any) -> Charts:
+        """Return the charts selected by `index`, a list of integers."""
+
+    @abstractmethod
+    def theta_at(self, local: Array) -> Array:
+        """Return the energy's coordinates (J n, ...) of models at `local` (J, n, P)."""
+
+    @abstractmethod
+    def pull_back(self, local: Array, gradient: Array) -> Array:
+        """Turn gradients in the energy's coordinates into those in the charts', (J, n, P)."""
+
+    @abstractmethod
+    def log_prior(self, local: Array) -> tuple[Array, Array]:
+        """Return the charts' log prior density (J, n) and its gradient (J, n, P)."""
+
+    @abstractmethod
+    def locate(self, theta: Array) -> tuple[Array, Array, Array, Array]:
+        """Return where models are in all charts.
+
+        Parameters
+        ----------
+        theta : ndarray
+            S models in the energy's coordinates.
+
+        Returns
+        -------
+        blocks : ndarray of shape (J, B, S, B, p)
+            Coordinates in block ``[j, b]`` of part ``[s, c]``.
+        log_priors : ndarray of shape (J, B, S, B)
+            Prior density of the parts there.
+        shared : ndarray of shape (S, e)
+        rest : ndarray of shape (S,)
+            What is left of the log prior density, the same in all charts.
+        """
+
+    @abstractmethod
+    def vacancy(self) -> tuple[Array, Array, Array]:
+        """Describe a part that explains nothing, and so keeps its prior.
+
+        Returns
+        -------
+        absent : ndarray of shape (p,)
+            A block that takes no share of the rows from the others.
+        means, variances : ndarrays of shape (p,)
+            Of a block's coordinates under ``p(m)`` while it explains nothing.
+
+        Charts with a single block, which is never vacant, need not have it.
+        """
+
+
+class ChartedEnergy(GradientEnergy):
+    """Capability: local coordinates, in which a sampler fits normal densities to modes."""
+
+    @abstractmethod
+    def charts(self, params: Any, power: float) -> Charts:
+        """Return charts around J models.
+
+        `power` is ``N / tau``, which the objective is multiplied with: a chart may choose what
+        becomes of coordinates that are no part of the model (the sum of gamma variables of which
+        weights are shares) by how far the data determine the others.
+        """
+
+
+class PartitionEnergy(Energy):
+    """Capability: a partition function Z(m) that is met by enumeration or by annealing.
+
+    The path of annealing leads from a base model at ``beta = 0``, whose partition function and
+    draws are exact, to a single model at ``beta = 1``. States are what the family makes of them.
+    """
+
+    @abstractmethod
+    def n_enumerated(self) -> int:
+        """Return how many binary units the exact sum runs over."""
+
+    @abstractmethod
+    def log_partition(self, params: Any) -> Array:
+        """Return the exact log Z of S models, (S,)."""
+
+    @abstractmethod
+    def base_log_partition(self, params: Any) -> float:
+        """Return the log partition function at ``beta = 0``."""
+
+    @abstractmethod
+    def base_states(self, params: Any, n_states: int, rng: np.random.Generator) -> Any:
+        """Draw states at ``beta = 0``."""
+
+    @abstractmethod
+    def take_states(self, states: Any, index: NDArray[np.intp]) -> Any:
+        """Return the states at `index`."""
+
+    @abstractmethod
+    def log_ratio(self, params: Any, states: Any, start: float, stop: float) -> Array:
+        """Return the change of the states' log weights from one point of the path to another."""
+
+    @abstractmethod
+    def anneal(self, params: Any, states: Any, beta: float, rng: np.random.Generator) -> Any:
+        """Move states, reversibly with respect to the distribution at `beta`."""
+
+
+class ContrastiveEnergy(Energy):
+    """Capability: stochastic ascent by the contrast of rows and of states of persistent chains.
+
+    Coordinates are a vector theta (P,) of a single model.
+    """
+
+    @abstractmethod
+    def at(self, theta: Array) -> Any:
+        """Return the model at coordinates (P,)."""
+
+    @abstractmethod
+    def advance(self, params: Any, chains: Array, rng: np.random.Generator) -> Array:
+        """Make a Gibbs step of chains (C, D)."""
+
+    @abstractmethod
+    def contrast(
+        self, params: Any, X: Array, weights: Array, chains: Array, temperature: float
+    ) -> Array:
+        """Return a direction (P,) whose expectation is an ascent direction of ``Hmaxe_T``.
+
+        Parameters
+        ----------
+        params : ArrayRecord
+            One model.
+        X : ndarray of shape (n, D)
+        weights : ndarray of shape (n,)
+        chains : ndarray of shape (C, D)
+            States drawn from the model.
+        temperature : float
+        """
+
+    @abstractmethod
+    def proper_score(self, params: Any, X: Array) -> Array:
+        """Return a score of rows, (n,), that needs no partition function; larger is better."""
