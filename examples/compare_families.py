@@ -2,8 +2,8 @@
 
 Which family, and how large, is answered twice: by the evidence of all rows, which holds nothing
 out, and by Hmaxemax on rows held out. Both are densities of the same rows, so that the numbers of
-different families compare. Run it with ``python examples/compare_families.py``; it takes a minute
-or two.
+different families compare. Run it with ``python examples/compare_families.py``; it takes some
+minutes.
 """
 
 import warnings
