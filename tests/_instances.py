@@ -6,7 +6,7 @@ checks, the oracle of its scores and codes, gradients, persistence, weights, pre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,7 @@ class Instance:
     name: str
     estimator: type
     settings: dict[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
     joint: Callable[..., Any] | None = None
     attributes: tuple[str, ...] = ("means_", "weights_", "covariances_", "precisions_cholesky_")
     plain: tuple[str, ...] = ("means_", "weights_")
@@ -77,7 +78,7 @@ class Instance:
 
 def _mixture(name: str, **settings: Any) -> Instance:
     settings = {"n_components": 2, "model_temperature": 0.0, "random_state": 0, **settings}
-    return Instance(f"gmm-{name}", BayesianGMMAutoEncoder, settings, gaussian_mixture_joint)
+    return Instance(f"gmm-{name}", BayesianGMMAutoEncoder, settings, joint=gaussian_mixture_joint)
 
 
 def _subspaces(name: str, **settings: Any) -> Instance:
@@ -86,12 +87,12 @@ def _subspaces(name: str, **settings: Any) -> Instance:
         f"mixture-pca-{name}",
         BayesianMixturePCAAutoEncoder,
         settings,
-        subspace_joint,
-        ("means_", "weights_", "components_", "noise_variance_", "explained_variance_"),
-        ("means_", "weights_"),
-        subspaces,
-        settings.get("temperature", 1.0) > 0 or settings.get("n_latent") == 0,
-        {"n_latent": 3},
+        joint=subspace_joint,
+        attributes=("means_", "weights_", "components_", "noise_variance_", "explained_variance_"),
+        plain=("means_", "weights_"),
+        spread=subspaces,
+        density=settings.get("temperature", 1.0) > 0 or settings.get("n_latent") == 0,
+        misfit={"n_latent": 3},
     )
 
 
@@ -101,12 +102,11 @@ def _pca(name: str, **settings: Any) -> Instance:
         f"pca-{name}",
         BayesianPCAAutoEncoder,
         settings,
-        None,
-        ("mean_", "components_", "component_precisions_", "explained_variance_"),
-        ("mean_", "noise_variance_", "explained_variance_", "component_precisions_"),
-        pca_moments,
-        settings.get("temperature", 1.0) > 0,
-        {},
+        attributes=("mean_", "components_", "component_precisions_", "explained_variance_"),
+        plain=("mean_", "noise_variance_", "explained_variance_", "component_precisions_"),
+        spread=pca_moments,
+        density=settings.get("temperature", 1.0) > 0,
+        misfit={},
     )
 
 
@@ -167,11 +167,15 @@ def _network(name: str, **settings: Any) -> Instance:
         f"vae-{name}",
         BayesianVAEAutoEncoder,
         {**small, **settings},
-        None,
-        ("decoder_coefs_", "decoder_intercepts_", "encoder_coefs_", "encoder_intercepts_"),
-        attrgetter("noise_variance_"),
-        settings.get("temperature", 1.0) > 0,
-        {"activation": "logistic"},
+        attributes=(
+            "decoder_coefs_",
+            "decoder_intercepts_",
+            "encoder_coefs_",
+            "encoder_intercepts_",
+        ),
+        spread=attrgetter("noise_variance_"),
+        density=settings.get("temperature", 1.0) > 0,
+        misfit={"activation": "logistic"},
     )
 
 
