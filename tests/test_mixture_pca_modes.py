@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -123,7 +124,8 @@ def test_any_temperatures_and_tilt(settings):
     fitted = fit(X, 2, 1, sample_weight=weights, **settings)
     assert fitted.sampling_.method == "modes"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sampled, "_FEW_ROWS", np.inf)
+        from_prior = partial(_sampled.run_charted, few_rows=np.inf)
+        patch.setattr(_mixture_pca, "run_charted", from_prior)
         patch.setattr(_sampled, "tempered_plan", lambda *_: SMCPlan(4, 1024, n_keep=5))
         other = fit(X, 2, 1, seed=1, sample_weight=weights, **settings)
     assert other.sampling_.method == "smc"
