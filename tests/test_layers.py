@@ -49,6 +49,9 @@ SHARED = {
     "skbae.estimators": {"_base", "_checks", "_mixture_base", "_progress", "_sampled"},
 }
 
+# A family may spread over several files, all named after it: _gmm, _gmm_fit.
+FAMILIES = ("_gmm", "_pca", "_mixture_pca", "_rbm", "_vae")
+
 # Families that are made of another family.
 BUILT_ON = {"_mixture_pca": "_pca"}
 
@@ -97,6 +100,11 @@ def layer_of(module: str) -> tuple[int, str]:
     raise AssertionError(f"{module} is in no layer: give it one in LAYERS")
 
 
+def family_of(name: str) -> str | None:
+    """Return the family that a file is named after."""
+    return next((each for each in FAMILIES if f"{name}_".startswith(f"{each}_")), None)
+
+
 def violations(module: str, source: str) -> list[str]:
     """Return what is wrong with a module's imports."""
     complaints = []
@@ -121,10 +129,8 @@ def _misplaced(module: str, target: str) -> list[str]:
         return []
     shared = SHARED.get(home)
     name = target.rpartition(".")[2]
-    # a family may spread over several files, all named after it: _gmm, _gmm_fit
-    here = module.rpartition(".")[2]
-    own = name.startswith(here + "_") or here.startswith(name + "_")
-    own |= any(here.startswith(a) and name.startswith(b) for a, b in BUILT_ON.items())
+    here, there = family_of(module.rpartition(".")[2]), family_of(name)
+    own = there is not None and there in (here, BUILT_ON.get(here))
     if target_home == home and (shared is None or own or name in shared):
         return []
     return [f"{module} imports {target}, its neighbour"]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit, gammaln
 
-from skbae._types import ArrayRecord
-from skbae.energies._base import BoundEnergy, RowKernel, chunk_rows
 from skbae.energies._capabilities import ContrastiveEnergy, GradientEnergy, PartitionEnergy
+from skbae.energies._rbm_kernel import BoundRBM, Contrast, tempered_bits
+from skbae.energies._rbm_noisy import BoundNoisyMachine, NoisyMachine
 from skbae.energies._rbm_visible import (
     LOG_2PI,
     BaseRates,
@@ -24,7 +24,6 @@ from skbae.energies._rbm_visible import (
     VisibleLayer,
     softplus,
 )
-from skbae.operators._enumeration import binary_states
 from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
@@ -51,126 +50,12 @@ class RBMPrior:
     noise_scale: float
 
 
-@dataclass(frozen=True)
-class RBMStatistics(ArrayRecord):
-    """Objectives (S,), and moments of rows under their codes and under the machines."""
-
-    objective: Array
-    hmaxe: Array
-    rows: Moments
-    machine: Moments
-
-
-def tempered_bits(activations: Array, temperature: float) -> Array:
-    """Return ``P_T(h = 1)``; at T = 0 whether the activation is positive."""
-    if temperature == 0:
-        return (activations > 0).astype(np.float64)
-    return expit(activations / temperature)
-
-
-def tempered_softplus(activations: Array, temperature: float) -> Array:
-    """Return ``T log(1 + exp(a / T))``; at T = 0 the positive part."""
-    if temperature == 0:
-        return np.maximum(activations, 0.0)
-    return temperature * softplus(activations / temperature)
-
-
 def base_rates(layer: VisibleLayer, mean: Array, scale: Array) -> BaseRates:
     """Return the model of independent features, away from its boundaries."""
     if not layer.has_noise:
         mean = np.clip(mean, _LEAST_RATE, 1 - _LEAST_RATE)
     variance = scale**2
     return BaseRates(mean, np.maximum(variance, 1e-3 * max(float(variance.mean()), 1e-300)))
-
-
-class BoundRBM(BoundEnergy):
-    """Machines with parameters filled in."""
-
-    def __init__(self, params: RBMParameters, layer: VisibleLayer) -> None:
-        self.params, self.layer = params, layer
-        self.couplings = params.weights / params.noise[:, None, None]
-        n_models, n_codes, n_features = params.weights.shape
-        self.chunk_rows = chunk_rows(n_models * (n_codes + n_features))
-
-    def activations(self, X: NDArray[Any]) -> Array:
-        """Return ``c + W x / s2``, (S, n, d)."""
-        return np.matmul(X, np.swapaxes(self.couplings, 1, 2)) + self.params.hidden[:, None]
-
-    def hmax(self, X, temperature):
-        return self._hmax(X, self.activations(X), temperature)
-
-    def _hmax(self, X, activations, temperature):
-        free = tempered_softplus(activations, temperature).sum(axis=2)
-        return self.layer.own(self.params, X) + free - self.params.log_partition[:, None]
-
-    def hmax_gradient(self, X, temperature):
-        activations = self.activations(X)
-        gradient = np.matmul(tempered_bits(activations, temperature), self.couplings)
-        gradient = gradient + self.layer.own_gradient(self.params, X)
-        return self._hmax(X, activations, temperature), gradient
-
-
-class _Contrast(RowKernel):
-    """The pass that collects moments of the rows; the machines' own come from enumeration."""
-
-    def __init__(
-        self,
-        params: RBMParameters,
-        layer: VisibleLayer,
-        temperature: float,
-        enumerated: tuple[Array, Moments],
-    ) -> None:
-        self.layer, self.temperature = layer, temperature
-        self.log_partition, self.machine = enumerated
-        self.params = params
-        self.bound = BoundRBM(params, layer)
-        self.chunk_rows = self.bound.chunk_rows
-
-    def workspace(self, n_rows, previous=None):
-        return None
-
-    def zero(self):
-        n_models, n_codes, n_features = self.params.weights.shape
-        return {
-            "energy": np.zeros(n_models),
-            "pair": np.zeros((n_models, n_codes, n_features)),
-            "hidden": np.zeros((n_models, n_codes)),
-            "visible": np.zeros(n_features),
-            "square": np.zeros(n_models),
-        }
-
-    def accumulate(self, accumulator, X, weights, workspace, rng):
-        w = np.ones(len(X)) if weights is None else weights
-        X = X.astype(np.float64, copy=False)
-        activations = self.bound.activations(X)
-        squares = self.layer.squares(self.params, X)
-        free = tempered_softplus(activations, self.temperature).sum(axis=2)
-        own = -0.5 * squares / self.params.noise[:, None]
-        if not self.layer.has_noise:
-            own = self.layer.own(self.params, X)
-        accumulator["energy"] += (own + free) @ w
-        codes = tempered_bits(activations, self.temperature)
-        codes *= w[:, None]
-        accumulator["pair"] += np.matmul(np.swapaxes(codes, 1, 2), X)
-        accumulator["hidden"] += codes.sum(axis=1)
-        accumulator["visible"] += w @ X
-        accumulator["square"] += squares @ w
-
-    def merge(self, accumulator, other):
-        for name, value in other.items():
-            accumulator[name] += value
-        return accumulator
-
-    def finish(self, accumulator, total):
-        hmaxe = accumulator["energy"] / total - self.log_partition
-        shape = (len(hmaxe), len(accumulator["visible"]))
-        rows = Moments(
-            accumulator["pair"] / total,
-            accumulator["hidden"] / total,
-            np.broadcast_to(accumulator["visible"] / total, shape),
-            accumulator["square"] / total,
-        )
-        return RBMStatistics(hmaxe, hmaxe, rows, self.machine)
 
 
 @dataclass(frozen=True)
@@ -279,7 +164,7 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
     def expectation(self, params, frame, dtype, temperature, tilt):
         if tilt:
             raise ValueError(f"restricted Boltzmann machines have no tilt, got tilt={tilt!r}")
-        return _Contrast(params, self.layer, temperature, self._enumerate(params))
+        return Contrast(params, self.layer, temperature, self._enumerate(params))
 
     def _enumerate(self, params):
         """Return what enumeration says; rows held out meet the same machine right after others."""
@@ -389,7 +274,7 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
 
     def _moments(self, params, X, codes, weights):
         weighted = codes * weights[:, None]
-        square = self.layer.squares(params, X) @ weights
+        _, square = self.layer.own_sums(params, X, weights)
         pair, hidden = (weighted.T @ X)[None], weighted.sum(axis=0)[None]
         return Moments(pair, hidden, (weights @ X)[None], square)
 
@@ -427,43 +312,3 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
 
     def proper_score(self, params, X):
         return self.layer.proper_score(params, X)
-
-
-@dataclass(frozen=True)
-class NoisyMachine(ArrayRecord):
-    """Real machines with noise added: mixtures over all codes, with weights of their own."""
-
-    weights: Array
-    visible: Array
-    noise: Array
-    log_weights: Array
-
-
-class BoundNoisyMachine(BoundEnergy):
-    """A machine with noise added, as the mixture it is; at T = 1 only."""
-
-    def __init__(self, params: NoisyMachine) -> None:
-        self.params = params
-        states = binary_states(params.weights.shape[1])
-        self.means = params.visible[:, None] + np.matmul(states, params.weights)
-        self.chunk_rows = chunk_rows(params.n_models * len(states))
-
-    def _joint(self, X):
-        X = X.astype(np.float64, copy=False)
-        noise = self.params.noise[:, None, None]
-        centre = self.params.visible[:, None]
-        means = self.means - centre
-        deviations = X - centre
-        square = (deviations**2).sum(axis=2)[:, :, None] + (means**2).sum(axis=2)[:, None]
-        square = square - 2 * np.matmul(deviations, np.swapaxes(means, 1, 2))
-        constant = 0.5 * X.shape[1] * (LOG_2PI + np.log(noise))
-        return self.params.log_weights[:, None] - 0.5 * square / noise - constant
-
-    def hmax(self, X, temperature):
-        return tempered_logsumexp(self._joint(X), temperature)
-
-    def hmax_gradient(self, X, temperature):
-        joint = self._joint(X)
-        expected = np.matmul(tempered_softmax(joint, temperature), self.means)
-        noise = self.params.noise[:, None, None]
-        return tempered_logsumexp(joint, temperature), (expected - X) / noise

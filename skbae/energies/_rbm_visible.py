@@ -94,8 +94,8 @@ class VisibleLayer(ABC):
         """Return its gradient in x, (S, n, D) or what broadcasts to it."""
 
     @abstractmethod
-    def squares(self, params: RBMParameters, X: NDArray[Any]) -> Array:
-        """Return ``|x - b|^2``, (S, n)."""
+    def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
+        """Return weighted sums over rows of :meth:`own` and of ``|x - b|^2``, (S,) each."""
 
     @abstractmethod
     def mean(self, params: RBMParameters, codes: Array) -> Array:
@@ -173,8 +173,8 @@ class BinaryLayer(VisibleLayer):
     def own_gradient(self, params, X):
         return params.visible[:, None]
 
-    def squares(self, params, X):
-        return np.zeros((params.n_models, len(X)))
+    def own_sums(self, params, X, weights):
+        return params.visible @ (weights @ X), np.zeros(params.n_models)
 
     def mean(self, params, codes):
         return expit(params.visible[0] + codes @ params.weights[0])
@@ -260,14 +260,20 @@ class GaussianLayer(VisibleLayer):
     name, has_noise = "gaussian", True
 
     def own(self, params, X):
-        return -0.5 * self.squares(params, X) / params.noise[:, None]
+        deviations = X - params.visible[:, None]
+        squares = np.einsum("snd,snd->sn", deviations, deviations)
+        return -0.5 * squares / params.noise[:, None]
 
     def own_gradient(self, params, X):
         return (params.visible[:, None] - X) / params.noise[:, None, None]
 
-    def squares(self, params, X):
-        deviations = X - params.visible[:, None]
-        return np.einsum("snd,snd->sn", deviations, deviations)
+    def own_sums(self, params, X, weights):
+        # about the rows' mean: nothing cancels, and no array has the size of models times rows
+        total = weights.sum()
+        mean = weights @ X / total
+        within = weights @ ((X - mean) ** 2).sum(axis=1)
+        square = within + total * ((params.visible - mean) ** 2).sum(axis=1)
+        return -0.5 * square / params.noise, square
 
     def mean(self, params, codes):
         return params.visible[0] + codes @ params.weights[0]

@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skbae.energies._rbm import tempered_bits
 from skbae.energies._rbm_codes import BernoulliCodes, IsotropicRows, ReconstructedRows
+from skbae.energies._rbm_kernel import tempered_bits
 from skbae.energies._rbm_visible import LAYERS, BaseRates, RBMParameters
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import (
@@ -40,6 +40,7 @@ from skbae.estimators._rbm_fit import (
     n_starts,
     normalise,
     rates_of,
+    sampling_plan,
     step_limit,
 )
 from skbae.estimators._sampled import check_memory, run_tempered, summarise
@@ -374,10 +375,12 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
         temperature, tau = float(self.temperature), self._resolved_model_temperature()
         settings = {"temperature": temperature, "model_temperature": tau, "tilt": 0.0}
         energy = make_energy(config, rates_of(config, rows), full_prior(self, rows))
+        rows = merged_rows(rows)
         with progress(self, rows.X, None, None) as step:
             run = run_tempered(
-                energy, rows, runner, rng, n_models=int(self.n_models), on_step=step, **settings
-            )
+                energy, rows, runner, rng, n_models=int(self.n_models), on_step=step,
+                plan=sampling_plan(energy, len(rows.X), int(self.n_models)), **settings,
+            )  # fmt: skip
         mode, hmaxe, objective = climb_to_mode(energy, run.params, rows, runner, **settings)
         draws = match_units(run.params, mode, rows, energy)
         log_partition = energy.log_partition(draws)

@@ -17,6 +17,7 @@ from skbae.estimators._checks import check_real
 from skbae.inference._ais import estimate_partition
 from skbae.inference._ascent import Ascent, climb, contrastive_ascent, hold_out
 from skbae.inference._rows import make_rows
+from skbae.inference._smc import SMCPlan, tempered_plan
 from skbae.operators._labels import match_labels
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ MAX_CLIMBED_UNITS = 12
 MAX_EXACT_UNITS = 20
 # And where every one of many models needs its own.
 MAX_SAMPLED_UNITS = 12
+# Particles of an island where a look at a machine is costly.
+_FEWEST_PARTICLES = 128
 # Standard deviation of the first weights: small, so that all units start in the middle.
 _FIRST_WEIGHTS = 0.01
 # Starts where each is cheap.
@@ -313,6 +316,27 @@ def normalise(
         )
     log_partition = np.array([found.log_partition])
     return replace(params, log_partition=log_partition), found.error, found.states.rows
+
+
+def sampling_plan(energy: RBMEnergy, n_rows: int, n_models: int) -> SMCPlan:
+    """Return a plan for sampling machines that keeps the time in bounds.
+
+    A row takes an exponential a hidden unit, a state that is enumerated a product a unit of the
+    other layer, and a row of a mixture two or three of either.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbae.energies._rbm_visible import BaseRates, BinaryLayer
+    >>> rates = BaseRates(np.full(64, 0.5), np.full(64, 0.25))
+    >>> machines = (RBMEnergy(d, 64, BinaryLayer(), rates) for d in (2, 6, 12))
+    >>> [sampling_plan(machine, 100, 50).n_particles for machine in machines]
+    [2048, 256, 128]
+    """
+    n_units = energy.n_enumerated()
+    n_others = energy.n_components + energy.n_features - n_units
+    cost = (n_rows * energy.n_components + n_others * 2**n_units) // 2
+    return tempered_plan(max(cost, 1), n_models, fewest=_FEWEST_PARTICLES)
 
 
 def match_units(

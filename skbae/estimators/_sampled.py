@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
     from skbae.inference._rows import RowRunner
+    from skbae.inference._smc import SMCPlan
 
 # Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
 # well sampled and long data at a small multiple of a fit.
@@ -151,6 +152,7 @@ def run_tempered(
     tilt: float,
     n_models: int,
     on_step: Callable[[int, float], bool],
+    plan: SMCPlan | None = None,
 ) -> SamplingRun:
     """Sample at any temperatures, weights and tilt, by gradients."""
     return sample_tempered(
@@ -161,7 +163,7 @@ def run_tempered(
         temperature=temperature,
         model_temperature=model_temperature,
         tilt=tilt,
-        plan=tempered_plan(len(rows.X), n_models),
+        plan=tempered_plan(len(rows.X), n_models) if plan is None else plan,
         on_step=on_step,
     )
 

@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from skbae.energies._base import require
 from skbae.energies._capabilities import PartitionEnergy
-from skbae.inference._assess import combine_evidence
+from skbae.inference._assess import joint_error
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
@@ -207,7 +207,8 @@ def _estimate(
     islands = [acceptance_ratio(f, b) for f, b in zip(forward, backward, strict=True)]
     values, errors = np.array(islands).T
     base = energy.base_log_partition(params)
-    log_ratio, error = combine_evidence(values, errors)
+    # an acceptance ratio, unlike one direction's mean, is about right in its logarithm
+    log_ratio, error = float(values.mean()), joint_error(values, errors)
     ups, downs = log_mean_exp(forward, axis=1), -log_mean_exp(-backward, axis=1)
     up, down = float(ups.mean()), float(downs.mean())
     spread = np.sqrt((ups.var(ddof=1) + downs.var(ddof=1)) / plan.n_islands)

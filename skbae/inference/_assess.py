@@ -6,6 +6,7 @@ import numpy as np
 
 from skbae._types import SamplingResult, SamplingRun
 from skbae.inference._diagnostics import effective_sample_size, split_rhat, standard_error
+from skbae.operators._tempered import log_mean_exp
 
 # Beyond the first of each pair a result is suspect, beyond the second it has failed.
 _RHAT = (1.05, 1.5)
@@ -16,28 +17,48 @@ _BALANCE = (4.0, 20.0)
 _DISAGREEMENT = 5.0
 
 
-def combine_evidence(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """Return the mean of the islands' log evidences and its error.
+def joint_error(values: np.ndarray, errors: np.ndarray) -> float:
+    """Return the standard error of the mean of islands' estimates.
 
-    The error is the larger of what the islands claim and of what their spread shows.
+    The larger of what the islands claim and of what their spread shows.
 
     Parameters
     ----------
     values, errors : ndarrays of shape (I,)
 
-    Returns
-    -------
-    mean, error : float
-
     Examples
     --------
-    >>> combine_evidence(np.array([1.0, 3.0]), np.array([0.1, 0.1]))
-    (2.0, 1.0)
+    >>> joint_error(np.array([1.0, 3.0]), np.array([0.1, 0.1]))
+    1.0
     """
     n = len(values)
     claimed = np.sqrt((errors**2).sum()) / n
     shown = values.std(ddof=1) / np.sqrt(n) if n > 1 else 0.0
-    return float(values.mean()), float(np.maximum(claimed, shown))  # not a number stays one
+    return float(np.maximum(claimed, shown))  # not a number stays one
+
+
+def combine_evidence(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Return the log of the mean of the islands' evidences and its error.
+
+    An island's evidence is right on average, its logarithm is not: it is too low by half its
+    variance.
+
+    Parameters
+    ----------
+    values, errors : ndarrays of shape (I,)
+        Log evidences and their standard errors.
+
+    Returns
+    -------
+    log_evidence, error : float
+
+    Examples
+    --------
+    >>> log_evidence, error = combine_evidence(np.array([1.0, 3.0]), np.array([0.1, 0.1]))
+    >>> round(log_evidence, 3), error
+    (2.434, 1.0)
+    """
+    return float(log_mean_exp(values)), joint_error(values, errors)
 
 
 def balance_of(scores: np.ndarray) -> float:

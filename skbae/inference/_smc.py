@@ -105,11 +105,19 @@ class SMCPlan:
         return self.max_steps
 
 
-def tempered_plan(n_rows: int, n_models: int) -> SMCPlan:
+def tempered_plan(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
     """Return a plan fit for so many rows, that keeps so many models.
 
     On short data an evaluation costs little more than its overhead, and many particles make up for
     what an island misses; on long data a path has more steps and every step is a pass.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of a mixture that an evaluation costs as much as.
+    n_models : int
+    fewest : int, default=512
+        Least number of an island's particles, at least 16 and a power of two.
 
     Examples
     --------
@@ -117,7 +125,11 @@ def tempered_plan(n_rows: int, n_models: int) -> SMCPlan:
     [4096, 1024, 512]
     """
     power = int(np.log2(max(_PARTICLE_ROWS / n_rows, 1)))
-    return SMCPlan(n_particles=int(np.clip(1 << power, 512, 4096)), n_keep=n_models)
+    n_particles = int(np.clip(1 << power, fewest, 4096))
+    # few particles: shorter chains, so that there are enough of them to tell the error
+    return SMCPlan(
+        n_particles=n_particles, n_moves=31 if n_particles >= 512 else 15, n_keep=n_models
+    )
 
 
 class EnergyTarget(Target):
