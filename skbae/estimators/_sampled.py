@@ -59,6 +59,7 @@ def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
         n_between=int(np.clip(n_sweeps // 40, 3, 10)),
         n_sweeps=n_sweeps,
         max_jumps=12 if long else 300,
+        max_lengths=1 if n_rows > 20_000 else 4,
         n_keep=n_models,
     )
 

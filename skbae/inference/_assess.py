@@ -9,7 +9,8 @@ from skbae.inference._diagnostics import effective_sample_size, split_rhat, stan
 from skbae.operators._tempered import log_mean_exp
 
 # Beyond the first of each pair a result is suspect, beyond the second it has failed.
-_RHAT = (1.05, 1.5)
+RHAT_LIMIT = 1.05
+_RHAT = (RHAT_LIMIT, 1.5)
 _ESS = (100.0, 10.0)
 _EVIDENCE_ERROR = (0.5, 5.0)
 _BALANCE = (4.0, 20.0)

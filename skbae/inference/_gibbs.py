@@ -18,7 +18,9 @@ import numpy as np
 from skbae._types import Rows, SamplingRun
 from skbae.energies._base import require
 from skbae.energies._capabilities import ConjugateEnergy
+from skbae.inference._assess import RHAT_LIMIT
 from skbae.inference._bridge import bridge_estimate
+from skbae.inference._diagnostics import split_rhat
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class GibbsPlan:
         often.
     max_jumps : int
         Most long jumps of a chain.
+    max_lengths : int
+        How many times `n_sweeps` are made, at most: more than once where chains still disagree.
     n_keep : int
         Models to keep.
     """
@@ -63,13 +67,15 @@ class GibbsPlan:
     n_sweeps: int = 600
     max_between_jumps: int = 10
     max_jumps: int = 300
+    max_lengths: int = 4
     n_keep: int = 50
 
     @property
     def n_steps(self) -> int:
         """Upper limit of the number of steps that are reported."""
-        n_jumps = 1 + min(self.n_sweeps // 2 + 1, 2 * self.max_jumps)
-        return self.n_burn + self.n_rounds * self.n_between + self.n_sweeps + n_jumps
+        n_jumps = min(self.n_sweeps // 2 + 1, 2 * self.max_jumps)
+        recorded = self.max_lengths * (self.n_sweeps + n_jumps)
+        return self.n_burn + self.n_rounds * self.n_between + 1 + recorded
 
 
 class _Chains:
@@ -266,17 +272,20 @@ def sample_conjugate(
     n_jumps = max(1, plan.n_sweeps // between)
     quota = min(chains.n_chains, -(-plan.n_keep // n_jumps))
     kept, trace, scores = [], [], []
-    for _ in range(n_jumps):
-        for _ in range(between):
-            chains.sweep()
-            report()
-            trace.append(chains.hmaxe)
-            scores.append(chains.scores())
-        kept.append(chains.params.take(rng.permutation(chains.n_chains)[:quota]))
-        if stopped:
+    for length in range(plan.max_lengths):
+        if stopped or (length and split_rhat(np.stack(trace, axis=1)) <= RHAT_LIMIT):
             break
-        jumps.append(chains.jump(proposals))
-        report()
+        for _ in range(n_jumps):
+            for _ in range(between):
+                chains.sweep()
+                report()
+                trace.append(chains.hmaxe)
+                scores.append(chains.scores())
+            kept.append(chains.params.take(rng.permutation(chains.n_chains)[:quota]))
+            if stopped:
+                break
+            jumps.append(chains.jump(proposals))
+            report()
     target, proposed, accepted = (np.stack(parts, axis=1) for parts in zip(*jumps, strict=True))
     bridges = [bridge_estimate(proposed[i].ravel(), target[i]) for i in chains.islands]
     return SamplingRun(

@@ -1,0 +1,57 @@
+"""How long Gibbs chains are followed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _samplers import make_problem
+
+from skbae.inference._assess import RHAT_LIMIT
+from skbae.inference._diagnostics import split_rhat
+from skbae.inference._gibbs import GibbsPlan, sample_conjugate
+from skbae.inference._rows import RowRunner, make_rows
+
+
+def run(n_sweeps, seed, max_lengths=4, on_step=None):
+    """Sample three overlapping components; so few sweeps do not always bring chains together."""
+    rng = np.random.default_rng(seed)
+    X = np.concatenate([rng.normal(m, 1.0, 20) for m in (0.0, 2.0, 4.0)])[:, None]
+    energy = make_problem("full", 3, 1).energy()
+    lengths = {"n_sweeps": n_sweeps, "max_lengths": max_lengths}
+    plan = GibbsPlan(n_burn=10, n_rounds=1, n_between=2, n_keep=16, **lengths)
+    with RowRunner(1) as runner:
+        found = sample_conjugate(
+            energy, energy.draw_prior(16, rng), make_rows(X, None), runner, rng,
+            temperature=1.0, plan=plan, on_step=on_step,
+        )  # fmt: skip
+    return found, plan
+
+
+@pytest.mark.parametrize("n_sweeps", [10, 200])
+def test_chains_that_disagree_are_followed_further(n_sweeps):
+    lengths, disagreed = [], []
+    for seed in range(5):
+        once, _ = run(n_sweeps, seed, max_lengths=1)
+        found, plan = run(n_sweeps, seed)
+        assert found.n_sweeps <= plan.n_steps
+        n_once, n_draws = once.hmaxe.shape[1], found.hmaxe.shape[1]
+        # the same chains, and as far as it takes
+        np.testing.assert_array_equal(found.hmaxe[:, :n_once], once.hmaxe)
+        assert n_draws % n_once == 0
+        length = n_draws // n_once
+        for shorter in range(1, length):
+            assert split_rhat(found.hmaxe[:, : shorter * n_once]) > RHAT_LIMIT
+        assert length == plan.max_lengths or split_rhat(found.hmaxe) <= RHAT_LIMIT
+        assert found.params.n_models == plan.n_keep
+        lengths.append(length)
+        disagreed.append(split_rhat(once.hmaxe) > RHAT_LIMIT)
+    assert any(disagreed) == (n_sweeps == 10) == any(length > 1 for length in lengths)
+
+
+def test_a_stop_ends_the_extension_too():
+    pairs = ((run(10, seed, max_lengths=1)[0], run(10, seed)[0], seed) for seed in range(20))
+    once, seed = next((a, seed) for a, b, seed in pairs if b.n_sweeps > a.n_sweeps)
+    stop_at = once.n_sweeps + 3
+    found, plan = run(10, seed, on_step=lambda step, _: step >= stop_at)
+    assert found.stopped
+    assert stop_at <= found.n_sweeps < stop_at + plan.max_between_jumps
