@@ -273,7 +273,7 @@ def sample_conjugate(
     quota = min(chains.n_chains, -(-plan.n_keep // n_jumps))
     kept, trace, scores = [], [], []
     for length in range(plan.max_lengths):
-        if stopped or (length and split_rhat(np.stack(trace, axis=1)) <= RHAT_LIMIT):
+        if length and (stopped or split_rhat(np.stack(trace, axis=1)) <= RHAT_LIMIT):
             break
         for _ in range(n_jumps):
             for _ in range(between):
