@@ -207,11 +207,23 @@ def run_charted(
     if run.stopped:
         return run
     least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    return held_against_modes(run, least)
+
+
+def held_against_modes(run: SamplingRun, least: float) -> SamplingRun:
+    """Return a run from the prior, with a doubt if it has less evidence than the modes alone.
+
+    Parameters
+    ----------
+    run : SamplingRun
+    least : float
+        The log evidence by :func:`~skbae.inference._anneal.crude_log_evidence`.
+    """
     found, error = combine_evidence(run.log_evidence, run.log_evidence_error)
-    if least > found + max(_SHORTFALL, 5 * error):
-        doubt = f"models about the modes alone have a log evidence of {least:.2f}"
-        run = replace(run, doubts=(*run.doubts, doubt))
-    return run
+    if least <= found + max(_SHORTFALL, 5 * error):
+        return run
+    doubt = f"models about the modes alone have a log evidence of {least:.2f}"
+    return replace(run, doubts=(*run.doubts, doubt))
 
 
 def summarise(
