@@ -46,7 +46,14 @@ SHARED = {
         "_mixture",
         "_mlp",
     },
-    "skbae.estimators": {"_base", "_checks", "_mixture_base", "_progress", "_sampled"},
+    "skbae.estimators": {
+        "_base",
+        "_checks",
+        "_mixture_base",
+        "_progress",
+        "_sampled",
+        "_stacklevel",
+    },
 }
 
 # Families that are made of another family.

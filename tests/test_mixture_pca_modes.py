@@ -102,7 +102,7 @@ def test_evidence_by_enumeration_of_many_modes(equal):
         starts,
         vacant,
         make_rows(X, None),
-        AnnealPlan(n_particles=512),
+        AnnealPlan(n_particles=1024),
         temperature=temperature,
         model_temperature=temperature,
     )

@@ -11,6 +11,7 @@ from sklearn import get_config
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import Rows, SamplingResult, SamplingRun
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._anneal import anneal_plan, crude_log_evidence, sample_from_modes
 from skbae.inference._assess import assess, combine_evidence
 from skbae.inference._gibbs import GibbsPlan, sample_conjugate
@@ -253,5 +254,5 @@ def warn_unless_ok(estimator: str, sampling: SamplingResult) -> None:
         f"{'; '.join(sampling.reasons)}. Draw more (raise n_models), start from more places (raise "
         "n_init), or simplify the model; sampling_ has the diagnostics.",
         ConvergenceWarning,
-        stacklevel=6,
+        stacklevel=users_stacklevel(),
     )
