@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from scipy.special import gammaln, logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits, load_iris
 
 from skbae import BayesianMixturePCAAutoEncoder
+from skbae.energies._mixture import MixtureParameters
 from skbae.energies._mixture_pca import PCAComponents, orthonormal_rows
 from skbae.energies._mixture_pca_prior import PCAFamilyWithPrior, PCAMixtureWithPrior
 from skbae.energies._pca_prior import PCAPrior
@@ -112,6 +115,26 @@ def enumerated(X, n_components, prior, temperature, concentration=None):
             value += (gammaln(concentration + counts) - gammaln(concentration)).sum()
         terms.append(value)
     return logsumexp(terms)
+
+
+def every_grouping(X, n_components, prior, temperature, equal):
+    """Return spherical components fitted to each way to group rows, and which have no rows."""
+    groupings = {}
+    for labels in product(range(n_components), repeat=len(X)):
+        names = list(dict.fromkeys(labels))
+        groupings[tuple(names.index(label) for label in labels)] = None
+    labels = np.array(list(groupings))
+    members = labels[:, None] == np.arange(n_components)[:, None]  # (S, K, N)
+    counts = members.sum(axis=2)
+    shares = members / np.maximum(counts, 1)[..., None]
+    means = np.where((counts > 0)[..., None], shares @ X, prior.mean)
+    squares = ((X - means[:, :, None]) ** 2).sum(axis=3)
+    scale = prior.noise_scale + 0.5 * (squares * members).sum(axis=2) / temperature
+    shape = prior.noise_shape + 1 + 0.5 * X.shape[1] * counts / temperature
+    weights = np.full(counts.shape, 1 / n_components) if equal else counts / len(X)
+    none = np.zeros((*counts.shape, 0, X.shape[1]))
+    components = PCAComponents(means, none, none[..., 0], scale / shape, none)
+    return MixtureParameters(weights, components), counts == 0
 
 
 def joints_by_model(models, X):

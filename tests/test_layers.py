@@ -46,7 +46,14 @@ SHARED = {
         "_mixture",
         "_mlp",
     },
-    "skbae.estimators": {"_base", "_checks", "_mixture_base", "_progress", "_sampled"},
+    "skbae.estimators": {
+        "_base",
+        "_checks",
+        "_mixture_base",
+        "_progress",
+        "_sampled",
+        "_stacklevel",
+    },
 }
 
 # A family may spread over several files, all named after it: _gmm, _gmm_fit.

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 from _pca_problems import bayesian_pca, pca_start
-from _subspaces import IRIS, PRIOR, enumerated, mixture, small_rows, tempered
+from _subspaces import (
+    IRIS,
+    PRIOR,
+    enumerated,
+    every_grouping,
+    mixture,
+    small_rows,
+    tempered,
+)
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.estimators import _mixture_pca, _sampled
+from skbae.estimators._mixture_pca_fit import energy_with_prior, sampling_starts
+from skbae.estimators._sampled import held_against_modes, summarise
 from skbae.inference import _anneal
-from skbae.inference._anneal import anneal_plan, sample_from_modes
+from skbae.inference._anneal import (
+    AnnealPlan,
+    anneal_plan,
+    crude_log_evidence,
+    sample_from_modes,
+)
 from skbae.inference._assess import combine_evidence
 from skbae.inference._modes import Modes
 from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import SMCPlan
+from skbae.inference._smc import SMCPlan, sample_tempered
 
 
 def fit(X, n_components, n_latent, seed=0, sample_weight=None, **settings):
@@ -26,6 +39,16 @@ def fit(X, n_components, n_latent, seed=0, sample_weight=None, **settings):
         n_components, n_latent=n_latent, random_state=seed, **settings
     )
     return estimator.fit(X, sample_weight=sample_weight)
+
+
+def problem(X, n_components, n_latent, **settings):
+    """Return the energy, the starts and what is vacant in them, and the rows, as a fit has them."""
+    estimator = fit(X, n_components, n_latent, model_temperature=0, **settings)
+    rows, config = make_rows(X, None), estimator._config
+    with RowRunner(1) as runner:
+        rng = np.random.default_rng(0)
+        starts, vacant = sampling_starts(estimator, config, rows, rng, runner)
+    return energy_with_prior(estimator, config, rows), starts, vacant, rows
 
 
 def own_prior(X):
@@ -40,6 +63,15 @@ def own_prior(X):
     }
 
 
+def annealed(energy, starts, vacant, rows, plan, seed=0, **temperatures):
+    """Return the log evidence by sampling from modes, with its error."""
+    settings = {"temperature": 1.0, "model_temperature": 1.0, "tilt": 0.0, **temperatures}
+    rng = np.random.default_rng(seed)
+    with RowRunner(1) as runner:
+        run = sample_from_modes(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    return combine_evidence(run.log_evidence, run.log_evidence_error)
+
+
 def evidences(fits):
     values = np.array([fitted.log_evidence_ for fitted in fits])
     return values, np.array([fitted.sampling_.log_evidence_error for fitted in fits])
@@ -47,7 +79,7 @@ def evidences(fits):
 
 @pytest.mark.parametrize(
     ("n_components", "temperature", "equal"),
-    [(1, 0.2, False), (2, 0.2, False), (2, 0.1, True), (3, 0.2, True)],
+    [(1, 0.2, False), (2, 0.2, False), (2, 0.1, True)],
 )
 def test_evidence_by_enumeration(n_components, temperature, equal):
     """Few rows, cold enough that each counts for many."""
@@ -55,8 +87,28 @@ def test_evidence_by_enumeration(n_components, temperature, equal):
     fitted = fit(X, n_components, 0, temperature=temperature, equal_weights=equal, **own_prior(X))
     exact = enumerated(X, n_components, PRIOR, temperature, None if equal else 1.6)
     assert fitted.sampling_.method == "modes"
-    assert fitted.sampling_.log_evidence_error < 0.1
+    assert fitted.sampling_.log_evidence_error < 0.05
     assert abs(fitted.log_evidence_ - exact) < 5 * fitted.sampling_.log_evidence_error
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_evidence_by_enumeration_of_many_modes(equal):
+    """A dozen modes hold the probability of three components; starts lead to all of them."""
+    X, temperature = small_rows(7), 0.2
+    energy = mixture(3, 0, temperature, equal=equal)
+    starts, vacant = every_grouping(X, 3, PRIOR, temperature, equal)
+    value, error = annealed(
+        energy,
+        starts,
+        vacant,
+        make_rows(X, None),
+        AnnealPlan(n_particles=1024),
+        temperature=temperature,
+        model_temperature=temperature,
+    )
+    exact = enumerated(X, 3, PRIOR, temperature, None if equal else 1.6)
+    assert error < 0.05
+    assert abs(value - exact) < 5 * error
 
 
 @pytest.mark.parametrize(
@@ -78,21 +130,9 @@ def test_modes_and_prior_lead_to_the_same(n_components, n_latent, tied, equal):
 def test_one_component_is_pca(n_latent):
     fitted = fit(IRIS, 1, n_latent)
     energy = bayesian_pca(IRIS, n_latent)
-    start = pca_start(energy)
-    with RowRunner(1) as runner:
-        run = sample_from_modes(
-            energy,
-            start,
-            np.zeros((1, 1), dtype=bool),
-            energy.moments.stand_in(),
-            runner,
-            np.random.default_rng(1),
-            temperature=1.0,
-            model_temperature=1.0,
-            tilt=0.0,
-            plan=anneal_plan(1, 28, 50),
-        )
-    value, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+    rows, occupied = energy.moments.stand_in(), np.zeros((1, 1), dtype=bool)
+    plan = anneal_plan(1, 28, 50)
+    value, error = annealed(energy, pca_start(energy), occupied, rows, plan, seed=1)
     own = fitted.sampling_.log_evidence_error
     assert fitted.sampling_.status == "ok"
     assert max(own, error) < 0.05
@@ -118,21 +158,26 @@ def test_seeds_agree_on_iris(n_components, n_latent):
     ],
 )
 def test_any_temperatures_and_tilt(settings):
-    """On few, weighted rows tempering from the prior agrees, if with larger errors."""
+    """On few, weighted rows tempering from the prior agrees."""
     X = small_rows(20)
     weights = np.random.default_rng(0).uniform(0.5, 3.5, len(X))
-    fitted = fit(X, 2, 1, sample_weight=weights, **settings)
+    fitted = fit(X, 2, 1, sample_weight=weights, **settings, **own_prior(X))
     assert fitted.sampling_.method == "modes"
-    with pytest.MonkeyPatch.context() as patch:
-        from_prior = partial(_sampled.run_charted, few_rows=np.inf)
-        patch.setattr(_mixture_pca, "run_charted", from_prior)
-        patch.setattr(_sampled, "tempered_plan", lambda *_: SMCPlan(4, 1024, n_keep=5))
-        other = fit(X, 2, 1, seed=1, sample_weight=weights, **settings)
-    assert other.sampling_.method == "smc"
-    own, theirs = (f.sampling_.log_evidence_error for f in (fitted, other))
-    assert own < 0.2
-    assert theirs < 1.0
-    assert abs(fitted.log_evidence_ - other.log_evidence_) < 5 * np.hypot(own, theirs)
+    settings = {"temperature": 1.0, "model_temperature": 1.0, "tilt": 0.0, **settings}
+    with RowRunner(1) as runner:
+        other = sample_tempered(
+            mixture(2, 1, settings["temperature"]),
+            make_rows(X, weights),
+            runner,
+            np.random.default_rng(1),
+            plan=SMCPlan(4, 2048, n_keep=5),
+            **settings,
+        )
+    value, theirs = combine_evidence(other.log_evidence, other.log_evidence_error)
+    own = fitted.sampling_.log_evidence_error
+    assert own < 0.1
+    assert theirs < 0.3
+    assert abs(fitted.log_evidence_ - value) < 5 * np.hypot(own, theirs)
 
 
 def least_with_a_vacancy():
@@ -155,20 +200,14 @@ def test_a_component_may_be_vacant():
     assert np.mean(fitted.models_.weights.min(axis=1) < 0.03) > 0.7
 
 
-def test_a_region_left_out_shows(monkeypatch):
+def test_a_region_left_out_shows():
     """Without starts that have a vacant component, its region is missed by several nats."""
-    honest = _mixture_pca.sampling_starts
-
-    def without_vacancies(*arguments):
-        models, vacant = honest(*arguments)
-        full = ~vacant.any(axis=1)
-        return models.take(full), vacant[full]
-
-    monkeypatch.setattr(_mixture_pca, "sampling_starts", without_vacancies)
     least, error = least_with_a_vacancy()
-    fitted = fit(IRIS, 3, 2)
-    own = fitted.sampling_.log_evidence_error
-    assert fitted.log_evidence_ < least - 10 * np.hypot(error, own)
+    energy, starts, vacant, rows = problem(IRIS, 3, 2)
+    full = ~vacant.any(axis=1)
+    plan = anneal_plan(len(IRIS), 42, 50)
+    value, own = annealed(energy, starts.take(full), vacant[full], rows, plan)
+    assert value < least - 10 * np.hypot(error, own)
 
 
 def test_modes_met_once_raise_doubt(monkeypatch):
@@ -184,24 +223,23 @@ def test_modes_met_once_raise_doubt(monkeypatch):
     assert fitted.sampling_.status == "suspect"
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_tempering_that_missed_a_mode_is_not_believed(monkeypatch):
+def test_tempering_that_missed_a_mode_is_not_believed():
     """A run from the prior that is sure of too little: what modes alone hold is far above it."""
     X = small_rows(12)
-    honest = _sampled.sample_tempered
-
-    def lower(*arguments, **more):
-        run = honest(*arguments, **more)
-        return replace(run, log_evidence=run.log_evidence - 3)
-
-    monkeypatch.setattr(_sampled, "tempered_plan", lambda *_: SMCPlan(4, 1024, n_keep=5))
-    reasons = fit(X, 2, 1, **own_prior(X)).sampling_.reasons
-    assert not any("modes alone" in reason for reason in reasons)
-    monkeypatch.setattr(_sampled, "sample_tempered", lower)
+    energy, starts, vacant, rows = problem(X, 2, 1, **own_prior(X))
+    settings = {"temperature": 1.0, "model_temperature": 1.0, "tilt": 0.0}
+    rng = np.random.default_rng(0)
+    with RowRunner(1) as runner:
+        plan = SMCPlan(4, 1024, n_keep=5)
+        run = sample_tempered(energy, rows, runner, rng, plan=plan, **settings)
+        plan = anneal_plan(len(X), 12, 5)
+        least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    assert held_against_modes(run, least) is run
+    less = replace(run, log_evidence=run.log_evidence - 3)
     with pytest.warns(ConvergenceWarning, match="about the modes alone"):
-        fitted = fit(X, 2, 1, **own_prior(X))
-    assert fitted.sampling_.method == "smc"
-    assert fitted.sampling_.status != "ok"
+        told = summarise("Mixture", held_against_modes(less, least), rows.total, 1.0)
+    assert told["sampling_"].method == "smc"
+    assert told["sampling_"].status != "ok"
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -26,7 +26,6 @@ from _oracles import (
 from _oracles import enumerated_log_evidence as second_enumeration
 from scipy import stats
 from scipy.linalg import expm
-from scipy.optimize import minimize
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 
@@ -347,74 +346,6 @@ def test_error_bars_of_galaxies_under_other_priors(changes, n_components, monkey
         error = np.hypot(each.log_evidence_error, long.log_evidence_error)
         assert abs(each.log_evidence - long.log_evidence) < 5 * error
         assert each.status == "ok", each.reasons
-
-
-def importance_sample(n_draws, seed=0):
-    """Return models of two galaxies components with importance weights, by an independent method.
-
-    In coordinates (logit w, mu, log Lambda): a mixture of Student distributions around the modes
-    that scipy's optimiser finds from many starts, one component a mode, labels exchanged too.
-    """
-    x, rng = GALAXIES[:, 0], np.random.default_rng(seed)
-    strength, dof = GALAXIES_PRIOR["mean_precision_prior"], 2.56
-    rate = np.ravel(GALAXIES_PRIOR["covariance_prior"])[0] / 2
-
-    def log_target(theta):
-        logit, mean, log_precision = theta[..., 0], theta[..., 1:3], theta[..., 3:5]
-        precision = np.exp(log_precision)
-        log_w = np.stack([-np.logaddexp(0, -logit), -np.logaddexp(0, logit)], axis=-1)
-        joint = log_w[..., None, :] + stats.norm.logpdf(
-            x[:, None], mean[..., None, :], np.exp(-0.5 * log_precision)[..., None, :]
-        )
-        prior = stats.gamma.logpdf(precision, dof / 2, scale=1 / rate) + log_precision
-        prior = prior + stats.norm.logpdf(mean, x.mean(), 1 / np.sqrt(strength * precision))
-        return logsumexp(joint, axis=-1).sum(axis=-1) + prior.sum(axis=-1) + log_w.sum(axis=-1)
-
-    modes = []
-    for _ in range(60):
-        start = np.r_[rng.normal(), rng.choice(x, 2), rng.normal(-1, 1, size=2)]
-        found = minimize(lambda t: -log_target(t), start, method="BFGS")
-        if not any(np.abs(found.x - mode.x).max() < 0.05 for mode in modes):
-            modes.append(found)
-    best = min(mode.fun for mode in modes)
-    modes = [mode for mode in modes if mode.fun < best + 12]
-    proposals = [stats.multivariate_t(m.x, 1.5 * m.hess_inv, df=5) for m in modes]
-    theta = np.concatenate([p.rvs(n_draws // len(modes), random_state=rng) for p in proposals])
-    log_q = logsumexp([p.logpdf(theta) for p in proposals], axis=0) - np.log(len(modes))
-    log_weights = np.concatenate([log_target(part) for part in np.array_split(theta, 50)]) - log_q
-    return theta, log_weights
-
-
-def test_modes_of_two_galaxies_components_get_their_share():
-    """Chains cross rarely between a core in a broad cloud (94 %) and groups set apart."""
-    theta, log_weights = importance_sample(40_000)
-    weights = np.exp(log_weights - log_weights.max())
-    size = weights.sum() ** 2 / (weights**2).sum()
-    assert size > 1000
-    # the evidence by this method is the tabulated one
-    value = np.log(weights.mean()) + log_weights.max()
-    assert abs(value - GALAXIES_EVIDENCE[2][0]) < 5 * np.hypot(1 / np.sqrt(size), 0.010)
-    weights /= weights.sum()
-    models = galaxies(2, n_models=1000).models_
-    sd = np.sqrt(models.covariances[..., 0, 0])
-    ours, theirs = (
-        {
-            "slow group apart": means.min(axis=1) < 14,
-            "means apart": np.ptp(means, axis=1) > 5,
-            "both narrow": sds.max(axis=1) < 6,
-            "core is wide": sds.min(axis=1) > 2,
-        }
-        for means, sds in (
-            (models.means[..., 0], sd),
-            (theta[:, 1:3], np.exp(-0.5 * theta[:, 3:5])),
-        )
-    )
-    for region, inside in theirs.items():
-        share = weights @ inside
-        error = np.sqrt(weights**2 @ (inside - share) ** 2)
-        # models kept from one chain are correlated through its stay in a mode: count a third
-        drawn_error = np.sqrt(share * (1 - share) / 300)
-        assert abs(ours[region].mean() - share) < 5 * np.hypot(error, drawn_error), region
 
 
 # -- predictions ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from skbae._types import EMResult
 from skbae.energies._gmm import gaussian_mixture, nearest_mean_models
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_choice, check_flag, check_integer, check_real
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._em import expectation_maximisation
 from skbae.inference._init import distinct_rows, kmeans_plus_plus, random_rows
 from skbae.operators._labels import match_labels
@@ -189,7 +190,7 @@ def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[st
             f"max_iter={max_iter} iterations. Increase max_iter or tol, or try other "
             "init_params; degenerate data may be the cause too.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=users_stacklevel(),
         )
     n_iter = int(found.n_iter[best])
     hmaxe = float(found.hmaxe[best])

@@ -45,6 +45,7 @@ from skbae.estimators._pca_fit import (
 )
 from skbae.estimators._progress import progress
 from skbae.estimators._sampled import check_memory, summarise
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._rows import make_rows
 from skbae.inference._spectrum import SOLVERS, rows_with_covariance
 from skbae.operators._random import as_generator
@@ -325,7 +326,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
                     f"the fit has not converged in max_iter={self.max_iter} iterations; raise "
                     "max_iter or tol",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=users_stacklevel(),
                 )
         models = as_models(params, explained, params)
         return {

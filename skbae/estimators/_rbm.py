@@ -44,6 +44,7 @@ from skbae.estimators._rbm_fit import (
     step_limit,
 )
 from skbae.estimators._sampled import check_memory, run_tempered, summarise
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._ascent import merged_rows
 from skbae.inference._climb import climb_to_mode
 from skbae.inference._rows import RowRunner, make_rows
@@ -335,7 +336,7 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
                 f"the climb did not converge within max_iter={limit} steps. Increase "
                 "max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=users_stacklevel(),
             )
         return self._finish(config, energy, scaling, found, rows, rng)
 

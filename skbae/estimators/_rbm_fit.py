@@ -14,6 +14,7 @@ from skbae._types import ArrayRecord, Rows
 from skbae.energies._rbm import RBMEnergy, RBMPrior, base_rates
 from skbae.energies._rbm_visible import LAYERS, BaseRates, RBMParameters
 from skbae.estimators._checks import check_real
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._ais import estimate_partition
 from skbae.inference._ascent import Ascent, climb, contrastive_ascent, hold_out
 from skbae.inference._rows import make_rows
@@ -312,7 +313,7 @@ def normalise(
             "likelihood can't be trusted. Lower learning_rate_init or max_iter, or take fewer "
             "n_components.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=users_stacklevel(),
         )
     log_partition = np.array([found.log_partition])
     return replace(params, log_partition=log_partition), found.error, found.states.rows

@@ -11,6 +11,7 @@ from sklearn import get_config
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import Rows, SamplingResult, SamplingRun
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._anneal import anneal_plan, crude_log_evidence, sample_from_modes
 from skbae.inference._assess import assess, combine_evidence
 from skbae.inference._gibbs import GibbsPlan, sample_conjugate
@@ -210,11 +211,23 @@ def run_charted(
     if run.stopped:
         return run
     least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    return held_against_modes(run, least)
+
+
+def held_against_modes(run: SamplingRun, least: float) -> SamplingRun:
+    """Return a run from the prior, with a doubt if it has less evidence than the modes alone.
+
+    Parameters
+    ----------
+    run : SamplingRun
+    least : float
+        The log evidence by :func:`~skbae.inference._anneal.crude_log_evidence`.
+    """
     found, error = combine_evidence(run.log_evidence, run.log_evidence_error)
-    if least > found + max(_SHORTFALL, 5 * error):
-        doubt = f"models about the modes alone have a log evidence of {least:.2f}"
-        run = replace(run, doubts=(*run.doubts, doubt))
-    return run
+    if least <= found + max(_SHORTFALL, 5 * error):
+        return run
+    doubt = f"models about the modes alone have a log evidence of {least:.2f}"
+    return replace(run, doubts=(*run.doubts, doubt))
 
 
 def summarise(
@@ -244,5 +257,5 @@ def warn_unless_ok(estimator: str, sampling: SamplingResult) -> None:
         f"{'; '.join(sampling.reasons)}. Draw more (raise n_models), start from more places (raise "
         "n_init), or simplify the model; sampling_ has the diagnostics.",
         ConvergenceWarning,
-        stacklevel=6,
+        stacklevel=users_stacklevel(),
     )

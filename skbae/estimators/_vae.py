@@ -26,6 +26,7 @@ from skbae.estimators._checks import (
 )
 from skbae.estimators._progress import progress
 from skbae.estimators._sampled import check_memory
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._vae_fit import (
     batch_size,
     climb,
@@ -581,7 +582,7 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
                 "the posterior of the code has several modes. Raise n_samples (or n_score_samples, "
                 "before fitting).",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=users_stacklevel(),
             )
         return scores
 

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae.energies._vae import VAEEnergy, VAEModels, VAEParameters
 from skbae.energies._vae_codes import quasi_normal
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._vae_fit_targets import (
     TrainingRows,
     VAEObjective,
@@ -131,7 +132,7 @@ def climb(
             f"{type(estimator).__name__} still improved after max_iter={plan.max_passes} passes. "
             "Increase max_iter, tol or learning_rate_init, or use early_stopping.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=users_stacklevel(),
         )
     return found
 
@@ -186,7 +187,7 @@ def sampled_attributes(
             f"{type(estimator).__name__}: sampling of the models is {sampling.status}: "
             f"{'; '.join(sampling.reasons)}. sampling_ has the diagnostics.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=users_stacklevel(),
         )
     phi = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
     params = VAEParameters(run.params, phi)

@@ -1,0 +1,37 @@
+"""Whose line a warning points at: that of the user, however deep in a fit it arises."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import joblib
+import sklearn
+
+# Between a user's line and ours may be pipelines, searches, callbacks' wrappers and their workers.
+# (From Python 3.12 on, warnings.warn takes such a list itself.)
+_OWN = os.path.dirname(os.path.dirname(__file__))
+_PASSED_THROUGH = tuple(
+    os.path.join(folder, "")
+    for folder in (_OWN, os.path.dirname(sklearn.__file__), os.path.dirname(joblib.__file__))
+)
+
+
+def users_stacklevel() -> int:
+    """Return the `stacklevel` for a warning by the calling function to point at the user's line.
+
+    Returns
+    -------
+    int
+        Number of the first frame that is neither in this package nor in scikit-learn or joblib,
+        counted as :func:`warnings.warn` does: 1 is the function that warns.
+
+    Examples
+    --------
+    >>> users_stacklevel()
+    1
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PASSED_THROUGH) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level

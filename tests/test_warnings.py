@@ -1,0 +1,137 @@
+"""Warnings point at the line of the user's that called, through whatever lies between."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+
+import pytest
+from _callbacks import Stopper, callbacks
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbae import (
+    BayesianGMMAutoEncoder,
+    BayesianMixturePCAAutoEncoder,
+    BayesianPCAAutoEncoder,
+    BayesianRBMAutoEncoder,
+    BayesianVAEAutoEncoder,
+)
+from skbae.estimators import _sampled
+from skbae.inference._anneal import AnnealPlan
+from skbae.inference._gibbs import GibbsPlan
+from skbae.inference._smc import SMCPlan
+from skbae.model_selection import InSample
+
+X = load_iris().data[::3]
+BITS = (X.mean(axis=0) < X).astype(float)
+
+ONE_MODEL = {
+    "gmm": (BayesianGMMAutoEncoder(3, model_temperature=0, max_iter=1, random_state=0), X),
+    "pca": (BayesianPCAAutoEncoder(2, model_temperature=0, tilt=0.5, max_iter=1), X),
+    "mixture of pca": (
+        BayesianMixturePCAAutoEncoder(2, model_temperature=0, max_iter=1, random_state=0),
+        X,
+    ),
+    "rbm": (BayesianRBMAutoEncoder(2, max_iter=1, random_state=0), BITS),
+    "vae": (
+        BayesianVAEAutoEncoder(1, hidden_layer_sizes=(2,), max_iter=1, random_state=0),
+        BITS,
+    ),
+}
+SAMPLED = {
+    "gmm": BayesianGMMAutoEncoder(3, n_models=5, random_state=0),
+    "gmm, tempered": BayesianGMMAutoEncoder(2, model_temperature=2.0, n_models=5, random_state=0),
+    "pca": BayesianPCAAutoEncoder(2, n_models=5, random_state=0),
+    "mixture of pca": BayesianMixturePCAAutoEncoder(2, n_models=5, random_state=0),
+}
+
+
+def lines_of(caught):
+    return [
+        (warning.filename, warning.lineno)
+        for warning in caught
+        if issubclass(warning.category, ConvergenceWarning)
+    ]
+
+
+def two_lines_below():
+    """Return the file of the calling function, and the number of a line below the call's."""
+    frame = inspect.currentframe().f_back
+    return frame.f_code.co_filename, frame.f_lineno + 2
+
+
+@pytest.fixture
+def too_short(monkeypatch):
+    """Make every sampler's run too short to be trusted."""
+    gibbs, smc = GibbsPlan(2, 2, 1, 1, 2, n_keep=5), SMCPlan(2, 32, 3, n_keep=5)
+    anneal = AnnealPlan(n_islands=2, n_particles=16, n_moves=1, n_pilot=8, n_keep=5)
+    monkeypatch.setattr(_sampled, "gibbs_schedule", lambda *_: (4, gibbs))
+    monkeypatch.setattr(_sampled, "tempered_plan", lambda *_: smc)
+    monkeypatch.setattr(_sampled, "anneal_plan", lambda *_: anneal)
+
+
+@pytest.mark.parametrize("name", ONE_MODEL)
+def test_a_single_model_that_has_not_converged(name):
+    estimator, rows = ONE_MODEL[name]
+    here = two_lines_below()
+    with pytest.warns(ConvergenceWarning) as caught:
+        estimator.fit(rows)
+    assert set(lines_of(caught)) == {here}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_sampling_that_can_not_be_trusted(name, too_short):
+    here = two_lines_below()
+    with pytest.warns(ConvergenceWarning, match="sampling of the models is") as caught:
+        SAMPLED[name].fit(X)
+    assert set(lines_of(caught)) == {here}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_with_callbacks(name):
+    """A callback that stops the run is what there is to warn of."""
+    callbacks()
+    estimator = SAMPLED[name]
+    estimator.set_callbacks(Stopper(1))
+    try:
+        here = two_lines_below()
+        with pytest.warns(ConvergenceWarning, match="stopped the run early") as caught:
+            estimator.fit(X)
+    finally:
+        estimator.set_callbacks()
+    assert set(lines_of(caught)) == {here}
+
+
+def test_through_the_other_ways_to_fit(too_short):
+    estimator = SAMPLED["gmm"]
+    here = two_lines_below()
+    with pytest.warns(ConvergenceWarning) as caught:
+        estimator.fit_transform(X)
+    assert set(lines_of(caught)) == {here}
+    here = two_lines_below()
+    with pytest.warns(ConvergenceWarning) as caught:
+        make_pipeline(StandardScaler(), estimator).fit(X)
+    assert set(lines_of(caught)) == {here}
+    search = GridSearchCV(estimator, {"n_components": [2, 3]}, cv=InSample(), refit=False)
+    here = two_lines_below()
+    with pytest.warns(ConvergenceWarning) as caught:
+        search.fit(X)
+    assert set(lines_of(caught)) == {here}
+    assert len(lines_of(caught)) == 2
+
+
+def test_scores_of_a_poor_encoder():
+    fitted = BayesianVAEAutoEncoder(
+        3, hidden_layer_sizes=(5,), max_iter=1, n_score_samples=4, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted.fit(50 * BITS)
+    here = two_lines_below()
+    with pytest.warns(ConvergenceWarning, match="have a standard error above") as caught:
+        fitted.score_samples(50 * BITS)
+    assert set(lines_of(caught)) == {here}
