@@ -169,3 +169,15 @@ def check_codes(Z: Any, n_codes: int, owner: Any) -> NDArray[Any]:
             f"{type(owner).__name__}, got {Z.shape[1]}"
         )
     return Z
+
+
+def fits_one_model(estimator: Any) -> bool:
+    """Raise AttributeError unless a single best model is asked for: else no ``partial_fit``."""
+    tau = estimator.model_temperature
+    tau = estimator.temperature if tau is None else tau
+    if isinstance(tau, numbers.Real) and float(tau) > 0:
+        raise AttributeError(
+            f"partial_fit needs model_temperature=0, got {estimator.model_temperature!r}: sampling "
+            "the models takes all rows at once"
+        )
+    return True

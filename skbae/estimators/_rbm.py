@@ -9,32 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from skbae.energies._rbm_codes import BernoulliCodes, IsotropicRows, ReconstructedRows
-from skbae.energies._rbm_kernel import tempered_bits
-from skbae.energies._rbm_visible import LAYERS, BaseRates, RBMParameters
-from skbae.estimators._base import BayesianAutoEncoder
-from skbae.estimators._checks import (
-    check_choice,
-    check_codes,
-    check_flag,
-    check_integer,
-    check_real,
-    check_sample_weight,
-)
+from skbae.energies._rbm_visible import RBMParameters
+from skbae.estimators._checks import check_sample_weight, fits_one_model
 from skbae.estimators._progress import progress
+from skbae.estimators._rbm_checks import (
+    check_parameters,
+    check_range,
+    check_size,
+    configuration,
+)
 from skbae.estimators._rbm_fit import (
     MAX_CLIMBED_UNITS,
-    MAX_EXACT_UNITS,
-    MAX_SAMPLED_UNITS,
     Scaling,
     as_models,
-    as_parameters,
     climb_by_contrast,
     climb_exactly,
     full_prior,
-    given_prior,
     make_energy,
     match_units,
     n_starts,
@@ -43,7 +35,8 @@ from skbae.estimators._rbm_fit import (
     sampling_plan,
     step_limit,
 )
-from skbae.estimators._sampled import check_memory, run_tempered, summarise
+from skbae.estimators._rbm_predict import MachinePredictions
+from skbae.estimators._sampled import run_tempered, summarise
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._ascent import merged_rows
 from skbae.inference._climb import climb_to_mode
@@ -53,21 +46,8 @@ from skbae.operators._random import as_generator
 if TYPE_CHECKING:
     from typing import Self
 
-    from numpy.typing import NDArray
 
-
-def _fits_one_model(estimator: Any) -> bool:
-    """Return whether there is a single model, which more rows can move; or say why not."""
-    tau = estimator.model_temperature
-    if (estimator.temperature if tau is None else tau) != 0:
-        raise AttributeError(
-            "partial_fit needs model_temperature=0: sampled models can't be continued, got "
-            f"model_temperature={tau!r}"
-        )
-    return True
-
-
-class BayesianRBMAutoEncoder(BayesianAutoEncoder):
+class BayesianRBMAutoEncoder(MachinePredictions):
     """Restricted Boltzmann machine as a Bayesian autoencoder, with a normalised likelihood.
 
     The code of a row x is d bits h, and the energy ``H = b'x + x'Wh + c'h - log Z`` for features in
@@ -249,69 +229,13 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
 
     def _check_family(self, n_rows, n_features):
         if n_rows is None:
-            self._check_parameters()
-            return
-        units = int(self.n_components)
-        smaller = LAYERS[self.visible]().n_enumerated(units, n_features)
-        layer = "the smaller layer" if self.visible == "bernoulli" else "the hidden layer"
-        if self._resolved_model_temperature() > 0:
-            if smaller > MAX_SAMPLED_UNITS:
-                raise ValueError(
-                    f"model_temperature={self.model_temperature!r} samples the models, and every "
-                    f"one has a partition function of its own (p(m) is doubly intractable): {layer}"
-                    f" may have at most {MAX_SAMPLED_UNITS} units to enumerate, and n_components="
-                    f"{units} on {n_features} features makes {smaller}. Set model_temperature=0 to "
-                    "fit the single best model, or take fewer n_components"
-                )
-            check_memory(units * n_features + n_features + units + 2, int(self.n_models))
-        elif self.partition == "exact" and smaller > MAX_EXACT_UNITS + 5:
-            raise ValueError(
-                f"partition='exact' enumerates {layer}, which may have at most "
-                f"{MAX_EXACT_UNITS + 5} units, got {smaller}; use partition='ais'"
-            )
-
-    def _check_parameters(self) -> None:
-        check_integer("n_components", self.n_components, minimum=1)
-        check_choice("visible", self.visible, LAYERS)
-        check_choice("partition", self.partition, ("auto", "exact", "ais"))
-        if self.tilt != 0:
-            raise ValueError(
-                "tilt must be 0 for restricted Boltzmann machines, whose batches know no other "
-                f"rows' energies, got {self.tilt!r}"
-            )
-        given_prior(self)
-        if not (isinstance(self.n_init, str) and self.n_init == "auto"):
-            if isinstance(self.n_init, str):
-                raise ValueError(f"n_init must be 'auto' or an integer >= 1, got {self.n_init!r}")
-            check_integer("n_init", self.n_init, minimum=1)
-        check_real("learning_rate_init", self.learning_rate_init, above=0)
-        check_real("tol", self.tol, at_least=0)
-        for name in ("batch_size", "n_iter_no_change"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("n_chains", self.n_chains, minimum=2)
-        if self.max_iter is not None:
-            check_integer("max_iter", self.max_iter, minimum=0)
-        check_flag("early_stopping", self.early_stopping)
-        share = check_real("validation_fraction", self.validation_fraction, above=0)
-        if share >= 1:
-            raise ValueError(f"validation_fraction must be between 0 and 1, got {share!r}")
-
-    def _check_range(self, X: NDArray[Any]) -> None:
-        if self.visible == "bernoulli" and (X.min() < 0 or X.max() > 1):
-            raise ValueError(
-                f"Negative values in data passed to {type(self).__name__}, or values above 1: X "
-                "must lie in [0, 1] for visible='bernoulli', got values from "
-                f"{X.min():g} to {X.max():g}; scale it, or set visible='gaussian'"
-            )
+            check_parameters(self)
+        else:
+            check_size(self, n_features)
 
     def _fit_family(self, rows, rng, runner):
-        self._check_range(rows.X)
-        config = {
-            "n_components": int(self.n_components),
-            "n_features": rows.X.shape[1],
-            "visible": str(self.visible),
-            "temperature": float(self.temperature),
-        }
+        check_range(self, rows.X)
+        config = configuration(self, rows.X.shape[1])
         tau = self._resolved_model_temperature()
         fit = self._fit_best if tau == 0 else self._fit_sampled
         rates = rates_of(config, rows)
@@ -407,7 +331,7 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
             attributes["noise_variance_"] = float(params.noise[0])
         return attributes
 
-    @available_if(_fits_one_model)
+    @available_if(fits_one_model)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Make one pass of contrastive divergence over rows, on from the current model.
 
@@ -431,14 +355,9 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
         weights = check_sample_weight(sample_weight, len(X))
         if weights is not None and not weights.all():
             X, weights = X[weights > 0], weights[weights > 0]
-        self._check_range(X)
+        check_range(self, X)
         rng, rows = as_generator(self.random_state), make_rows(X, weights)
-        config = {
-            "n_components": int(self.n_components),
-            "n_features": X.shape[1],
-            "visible": str(self.visible),
-            "temperature": float(self.temperature),
-        }
+        config = configuration(self, X.shape[1])
         self._check_family(len(X), X.shape[1])
         if not first and config != {**self._config, "temperature": config["temperature"]}:
             raise ValueError(
@@ -471,132 +390,3 @@ class BayesianRBMAutoEncoder(BayesianAutoEncoder):
             _fit_rows=(len(X), rows.centre, rows.scale),
         )
         return self
-
-    # -- codes ---------------------------------------------------------------------------------
-
-    @property
-    def _n_features_out(self) -> int:
-        return self.components_.shape[0]
-
-    def _energy(self):
-        return make_energy(
-            self._config, BaseRates(*self._rates), chains=getattr(self, "chains_", None)
-        )
-
-    def _parameters(self):
-        return as_parameters(self.models_)
-
-    def _read(self, X):
-        X = super()._read(X)
-        self._check_range(X)
-        return X
-
-    def _noise(self) -> float:
-        return getattr(self, "noise_variance_", 1.0)
-
-    def _probabilities(self, X: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-        """Return ``P_T(h = 1 | x)`` under the reference model."""
-
-        def function(chunk: NDArray[Any]) -> NDArray[np.float64]:
-            activations = chunk @ (self.components_.T / self._noise()) + self.intercept_hidden_
-            return tempered_bits(activations, temperature)
-
-        return self._map(function, X, 4096)
-
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the mean code of each row, ``P(h = 1 | x)`` at the estimator's temperature.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components)
-            Of the reference model; bits at T = 0, float32 for float32 rows.
-        """
-        X = self._read(X)
-        return self._probabilities(X, self._fit_temperature).astype(X.dtype, copy=False)
-
-    def inverse_transform(self, Z: Any) -> NDArray[Any]:
-        """Return the expected row for each code; soft codes stand in for bits.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        Z = check_codes(Z, self._n_features_out, self)
-        mean = LAYERS[self._config["visible"]]().mean(self._mode(), Z.astype(np.float64))
-        return mean.astype(Z.dtype, copy=False)
-
-    def _mode(self) -> RBMParameters:
-        """Return the reference model."""
-        return RBMParameters(
-            self.components_[None],
-            self.intercept_visible_[None],
-            self.intercept_hidden_[None],
-            np.array([self._noise()]),
-            np.array([self.log_partition_]),
-        )
-
-    def encode(self, X: Any) -> BernoulliCodes:
-        """Return the distribution of each row's code under the reference model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        BernoulliCodes
-        """
-        X = self._read(X)
-        return BernoulliCodes(self._probabilities(X, self._fit_temperature))
-
-    def decode(self, Z: Any) -> BernoulliCodes | IsotropicRows | ReconstructedRows:
-        """Return the distribution of rows given codes, under the reference model.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components) or BernoulliCodes
-            Codes, or what :meth:`encode` returned; then the result is the distribution of the
-            reconstruction, a mixture over codes.
-
-        Returns
-        -------
-        BernoulliCodes, IsotropicRows or ReconstructedRows
-        """
-        check_is_fitted(self)
-        noise = getattr(self, "noise_variance_", None)
-        if isinstance(Z, BernoulliCodes):
-            return ReconstructedRows(
-                Z.probabilities, self.components_, self.intercept_visible_, noise
-            )
-        mean = self.inverse_transform(np.asarray(Z, np.float64))
-        return BernoulliCodes(mean) if noise is None else IsotropicRows(mean, noise)
-
-    def gibbs(self, v: Any, random_state: Any = None) -> NDArray[np.float64]:
-        """Make one step of Gibbs sampling at T = 1 from rows: codes, then rows again.
-
-        Parameters
-        ----------
-        v : array-like of shape (n_samples, n_features)
-        random_state : None, int, RandomState or Generator, default=None
-            None draws differently at each call.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-        """
-        v = self._read(v)
-        return self._energy().advance(self._mode(), v, as_generator(random_state))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = self.visible == "bernoulli"
-        return tags

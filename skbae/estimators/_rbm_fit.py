@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae._types import ArrayRecord, Rows
 from skbae.energies._rbm import RBMEnergy, RBMPrior, base_rates
 from skbae.energies._rbm_visible import LAYERS, BaseRates, RBMParameters
-from skbae.estimators._checks import check_real
+from skbae.estimators._rbm_checks import MAX_EXACT_UNITS, given_prior
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._ais import estimate_partition
 from skbae.inference._ascent import Ascent, climb, contrastive_ascent, hold_out
@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-# Units that are enumerated at every step of a climb, and once for the partition function.
+# Units that are enumerated at every step of a climb.
 MAX_CLIMBED_UNITS = 12
-MAX_EXACT_UNITS = 20
-# And where every one of many models needs its own.
-MAX_SAMPLED_UNITS = 12
 # Particles of an island where a look at a machine is costly.
 _FEWEST_PARTICLES = 128
 # Standard deviation of the first weights: small, so that all units start in the middle.
@@ -81,22 +78,6 @@ def as_parameters(models: RBMModels) -> RBMParameters:
         models.noise_variance,
         models.log_partition,
     )
-
-
-def given_prior(estimator: Any) -> dict[str, float | None]:
-    """Return the user's prior, checked; None stands for what the data decide."""
-    return {
-        "weight_variance": check_real(
-            "weight_variance_prior", estimator.weight_variance_prior, above=0
-        ),
-        "intercept_variance": check_real(
-            "intercept_variance_prior", estimator.intercept_variance_prior, above=0
-        ),
-        "noise_shape": check_real("noise_shape_prior", estimator.noise_shape_prior, above=0),
-        "noise_scale": check_real(
-            "noise_scale_prior", estimator.noise_scale_prior, above=0, optional=True
-        ),
-    }
 
 
 def make_energy(

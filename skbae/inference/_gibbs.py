@@ -271,7 +271,9 @@ def sample_conjugate(
     between = max(between, plan.n_sweeps // plan.max_jumps)
     n_jumps = max(1, plan.n_sweeps // between)
     quota = min(chains.n_chains, -(-plan.n_keep // n_jumps))
-    kept, trace, scores = [], [], []
+    kept: list[Any] = []
+    trace: list[Array] = []
+    scores: list[Array] = []
     for length in range(plan.max_lengths):
         if length and (stopped or split_rhat(np.stack(trace, axis=1)) <= RHAT_LIMIT):
             break
