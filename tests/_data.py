@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 # Velocities of 82 galaxies in km/s (Postman, Huchra and Geller 1986; the version of R's MASS, with
 # 26690), divided by 1000.
@@ -38,3 +39,40 @@ GALAXIES_EVIDENCE = {
     6: (-226.334, 0.004),
     8: (-226.789, 0.004),
 }
+
+
+def start_for(X, n_components, kind, seed=0):
+    """Return a start in scikit-learn's arguments, not close to any optimum."""
+    rng = np.random.default_rng(seed)
+    means = X[rng.choice(len(X), n_components, replace=False)]
+    variance = X.var(axis=0).mean()
+    identity = np.eye(X.shape[1]) / variance
+    precisions = {
+        "full": np.stack([identity] * n_components),
+        "tied": identity,
+        "diag": np.full((n_components, X.shape[1]), 1 / variance),
+        "spherical": np.full(n_components, 1 / variance),
+        "tied_diag": np.full(X.shape[1], 1 / variance),
+        "tied_spherical": np.array(1 / variance),
+    }[kind]
+    weights = rng.dirichlet(np.full(n_components, 5.0))
+    return {"weights_init": weights, "means_init": means, "precisions_init": precisions}
+
+
+def bad_data(X):
+    """Return (name, data, error, pattern)."""
+    with_nan, with_inf = X.copy(), X.copy()
+    with_nan[3, 1], with_inf[5, 2] = np.nan, np.inf
+    return {
+        "nan": (with_nan, ValueError, "NaN"),
+        "infinity": (with_inf, ValueError, "infinity"),
+        "one-dimensional": (X[:, 0], ValueError, "2D array"),
+        "three-dimensional": (X[None], ValueError, "dim 3"),
+        "no rows": (X[:0], ValueError, "0 sample"),
+        "one row": (X[:1], ValueError, "1 sample|minimum of 2"),
+        "no columns": (X[:, :0], ValueError, r"0 feature"),
+        "words": (np.array([["a", "b"], ["c", "d"]]), ValueError, "could not convert"),
+        "complex": (X + 1j, ValueError, "[Cc]omplex"),
+        "sparse": (csr_matrix(X), TypeError, "[Ss]parse"),
+        "nothing": (None, ValueError, "2D array"),
+    }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from _data import GALAXIES, GALAXIES_PRIOR
+from _mixture_oracles import MixturePrior
 
+from skbae import BayesianGMMAutoEncoder
 from skbae.energies._gmm import conjugate_gaussian_mixture
 
 if TYPE_CHECKING:
@@ -96,3 +100,60 @@ def small_rows(n_rows: int, n_features: int, seed: int = 7) -> Array:
     X = rng.standard_normal((n_rows, n_features)) * 0.7
     X[n_rows // 2 :] += 2.5
     return X.round(3)
+
+
+def clusters(n_clusters=3, n_rows=30, seed=0):
+    """Return rows of unit spread around means far apart, in two dimensions, shuffled."""
+    rng = np.random.default_rng(seed)
+    angles = 2 * np.pi * np.arange(n_clusters) / n_clusters
+    means = 10 * np.column_stack([np.cos(angles), np.sin(angles)])
+    return rng.permutation(np.repeat(means, n_rows, axis=0)) + rng.standard_normal(
+        (n_clusters * n_rows, 2)
+    )
+
+
+def one_model(n_components=2, **settings):
+    settings = {"model_temperature": 0, "n_init": 5, "random_state": 0, **settings}
+    return BayesianGMMAutoEncoder(n_components, **settings)
+
+
+def make_prior(kind, n_components, n_features, **settings):
+    """Return a prior that is no default, centred off the data."""
+    shape = kind.removeprefix("tied_").replace("tied", "full")
+    full = np.array([[1.5, 0.4], [0.4, 0.7]])[:n_features, :n_features]
+    covariance = {"full": full, "diag": np.diag(full), "spherical": 0.9}[shape]
+    settings = {
+        "concentration": 1.7,
+        "mean_precision": 0.15,
+        "degrees_of_freedom": 3.3,
+        **settings,
+    }
+    mean = np.array([0.4, -0.3])[:n_features]
+    return MixturePrior(kind, n_components, mean, covariance, **settings)
+
+
+def small_data(n_rows, n_features, seed=0):
+    """Return two loose groups."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n_rows, n_features)) + 2.5 * (np.arange(n_rows) % 2)[:, None]
+
+
+def fit(prior, X, temperature=1.0, sample_weight=None, **settings):
+    settings = {"random_state": 0, "temperature": temperature, **settings}
+    model = BayesianGMMAutoEncoder(**prior.parameters, **settings)
+    return model.fit(X, sample_weight=sample_weight)
+
+
+# -- galaxies ------------------------------------------------------------------------------------
+
+
+def galaxies(n_components, seed=0, **settings):
+    settings = {**GALAXIES_PRIOR, **settings}
+    return BayesianGMMAutoEncoder(n_components, random_state=seed, **settings).fit(GALAXIES)
+
+
+@cache
+def sampled_clusters():
+    """Return rows and a fit of them that kept several models."""
+    X = clusters(2)
+    return X, BayesianGMMAutoEncoder(2, n_models=20, random_state=0).fit(X)

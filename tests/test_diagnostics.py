@@ -174,6 +174,15 @@ def test_the_bridge_and_its_error_over_many_repetitions(coefficient):
     assert low < np.mean(z**2) < high
 
 
+def test_a_bridge_between_places_far_apart_has_no_certainty():
+    """What underflows when it is squared is no reason for an error of nothing."""
+    rng = np.random.default_rng(0)
+    proposed, target = rng.normal(-900, 20, size=64), rng.normal(900, 20, size=(4, 50))
+    value, error = bridge_estimate(proposed, target)
+    assert np.isfinite(value)
+    assert error > 0.5
+
+
 def test_a_bridge_to_the_wrong_place_is_noticed():
     """Negative control: chains that miss a mode must not pass the test above."""
     rng = np.random.default_rng(0)

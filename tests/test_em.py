@@ -1,16 +1,14 @@
-"""Expectation maximisation: against scikit-learn, against its own promises, from any start."""
+"""Expectation maximisation: against scikit-learn, and against its own promises."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
+from _data import start_for
 from _instances import COVARIANCE_TYPES, SHARED_WITH_SKLEARN
 from _oracles import em_step, fitted_covariances, gaussian_mixture_joint, hmax, tilted
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, load_iris
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from skbae import BayesianGMMAutoEncoder
@@ -42,24 +40,6 @@ def blobs():
     return np.concatenate(
         [c + rng.normal(size=(n, 3)) for c, n in zip(centres, [90, 60, 120, 40], strict=True)]
     )
-
-
-def start_for(X, n_components, kind, seed=0):
-    """Return a start in scikit-learn's arguments, not close to any optimum."""
-    rng = np.random.default_rng(seed)
-    means = X[rng.choice(len(X), n_components, replace=False)]
-    variance = X.var(axis=0).mean()
-    identity = np.eye(X.shape[1]) / variance
-    precisions = {
-        "full": np.stack([identity] * n_components),
-        "tied": identity,
-        "diag": np.full((n_components, X.shape[1]), 1 / variance),
-        "spherical": np.full(n_components, 1 / variance),
-        "tied_diag": np.full(X.shape[1], 1 / variance),
-        "tied_spherical": np.array(1 / variance),
-    }[kind]
-    weights = rng.dirichlet(np.full(n_components, 5.0))
-    return {"weights_init": weights, "means_init": means, "precisions_init": precisions}
 
 
 # -- equality with scikit-learn ------------------------------------------------------------------
@@ -306,189 +286,3 @@ def test_cold_codes_approach_one_hot(kind, blobs):
     np.testing.assert_allclose(cold.predict_proba(blobs), codes, atol=1e-12)
     np.testing.assert_allclose(cold.means_, zero.means_, atol=1e-9)
     np.testing.assert_allclose(cold.hmaxe_, zero.hmaxe_, atol=1e-5)
-
-
-# -- starts --------------------------------------------------------------------------------------
-
-
-def test_several_starts_keep_the_best(digits):
-    X = digits[:, 16:24]
-    settings = {"covariance_type": "diag", "init_params": "random_from_data", "reg_covar": 1e-2}
-    rng = np.random.default_rng(3)
-    several = model(8, n_init=6, random_state=np.random.default_rng(3), **settings).fit(X)
-    # the same starts, one after the other from the same source of randomness
-    alone = [model(8, random_state=rng, **settings).fit(X).lower_bound_ for _ in range(6)]
-    assert np.ptp(alone) > 0.01, "starts that all agree do not test anything"
-    np.testing.assert_allclose(several.lower_bound_, max(alone), rtol=1e-9)
-    np.testing.assert_allclose(several.hmaxe_, several.score(X), rtol=1e-10)
-
-
-def test_a_collapsed_start_does_not_take_the_others_along():
-    """One row repeated: a start that gives it a component of its own has no maximum at all."""
-    rng = np.random.default_rng(0)
-    X = np.concatenate([rng.normal(size=(60, 2)), np.full((5, 2), 3.0)])
-    settings = {"reg_covar": 0, "init_params": "random_from_data", "max_iter": 200}
-    outcomes = []
-    for seed in range(12):
-        try:
-            model(2, random_state=seed, **settings).fit(X)
-        except ValueError as error:
-            assert "reg_covar" in str(error)  # noqa: PT017  (which starts collapse is not known)
-            outcomes.append("collapsed")
-        else:
-            outcomes.append("found")
-    assert {"collapsed", "found"} == set(outcomes), "both kinds of start are needed here"
-    fitted = model(2, random_state=0, n_init=12, **settings).fit(X)
-    assert np.isfinite(fitted.hmaxe_)
-    assert np.isfinite(fitted.lower_bounds_).all()
-    np.testing.assert_allclose(fitted.score(X), fitted.hmaxe_, rtol=1e-10)
-    assert np.linalg.eigvalsh(fitted.covariances_).min() > 1e-6
-
-
-def test_all_starts_collapsed_is_an_error_that_helps():
-    X = np.repeat(np.eye(2), 5, axis=0)
-    with pytest.raises(ValueError, match=r"(?s)covariance.*reg_covar"):
-        model(2, reg_covar=0, n_init=3).fit(X)
-
-
-@pytest.mark.parametrize("init", ["k-means++", "kmeans", "random_from_data"])
-def test_init_params_choose_the_start(init, blobs):
-    """Each way starts from rows (or centres) it promises, and each finds well-parted groups."""
-    begin = model(4, init_params=init, max_iter=0).fit(blobs)
-    assert begin.n_iter_ == 0
-    centres = begin.means_
-    # means of the rows nearest to the chosen rows
-    labels = ((blobs[:, None] - centres) ** 2).sum(axis=-1).argmin(axis=1)
-    if init == "kmeans":
-        again = np.stack([blobs[labels == k].mean(axis=0) for k in range(4)])
-        # k-means stops when its objective moves by less than 1e-4
-        np.testing.assert_allclose(centres, again, atol=0.1)
-        reference = KMeans(4, n_init=10, random_state=0).fit(blobs).inertia_
-        inertia = ((blobs - centres[labels]) ** 2).sum()
-        assert inertia < 1.1 * reference
-    assert len(np.unique(labels)) == 4
-    moves = np.array([[0, 0, 0], [100, 100, 100], [-100, -100, -100], [100, -100, 0]])
-    far = np.concatenate([blobs + move for move in moves])
-    if init != "random_from_data":  # four random rows may well miss a group
-        found = model(4, init_params=init).fit(far)
-        counts = np.bincount(found.predict(far), minlength=4)
-        np.testing.assert_array_equal(counts, len(blobs))
-
-
-def test_random_rows_are_rows():
-    """With one row a component the groups' means are the rows chosen."""
-    X = np.random.default_rng(0).normal(size=(6, 2))
-    begin = model(6, init_params="random_from_data", max_iter=0, covariance_type="tied").fit(
-        np.repeat(X, 2, axis=0) + np.tile([[0.001], [-0.001]], (6, 1))
-    )
-    assert begin.means_.shape == (6, 2)
-    distances = np.linalg.norm(begin.means_[:, None] - X, axis=-1)
-    assert distances.min(axis=1).max() < 0.01 + np.linalg.norm(X[:, None] - X, axis=-1).max()
-    assert len(np.unique(begin.means_, axis=0)) == 6
-
-
-def test_given_starts_are_used(blobs):
-    for kind in COVARIANCE_TYPES:
-        start = start_for(blobs, 3, kind)
-        begin = model(3, covariance_type=kind, max_iter=0, **start).fit(blobs)
-        np.testing.assert_allclose(begin.weights_, start["weights_init"], rtol=1e-12)
-        np.testing.assert_allclose(begin.means_, start["means_init"], rtol=1e-12)
-        np.testing.assert_allclose(begin.precisions_, start["precisions_init"], rtol=1e-9)
-        # one given, the others chosen
-        for name, value in start.items():
-            part = model(3, covariance_type=kind, max_iter=0, **{name: value}).fit(blobs)
-            attribute = {"weights_init": "weights_", "means_init": "means_"}.get(
-                name, "precisions_"
-            )
-            if name == "means_init":
-                continue  # chosen covariances start from given means: see the next test
-            np.testing.assert_allclose(getattr(part, attribute), value, rtol=1e-9)
-
-
-def test_given_means_stay_when_the_rest_is_chosen(blobs):
-    start = start_for(blobs, 3, "full")
-    begin = model(3, max_iter=0, means_init=start["means_init"]).fit(blobs)
-    np.testing.assert_allclose(begin.means_, start["means_init"], rtol=1e-12)
-    labels = ((blobs[:, None] - begin.means_) ** 2).sum(axis=-1).argmin(axis=1)
-    np.testing.assert_allclose(begin.weights_, np.bincount(labels) / len(blobs))
-
-
-def test_warm_start_continues(blobs):
-    """Ten steps are four and then six."""
-    settings = {"tol": 0.0, "reg_covar": 0, **start_for(blobs, 3, "full")}
-    ten = model(3, max_iter=10, **settings).fit(blobs)
-    continued = model(3, max_iter=4, warm_start=True, **settings).fit(blobs)
-    after_four = continued.lower_bound_
-    continued.set_params(max_iter=6).fit(blobs)
-    np.testing.assert_allclose(continued.means_, ten.means_, rtol=1e-9)
-    np.testing.assert_allclose(continued.covariances_, ten.covariances_, rtol=1e-8)
-    np.testing.assert_allclose(continued.lower_bounds_[0], after_four, rtol=1e-12)
-    cold = model(3, max_iter=4, **settings).fit(blobs)
-    cold.set_params(max_iter=6).fit(blobs)
-    np.testing.assert_allclose(cold.lower_bounds_[0], ten.lower_bounds_[0], rtol=1e-12)
-
-
-def test_warm_start_follows_a_temperature(digits):
-    """Annealing: one object, falling temperature, ends in hard codes with no new start."""
-    X = digits[:500]
-    annealed = model(5, covariance_type="tied_spherical", equal_weights=True, warm_start=True)
-    for temperature in (1.0, 0.3, 0.0):
-        annealed.set_params(temperature=temperature).fit(X)
-        np.testing.assert_allclose(
-            annealed.hmaxe_, hmax(gaussian_mixture_joint(annealed, X), temperature).mean()
-        )
-    assert np.isin(annealed.transform(X), (0.0, 1.0)).all()
-
-
-def test_early_stop_warns_and_convergence_does_not(blobs):
-    with pytest.warns(ConvergenceWarning, match="max_iter=2"):
-        stopped = model(4, max_iter=2, tol=1e-12).fit(blobs)
-    assert not stopped.converged_
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        converged = model(2, max_iter=1000, tol=1e-3).fit(blobs)
-    assert converged.converged_
-    assert converged.n_iter_ < 1000
-    assert abs(converged.lower_bounds_[-2] - converged.lower_bounds_[-3]) < 1e-3
-
-
-def test_equal_weights_stay_equal(blobs):
-    fitted = model(3, equal_weights=True).fit(blobs)
-    np.testing.assert_array_equal(fitted.weights_, np.full(3, 1 / 3))
-    assert np.ptp(model(3).fit(blobs).weights_) > 0.01
-
-
-def test_a_component_without_rows_stays_put():
-    """At T = 0 a far component gets no row; it keeps its place and the fit goes on."""
-    X = np.random.default_rng(0).normal(size=(50, 2))
-    fitted = model(
-        2,
-        temperature=0,
-        means_init=[[0.0, 0.0], [1e3, 1e3]],
-        weights_init=[0.5, 0.5],
-        precisions_init=[np.eye(2)] * 2,
-        reg_covar=0,
-    ).fit(X)
-    np.testing.assert_allclose(fitted.means_, [X.mean(axis=0), [1e3, 1e3]], atol=1e-12)
-    np.testing.assert_allclose(fitted.weights_, [1, 0], atol=1e-15)
-    assert np.isfinite(fitted.score_samples(X)).all()
-    np.testing.assert_array_equal(fitted.predict(X), 0)
-
-
-def test_random_state_decides(digits):
-    X = digits[:400]
-    settings = {"covariance_type": "diag", "init_params": "random_from_data", "reg_covar": 0.1}
-    first, again, other = (
-        model(6, random_state=seed, **settings).fit(X).means_ for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other)
-
-
-def test_verbose_prints_each_step(blobs, capsys):
-    fitted = model(3, verbose=1, tol=0, max_iter=5).fit(blobs)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == fitted.n_iter_ == 5
-    assert f"{fitted.lower_bound_:.6f}" in lines[-1]
-    model(3, tol=0, max_iter=5).fit(blobs)
-    assert capsys.readouterr().out == ""

@@ -1,11 +1,11 @@
-"""Bad parameters and data: the type of error, what it names, and that nothing else happened."""
+"""Bad parameters and data: the error, what it names, and that nothing else happened."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from _data import bad_data
 from _instances import each_instance
-from scipy.sparse import csr_matrix
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
@@ -124,25 +124,6 @@ BAD_PRIORS = [
     ("covariance_prior", np.eye(D) + np.eye(D, k=1), {}, "symmetric"),
     ("covariance_prior", np.full((D, D), inf), {}, "finite"),
 ]
-
-
-def bad_data(X):
-    """Return (name, data, error, pattern)."""
-    with_nan, with_inf = X.copy(), X.copy()
-    with_nan[3, 1], with_inf[5, 2] = nan, inf
-    return {
-        "nan": (with_nan, ValueError, "NaN"),
-        "infinity": (with_inf, ValueError, "infinity"),
-        "one-dimensional": (X[:, 0], ValueError, "2D array"),
-        "three-dimensional": (X[None], ValueError, "dim 3"),
-        "no rows": (X[:0], ValueError, "0 sample"),
-        "one row": (X[:1], ValueError, "1 sample|minimum of 2"),
-        "no columns": (X[:, :0], ValueError, r"0 feature"),
-        "words": (np.array([["a", "b"], ["c", "d"]]), ValueError, "could not convert"),
-        "complex": (X + 1j, ValueError, "[Cc]omplex"),
-        "sparse": (csr_matrix(X), TypeError, "[Ss]parse"),
-        "nothing": (None, ValueError, "2D array"),
-    }
 
 
 def assert_unfitted(estimator):
@@ -350,80 +331,3 @@ def test_warm_start_names_what_does_not_fit(X):
     fitted = model(warm_start=True).fit(X)
     with pytest.raises(ValueError, match=r"warm_start.*2, 4 and 'full'.*3, 4 and 'full'"):
         fitted.set_params(n_components=3).fit(X)
-
-
-METHODS = {
-    "transform": lambda e, X: e.transform(X),
-    "predict": lambda e, X: e.predict(X),
-    "predict_proba": lambda e, X: e.predict_proba(X),
-    "encode": lambda e, X: e.encode(X),
-    "score_samples": lambda e, X: e.score_samples(X),
-    "score": lambda e, X: e.score(X),
-    "score_gradient": lambda e, X: e.score_gradient(X),
-    "denoise": lambda e, X: e.denoise(X, 0.1),
-    "bic": lambda e, X: e.bic(X),
-    "aic": lambda e, X: e.aic(X),
-}
-
-
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_methods_on_bad_rows(method, X):
-    fitted = model().fit(X)
-    for name, (data, error, pattern) in bad_data(X).items():
-        if name != "one row":
-            with pytest.raises(error, match=pattern):
-                method(fitted, data)
-    with pytest.raises(ValueError, match=r"X has 3 features.*expecting 4"):
-        method(fitted, X[:, :3])
-    method(fitted, X[:1])  # a single row is fine
-
-
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_methods_before_fit(method, X):
-    with pytest.raises(NotFittedError, match="BayesianGMMAutoEncoder"):
-        method(model(), X)
-
-
-def test_other_methods_before_fit():
-    for call in (
-        lambda e: e.sample(3),
-        lambda e: e.inverse_transform(np.eye(2)),
-        lambda e: e.decode(np.eye(2)),
-        lambda e: e.get_feature_names_out(),
-    ):
-        with pytest.raises(NotFittedError):
-            call(model())
-
-
-def test_bad_codes(X):
-    fitted = model().fit(X)
-    for method in (fitted.inverse_transform, fitted.decode):
-        with pytest.raises(ValueError, match=r"Z must have 2 columns.*got 3"):
-            method(np.ones((4, 3)) / 3)
-        with pytest.raises(ValueError, match="NaN"):
-            method(np.full((4, 2), nan))
-        with pytest.raises(ValueError, match="2D"):
-            method(np.ones(2))
-    with pytest.raises(ValueError, match=r"probabilities.*row sums from 2 to 2"):
-        fitted.decode(np.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"probabilities.*down to -1"):
-        fitted.decode(np.array([[2.0, -1.0]]))
-
-
-def test_bad_arguments_of_methods(X):
-    fitted = model().fit(X)
-    for bad, error in (
-        (-0.1, ValueError),
-        (nan, ValueError),
-        ("much", TypeError),
-        (None, TypeError),
-    ):
-        with pytest.raises(error, match="noise_variance"):
-            fitted.denoise(X, bad)
-    for bad, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError)):
-        with pytest.raises(error, match="n_samples"):
-            fitted.sample(bad)
-    with pytest.raises(TypeError, match="random_state"):
-        fitted.sample(2, random_state="x")
-    with pytest.raises(ValueError, match=r"sample_weight.*\(150,\), got \(3,\)"):
-        fitted.score(X, sample_weight=np.ones(3))

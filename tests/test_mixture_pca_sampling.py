@@ -18,9 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder
 from skbae.energies._pca_prior import BayesianPCAEnergy, PCAPrior, RowMoments
-from skbae.estimators import _sampled
+from skbae.estimators._sampled import summarise
 from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import EnergyTarget, SMCPlan
+from skbae.inference._smc import EnergyTarget, SMCPlan, sample_tempered
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,22 @@ def test_labels_match_the_reference(sampled):
     assert np.any(matched > swapped + 0.1)  # the order matters at all
 
 
-def test_sampling_says_when_it_fails(monkeypatch):
+def test_sampling_says_when_it_fails():
     """Too few particles for the way from the prior, and the status tells."""
-    monkeypatch.setattr(
-        _sampled, "tempered_plan", lambda n_rows, n_models: SMCPlan(2, 32, 3, n_keep=n_models)
-    )
+    X = small_rows(12)
+    with RowRunner(1) as runner:
+        run = sample_tempered(
+            mixture(2, 1, 1.0),
+            make_rows(X, None),
+            runner,
+            np.random.default_rng(0),
+            temperature=1.0,
+            model_temperature=1.0,
+            tilt=0.0,
+            plan=SMCPlan(2, 32, 3, n_keep=5),
+        )
     with pytest.warns(ConvergenceWarning, match="sampling of the models is"):
-        fitted = BayesianMixturePCAAutoEncoder(2, n_models=5, random_state=0).fit(small_rows(12))
-    assert fitted.sampling_.method == "smc"
-    assert fitted.sampling_.status in ("suspect", "failed")
-    assert not fitted.converged_
+        told = summarise("BayesianMixturePCAAutoEncoder", run, len(X), 1.0)
+    assert told["sampling_"].method == "smc"
+    assert told["sampling_"].status in ("suspect", "failed")
+    assert not told["converged_"]

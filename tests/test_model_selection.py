@@ -1,4 +1,4 @@
-"""Scorers and the in-sample splitter, alone and inside scikit-learn's searches."""
+"""Scorers and the in-sample splitter: their values, and through Pipelines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from _oracles import dense_covariances, joint_energies
+from _samplers import clusters, one_model, sampled_clusters
 from scipy.special import logsumexp
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -25,7 +25,6 @@ from sklearn.preprocessing import (
 )
 
 from skbae import BayesianGMMAutoEncoder
-from skbae._types import SamplingResult
 from skbae.model_selection import (
     InSample,
     evidence_scorer,
@@ -43,26 +42,9 @@ SCORERS = [
 SHUFFLED = KFold(5, shuffle=True, random_state=0)
 
 
-def clusters(n_clusters=3, n_rows=30, seed=0):
-    """Return rows of unit spread around means far apart, in two dimensions, shuffled."""
-    rng = np.random.default_rng(seed)
-    angles = 2 * np.pi * np.arange(n_clusters) / n_clusters
-    means = 10 * np.column_stack([np.cos(angles), np.sin(angles)])
-    return rng.permutation(np.repeat(means, n_rows, axis=0)) + rng.standard_normal(
-        (n_clusters * n_rows, 2)
-    )
-
-
-def one_model(n_components=2, **settings):
-    settings = {"model_temperature": 0, "n_init": 5, "random_state": 0, **settings}
-    return BayesianGMMAutoEncoder(n_components, **settings)
-
-
 @pytest.fixture(scope="module")
 def sampled():
-    """Return rows and a fit of them that kept several models."""
-    X = clusters(2)
-    return X, BayesianGMMAutoEncoder(2, n_models=20, random_state=0).fit(X)
+    return sampled_clusters()
 
 
 def densities_by_model(fitted, X, temperature=1.0):
@@ -258,61 +240,6 @@ def test_a_pipeline_of_one_step_and_nested_ones():
     assert hmaxemax_scorer(nested, X) == pytest.approx(bare, abs=1e-3)
 
 
-# -- inside searches -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_search_with_several_scorers(n_jobs):
-    X = clusters()
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), one_model()),
-        {
-            "bayesiangmmautoencoder__n_components": [1, 3],
-            "bayesiangmmautoencoder__temperature": [0.0, 1.0],
-        },
-        scoring={"density": hmaxemax_scorer, "reconstruction": reconstruction_scorer},
-        refit="density",
-        cv=SHUFFLED,
-        n_jobs=n_jobs,
-        error_score="raise",
-    ).fit(X)
-    assert search.best_params_["bayesiangmmautoencoder__n_components"] == 3
-    train, test = next(SHUFFLED.split(X))
-    for number, params in enumerate(search.cv_results_["params"]):
-        model = clone(search.estimator).set_params(**params).fit(X[train])
-        for name, scorer in search.scoring.items():
-            found = search.cv_results_[f"split0_test_{name}"][number]
-            assert found == pytest.approx(scorer(model, X[test]), rel=1e-9)
-    assert search.score(X) == hmaxemax_scorer(search.best_estimator_, X)
-    assert hmaxemax_scorer(search, X) == hmaxemax_scorer(search.best_estimator_, X)
-
-
-def test_evidence_in_a_search_costs_one_fit_a_candidate():
-    X = clusters(2)
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), BayesianGMMAutoEncoder(random_state=0)),
-        {"bayesiangmmautoencoder__n_components": [1, 2]},
-        scoring={"evidence": evidence_scorer, "reconstruction": reconstruction_scorer},
-        refit="evidence",
-        cv=InSample(),
-        n_jobs=2,
-        error_score="raise",
-    ).fit(X)
-    assert search.n_splits_ == 1
-    assert search.best_params_ == {"bayesiangmmautoencoder__n_components": 2}
-    # the same seed: refitted on the same rows, it has the same evidence
-    assert search.score(X) == pytest.approx(search.best_score_, rel=1e-12)
-
-
-def test_nested_cross_validation():
-    X = clusters(2)
-    search = GridSearchCV(
-        one_model(), {"n_components": [1, 2]}, scoring=hmaxemax_scorer, cv=3, error_score="raise"
-    )
-    outer = cross_val_score(search, X, scoring=hmaxemax_scorer, cv=2, error_score="raise")
-    assert np.isfinite(outer).all()
-
-
 @pytest.mark.parametrize("scorer", SCORERS, ids=repr)
 def test_scorers_pickle(sampled, scorer):
     X, model = sampled
@@ -346,203 +273,3 @@ def test_in_sample_has_one_split_of_all_rows():
     assert repr(splitter) == "InSample()"
     scores = cross_validate(one_model(), clusters(2), cv=splitter, scoring=hmaxemax_scorer)
     assert scores["test_score"].shape == (1,)
-
-
-# -- refusals --------------------------------------------------------------------------------------
-
-
-def search_for_evidence(estimator, cv=None):
-    return GridSearchCV(
-        estimator, {}, scoring=evidence_scorer, cv=cv or InSample(), error_score="raise"
-    )
-
-
-def test_evidence_needs_sampled_models():
-    with pytest.raises(ValueError, match="model_temperature=0"):
-        search_for_evidence(one_model()).fit(clusters(2))
-
-
-def test_evidence_needs_temperature_one():
-    X = clusters(2)
-    model = BayesianGMMAutoEncoder(1, temperature=2.0, random_state=0)
-    with pytest.raises(ValueError, match="fitted with temperature=2"):
-        search_for_evidence(model).fit(X)
-    fitted = model.fit(X).set_params(temperature=1.0)  # which waits for the next fit
-    with pytest.raises(ValueError, match="temperature=2"):
-        evidence_scorer(fitted, X)
-
-
-def test_evidence_needs_the_training_rows(sampled):
-    X, model = sampled
-    with pytest.raises(ValueError, match="InSample"):
-        search_for_evidence(BayesianGMMAutoEncoder(random_state=0), cv=3).fit(X)
-    changed = X.copy()
-    changed[0, 0] += 0.01
-    for other in (X[:-1], np.concatenate([X, X]), clusters(2, seed=1), changed):
-        with pytest.raises(ValueError, match="other rows"):
-            evidence_scorer(model, other)
-
-
-def test_evidence_knows_the_training_rows_of_a_weighted_fit():
-    X = clusters(2, n_rows=20)
-    weights = np.arange(len(X)) % 3
-    model = BayesianGMMAutoEncoder(1, random_state=0).fit(X, sample_weight=weights)
-    assert evidence_scorer(model, X) == model.hmaxemax_
-    with pytest.raises(ValueError, match="other rows"):
-        evidence_scorer(model, X[weights > 0])
-
-
-def test_evidence_of_a_failed_run_is_refused(sampled):
-    X, model = sampled
-    fields = {**vars(model.sampling_), "status": "failed", "reasons": ("chains disagree",)}
-    broken = pickle.loads(pickle.dumps(model))
-    broken.sampling_ = SamplingResult(**fields)
-    with pytest.raises(ValueError, match="failed: chains disagree"):
-        evidence_scorer(broken, X)
-    broken.sampling_ = SamplingResult(**{**fields, "status": "suspect"})
-    assert evidence_scorer(broken, X) == model.hmaxemax_  # the fit has warned
-
-
-def test_a_model_without_a_density_scores_minus_infinity(sampled):
-    class Deterministic(BayesianGMMAutoEncoder):
-        def _has_density(self):
-            return False
-
-    X, _ = sampled
-    model = Deterministic(2, model_temperature=0, random_state=0).fit(X)
-    assert hmaxemax_scorer(model, X) == -np.inf
-    assert np.isfinite(reconstruction_scorer(model, X))
-
-
-@pytest.mark.parametrize("scorer", SCORERS, ids=repr)
-def test_unfitted_and_foreign_estimators_are_refused(scorer):
-    X = clusters(2)
-    with pytest.raises(NotFittedError):
-        scorer(BayesianGMMAutoEncoder(2), X)
-    with pytest.raises(TypeError, match="BaseEstimator"):
-        scorer(BaseEstimator(), X)
-
-
-@pytest.mark.parametrize("scorer", [hmaxemax_scorer, reconstruction_scorer])
-def test_missing_values_raise(scorer):
-    X = clusters(2)
-    model = make_pipeline(StandardScaler(), one_model()).fit(X)
-    X[0, 0] = np.nan
-    with pytest.raises(ValueError, match="NaN"):
-        scorer(model, X)
-
-
-def test_what_is_not_a_number_raises():
-    X = clusters(2)
-    model = one_model().fit(X)
-    model.means_ = model.means_ * np.nan
-    with pytest.raises(ValueError, match="reconstruction_scorer came to nan"):
-        reconstruction_scorer(model, X)
-
-
-@pytest.mark.parametrize("temperature", [-1.0, None, np.nan, "hot"])
-def test_a_scorer_checks_its_temperature(temperature):
-    with pytest.raises((TypeError, ValueError), match="temperature must be"):
-        make_hmaxemax_scorer(temperature)
-
-
-def test_a_scorer_checks_its_units():
-    with pytest.raises(ValueError, match="units must be"):
-        make_hmaxemax_scorer(units="metres")
-
-
-def test_a_pipeline_that_cannot_go_back_has_no_reconstruction():
-    X = clusters(2)
-    model = make_pipeline(RowNorm(), one_model()).fit(X)
-    with pytest.raises(TypeError, match="inverse_transform"):
-        reconstruction_scorer(model, X)
-
-
-class RowNorm(BaseEstimator):
-    """A transformer without a way back."""
-
-    def fit(self, X, y=None):
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X):
-        return X / (1 + np.linalg.norm(X, axis=1, keepdims=True))
-
-
-# -- selection -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("n_clusters", "n_most"), [(2, 3), (3, 5)])
-def test_evidence_finds_the_number_of_clusters_and_is_flat_or_falls_beyond(n_clusters, n_most):
-    X = clusters(n_clusters)
-    # one prior for all candidates: what is compared is the number of components alone
-    search = GridSearchCV(
-        BayesianGMMAutoEncoder(covariance_prior=np.eye(2), random_state=0),
-        {"n_components": np.arange(1, n_most + 1)},
-        scoring=evidence_scorer,
-        cv=InSample(),
-        refit=False,
-        n_jobs=2,
-        error_score="raise",
-    ).fit(X)
-    assert search.best_params_ == {"n_components": n_clusters}
-    log_evidence = search.cv_results_["mean_test_score"] * len(X)
-    rising, beyond = (
-        np.diff(log_evidence)[: n_clusters - 1],
-        np.diff(log_evidence)[n_clusters - 1 :],
-    )
-    assert np.all(rising > 10)
-    assert np.all(beyond < 0.1)
-
-
-def test_the_default_prior_shrinks_with_the_number_of_components():
-    # why the tests above give candidates one prior
-    X = clusters(1)
-    covariances = []
-    for n_components in (1, 2, 4):
-        model = BayesianGMMAutoEncoder(n_components)
-        covariances.append(default_covariance_prior(model, X))
-    np.testing.assert_allclose(covariances[0], np.cov(X.T, bias=True))
-    np.testing.assert_allclose(covariances[1] * 2, covariances[0])
-    np.testing.assert_allclose(covariances[2] * 4, covariances[0])
-
-
-def default_covariance_prior(model, X):
-    """Return the scale of the precisions' prior that a fit of the rows would use."""
-    from skbae.estimators._gmm_fit import conjugate_energy
-    from skbae.inference._rows import RowRunner, make_rows
-
-    config = {
-        "n_components": model.n_components,
-        "n_features": X.shape[1],
-        "covariance_type": "full",
-        "equal_weights": False,
-        "reg_covar": 0.0,
-    }
-    with RowRunner() as runner:
-        return conjugate_energy(model, config, make_rows(X, None), runner).family.prior.scale[0, 0]
-
-
-def test_held_out_density_finds_the_number_of_clusters_within_one():
-    X = clusters(3, n_rows=20)
-    search = GridSearchCV(
-        BayesianGMMAutoEncoder(random_state=0),
-        {"n_components": [1, 3, 5]},  # every other, since a candidate takes five fits
-        scoring=hmaxemax_scorer,
-        cv=SHUFFLED,
-        refit=False,
-        n_jobs=2,
-        error_score="raise",
-    ).fit(X)
-    assert abs(search.best_params_["n_components"] - 3) <= 1
-
-
-def test_held_out_density_finds_the_number_of_clusters_with_single_models():
-    search = GridSearchCV(
-        one_model(),
-        {"n_components": [1, 2, 3, 4, 5]},
-        scoring=hmaxemax_scorer,
-        cv=SHUFFLED,
-        error_score="raise",
-    ).fit(clusters(3, n_rows=100))
-    assert abs(search.best_params_["n_components"] - 3) <= 1

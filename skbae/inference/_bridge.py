@@ -82,11 +82,16 @@ def bridge_estimate(
         estimate = new
         if converged:
             break
-    upper = np.exp(
+    upper = _relative(
         proposal_ratios - estimate - np.logaddexp(log_share + proposal_ratios - estimate, log_rest)
     )
-    lower = np.exp(-np.logaddexp(log_share + target_ratios - estimate, log_rest))
+    lower = _relative(-np.logaddexp(log_share + target_ratios - estimate, log_rest))
     relative = upper.var() / upper.mean() ** 2 / len(upper)
     if lower.std() > 0:
         relative += lower.var() / lower.mean() ** 2 / effective_sample_size(lower)
     return estimate, float(np.sqrt(relative))
+
+
+def _relative(logs: Array) -> Array:
+    """Return exponentials in units of the largest: squares of those that are far off underflow."""
+    return np.exp(logs - logs.max())

@@ -1,0 +1,93 @@
+"""The oracles of sampled mixtures against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _instances import COVARIANCE_TYPES
+from _mixture_oracles import MixturePrior, enumerated_log_evidence
+from _oracles import enumerated_log_evidence as second_enumeration
+from _samplers import make_prior, small_data
+from scipy import stats
+from scipy.special import logsumexp
+
+TEMPERATURES = (0.5, 1.0, 2.0)
+
+
+# -- the oracle ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_the_enumeration_agrees_with_quadrature(kind, temperature):
+    """One component, one feature: the likelihood to the power 1/T on a grid of (mu, log Lambda)."""
+    prior, X = make_prior(kind, 1, 1, degrees_of_freedom=4.1), small_data(4, 1)
+    mean, log_precision = np.meshgrid(np.linspace(-30, 30, 6001), np.linspace(-9, 5, 701))
+    precision, sd = np.exp(log_precision), np.exp(-0.5 * log_precision)
+    rate = np.ravel(prior.covariance)[0] / 2
+    total = stats.gamma(prior.degrees_of_freedom / 2, scale=1 / rate).logpdf(precision)
+    total += log_precision  # the Jacobian of log Lambda
+    total += stats.norm(prior.mean[0], sd / np.sqrt(prior.mean_precision)).logpdf(mean)
+    for x in X[:, 0]:
+        total += stats.norm(mean, sd).logpdf(x) / temperature
+    value = logsumexp(total) + np.log(0.01 * 0.02)
+    np.testing.assert_allclose(enumerated_log_evidence(X, prior, temperature), value, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3])
+def test_the_enumeration_agrees_with_predicting_row_after_row(n_features):
+    """Full covariances at T = 1: each row is a multivariate t given those before it."""
+    X = np.random.default_rng(1).normal(size=(6, n_features))
+    mean, dof, strength = np.full(n_features, 0.3), n_features + 1.4, 0.4
+    scale = 0.5 * np.eye(n_features) + 0.2
+    prior = MixturePrior("full", 1, mean, scale, mean_precision=strength, degrees_of_freedom=dof)
+    total = 0.0
+    for row, n in zip(X, range(len(X)), strict=True):
+        free = dof + n - n_features + 1
+        weight = strength + n
+        spread = scale * (weight + 1) / (weight * free)
+        total += stats.multivariate_t(mean, spread, df=free).logpdf(row)
+        scale = scale + weight / (weight + 1) * np.outer(row - mean, row - mean)
+        mean = (weight * mean + row) / (weight + 1)
+    np.testing.assert_allclose(enumerated_log_evidence(X, prior), total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("equal", [False, True])
+def test_two_enumerations_agree(kind, equal):
+    prior = make_prior(kind, 3, 2, equal_weights=equal)
+    X = small_data(7, 2)
+    other = second_enumeration(
+        X,
+        3,
+        kind,
+        concentration=prior.concentration,
+        strength=prior.mean_precision,
+        location=prior.mean,
+        dof=prior.degrees_of_freedom,
+        scale=prior.covariance,
+        temperature=2.0,
+        equal_weights=equal,
+    )
+    np.testing.assert_allclose(enumerated_log_evidence(X, prior, 2.0), other, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_the_enumeration_agrees_with_an_average_over_the_prior(kind):
+    """Two components, tied or not, and their weights: the mean likelihood of prior draws."""
+    prior, X = make_prior(kind, 2, 2, mean_precision=0.8), small_data(3, 2) / 2
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(4000):
+        weights, means, covariances = prior.draw(rng)
+        joint = np.stack(
+            [
+                np.log(w) + stats.multivariate_normal(m, c).logpdf(X)
+                for w, m, c in zip(weights, means, covariances, strict=True)
+            ]
+        )
+        values.append(logsumexp(joint, axis=0).sum())
+    likelihood = np.exp(values)
+    error = likelihood.std() / np.sqrt(len(values))
+    assert error < 0.1 * likelihood.mean()
+    assert abs(likelihood.mean() - np.exp(enumerated_log_evidence(X, prior))) < 5 * error

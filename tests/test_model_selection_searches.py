@@ -1,0 +1,157 @@
+"""Scorers inside scikit-learn's searches, and what they select."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _samplers import clusters, one_model
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    StandardScaler,
+)
+
+from skbae import BayesianGMMAutoEncoder
+from skbae.model_selection import (
+    InSample,
+    evidence_scorer,
+    hmaxemax_scorer,
+    reconstruction_scorer,
+)
+
+SHUFFLED = KFold(5, shuffle=True, random_state=0)
+
+
+# -- inside searches -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_search_with_several_scorers(n_jobs):
+    X = clusters()
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), one_model()),
+        {
+            "bayesiangmmautoencoder__n_components": [1, 3],
+            "bayesiangmmautoencoder__temperature": [0.0, 1.0],
+        },
+        scoring={"density": hmaxemax_scorer, "reconstruction": reconstruction_scorer},
+        refit="density",
+        cv=SHUFFLED,
+        n_jobs=n_jobs,
+        error_score="raise",
+    ).fit(X)
+    assert search.best_params_["bayesiangmmautoencoder__n_components"] == 3
+    train, test = next(SHUFFLED.split(X))
+    for number, params in enumerate(search.cv_results_["params"]):
+        model = clone(search.estimator).set_params(**params).fit(X[train])
+        for name, scorer in search.scoring.items():
+            found = search.cv_results_[f"split0_test_{name}"][number]
+            assert found == pytest.approx(scorer(model, X[test]), rel=1e-9)
+    assert search.score(X) == hmaxemax_scorer(search.best_estimator_, X)
+    assert hmaxemax_scorer(search, X) == hmaxemax_scorer(search.best_estimator_, X)
+
+
+def test_evidence_in_a_search_costs_one_fit_a_candidate():
+    X = clusters(2)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), BayesianGMMAutoEncoder(random_state=0)),
+        {"bayesiangmmautoencoder__n_components": [1, 2]},
+        scoring={"evidence": evidence_scorer, "reconstruction": reconstruction_scorer},
+        refit="evidence",
+        cv=InSample(),
+        n_jobs=2,
+        error_score="raise",
+    ).fit(X)
+    assert search.n_splits_ == 1
+    assert search.best_params_ == {"bayesiangmmautoencoder__n_components": 2}
+    # the same seed: refitted on the same rows, it has the same evidence
+    assert search.score(X) == pytest.approx(search.best_score_, rel=1e-12)
+
+
+def test_nested_cross_validation():
+    X = clusters(2)
+    search = GridSearchCV(
+        one_model(), {"n_components": [1, 2]}, scoring=hmaxemax_scorer, cv=3, error_score="raise"
+    )
+    outer = cross_val_score(search, X, scoring=hmaxemax_scorer, cv=2, error_score="raise")
+    assert np.isfinite(outer).all()
+
+
+# -- selection -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_clusters", "n_most"), [(2, 3), (3, 5)])
+def test_evidence_finds_the_number_of_clusters_and_is_flat_or_falls_beyond(n_clusters, n_most):
+    X = clusters(n_clusters)
+    # one prior for all candidates: what is compared is the number of components alone
+    search = GridSearchCV(
+        BayesianGMMAutoEncoder(covariance_prior=np.eye(2), random_state=0),
+        {"n_components": np.arange(1, n_most + 1)},
+        scoring=evidence_scorer,
+        cv=InSample(),
+        refit=False,
+        n_jobs=2,
+        error_score="raise",
+    ).fit(X)
+    assert search.best_params_ == {"n_components": n_clusters}
+    log_evidence = search.cv_results_["mean_test_score"] * len(X)
+    rising, beyond = (
+        np.diff(log_evidence)[: n_clusters - 1],
+        np.diff(log_evidence)[n_clusters - 1 :],
+    )
+    assert np.all(rising > 10)
+    assert np.all(beyond < 0.1)
+
+
+def test_the_default_prior_shrinks_with_the_number_of_components():
+    # why the tests above give candidates one prior
+    X = clusters(1)
+    covariances = []
+    for n_components in (1, 2, 4):
+        model = BayesianGMMAutoEncoder(n_components)
+        covariances.append(default_covariance_prior(model, X))
+    np.testing.assert_allclose(covariances[0], np.cov(X.T, bias=True))
+    np.testing.assert_allclose(covariances[1] * 2, covariances[0])
+    np.testing.assert_allclose(covariances[2] * 4, covariances[0])
+
+
+def default_covariance_prior(model, X):
+    """Return the scale of the precisions' prior that a fit of the rows would use."""
+    from skbae.estimators._gmm_fit import conjugate_energy
+    from skbae.inference._rows import RowRunner, make_rows
+
+    config = {
+        "n_components": model.n_components,
+        "n_features": X.shape[1],
+        "covariance_type": "full",
+        "equal_weights": False,
+        "reg_covar": 0.0,
+    }
+    with RowRunner() as runner:
+        return conjugate_energy(model, config, make_rows(X, None), runner).family.prior.scale[0, 0]
+
+
+def test_held_out_density_finds_the_number_of_clusters_within_one():
+    X = clusters(3, n_rows=20)
+    search = GridSearchCV(
+        BayesianGMMAutoEncoder(random_state=0),
+        {"n_components": [1, 3, 5]},  # every other, since a candidate takes five fits
+        scoring=hmaxemax_scorer,
+        cv=SHUFFLED,
+        refit=False,
+        n_jobs=2,
+        error_score="raise",
+    ).fit(X)
+    assert abs(search.best_params_["n_components"] - 3) <= 1
+
+
+def test_held_out_density_finds_the_number_of_clusters_with_single_models():
+    search = GridSearchCV(
+        one_model(),
+        {"n_components": [1, 2, 3, 4, 5]},
+        scoring=hmaxemax_scorer,
+        cv=SHUFFLED,
+        error_score="raise",
+    ).fit(clusters(3, n_rows=100))
+    assert abs(search.best_params_["n_components"] - 3) <= 1
