@@ -111,7 +111,7 @@ def test_bad_parameter(name, value, error, says, X, monkeypatch):
     def work(*args, **kwargs):
         raise AssertionError("work was done before the parameters were checked")
 
-    for module, what in [(_vae, "training_rows"), (_vae, "climb"), (_vae, "one_pass")]:
+    for module, what in [(_vae, "training_rows"), (_vae, "climb"), (_vae, "one_more_pass")]:
         monkeypatch.setattr(module, what, work)
     model = make(**{name: value})
     for data in (X, None):  # checked before the data

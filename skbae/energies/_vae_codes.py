@@ -51,6 +51,12 @@ def quasi_normal(n: int, d: int, rng: np.random.Generator) -> Array:
     return ndtri(np.clip(uniform, tiny, 1 - tiny))
 
 
+def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -> Array:
+    """Return the blocks of draws (B, L, d) that belong to a seed."""
+    noise = quasi_normal(n_blocks * n_draws, n_components, np.random.default_rng(seed))
+    return noise.reshape(n_blocks, n_draws, n_components)
+
+
 @dataclass(frozen=True)
 class CodeSearch:
     """Where a climb ended, for n rows.

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.energies._decoder import Decoder
-from skbae.energies._mlp import Network, Scratch
-from skbae.energies._vae import RowFrame, VAEParameters
+from skbae.energies._mlp import Scratch
+from skbae.energies._vae import VAEParameters, architecture, row_frame
 from skbae.energies._vae_codes_training import Batch, Gradients, hard_step, weighted_step
 from skbae.inference._adam import Adam
 from skbae.inference._init import distinct_rows
@@ -28,21 +27,6 @@ if TYPE_CHECKING:
 NOISE_FLOOR = 1e-6
 # Draws by which rows held out are scored while training.
 _HELD_OUT_DRAWS = 16
-
-
-def architecture(config: dict[str, Any]) -> tuple[Decoder, Network]:
-    """Return the decoder and the encoder that a configuration describes."""
-    d, hidden = config["n_components"], tuple(config["hidden_layer_sizes"])
-    n_features, activation = config["n_features"], config["activation"]
-    decoder = Network((d, *hidden[::-1], n_features), activation)
-    encoder = Network((n_features, *hidden, 2 * d), activation)
-    return Decoder(decoder, config["likelihood"]), encoder
-
-
-def row_frame(config: dict[str, Any]) -> RowFrame:
-    """Return the frame of a configuration."""
-    decoder, _ = architecture(config)
-    return RowFrame(config["centre"], config["scale"], decoder.rows.scaled)
 
 
 # -- rows ------------------------------------------------------------------------------------------
