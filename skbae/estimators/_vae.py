@@ -196,6 +196,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         noise_shape_prior: float = 1.0,
         noise_scale_prior: float | None = None,
         n_models: int = 50,
+        alpha: float = 1.0,
         learning_rate_init: float = 0.005,
         batch_size: Any = "auto",
         max_iter: int = 200,
@@ -221,6 +222,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         self.noise_shape_prior = noise_shape_prior
         self.noise_scale_prior = noise_scale_prior
         self.n_models = n_models
+        self.alpha = alpha
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -258,7 +260,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         config |= distinct.place()
         noise_seed = int(rng.integers(2**32))
         tau = self._resolved_model_temperature()
-        objective = VAEObjective(config, distinct, tau / distinct.total)
+        objective = VAEObjective(config, distinct, tau)
         if self.warm_start and hasattr(self, "models_"):
             start = row_frame(config).from_layers(*architecture(config), self._reference_models())
         else:

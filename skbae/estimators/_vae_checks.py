@@ -44,7 +44,8 @@ def check_parameters(estimator: Any) -> None:
         raise ValueError(
             f"validation_fraction must be between 0 and 1, got {estimator.validation_fraction!r}"
         )
-    check_real("tol", estimator.tol, at_least=0)
+    for name in ("alpha", "tol"):
+        check_real(name, getattr(estimator, name), at_least=0)
 
 
 def _check_batch_size(given: Any) -> None:
@@ -78,6 +79,7 @@ def configuration(estimator: Any, n_features: int) -> dict[str, Any]:
         "temperature": float(estimator.temperature),
         "n_importance_samples": int(estimator.n_importance_samples),
         "n_score_samples": int(estimator.n_score_samples),
+        "alpha": float(estimator.alpha),
         "weight_variance_prior": float(estimator.weight_variance_prior),
         "noise_shape_prior": float(estimator.noise_shape_prior),
         "noise_scale_prior": estimator.noise_scale_prior,

@@ -98,7 +98,7 @@ def climb(
     held_out = None
     if estimator.early_stopping:
         distinct, out = hold_out(distinct, float(estimator.validation_fraction), rng)
-        objective = VAEObjective(config, distinct, float(objective.prior_share))
+        objective = VAEObjective(config, distinct, estimator._resolved_model_temperature())
         size = batch_size(estimator, len(out.X))
         held_out = objective.judge(out, size, int(rng.integers(2**32)))
     plan = AscentPlan(
@@ -157,12 +157,12 @@ def one_more_pass(
         rng = as_generator(estimator.random_state)
         config |= distinct.place()
         noise_seed, curve = int(rng.integers(2**32)), []
-        objective = VAEObjective(config, distinct)
+        objective = VAEObjective(config, distinct, 0.0)
         adam = Adam(objective.join(first_parameters(config, distinct, rng)))
     else:
         config |= {name: estimator._config[name] for name in ("centre", "scale")}
         noise_seed, curve = estimator._noise_seed, estimator.loss_curve_
-        objective = VAEObjective(config, distinct)
+        objective = VAEObjective(config, distinct, 0.0)
         adam = Adam.resume(estimator._optimizer)
         rng = np.random.default_rng([noise_seed, adam.n_steps])
     size, rate = batch_size(estimator, len(distinct.X)), float(estimator.learning_rate_init)
