@@ -79,13 +79,18 @@ def digits():
     return X[:1400], X[1400:]
 
 
+# Draws of a code by which digits are judged: the default's 128 cost a net that is sure of its codes
+# a tenth of a nat, which is no fault of the model's. More draws only come closer from below.
+MANY = 1024
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(5))
 def test_binarised_digits(seed):
     train, test = digits()
     fitted = BayesianVAEAutoEncoder(8, likelihood="bernoulli", random_state=seed).fit(train)
     assert fitted.n_iter_ <= 300
-    assert fitted.score(test) >= -17.3
+    assert fitted.score_samples(test, n_samples=MANY).mean() >= -17.3
 
 
 @pytest.mark.slow
@@ -103,5 +108,6 @@ def test_sampling_improves_the_prediction_of_binarised_digits():
         n_importance_samples=5,
         random_state=0,
     ).fit(train)
-    assert sampled.score(test) >= point.score(test) + 0.1
+    # the average over models has 32 draws of each: the point fit is not to want for draws either
+    assert sampled.score(test) >= point.score_samples(test, n_samples=MANY).mean() + 0.1
     assert sampled.score(test) >= -17.0

@@ -50,12 +50,12 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     r"""Autoencoder with a network for decoder, whose codes are those of its own energy.
 
     The energy of a row x with the code z is ``H = log N(z; 0, I) + log p(x | net(z))``, and a fit
-    maximises ``Hmaxe_T``, the mean over rows of ``T log of the integral of exp(H / T)``: at
-    ``temperature=1`` the log likelihood of a variational autoencoder, without a variational bound
-    for a definition; at ``temperature=0`` the energy of each row's best code, an ordinary
-    autoencoder whose encoder is the maximisation. The encoder is a second network that proposes
-    codes. It is a means: what it proposes is weighted (or climbed from, at T = 0), and no number
-    depends on it except by how precisely it is known.
+    maximises ``Hmaxe_T``, the mean over rows of ``T log of the integral of exp(H / T)``, less a
+    penalty on large weights (`alpha`). At ``temperature=1`` ``Hmaxe_T`` is the log likelihood of a
+    variational autoencoder, without a variational bound for a definition; at ``temperature=0`` the
+    energy of each row's best code, an ordinary autoencoder whose encoder is the maximisation. The
+    encoder is a second network that proposes codes. It is a means: what it proposes is weighted (or
+    climbed from, at T = 0), and no number depends on it except by how precisely it is known.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Number d of code dimensions.
     hidden_layer_sizes : tuple of int or int, default=(128,)
         Units of the hidden layers, from the rows to the codes; the decoder has them in reverse.
-        With ``()`` the decoder is linear: probabilistic PCA.
+        With ``()`` the decoder is linear: probabilistic PCA (exactly with ``alpha=0``).
     activation : {"tanh", "relu", "logistic", "identity"}, default="tanh"
         Of hidden layers.
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
@@ -89,6 +89,15 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
     n_models : int, default=50
         How many draws of the models to keep for prediction, when they are sampled.
+    alpha : float, default=1.0
+        Strength of the penalty on the weights of a single best decoder: ``alpha / (2 N)`` times the
+        sum of their squares is taken from the objective, with N the sum of the rows' weights (of
+        those that are climbed on; in `partial_fit`, of those given). This is as if weights were
+        normal with variance ``1 / alpha``. Intercepts bear none, nor does the encoder, which is a
+        means and explains no row. Where rows are real numbers, weights are those for rows that are
+        centred and divided by their standard deviation (one for all features). Where models are
+        sampled, their prior takes the penalty's place and `alpha` is not used. With 0 a fit is one
+        of maximum likelihood.
     learning_rate_init : float, default=0.005
         Step size of Adam. It stays what it is: fitted weights are an average over the last third of
         the steps, roughly.
@@ -131,13 +140,14 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     noise_variance_ : float
         Only for ``likelihood="gaussian"``.
     loss_curve_ : list of float
-        Minus the objective of each pass, as the fit saw it.
+        Minus the objective of each pass, as the fit saw it, penalty included (minus ``tau / N``
+        times the log prior, without its constants, where models are sampled).
     validation_scores_ : list of float
-        Score of the rows held out after each pass. Only with `early_stopping`.
+        Score of the rows held out after each pass, without penalty. Only with `early_stopping`.
     hmaxe_ : float
-        ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row. The
-        reference model, which the attributes above belong to, is the best fit or, when models are
-        sampled, the mode of ``p(m)`` where they start.
+        ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row and
+        without penalty. The reference model, which the attributes above belong to, is the best fit
+        or, when models are sampled, the mode of ``p(m)`` where they start.
     hmaxemax_, hmaxemax_error_ : float
         `hmaxe_` and 0 when a single model is fitted. NaN when models are sampled: chains that stay
         near one optimum can't tell the evidence, and ``log_evidence_`` is absent. (N times
