@@ -166,6 +166,13 @@ class Network:
             parts += [np.full(m * n, float(m)), np.ones(n)]
         return np.concatenate(parts)
 
+    def is_weight(self) -> NDArray[np.bool_]:
+        """Return for each parameter whether it is a weight, (P,); intercepts are not."""
+        parts = []
+        for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+            parts += [np.ones(m * n, bool), np.zeros(n, bool)]
+        return np.concatenate(parts)
+
     def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw parameters to start from, (P,), intercepts zero (Glorot and Bengio 2010)."""
         parts = []

@@ -256,3 +256,26 @@ class VAEEnergy(Energy):
 
     def n_parameters(self):
         return self.decoder.n_parameters
+
+
+# -- from a configuration --------------------------------------------------------------------------
+
+
+def architecture(config: dict[str, Any]) -> tuple[Decoder, Network]:
+    """Return the decoder and the encoder that a configuration describes."""
+    d, hidden = config["n_components"], tuple(config["hidden_layer_sizes"])
+    n_features, activation = config["n_features"], config["activation"]
+    decoder = Network((d, *hidden[::-1], n_features), activation)
+    encoder = Network((n_features, *hidden, 2 * d), activation)
+    return Decoder(decoder, config["likelihood"]), encoder
+
+
+def row_frame(config: dict[str, Any]) -> RowFrame:
+    """Return the frame of a configuration."""
+    decoder, _ = architecture(config)
+    return RowFrame(config["centre"], config["scale"], decoder.rows.scaled)
+
+
+def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:
+    """Return the energy of a configuration, with the draws that estimate its integrals."""
+    return VAEEnergy(*architecture(config), row_frame(config), noise)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # One draw in eight each from the encoder's distribution and from the prior.
 _DEFENSIVE_SHARE = 8
+# Shares of what a step promised that let the next be longer, and that make it shorter.
+_GOOD_GAIN, _POOR_GAIN = 0.75, 0.25
 _MAX_DAMPING = 1e10
 
 
@@ -49,6 +51,12 @@ def quasi_normal(n: int, d: int, rng: np.random.Generator) -> Array:
     uniform = qmc.Sobol(d, scramble=True, seed=rng).random_base2(power)[:n]
     tiny = 2.0**-33
     return ndtri(np.clip(uniform, tiny, 1 - tiny))
+
+
+def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -> Array:
+    """Return the blocks of draws (B, L, d) that belong to a seed."""
+    noise = quasi_normal(n_blocks * n_draws, n_components, np.random.default_rng(seed))
+    return noise.reshape(n_blocks, n_draws, n_components)
 
 
 @dataclass(frozen=True)
@@ -134,15 +142,21 @@ def climb(
         steps = _damped_steps(precision[moving], gradient[moving], damping[moving])
         promised = 0.5 * np.einsum("nd,nd->n", steps, gradient[moving])
         goes_on = (promised > arrived) & (damping[moving] < _MAX_DAMPING)
-        moving, steps = moving[goes_on], steps[goes_on]
+        moving, steps, promised = moving[goes_on], steps[goes_on], promised[goes_on]
         if not len(moving):
             break
         tried = z[moving] + steps
-        reached = landscape.energy(tried, moving)
-        better = reached > value[moving]  # false for NaN
-        up, stay = moving[better], moving[~better]
-        damping[stay] = np.maximum(10 * damping[stay], 0.1)
-        damping[up] = np.where(damping[up] > 1e-3, damping[up] / 10, 0)
+        gained = landscape.energy(tried, moving) - value[moving]
+        better = gained > 0  # false for NaN
+        up = moving[better]
+        # where the curvature is more than its approximation, full steps gain little and go to and
+        # fro across the mode: they count as too long although they are better
+        held = damping[moving]
+        longer = np.where(held > 1e-3, held / 10, 0)
+        held = np.where(better & (gained > _GOOD_GAIN * promised), longer, held)
+        damping[moving] = np.where(
+            better & (gained > _POOR_GAIN * promised), held, np.maximum(10 * held, 0.1)
+        )
         if len(up):
             z[up] = tried[better]
             value[up], gradient[up], precision[up] = landscape.derivatives(z[up], up)

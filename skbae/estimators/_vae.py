@@ -2,92 +2,47 @@
 
 from __future__ import annotations
 
-import numbers
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from skbae.energies._decoder import LIKELIHOODS
-from skbae.energies._mlp import ACTIVATIONS
-from skbae.energies._vae import VAEEnergy, VAEModels, VAEParameters
-from skbae.energies._vae_rows import NetworkRows, WeightedPoints
-from skbae.estimators._base import BayesianAutoEncoder
-from skbae.estimators._checks import (
-    check_choice,
-    check_codes,
-    check_flag,
-    check_integer,
-    check_real,
-    check_sample_weight,
-)
+from skbae.energies._vae import VAEModels, architecture, row_frame
+from skbae.estimators._checks import check_sample_weight, fits_one_model
 from skbae.estimators._progress import progress
 from skbae.estimators._sampled import check_memory
-from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators._vae_checks import check_parameters, check_same_shape, configuration
 from skbae.estimators._vae_fit import (
-    batch_size,
     climb,
-    diverged,
     first_parameters,
-    fixed_noise,
-    make_energy,
     objective_at,
-    reference_attributes,
-    reference_models,
+    one_more_pass,
     sampled_attributes,
+    single_attributes,
 )
 from skbae.estimators._vae_fit_targets import (
     VAEObjective,
-    architecture,
-    row_frame,
     training_rows,
 )
-from skbae.inference._adam import Adam
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._stochastic import DivergedError, one_pass
-from skbae.operators._random import as_generator
-from skbae.operators._tempered import log_mean_exp, tempered_softmax
+from skbae.estimators._vae_predict import NetworkPredictions
+from skbae.inference._rows import make_rows
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
-
-# Draws of a code under each of several models, at least, unless fewer are asked for.
-_FEWEST_DRAWS = 16
-# A row's estimate is poor when its standard error is more than so many nats (times T), and a
-# warning is due when more than so many rows are poor.
-_POOR_ERROR = 0.3
-_POOR_SHARE = 0.01
-
-
-def _fits_one_model(estimator: Any) -> bool:
-    """Raise AttributeError unless a single best model is asked for: else there is no method."""
-    tau = estimator.model_temperature
-    tau = estimator.temperature if tau is None else tau
-    if isinstance(tau, numbers.Real) and float(tau) > 0:
-        raise AttributeError(
-            f"partial_fit needs model_temperature=0, got {estimator.model_temperature!r}: sampling "
-            "the models takes all rows at once"
-        )
-    return True
-
-
-class BayesianVAEAutoEncoder(BayesianAutoEncoder):
+class BayesianVAEAutoEncoder(NetworkPredictions):
     r"""Autoencoder with a network for decoder, whose codes are those of its own energy.
 
     The energy of a row x with the code z is ``H = log N(z; 0, I) + log p(x | net(z))``, and a fit
-    maximises ``Hmaxe_T``, the mean over rows of ``T log of the integral of exp(H / T)``: at
-    ``temperature=1`` the log likelihood of a variational autoencoder, without a variational bound
-    for a definition; at ``temperature=0`` the energy of each row's best code, an ordinary
-    autoencoder whose encoder is the maximisation. The encoder is a second network that proposes
-    codes. It is a means: what it proposes is weighted (or climbed from, at T = 0), and no number
-    depends on it except by how precisely it is known.
+    maximises ``Hmaxe_T``, the mean over rows of ``T log of the integral of exp(H / T)``, less a
+    penalty on large weights (`alpha`). At ``temperature=1`` ``Hmaxe_T`` is the log likelihood of a
+    variational autoencoder, without a variational bound for a definition; at ``temperature=0`` the
+    energy of each row's best code, an ordinary autoencoder whose encoder is the maximisation. The
+    encoder is a second network that proposes codes. It is a means: what it proposes is weighted (or
+    climbed from, at T = 0), and no number depends on it except by how precisely it is known.
 
     Parameters
     ----------
@@ -95,7 +50,7 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
         Number d of code dimensions.
     hidden_layer_sizes : tuple of int or int, default=(128,)
         Units of the hidden layers, from the rows to the codes; the decoder has them in reverse.
-        With ``()`` the decoder is linear: probabilistic PCA.
+        With ``()`` the decoder is linear: probabilistic PCA (exactly with ``alpha=0``).
     activation : {"tanh", "relu", "logistic", "identity"}, default="tanh"
         Of hidden layers.
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
@@ -121,6 +76,15 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
         Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
     n_models : int, default=50
         How many draws of the models to keep for prediction, when they are sampled.
+    alpha : float, default=1.0
+        Strength of the penalty on the weights of a single best decoder: ``alpha / (2 N)`` times the
+        sum of their squares is taken from the objective, with N the sum of the rows' weights (of
+        those that are climbed on; in `partial_fit`, of those given). This is as if weights were
+        normal with variance ``1 / alpha``. Intercepts bear none, nor does the encoder, which is a
+        means and explains no row. Where rows are real numbers, weights are those for rows that are
+        centred and divided by their standard deviation (one for all features). Where models are
+        sampled, their prior takes the penalty's place and `alpha` is not used. With 0 a fit is one
+        of maximum likelihood.
     learning_rate_init : float, default=0.005
         Step size of Adam. It stays what it is: fitted weights are an average over the last third of
         the steps, roughly.
@@ -163,13 +127,14 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
     noise_variance_ : float
         Only for ``likelihood="gaussian"``.
     loss_curve_ : list of float
-        Minus the objective of each pass, as the fit saw it.
+        Minus the objective of each pass, as the fit saw it, penalty included (minus ``tau / N``
+        times the log prior, without its constants, where models are sampled).
     validation_scores_ : list of float
-        Score of the rows held out after each pass. Only with `early_stopping`.
+        Score of the rows held out after each pass, without penalty. Only with `early_stopping`.
     hmaxe_ : float
-        ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row. The
-        reference model, which the attributes above belong to, is the best fit or, when models are
-        sampled, the mode of ``p(m)`` where they start.
+        ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row and
+        without penalty. The reference model, which the attributes above belong to, is the best fit
+        or, when models are sampled, the mode of ``p(m)`` where they start.
     hmaxemax_, hmaxemax_error_ : float
         `hmaxe_` and 0 when a single model is fitted. NaN when models are sampled: chains that stay
         near one optimum can't tell the evidence, and ``log_evidence_`` is absent. (N times
@@ -228,6 +193,7 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
         noise_shape_prior: float = 1.0,
         noise_scale_prior: float | None = None,
         n_models: int = 50,
+        alpha: float = 1.0,
         learning_rate_init: float = 0.005,
         batch_size: Any = "auto",
         max_iter: int = 200,
@@ -253,6 +219,7 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
         self.noise_shape_prior = noise_shape_prior
         self.noise_scale_prior = noise_scale_prior
         self.n_models = n_models
+        self.alpha = alpha
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -271,102 +238,28 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
 
     def _check_family(self, n_rows, n_features):
         if n_rows is None:
-            self._check_parameters()
+            check_parameters(self)
             return
-        config = self._configuration(n_features)
+        config = configuration(self, n_features)
         if self._resolved_model_temperature() > 0:
             decoder, encoder = architecture(config)
             size = decoder.n_parameters + encoder.n_parameters
             check_memory(size, int(self.n_models))
         if self.warm_start and hasattr(self, "models_"):
-            self._check_same_shape(config, "warm_start=True")
-
-    def _check_parameters(self) -> None:
-        for name in ("n_components", "max_iter", "n_importance_samples", "n_score_samples"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("n_iter_no_change", self.n_iter_no_change, minimum=1)
-        self._hidden()
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("likelihood", self.likelihood, LIKELIHOODS)
-        for name in ("learning_rate_init", "weight_variance_prior", "noise_shape_prior"):
-            check_real(name, getattr(self, name), above=0)
-        check_real("noise_scale_prior", self.noise_scale_prior, above=0, optional=True)
-        if self.tilt != 0:
-            raise ValueError(
-                f"tilt must be 0, got {self.tilt!r}: a tilted mean can't be estimated from batches "
-                "of rows without bias"
-            )
-        if self.batch_size != "auto":
-            if isinstance(self.batch_size, str):
-                raise ValueError(
-                    f"batch_size must be 'auto' or an integer >= 1, got {self.batch_size!r}"
-                )
-            check_integer("batch_size", self.batch_size, minimum=1)
-        for name in ("early_stopping", "warm_start"):
-            check_flag(name, getattr(self, name))
-        fraction = check_real("validation_fraction", self.validation_fraction, above=0)
-        if fraction >= 1:
-            raise ValueError(
-                f"validation_fraction must be between 0 and 1, got {self.validation_fraction!r}"
-            )
-        check_real("tol", self.tol, at_least=0)
-
-    def _hidden(self) -> tuple[int, ...]:
-        """Return the hidden layers' sizes."""
-        given = self.hidden_layer_sizes
-        try:
-            sizes = tuple(given) if np.ndim(given) else (given,)
-            return tuple(check_integer("hidden_layer_sizes", size, minimum=1) for size in sizes)
-        except (TypeError, ValueError) as error:
-            raise type(error)(
-                f"hidden_layer_sizes must be an integer >= 1 or a sequence of such, got {given!r}"
-            ) from error
-
-    def _configuration(self, n_features: int) -> dict[str, Any]:
-        return {
-            "n_components": int(self.n_components),
-            "n_features": int(n_features),
-            "hidden_layer_sizes": list(self._hidden()),
-            "activation": str(self.activation),
-            "likelihood": str(self.likelihood),
-            "temperature": float(self.temperature),
-            "n_importance_samples": int(self.n_importance_samples),
-            "n_score_samples": int(self.n_score_samples),
-            "weight_variance_prior": float(self.weight_variance_prior),
-            "noise_shape_prior": float(self.noise_shape_prior),
-            "noise_scale_prior": self.noise_scale_prior,
-        }
-
-    def _check_same_shape(self, config: dict[str, Any], what: str) -> None:
-        names = ("n_components", "n_features", "hidden_layer_sizes", "activation", "likelihood")
-        asked, has = ([each[name] for name in names] for each in (config, self._config))
-        if asked != has:
-            raise ValueError(
-                f"{what} needs the same n_components, number of features, hidden_layer_sizes, "
-                f"activation and likelihood as the fitted model: it has {has}; asked for are "
-                f"{asked}"
-            )
-
-    def _check_values(self, X: NDArray[Any]) -> None:
-        LIKELIHOODS[self._config["likelihood"]].check(X)
-
-    def _read(self, X):
-        X = super()._read(X)
-        self._check_values(X)
-        return X
+            check_same_shape(config, self._config, "warm_start=True")
 
     # -- fit -----------------------------------------------------------------------------------
 
     def _fit_family(self, rows, rng, runner):
-        config = self._configuration(rows.X.shape[1])
+        config = configuration(self, rows.X.shape[1])
         LIKELIHOODS[config["likelihood"]].check(rows.X)
         distinct = training_rows(rows)
         config |= distinct.place()
         noise_seed = int(rng.integers(2**32))
         tau = self._resolved_model_temperature()
-        objective = VAEObjective(config, distinct, tau / distinct.total)
+        objective = VAEObjective(config, distinct, tau)
         if self.warm_start and hasattr(self, "models_"):
-            start = row_frame(config).from_layers(*architecture(config), reference_models(self))
+            start = row_frame(config).from_layers(*architecture(config), self._reference_models())
         else:
             start = first_parameters(config, distinct, rng)
         with progress(self, distinct.X, None, None if tau > 0 else int(self.max_iter)) as step:
@@ -376,22 +269,13 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
         """Climb, and sample around where the climb ends if asked to; return the attributes."""
         tau = self._resolved_model_temperature()
         found = climb(self, config, distinct, objective, start, rng, step)
-        reference = objective.part(found.theta)
-        hmaxe = objective_at(self, config, distinct, reference, noise_seed, runner)
-        frame, networks = row_frame(config), architecture(config)
-        models = frame.to_layers(*networks, reference)
+        params = objective.part(found.theta)
+        hmaxe = objective_at(self, config, distinct, params, noise_seed, runner)
         fitted = {
-            **reference_attributes(models, config),
-            "models_": models,
+            **single_attributes(config, params, hmaxe, noise_seed),
             "loss_curve_": [-value for value in found.objectives],
-            "hmaxe_": hmaxe,
-            "hmaxemax_": hmaxe,
-            "hmaxemax_error_": 0.0,
-            "internal_energy_": hmaxe,
             "converged_": found.converged,
             "n_iter_": len(found.objectives),
-            "_config": config,
-            "_noise_seed": noise_seed,
             "_optimizer": found.state,
         }
         if self.early_stopping:
@@ -402,7 +286,7 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
             )
         return fitted
 
-    @available_if(_fits_one_model)
+    @available_if(fits_one_model)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Make one pass over some rows, going on from where the model is.
 
@@ -435,250 +319,27 @@ class BayesianVAEAutoEncoder(BayesianAutoEncoder):
             weights = check_sample_weight(sample_weight, len(X))
             if weights is not None:
                 X, weights = X[weights > 0], weights[weights > 0]
-            self._pass_once(X, weights, first)
+            rows = make_rows(X, weights)
+            if not np.isfinite(rows.scale).all():
+                raise ValueError("X is too large: its variance overflows. Scale the columns.")
+            config = configuration(self, X.shape[1])
+            LIKELIHOODS[config["likelihood"]].check(X)
+            if not first:
+                check_same_shape(config, self._config, "partial_fit")
+            fitted = one_more_pass(self, config, training_rows(rows), first)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        return self
-
-    def _pass_once(self, X: NDArray[Any], weights: Array | None, first: bool) -> None:
-        config = self._configuration(X.shape[1])
-        rows = make_rows(X, weights)
-        if not np.isfinite(rows.scale).all():
-            raise ValueError("X is too large: its variance overflows. Scale the columns.")
-        LIKELIHOODS[config["likelihood"]].check(X)
-        distinct = training_rows(rows)
-        if first:
-            rng = as_generator(self.random_state)
-            config |= distinct.place()
-            noise_seed, curve = int(rng.integers(2**32)), []
-            objective = VAEObjective(config, distinct)
-            adam = Adam(objective.join(first_parameters(config, distinct, rng)))
-        else:
-            self._check_same_shape(config, "partial_fit")
-            config |= {name: self._config[name] for name in ("centre", "scale")}
-            noise_seed, curve = self._noise_seed, self.loss_curve_
-            objective = VAEObjective(config, distinct)
-            adam = Adam.resume(self._optimizer)
-            rng = np.random.default_rng([noise_seed, adam.n_steps])
-        size, rate = batch_size(self, len(distinct.X)), float(self.learning_rate_init)
-        try:
-            value = one_pass(objective, adam, size, rate, rng)
-        except DivergedError as error:
-            raise diverged(self) from error
-        params = objective.part(adam.average)
-        with RowRunner() as runner:
-            hmaxe = objective_at(self, config, distinct, params, noise_seed, runner)
-        models = row_frame(config).to_layers(*architecture(config), params)
-        fitted = {
-            **reference_attributes(models, config),
-            "models_": models,
-            "loss_curve_": [*curve, -value],
-            "hmaxe_": hmaxe,
-            "hmaxemax_": hmaxe,
-            "hmaxemax_error_": 0.0,
-            "internal_energy_": hmaxe,
-            "converged_": False,
-            "n_iter_": len(curve) + 1,
-            "_config": config,
-            "_noise_seed": noise_seed,
-            "_optimizer": adam.state(),
-            "_frame": rows.frame,
-            "_fit_temperature": config["temperature"],
-            "_fit_model_temperature": 0.0,
-            "_fit_tilt": 0.0,
-            "_fit_rows": (len(X), rows.centre, rows.scale),
-        }
         for name in ("sampling_", "validation_scores_"):
             self.__dict__.pop(name, None)
+        fitted["_frame"] = rows.frame
+        fitted["_fit_temperature"] = float(self.temperature)
+        fitted["_fit_model_temperature"] = 0.0
+        fitted["_fit_tilt"] = 0.0
+        fitted["_fit_rows"] = (len(X), rows.centre, rows.scale)
         self.__dict__.update(fitted)
-
-    # -- densities -----------------------------------------------------------------------------
-
-    def _energy(self):
-        return self._energy_with(None, None)
-
-    def _energy_with(
-        self, n_samples: int | None, seed: int | None, n_models: int | None = None
-    ) -> VAEEnergy:
-        """Return the energy with so many draws for each of so many models."""
-        config = self._config
-        n_models = self.models_.n_models if n_models is None else n_models
-        if n_samples is None:
-            n_samples = config["n_score_samples"]
-            if n_models > 1:
-                # averages over models need fewer draws of each, if they are not the same
-                n_samples = max(n_samples // 4, min(n_samples, _FEWEST_DRAWS))
-        seed = self._noise_seed if seed is None else seed
-        return make_energy(config, fixed_noise(n_samples, config["n_components"], seed, n_models))
-
-    def _parameters(self):
-        return row_frame(self._config).from_layers(*architecture(self._config), self.models_)
-
-    def _reference(self) -> VAEParameters:
-        models = reference_models(self)
-        return row_frame(self._config).from_layers(*architecture(self._config), models)
-
-    def _has_density(self):
-        return self._fit_temperature > 0
-
-    def score_samples(
-        self, X: Any, n_samples: int | None = None, random_state: Any = None
-    ) -> NDArray[np.float64]:
-        """Return ``Hmax_T`` of each row, averaged over the kept models in probability.
-
-        At ``temperature=1`` this is the log density, estimated by importance sampling: the mean of
-        ``exp`` of the estimate is exact, so the estimate itself is low on average. At T = 0 the
-        code is climbed to, and nothing is drawn.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        n_samples : int or None, default=None
-            How many codes to draw for a row and model; None stands for the `n_score_samples` of
-            the fit.
-        random_state : None, int, RandomState or Generator, default=None
-            None stands for the fit's own fixed draws: every call gives a row the same answer. (A
-            generator is advanced, and gives other draws.)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            In nats.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If more than one row in a hundred has a standard error above 0.3 T nats by the spread of
-            its weights (an effective sample size below some ten).
-        """
-        X = self._read(X)
-        if n_samples is not None:
-            n_samples = check_integer("n_samples", n_samples, minimum=1)
-        seed = None
-        if random_state is not None:
-            seed = int(as_generator(random_state).integers(2**32))
-        bound = self._energy_with(n_samples, seed).bind(self._parameters(), self._frame, X.dtype)
-        return self._judged_scores(bound, X, self._fit_temperature)
-
-    def _score_rows(self, X, temperature):
-        return self._judged_scores(self._bound(X), X, temperature)
-
-    def _judged_scores(self, bound: Any, X: NDArray[Any], temperature: float) -> Array:
-        """Return scores; warn when they are not precise."""
-
-        def function(chunk: NDArray[Any]) -> tuple[Array, Array]:
-            values, errors = bound.hmax_and_error(chunk, temperature)
-            shares = tempered_softmax(values, 1.0, axis=0)  # of the models in the average
-            return log_mean_exp(values), np.sqrt(np.einsum("sn,sn->n", shares**2, errors))
-
-        scores, errors = self._map(function, X, bound.chunk_rows)
-        poor = float(np.mean(errors > _POOR_ERROR))
-        if poor > _POOR_SHARE:
-            warnings.warn(
-                f"scores of {poor:.0%} of the rows have a standard error above {_POOR_ERROR} "
-                "temperature nats, since few of their draws count; the encoder is poor there, or "
-                "the posterior of the code has several modes. Raise n_samples (or n_score_samples, "
-                "before fitting).",
-                ConvergenceWarning,
-                stacklevel=users_stacklevel(),
-            )
-        return scores
-
-    # -- codes ---------------------------------------------------------------------------------
-
-    @property
-    def _n_features_out(self) -> int:
-        return self._config["n_components"]
-
-    def _points(self, X: NDArray[Any], keep: Any) -> Any:
-        """Map ``keep(weighted codes)`` over chunks, under the reference model."""
-        temperature = self._fit_temperature
-        bound = self._energy_with(None, None, 1).bind(self._reference(), self._frame, X.dtype)
-        return self._map(
-            lambda chunk: keep(bound.codes(chunk, temperature, 0)), X, bound.chunk_rows
-        )
-
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the mean code of each row under the reference model; the best code at T = 0.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components)
-            By weighted draws around the mode, the same for every row; float32 for float32 rows.
-        """
-        X = self._read(X)
-        codes = self._points(X, lambda found: np.matmul(found.weights[:, None], found.codes)[:, 0])
-        return codes.astype(X.dtype, copy=False)
-
-    def encode(self, X: Any) -> WeightedPoints:
-        """Return the distribution of each row's code under the reference model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        WeightedPoints
-            `n_score_samples` weighted codes a row; a single one at T = 0.
-        """
-        X = self._read(X)
-        temperature, d = self._fit_temperature, self._config["n_components"]
-
-        def keep(found: Any) -> tuple[Array, Array, Array]:
-            if temperature == 0:
-                return found.codes, found.weights, np.zeros_like(found.weights)
-            log_density = (found.energies - found.hmax[:, None]) / temperature
-            log_density -= 0.5 * d * np.log(2 * np.pi * temperature)
-            return found.codes, found.weights, log_density
-
-        return WeightedPoints(*self._points(X, keep))
-
-    def inverse_transform(self, Z: Any) -> NDArray[Any]:
-        """Return the expected row for each code, under the reference model.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            For ``likelihood="bernoulli"``: probabilities.
-        """
-        check_is_fitted(self)
-        Z = check_codes(Z, self._n_features_out, self)
-        return self.decode(Z).mean.astype(Z.dtype, copy=False)
-
-    def decode(self, Z: Any) -> NetworkRows:
-        """Return the distribution of rows given codes, under the reference model.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components) or WeightedPoints
-            Codes, or what :meth:`encode` returned; then the result is the distribution of the
-            reconstruction.
-
-        Returns
-        -------
-        NetworkRows
-        """
-        check_is_fitted(self)
-        if isinstance(Z, WeightedPoints):
-            points, weights = Z.points, Z.weights
-        else:
-            points = check_codes(Z, self._n_features_out, self).astype(np.float64)[:, None]
-            weights = np.ones(points.shape[:2])
-        decoder, _ = architecture(self._config)
-        frame = row_frame(self._config)
-        centre = frame.centre if frame.scaled else np.zeros_like(frame.centre)
-        return NetworkRows(decoder, self._reference().decoder, centre, frame.unit, points, weights)
+        return self
 
 
 __all__ = ["BayesianVAEAutoEncoder", "VAEModels"]

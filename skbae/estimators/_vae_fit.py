@@ -8,27 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skbae.energies._vae import VAEEnergy, VAEModels, VAEParameters
-from skbae.energies._vae_codes import quasi_normal
+from skbae.energies._vae import VAEModels, VAEParameters, architecture, make_energy, row_frame
+from skbae.energies._vae_codes import fixed_noise
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._vae_fit_targets import (
     TrainingRows,
     VAEObjective,
     VAETarget,
-    architecture,
     hold_out,
-    row_frame,
 )
 from skbae.inference._adam import Adam
 from skbae.inference._assess import assess
+from skbae.inference._rows import RowRunner
 from skbae.inference._sgmcmc import LangevinPlan, sample_langevin
-from skbae.inference._stochastic import AscentPlan, AscentResult, DivergedError, ascend
+from skbae.inference._stochastic import AscentPlan, AscentResult, DivergedError, ascend, one_pass
+from skbae.operators._random import as_generator
 from skbae.operators._tempered import tilted_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from skbae.inference._rows import RowRunner
 
     Array = NDArray[Any]
 
@@ -38,17 +36,6 @@ _AUTO_BATCH = 100
 _N_STEPS, _N_BURN = 4000, 2000
 # Rows that one row of a batch may stand for, in units of tau.
 _ROWS_FOR_ONE = 48
-
-
-def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:
-    """Return the energy of a configuration, with the draws that estimate its integrals."""
-    return VAEEnergy(*architecture(config), row_frame(config), noise)
-
-
-def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -> Array:
-    """Return the blocks of draws (B, L, d) that belong to a seed."""
-    noise = quasi_normal(n_blocks * n_draws, n_components, np.random.default_rng(seed))
-    return noise.reshape(n_blocks, n_draws, n_components)
 
 
 def first_parameters(
@@ -112,7 +99,7 @@ def climb(
     held_out = None
     if estimator.early_stopping:
         distinct, out = hold_out(distinct, float(estimator.validation_fraction), rng)
-        objective = VAEObjective(config, distinct, float(objective.prior_share))
+        objective = VAEObjective(config, distinct, estimator._resolved_model_temperature())
         size = batch_size(estimator, len(out.X))
         held_out = objective.judge(out, size, int(rng.integers(2**32)))
     plan = AscentPlan(
@@ -155,6 +142,45 @@ def objective_at(
     if not np.isfinite(hmaxe):
         raise diverged(estimator)
     return hmaxe
+
+
+def one_more_pass(
+    estimator: Any, config: dict[str, Any], distinct: TrainingRows, first: bool
+) -> dict[str, Any]:
+    """Make a pass over rows, from the estimator's current model unless it is the first.
+
+    Returns
+    -------
+    dict
+        The fitted attributes that follow.
+    """
+    if first:
+        rng = as_generator(estimator.random_state)
+        config |= distinct.place()
+        noise_seed, curve = int(rng.integers(2**32)), []
+        objective = VAEObjective(config, distinct, 0.0)
+        adam = Adam(objective.join(first_parameters(config, distinct, rng)))
+    else:
+        config |= {name: estimator._config[name] for name in ("centre", "scale")}
+        noise_seed, curve = estimator._noise_seed, estimator.loss_curve_
+        objective = VAEObjective(config, distinct, 0.0)
+        adam = Adam.resume(estimator._optimizer)
+        rng = np.random.default_rng([noise_seed, adam.n_steps])
+    size, rate = batch_size(estimator, len(distinct.X)), float(estimator.learning_rate_init)
+    try:
+        value = one_pass(objective, adam, size, rate, rng)
+    except DivergedError as error:
+        raise diverged(estimator) from error
+    params = objective.part(adam.average)
+    with RowRunner() as runner:
+        hmaxe = objective_at(estimator, config, distinct, params, noise_seed, runner)
+    return {
+        **single_attributes(config, params, hmaxe, noise_seed),
+        "loss_curve_": [*curve, -value],
+        "converged_": False,
+        "n_iter_": len(curve) + 1,
+        "_optimizer": adam.state(),
+    }
 
 
 def sampled_attributes(
@@ -205,7 +231,24 @@ def sampled_attributes(
 # -- what becomes of it ----------------------------------------------------------------------------
 
 
-def reference_attributes(models: VAEModels, config: dict[str, Any]) -> dict[str, Any]:
+def single_attributes(
+    config: dict[str, Any], params: VAEParameters, hmaxe: float, noise_seed: int
+) -> dict[str, Any]:
+    """Return what follows from a single model and its ``Hmaxe_T``."""
+    models = row_frame(config).to_layers(*architecture(config), params)
+    return {
+        **_reference_attributes(models, config),
+        "models_": models,
+        "hmaxe_": hmaxe,
+        "hmaxemax_": hmaxe,
+        "hmaxemax_error_": 0.0,
+        "internal_energy_": hmaxe,
+        "_config": config,
+        "_noise_seed": noise_seed,
+    }
+
+
+def _reference_attributes(models: VAEModels, config: dict[str, Any]) -> dict[str, Any]:
     """Return the fitted attributes of the first of the models."""
     decoder, _ = architecture(config)
     names = ("decoder_coefs", "decoder_intercepts", "encoder_coefs", "encoder_intercepts")
@@ -215,18 +258,3 @@ def reference_attributes(models: VAEModels, config: dict[str, Any]) -> dict[str,
     if decoder.rows.n_extra:
         found["noise_variance_"] = float(models.noise_variance[0])
     return found
-
-
-def reference_models(estimator: Any) -> VAEModels:
-    """Return the fitted attributes as one model."""
-
-    def layers(name: str) -> list[Array]:
-        return [np.asarray(each)[None] for each in getattr(estimator, name)]
-
-    return VAEModels(
-        layers("decoder_coefs_"),
-        layers("decoder_intercepts_"),
-        layers("encoder_coefs_"),
-        layers("encoder_intercepts_"),
-        np.array([getattr(estimator, "noise_variance_", np.nan)]),
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.energies._decoder import Decoder
-from skbae.energies._mlp import Network, Scratch
-from skbae.energies._vae import RowFrame, VAEParameters
+from skbae.energies._mlp import Scratch
+from skbae.energies._vae import VAEParameters, architecture, row_frame
 from skbae.energies._vae_codes_training import Batch, Gradients, hard_step, weighted_step
 from skbae.inference._adam import Adam
 from skbae.inference._init import distinct_rows
@@ -28,21 +28,6 @@ if TYPE_CHECKING:
 NOISE_FLOOR = 1e-6
 # Draws by which rows held out are scored while training.
 _HELD_OUT_DRAWS = 16
-
-
-def architecture(config: dict[str, Any]) -> tuple[Decoder, Network]:
-    """Return the decoder and the encoder that a configuration describes."""
-    d, hidden = config["n_components"], tuple(config["hidden_layer_sizes"])
-    n_features, activation = config["n_features"], config["activation"]
-    decoder = Network((d, *hidden[::-1], n_features), activation)
-    encoder = Network((n_features, *hidden, 2 * d), activation)
-    return Decoder(decoder, config["likelihood"]), encoder
-
-
-def row_frame(config: dict[str, Any]) -> RowFrame:
-    """Return the frame of a configuration."""
-    decoder, _ = architecture(config)
-    return RowFrame(config["centre"], config["scale"], decoder.rows.scaled)
 
 
 # -- rows ------------------------------------------------------------------------------------------
@@ -143,10 +128,38 @@ class _Batches:
         return value + self.log_volume * shares.sum(dtype=np.float64), found
 
 
-class Prior:
+class Penalty(ABC):
+    """What holds decoders back, in nats of all rows and in the frame of computation."""
+
+    @abstractmethod
+    def value(self, theta: Array) -> Array:
+        """Return what to add to N times the mean over rows, (S,), for decoders (S, P)."""
+
+    @abstractmethod
+    def gradient(self, theta: Array) -> Array:
+        """Return its gradient, (S, P)."""
+
+
+class Ridge(Penalty):
+    """``-alpha / 2`` times the sum of squared weights; intercepts and noise go free."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        decoder, _ = architecture(config)
+        network = decoder.network
+        self.strength = np.zeros(decoder.n_parameters, np.float32)
+        self.strength[: network.n_parameters] = config["alpha"] * network.is_weight()
+
+    def value(self, theta):
+        return -0.5 * np.einsum("p,sp,sp->s", self.strength, theta, theta)
+
+    def gradient(self, theta):
+        return -self.strength * theta
+
+
+class Prior(Penalty):
     """Normal weights, each of variance ``v / fan_in`` (intercepts: v), inverse gamma noise.
 
-    In the frame of computation. Parameters beyond the decoder's are left alone.
+    Values leave the constants of the densities out.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -160,8 +173,13 @@ class Prior:
         # the default is a tenth of the data's variance, which is one here
         self.rate = 0.1 if scale is None else float(scale) / config["scale"] ** 2
 
-    def gradient(self, theta: Array) -> Array:
-        """Return the gradient of the log density in (weights, log s2), (S, P)."""
+    def value(self, theta):
+        logs = theta[:, self.noise_at :]
+        noise = (self.rate * np.exp(-logs) + self.shape * logs).sum(axis=1)
+        return -0.5 * np.einsum("p,sp,sp->s", self.precision, theta, theta) - noise
+
+    def gradient(self, theta):
+        """Return the gradient in (weights, log s2), (S, P)."""
         found = -self.precision * theta
         logs = theta[:, self.noise_at :]
         found[:, self.noise_at :] = self.rate * np.exp(-logs) - self.shape
@@ -175,15 +193,20 @@ class Prior:
 
 
 class VAEObjective(BatchObjective):
-    """``Hmaxe_T`` of rows as a function of (theta, phi); with a prior: what the mode maximises."""
+    """``Hmaxe_T`` of rows less a penalty, as a function of (theta, phi).
+
+    For a single best model the penalty is ``alpha / (2 N)`` times the sum of the decoder's squared
+    weights, with N the sum of the rows' weights. Where models are sampled, it is ``-tau / N`` times
+    the log prior, whose optimum is the mode of ``p(m)``, and `alpha` has no part in it.
+    """
 
     def __init__(
-        self, config: dict[str, Any], rows: TrainingRows, prior_share: float = 0.0
+        self, config: dict[str, Any], rows: TrainingRows, model_temperature: float
     ) -> None:
         self.batches, self.n_rows = _Batches(config, rows), len(rows.X)
         self.n_theta = self.batches.decoder.n_parameters
-        self.prior = Prior(config) if prior_share else None
-        self.prior_share = np.float32(prior_share)  # tau / N
+        self.penalty: Penalty = Prior(config) if model_temperature else Ridge(config)
+        self.share = np.float32((model_temperature or 1.0) / rows.total)
         self._rows, self._config = rows, config
 
     def join(self, params: VAEParameters) -> Array:
@@ -199,9 +222,8 @@ class VAEObjective(BatchObjective):
         decoder, encoder = theta[None, : self.n_theta], theta[None, self.n_theta :]
         value, found = self.batches.step(decoder, encoder, index, rng, self.batches.n_draws)
         gradient = np.concatenate([found.decoder[0], found.encoder[0]])
-        if self.prior is not None:
-            gradient[: self.n_theta] += self.prior_share * self.prior.gradient(decoder)[0]
-        return float(value[0]), gradient
+        gradient[: self.n_theta] += self.share * self.penalty.gradient(decoder)[0]
+        return float(value[0] + self.share * self.penalty.value(decoder)[0]), gradient
 
     def constrain(self, theta):
         if self.batches.decoder.rows.n_extra:
@@ -209,7 +231,10 @@ class VAEObjective(BatchObjective):
             theta[at] = max(theta[at], np.float32(np.log(NOISE_FLOOR)))
 
     def judge(self, rows: TrainingRows, batch_size: int, seed: int) -> Any:
-        """Return a function that scores parameters on rows, always with the same draws."""
+        """Return a function that scores parameters on rows, with the same draws at every call.
+
+        Scores are ``Hmaxe_T`` and have no penalty.
+        """
         held = _Batches(self._config, rows)
         n_draws = max(_HELD_OUT_DRAWS, held.n_draws)
         parts = np.array_split(np.arange(len(rows.X)), -(-len(rows.X) // batch_size))

@@ -1,0 +1,269 @@
+"""Ascent by batches of rows, and Langevin sampling by them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skbae.inference._adam import Adam
+from skbae.inference._assess import assess
+from skbae.inference._sgmcmc import (
+    BatchTarget,
+    LangevinPlan,
+    measure_noise,
+    sample_langevin,
+)
+from skbae.inference._stochastic import (
+    AscentPlan,
+    BatchObjective,
+    DivergedError,
+    ascend,
+    batches,
+    settled,
+)
+
+# -- the optimiser ---------------------------------------------------------------------------------
+
+
+class Quadratic(BatchObjective):
+    """``-mean |theta - x|^2 / 2``, whose maximum is the mean row."""
+
+    def __init__(self, X):
+        self.X, self.n_rows = X, len(X)
+        self.floor = -np.inf
+
+    def estimate(self, theta, index, rng):
+        deviations = self.X[index] - theta
+        return -0.5 * float((deviations**2).sum(axis=1).mean()), deviations.mean(axis=0)
+
+    def constrain(self, theta):
+        np.maximum(theta, self.floor, out=theta)
+
+
+def plan(**changes):
+    return AscentPlan(
+        **{
+            "batch_size": 10,
+            "max_passes": 400,
+            "rate": 0.02,
+            "tol": 0.0,
+            "patience": 400,
+            **changes,
+        }
+    )
+
+
+def climb(X, rng=0, on_pass=lambda number, value: False, held_out=None, floor=-np.inf, **changes):
+    objective = Quadratic(X)
+    objective.floor = floor
+    return ascend(
+        objective,
+        Adam(np.zeros(X.shape[1])),
+        plan(**changes),
+        np.random.default_rng(rng),
+        on_pass=on_pass,
+        held_out=held_out,
+    )
+
+
+def test_the_average_reaches_the_optimum():
+    X = np.random.default_rng(0).normal(size=(95, 3)) + np.array([1.0, -2.0, 3.0])
+    found = climb(X)
+    np.testing.assert_allclose(found.theta, X.mean(axis=0), atol=0.02)
+    assert len(found.objectives) == 400
+    assert not found.converged
+    bounded = climb(X, floor=-1.0)
+    np.testing.assert_allclose(bounded.theta, [X[:, 0].mean(), -1.0, X[:, 2].mean()], atol=0.05)
+
+
+def test_patience_and_callbacks_stop():
+    X = np.random.default_rng(0).normal(size=(40, 2)) + 1
+    found = climb(X, patience=5, tol=1e-3, max_passes=5000, rate=0.05)
+    assert found.converged
+    assert len(found.objectives) < 1000
+    found = climb(X, on_pass=lambda number, value: number == 7)
+    assert len(found.objectives) == 7
+    assert not found.converged
+
+
+def test_held_out_rows_choose_the_pass():
+    scores = iter([1.0, 5.0, 2.0, 3.0, 1.0, 0.0, 0.0, 0.0])
+    seen = []
+
+    def held_out(theta):
+        seen.append(theta.copy())
+        return next(scores)
+
+    X = np.ones((10, 2))
+    found = climb(X, held_out=held_out, patience=4)
+    assert found.held_out == [1.0, 5.0, 2.0, 3.0, 1.0, 0.0]
+    np.testing.assert_array_equal(found.theta, seen[1])
+    assert found.converged
+
+
+def test_an_average_across_two_valleys_is_not_returned():
+    """Worse than where its steps began, and than the end: then the end it is."""
+    objective, rng = Quadratic(np.full((3, 1), 9.0)), np.random.default_rng(0)
+    adam = Adam(np.zeros(1))
+    for _ in range(50):
+        adam.ascend(9.0 - adam.theta, 0.01)
+    good, bad = [-1e3] * 30, [-1.0] * 30
+    assert settled(objective, adam, good, 10, rng) is adam.average
+    assert settled(objective, adam, bad, 10, rng) is adam.theta
+    adam.theta = np.array([20.0])
+    assert settled(objective, adam, bad, 10, rng) is adam.average
+
+
+def test_divergence_is_an_error():
+    class Broken(Quadratic):
+        def estimate(self, theta, index, rng):
+            return float("nan"), np.zeros_like(theta)
+
+    with pytest.raises(DivergedError):
+        ascend(
+            Broken(np.ones((4, 1))),
+            Adam(np.zeros(1)),
+            plan(),
+            np.random.default_rng(0),
+            on_pass=lambda number, value: False,
+        )
+
+
+def test_adam_resumes():
+    gradients = np.random.default_rng(0).normal(size=(20, 4))
+    through, first = Adam(np.zeros(4)), Adam(np.zeros(4))
+    for gradient in gradients:
+        through.ascend(gradient.copy(), 0.1)
+    for gradient in gradients[:9]:
+        first.ascend(gradient.copy(), 0.1)
+    second = Adam.resume(first.state())
+    for gradient in gradients[9:]:
+        second.ascend(gradient.copy(), 0.1)
+    np.testing.assert_array_equal(second.theta, through.theta)
+    np.testing.assert_array_equal(second.average, through.average)
+
+
+def test_a_pass_visits_every_row_once():
+    rng = np.random.default_rng(0)
+    for n, size in [(10, 3), (10, 10), (7, 100), (1, 1), (100, 33)]:
+        parts = list(batches(n, size, rng))
+        assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+        assert max(map(len, parts)) <= size
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+# -- the sampler -----------------------------------------------------------------------------------
+
+
+class NormalRows(BatchTarget):
+    """Rows ``N(theta, diag(variances))`` with a normal prior of precision 2: posterior known."""
+
+    def __init__(self, X, variances, tau=1.0):
+        self.X, self.variances, self.n_rows = X, variances, len(X)
+        self.scale = len(X) / tau
+
+    def estimate(self, theta, index, rng):
+        deviations = (self.X[index][None] - theta[:, None]) / self.variances
+        value = -0.5 * (deviations**2 * self.variances).sum(axis=2).mean(axis=1)
+        return value, deviations.mean(axis=1)
+
+    def prior_gradient(self, theta):
+        return -2.0 * theta
+
+    def prior_precision(self):
+        return np.full(self.X.shape[1], 2.0)
+
+    def posterior(self):
+        precision = 2.0 + self.scale / self.variances
+        return self.scale * self.X.mean(axis=0) / self.variances / precision, 1 / precision
+
+
+def sample(target, seed=0, **changes):
+    settings = {"batch_size": 10, "n_chains": 4, "n_burn": 500, "n_steps": 8000, "n_keep": 400}
+    mean, _ = target.posterior()
+    return sample_langevin(
+        target,
+        mean,
+        LangevinPlan(**{**settings, **changes}),
+        np.random.default_rng(seed),
+        on_step=lambda number, value: False,
+    )
+
+
+@pytest.fixture(scope="module")
+def normal_rows():
+    rng = np.random.default_rng(5)
+    variances = np.array([1.0, 0.01, 25.0, 1e4])
+    return NormalRows(rng.normal(size=(100, 4)) * np.sqrt(variances) + 1, variances)
+
+
+def moments(run, target):
+    """Return mean and variance over the exact posterior's, in its own units, with errors."""
+    mean, variance = target.posterior()
+    white = (run.params - mean) / np.sqrt(variance)
+    # kept states are some 80 steps apart, four times the autocorrelation of a unit oscillator
+    n = len(white) / 2
+    return white.mean(axis=0), 1 / np.sqrt(n), white.var(axis=0), np.sqrt(2 / n)
+
+
+@pytest.mark.parametrize("tau", [1.0, 4.0])
+def test_langevin_meets_a_known_posterior(normal_rows, tau):
+    target = NormalRows(normal_rows.X, normal_rows.variances, tau)
+    run = sample(target)
+    mean, mean_error, variance, variance_error = moments(run, target)
+    assert np.all(np.abs(mean) < 4.5 * mean_error)
+    assert np.all(np.abs(variance - 1) < 4.5 * variance_error)
+    result = assess(run)
+    assert result.status == "ok", result.reasons
+    assert np.isnan(result.log_evidence)
+    assert result.balance < 2
+    assert run.params.shape == (400, 4)
+
+
+def test_uncorrected_noise_of_batches_would_be_noticed(normal_rows, monkeypatch):
+    """A negative control: small batches heat the chains unless their noise is subtracted."""
+    from skbae.inference import _sgmcmc
+
+    settings = {"batch_size": 5, "step": 0.07, "friction": 1.0}
+    _, _, variance, error = moments(sample(normal_rows, **settings), normal_rows)
+    error /= 2  # of the mean over four independent coordinates
+    assert abs(variance.mean() - 1) < 4.5 * error
+    right = _sgmcmc.injected_noise
+    monkeypatch.setattr(_sgmcmc, "injected_noise", lambda k, h, heat: right(k, h, 0 * heat))
+    hot = moments(sample(normal_rows, **settings), normal_rows)[2]
+    assert hot.mean() > 1 + 4.5 * error
+
+
+def test_noise_of_batches_is_measured(normal_rows):
+    rng = np.random.default_rng(0)
+    found = measure_noise(normal_rows, normal_rows.posterior()[0], 10, 1, rng)
+    rows = normal_rows.X / normal_rows.variances
+    # without replacement within a pass
+    expected = rows.var(axis=0) / 10 * (100 - 10) / 99
+    np.testing.assert_allclose(found, expected, rtol=0.6)
+
+
+def test_chains_that_are_lost_say_so():
+    class Broken(NormalRows):
+        def estimate(self, theta, index, rng):
+            return np.full(len(theta), np.nan), np.zeros_like(theta)
+
+    with pytest.raises(DivergedError):
+        sample(Broken(np.zeros((10, 2)), np.ones(2)), n_steps=10, n_burn=1)
+
+
+def test_a_callback_ends_sampling(normal_rows):
+    plan = LangevinPlan(10, n_burn=100, n_steps=1000, n_keep=20)  # intervals of 10 steps
+    for last, traced in [(30, 20), (3, 1)]:
+        run = sample_langevin(
+            normal_rows,
+            normal_rows.posterior()[0],
+            plan,
+            np.random.default_rng(0),
+            on_step=lambda number, value, last=last: number == last,
+        )
+        assert run.stopped
+        assert run.hmaxe.shape == (4, traced)
+        assert np.all(run.hmaxe < 0)
+        assert 1 <= len(run.params) <= 20
+        assert "a callback stopped the run early" in assess(run).reasons

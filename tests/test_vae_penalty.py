@@ -1,0 +1,199 @@
+"""The penalty on a decoder's weights: gradient, units, what it counts and what it leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _networks import arrays, make
+from scipy.optimize import minimize
+from sklearn.datasets import load_iris
+
+from skbae import BayesianVAEAutoEncoder
+from skbae.energies._vae import architecture
+from skbae.estimators import _vae_fit
+from skbae.estimators._vae_checks import configuration
+from skbae.estimators._vae_fit import first_parameters
+from skbae.estimators._vae_fit_targets import Prior, Ridge, TrainingRows, VAEObjective
+from skbae.inference._sgmcmc import LangevinPlan
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*still improved"),
+    pytest.mark.filterwarnings("ignore:scores of"),
+]
+
+
+@pytest.fixture(scope="module")
+def X():
+    return load_iris().data
+
+
+def problem(X, weights=None, **settings):
+    """Return the objective of one model, and where it might start."""
+    model = make(**settings)
+    rows = TrainingRows(X, np.ones(len(X)) if weights is None else weights)
+    config = configuration(model, X.shape[1]) | rows.place()
+    objective = VAEObjective(config, rows, model.model_temperature)
+    start = objective.join(first_parameters(config, rows, np.random.default_rng(1)))
+    return objective, start
+
+
+def at(objective, theta, n=150):
+    value, gradient = objective.estimate(theta, np.arange(n), np.random.default_rng(0))
+    return value, gradient.astype(np.float64)
+
+
+# -- arithmetic ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Ridge, Prior])
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_gradient_by_finite_differences(kind, likelihood):
+    model = make(alpha=3.0, likelihood=likelihood, noise_scale_prior=0.7, hidden_layer_sizes=(3, 2))
+    config = configuration(model, 3) | {"centre": np.zeros(3), "scale": 2.0}
+    penalty = kind(config)
+    theta = np.random.default_rng(0).normal(size=(2, architecture(config)[0].n_parameters))
+    slopes = np.empty_like(theta)
+    for index in np.ndindex(theta.shape):
+        moved = [theta.copy(), theta.copy()]
+        moved[0][index] += 1e-5
+        moved[1][index] -= 1e-5
+        slopes[index] = (penalty.value(moved[0]) - penalty.value(moved[1]))[index[0]] / 2e-5
+    np.testing.assert_allclose(penalty.gradient(theta), slopes, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_penalty_is_the_decoders_weights_alone(temperature, X):
+    """Its definition, written out layer by layer."""
+    free, theta = problem(X, alpha=0.0, temperature=temperature)
+    held, _ = problem(X, alpha=6.0, temperature=temperature)
+    theta = theta + np.float32(0.5)  # intercepts and the noise as well
+    (value, gradient), (penalised, its_gradient) = at(free, theta), at(held, theta)
+    params = held.part(theta)
+    layers, _ = architecture(held._config)[0].split(params.decoder)
+    squares = sum(float((matrix**2).sum()) for matrix, _ in layers)
+    assert value - penalised == pytest.approx(6.0 * squares / (2 * 150), rel=1e-4)
+    expected = np.zeros(len(theta))
+    slots, _ = architecture(held._config)[0].split(expected[None, : held.n_theta])
+    for slot, layer in zip(slots, layers, strict=True):
+        slot[0][...] = -6.0 * layer[0] / 150
+    np.testing.assert_allclose(its_gradient - gradient, expected, atol=1e-5)
+
+
+def test_without_alpha_nothing_is_added(X):
+    free, theta = problem(X, alpha=0.0)
+    index = np.arange(len(X))
+    value, gradient = at(free, theta)
+    decoder, encoder = theta[None, : free.n_theta], theta[None, free.n_theta :]
+    plain, found = free.batches.step(decoder, encoder, index, np.random.default_rng(0), 10)
+    assert value == plain[0]
+    np.testing.assert_array_equal(gradient, np.r_[found.decoder[0], found.encoder[0]])
+
+
+def test_sample_size_is_the_sum_of_the_weights(X):
+    """Twice the rows bear twice the penalty, however they came."""
+    plain = make(alpha=5.0).fit(X)
+    doubled = make(alpha=10.0).fit(X, sample_weight=np.full(len(X), 2.0))
+    repeated = make(alpha=10.0).fit(np.repeat(X, 2, axis=0))
+    for one, two, three in zip(arrays(plain), arrays(doubled), arrays(repeated), strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
+    other = make(alpha=5.0).fit(X, sample_weight=np.full(len(X), 2.0))
+    assert not np.array_equal(other.decoder_coefs_[0], plain.decoder_coefs_[0])
+
+
+# -- in a fit --------------------------------------------------------------------------------------
+
+
+def shrunk_principal_components(X, d, alpha):
+    """Return the penalised optimum of a linear decoder: squared columns, noise, likelihood.
+
+    By the singular value decomposition, columns lie along principal axes; their lengths and the
+    noise are left to a general optimiser. In the units in which a feature has variance one on
+    average.
+    """
+    centred = X - X.mean(axis=0)
+    unit = centred.var(axis=0).mean()
+    lam = np.sort(np.linalg.eigvalsh(np.cov(X.T, bias=True)))[::-1] / unit
+    D = len(lam)
+
+    def likelihood(logs):
+        c = np.r_[np.exp(logs[:d]) + np.exp(logs[d]), np.full(D - d, np.exp(logs[d]))]
+        return -0.5 * (np.log(2 * np.pi * c) + lam / c).sum() - 0.5 * D * np.log(unit)
+
+    def loss(logs):
+        return alpha / (2 * len(X)) * np.exp(logs[:d]).sum() - likelihood(logs)
+
+    found = minimize(loss, np.zeros(d + 1), method="Nelder-Mead", options={"xatol": 1e-8})
+    return unit * np.exp(found.x[:d]), unit * np.exp(found.x[d]), likelihood(found.x)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 40.0])
+def test_a_linear_decoder_shrinks_as_it_should(alpha, X):
+    fitted = BayesianVAEAutoEncoder(
+        2,
+        hidden_layer_sizes=(),
+        alpha=alpha,
+        learning_rate_init=0.01,
+        max_iter=1500,
+        n_iter_no_change=100,
+        random_state=0,
+    ).fit(X)
+    squares, noise, likelihood = shrunk_principal_components(X, 2, alpha)
+    lengths = np.linalg.svd(fitted.decoder_coefs_[0])[1] ** 2
+    np.testing.assert_allclose(lengths, np.sort(squares)[::-1], rtol=0.05)
+    np.testing.assert_allclose(fitted.noise_variance_, noise, rtol=0.1)
+    # without the penalty, which is some tenths of a nat here
+    assert abs(fitted.hmaxe_ - likelihood) < 0.02
+
+
+def test_hmaxe_has_no_penalty_and_losses_have(X):
+    fits = {alpha: make(alpha=alpha, max_iter=1, batch_size=150).fit(X) for alpha in (0, 30, 60)}
+    first = {alpha: fitted.loss_curve_[0] for alpha, fitted in fits.items()}
+    assert first[30] > first[0] + 0.1
+    assert first[60] - first[0] == pytest.approx(2 * (first[30] - first[0]), rel=1e-4)
+    for fitted in fits.values():
+        np.testing.assert_allclose(fitted.hmaxe_, fitted.score(X), rtol=1e-9)
+
+
+def test_units_of_the_data_do_not_matter(X):
+    here = make(alpha=50.0, max_iter=20).fit(X)
+    there = make(alpha=50.0, max_iter=20).fit(1e4 * X)
+    np.testing.assert_allclose(there.hmaxe_ + 4 * np.log(1e4), here.hmaxe_, atol=1e-3)
+    np.testing.assert_allclose(
+        there.decoder_coefs_[-1] / 1e4, here.decoder_coefs_[-1], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_rows_held_out_are_judged_without_penalty(X, monkeypatch):
+    free, theta = problem(X, alpha=0.0)
+    held, _ = problem(X, alpha=1e6)
+    rows = TrainingRows(X[:20], np.ones(20))
+    assert held.judge(rows, 20, 3)(theta) == free.judge(rows, 20, 3)(theta)
+    # and the sample size is that of the rows that are climbed on
+    seen = []
+
+    def ascend(objective, *args, **kwargs):
+        seen.append(objective)
+        return right(objective, *args, **kwargs)
+
+    right = _vae_fit.ascend
+    monkeypatch.setattr(_vae_fit, "ascend", ascend)
+    weights = np.full(len(np.unique(X, axis=0)), 3.0)
+    make(early_stopping=True).fit(np.unique(X, axis=0), sample_weight=weights)
+    kept = len(weights) - round(0.1 * len(weights))
+    assert seen[0].share == pytest.approx(1 / (3 * kept))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_where_models_are_sampled_the_prior_takes_its_place(X, monkeypatch):
+    def plan(batch_size, scale, n_models):
+        return LangevinPlan(batch_size, n_burn=10, n_steps=50, n_traced=10, n_keep=n_models)
+
+    monkeypatch.setattr(_vae_fit, "langevin_plan", plan)
+    fits = [make(model_temperature=1.0, n_models=2, alpha=alpha).fit(X) for alpha in (0.0, 1e3)]
+    for one, other in zip(*map(arrays, fits), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert fits[0].loss_curve_ == fits[1].loss_curve_
+    objective, _ = problem(X, model_temperature=0.5)
+    assert isinstance(objective.penalty, Prior)
+    assert objective.share == pytest.approx(0.5 / 150)
