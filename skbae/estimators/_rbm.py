@@ -68,7 +68,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     model_temperature : float or None, default=0.0
         Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
         single best model, None means the same as `temperature`. Sampling takes the exact Z of every
-        model: the smaller layer (Gaussian: the hidden one) may have up to 12 units.
+        model: the smaller layer (Gaussian: the hidden one) may have up to 12 units. It takes
+        seconds for a few units, and minutes near that limit.
     tilt : float, default=0.0
         Must be zero: this family has no tilt.
     partition : {"auto", "exact", "ais"}, default="auto"
