@@ -39,7 +39,7 @@ SAMPLED = {
 SETTINGS = [
     ("defaults", {}, 1),
     ("no penalty", {"alpha": 0.0}, 1),
-    ("30 importance samples", {"n_importance_samples": 30}, 2),
+    ("50 importance samples", {"n_importance_samples": 50, "max_iter": 300}, 4),
     ("early stopping", {"early_stopping": True, "max_iter": 300}, 2),
     ("models sampled", SAMPLED, 3),
 ]

@@ -84,21 +84,30 @@ def digits():
 MANY = 1024
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-def test_binarised_digits(seed):
+@pytest.fixture(scope="module")
+def point_fits():
+    """Single best models of binarised digits by the default settings, and their scores."""
     train, test = digits()
-    fitted = BayesianVAEAutoEncoder(8, likelihood="bernoulli", random_state=seed).fit(train)
-    assert fitted.n_iter_ <= 300
-    assert fitted.score_samples(test, n_samples=MANY).mean() >= -17.3
+    fits = [
+        BayesianVAEAutoEncoder(8, likelihood="bernoulli", random_state=seed).fit(train)
+        for seed in range(5)
+    ]
+    return fits, [fitted.score_samples(test, n_samples=MANY).mean() for fitted in fits]
+
+
+@pytest.mark.slow
+def test_binarised_digits(point_fits):
+    fits, scores = point_fits
+    assert max(fitted.n_iter_ for fitted in fits) <= 300
+    assert min(scores) >= -17.3
+    assert np.mean(scores) >= -17.2
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_sampling_improves_the_prediction_of_binarised_digits():
+def test_sampling_improves_the_prediction_of_binarised_digits(point_fits):
     """The best setting that is documented; chains mix slowly, and say so."""
     train, test = digits()
-    point = BayesianVAEAutoEncoder(8, likelihood="bernoulli", random_state=0).fit(train)
     sampled = BayesianVAEAutoEncoder(
         8,
         likelihood="bernoulli",
@@ -108,6 +117,6 @@ def test_sampling_improves_the_prediction_of_binarised_digits():
         n_importance_samples=5,
         random_state=0,
     ).fit(train)
-    # the average over models has 32 draws of each: the point fit is not to want for draws either
-    assert sampled.score(test) >= point.score_samples(test, n_samples=MANY).mean() + 0.1
+    # the average over models has 32 draws of each: point fits are not to want for draws either
+    assert sampled.score(test) >= np.mean(point_fits[1]) + 0.1
     assert sampled.score(test) >= -17.0
