@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits, load_iris
 
 from skbae.energies import _pca_prior
 from skbae.energies._pca_prior import RowMoments
+from skbae.energies._pca_prior_charts import PCACharts
 from skbae.inference._anneal import AnnealPlan, anneal_plan, sample_from_modes
 from skbae.inference._assess import assess, combine_evidence
 from skbae.inference._rows import RowRunner, make_rows
@@ -96,13 +97,13 @@ def test_a_forgotten_jacobian_shows(monkeypatch):
 
 
 def test_forgotten_units_show(monkeypatch):
-    honest = _pca_prior.PCACharts.locate
+    honest = PCACharts.locate
 
     def forgetful(self, theta):
         blocks, log_priors, shared, rest = honest(self, theta)
         return blocks, log_priors - self._log_volume, shared, rest
 
-    monkeypatch.setattr(_pca_prior.PCACharts, "locate", forgetful)
+    monkeypatch.setattr(PCACharts, "locate", forgetful)
     rows = flat_rows(60)
     value, error = evidence(annealed(rows, 1))
     exact = quadrature(rows, bayesian_pca(rows, 1).prior, 1.0, 1.0)

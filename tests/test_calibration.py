@@ -23,7 +23,16 @@ from skbae.inference._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference._rows import RowRunner, make_rows
 
 N_DRAWS = 39
-PLAN = GibbsPlan(n_burn=20, n_conditionals=32, n_rounds=1, n_between=5, n_sweeps=40, n_keep=N_DRAWS)
+# one draw of each chain is kept, so that few sweeps of many chains are enough
+PLAN = GibbsPlan(
+    n_burn=20,
+    n_conditionals=32,
+    n_rounds=1,
+    n_between=5,
+    n_sweeps=24,
+    max_jumps=4,
+    n_keep=N_DRAWS,
+)
 N_CHAINS = 40
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,22 +26,18 @@ from skbae.estimators._pca_fit import (
     check_can_sample,
     check_has_memory,
     check_n_components,
-    energy_with_prior,
     find_spectrum,
     given_prior,
     is_share,
     mean_variance,
-    most_components,
-    n_for_share,
-    promising_dimensions,
     reference_attributes,
     reference_model,
     row_moments,
-    sample_models,
     solver_for,
     tilted_model,
     variance_along,
 )
+from skbae.estimators._pca_fit_dimension import largest_candidate, sample_most_evident
 from skbae.estimators._progress import progress
 from skbae.estimators._sampled import check_memory, summarise
 from skbae.estimators._stacklevel import users_stacklevel
@@ -237,7 +232,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         most = min(n_rows, n_features)
         asked = self.n_components
         if isinstance(asked, str):
-            n_components = self._largest_candidate(n_rows, n_features)
+            n_components = largest_candidate(n_rows, n_features)
         elif asked is None or is_share(asked):
             n_components = most
         else:
@@ -278,11 +273,6 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
                 f"n_components={self.n_components!r}, a share of the variance, needs the whole "
                 "spectrum, and svd_solver='randomized' does not find it; use 'auto'"
             )
-
-    @staticmethod
-    def _largest_candidate(n_rows, n_features):
-        """Return the largest dimension that is tried: at D - 1 all covariances are possible."""
-        return min(n_rows, n_features) - 1
 
     def _make_rows(self, X, weights, runner):
         """Take the covariance along with mean and scale, where it is needed."""
@@ -345,7 +335,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
     def _fit_sampled(self, rows, rng, runner):
         """Sample the models; the best of them, climbed to the mode, is the reference."""
         tau, moments = self._resolved_model_temperature(), row_moments(rows)
-        energy, run = self._sample_best(moments, rows, rng, runner, tau)
+        energy, run = sample_most_evident(self, moments, rows, rng, runner, tau)
         reference, hmaxe = reference_model(self, energy, run, runner, tau)
         draws = energy.as_pca(run.params)
         models, best = (
@@ -359,43 +349,6 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
             "hmaxe_": hmaxe,
             "lower_bound_": hmaxe,
         }
-
-    def _sample_best(self, moments, rows, rng, runner, tau):
-        """Return the energy and the draws of the dimension asked for, or of the most evident."""
-        best = None
-        candidates = self._candidates(moments, rows, runner, tau)
-        for n_components in candidates:
-            energy = energy_with_prior(self, moments, n_components)
-            with progress(self, rows.X, None, None) as step:
-                run = sample_models(
-                    energy,
-                    runner,
-                    rng,
-                    model_temperature=tau,
-                    n_models=int(self.n_models),
-                    on_step=step,
-                )
-            evidence = float(run.log_evidence.mean())
-            if best is None or evidence > best[0]:
-                best = evidence, energy, run
-            if step.stopped:
-                cut_off = n_components != candidates[-1]
-                _, energy, run = best
-                return energy, replace(run, stopped=run.stopped or cut_off)
-        return best[1:]
-
-    def _candidates(self, moments, rows, runner, tau):
-        """Return the dimensions to sample."""
-        asked = self.n_components
-        if asked is None:
-            return [most_components(rows.X)]
-        if isinstance(asked, str):
-            most = self._largest_candidate(*rows.X.shape)
-            return promising_dimensions(self, moments, most, runner, tau)
-        if is_share(asked):
-            total = float(moments.variances.sum())
-            return [n_for_share(moments.variances, total, float(asked))]
-        return [int(asked)]
 
     # -- codes ---------------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._sampled import run_charted
 from skbae.inference._climb import climb_to_mode
 from skbae.inference._em import expectation_maximisation
-from skbae.inference._laplace import laplace_log_evidence
 from skbae.inference._spectrum import Spectrum, choose_solver, leading_axes
 
 if TYPE_CHECKING:
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 
 # Coordinates that can be sampled in minutes; see benchmarks/pca.py.
 MAX_SAMPLED_COORDINATES = 2500
-# Dimensions whose approximate log evidence is this far below the best one's are not sampled; the
-# approximation is off by about one nat for each direction that the data do not ask for.
-_HOPELESS = 10.0
 # Temperature at which the climb to the mode starts when T is lower.
 _COLDEST_START = 0.1
 # Rows, per tau, below which sampling starts from the prior. In PCA's charts lengths are normal
@@ -302,30 +298,6 @@ def sample_models(
         on_step=on_step,
         few_rows=_FEW_ROWS,
     )
-
-
-def promising_dimensions(
-    estimator: Any, moments: RowMoments, most: int, runner: RowRunner, model_temperature: float
-) -> list[int]:
-    """Return the numbers of components whose evidence may be the largest.
-
-    Judged by Laplace's approximation, with a margin well above its error.
-    """
-    temperature = float(estimator.temperature)
-    values = []
-    for n_components in range(most + 1):
-        energy = energy_with_prior(estimator, moments, n_components)
-        values.append(
-            laplace_log_evidence(
-                energy,
-                start_of_climb(energy),
-                moments.stand_in(),
-                runner,
-                temperature=temperature,
-                model_temperature=model_temperature,
-            )
-        )
-    return [d for d, value in enumerate(values) if not value < max(values) - _HOPELESS]
 
 
 def reference_model(
