@@ -7,6 +7,7 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+from _callbacks import Stopper, callbacks
 from _rbm_oracles import hmax, log_z_of, machine_of, mixture_of, states
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -378,28 +379,9 @@ def test_bad_codes_and_methods_before_fit():
 
 @pytest.mark.parametrize("partition", ["exact", "ais"])
 def test_a_callback_may_stop_the_fit(partition):
-    pytest.importorskip("sklearn.callback")
-
-    class StopAfter3:
-        """The least that scikit-learn asks of a callback."""
-
-        seen = 0
-
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context, **kwargs):
-            pass
-
-        def on_fit_task_end(self, estimator, context, **kwargs):
-            self.seen += context.task_name == "step"
-            return self.seen >= 3
-
+    callbacks()
     model = BayesianRBMAutoEncoder(3, partition=partition, random_state=0)
-    model.set_callbacks(StopAfter3()).fit(bits())
+    model.set_callbacks(Stopper(3)).fit(bits())
     assert model.n_iter_ == 3
     assert np.isfinite(model.score(bits()))
 
