@@ -40,6 +40,7 @@ SETTINGS = [
     ("defaults", {}, 1),
     ("no penalty", {"alpha": 0.0}, 1),
     ("50 importance samples", {"n_importance_samples": 50, "max_iter": 300}, 4),
+    ("small batches", {"alpha": 3.0, "batch_size": 25, "n_importance_samples": 20}, 2),
     ("early stopping", {"early_stopping": True, "max_iter": 300}, 2),
     ("models sampled", SAMPLED, 3),
 ]
