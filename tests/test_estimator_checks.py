@@ -83,6 +83,8 @@ def expected_failures(estimator):
     """Return what can't hold while there are components to weigh and models are sampled."""
     if estimator.n_components == 1 or "hidden_layer_sizes" in estimator.get_params():
         return {}  # (a network's steps see distinct rows, however often they came)
+    if estimator.get_params().get("covariance_type") == "diag":
+        return {}  # ten features leave no doubt about codes: nothing is left to chance
     reason = "weighted and repeated rows give the same distribution of models, not the same draws"
     return {"check_sample_weight_equivalence_on_dense_data": reason}
 
@@ -95,9 +97,9 @@ def test_contract_while_sampling(estimator, check, monkeypatch):
     """With short chains: the contract is about forms, and the statistics are tested elsewhere."""
 
     def schedule(n_rows, n_models):
-        return 16, GibbsPlan(5, 8, 1, 2, 12, n_keep=n_models)
+        return 16, GibbsPlan(5, 8, 1, 2, 12, max_lengths=1, n_keep=n_models)
 
-    def plan(n_rows, n_models):
+    def plan(n_rows, n_models, fewest=64):
         return SMCPlan(n_islands=2, n_particles=64, n_moves=3, n_keep=n_models)
 
     def from_modes(n_rows, n_coordinates, n_models):
@@ -109,7 +111,8 @@ def test_contract_while_sampling(estimator, check, monkeypatch):
     monkeypatch.setattr(_vae_fit, "langevin_plan", langevin)
     for module in (_sampled, _gmm):
         monkeypatch.setattr(module, "gibbs_schedule", schedule)
-    monkeypatch.setattr(_sampled, "tempered_plan", plan)
+    for module in (_sampled, _rbm_fit):
+        monkeypatch.setattr(module, "tempered_plan", plan)
     monkeypatch.setattr(_sampled, "anneal_plan", from_modes)
     monkeypatch.setattr(_mixture_pca_fit, "_N_STARTS", ((np.inf, 3),))
     check(estimator)
