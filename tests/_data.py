@@ -76,3 +76,12 @@ def bad_data(X):
         "sparse": (csr_matrix(X), TypeError, "[Ss]parse"),
         "nothing": (None, ValueError, "2D array"),
     }
+
+
+def overlapping_blobs():
+    """Return overlapping groups: fits that take many iterations."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 3)) * 1.5
+    return np.concatenate(
+        [c + rng.normal(size=(n, 3)) for c, n in zip(centres, [90, 60, 120, 40], strict=True)]
+    )

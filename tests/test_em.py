@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _data import start_for
+from _data import overlapping_blobs, start_for
 from _instances import COVARIANCE_TYPES, SHARED_WITH_SKLEARN
 from _oracles import em_step, fitted_covariances, gaussian_mixture_joint, hmax, tilted
 from sklearn.cluster import KMeans
@@ -34,12 +34,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def blobs():
-    """Overlapping groups: fits that take many iterations."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(4, 3)) * 1.5
-    return np.concatenate(
-        [c + rng.normal(size=(n, 3)) for c, n in zip(centres, [90, 60, 120, 40], strict=True)]
-    )
+    return overlapping_blobs()
 
 
 # -- equality with scikit-learn ------------------------------------------------------------------

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from _data import start_for
+from _data import overlapping_blobs, start_for
 from _instances import COVARIANCE_TYPES
 from _oracles import gaussian_mixture_joint, hmax
 from sklearn.cluster import KMeans
@@ -31,12 +31,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def blobs():
-    """Overlapping groups: fits that take many iterations."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(4, 3)) * 1.5
-    return np.concatenate(
-        [c + rng.normal(size=(n, 3)) for c, n in zip(centres, [90, 60, 120, 40], strict=True)]
-    )
+    return overlapping_blobs()
 
 
 # -- starts --------------------------------------------------------------------------------------
