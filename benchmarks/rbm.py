@@ -21,10 +21,10 @@ from sklearn.neural_network import BernoulliRBM
 from threadpoolctl import threadpool_limits
 
 from skbae import BayesianRBMAutoEncoder
-from skbae.energies._rbm import RBMEnergy, base_rates
-from skbae.energies._rbm_visible import LAYERS, RBMParameters
-from skbae.inference._ais import estimate_partition
-from skbae.inference._rows import make_rows
+from skbae.energies.rbm._energy import RBMEnergy, base_rates
+from skbae.energies.rbm._visible import LAYERS, RBMParameters
+from skbae.inference.evidence._partition import estimate_partition
+from skbae.inference.passes._rows import make_rows
 
 EPOCHS = 200
 

@@ -33,9 +33,9 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.estimators._gmm_fit import conjugate_energy
-from skbae.inference._diagnostics import effective_sample_size
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.estimators.gmm._fit import conjugate_energy
+from skbae.inference.evidence._convergence import effective_sample_size
+from skbae.inference.passes._rows import RowRunner, make_rows
 
 
 def galaxies():

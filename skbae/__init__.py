@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from skbae._version import __version__
 
 if TYPE_CHECKING:
-    from skbae.estimators._gmm import BayesianGMMAutoEncoder
-    from skbae.estimators._mixture_pca import BayesianMixturePCAAutoEncoder
-    from skbae.estimators._pca import BayesianPCAAutoEncoder
-    from skbae.estimators._rbm import BayesianRBMAutoEncoder
-    from skbae.estimators._vae import BayesianVAEAutoEncoder
+    from skbae.estimators.gmm._estimator import BayesianGMMAutoEncoder
+    from skbae.estimators.mixture_pca._estimator import BayesianMixturePCAAutoEncoder
+    from skbae.estimators.pca._estimator import BayesianPCAAutoEncoder
+    from skbae.estimators.rbm._estimator import BayesianRBMAutoEncoder
+    from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 
 __all__ = [
     "BayesianGMMAutoEncoder",
@@ -29,11 +29,11 @@ __all__ = [
 
 # A family is loaded when it is first asked for, so that nobody waits for those left alone.
 _ESTIMATORS = {
-    "BayesianGMMAutoEncoder": "skbae.estimators._gmm",
-    "BayesianMixturePCAAutoEncoder": "skbae.estimators._mixture_pca",
-    "BayesianPCAAutoEncoder": "skbae.estimators._pca",
-    "BayesianRBMAutoEncoder": "skbae.estimators._rbm",
-    "BayesianVAEAutoEncoder": "skbae.estimators._vae",
+    "BayesianGMMAutoEncoder": "skbae.estimators.gmm._estimator",
+    "BayesianMixturePCAAutoEncoder": "skbae.estimators.mixture_pca._estimator",
+    "BayesianPCAAutoEncoder": "skbae.estimators.pca._estimator",
+    "BayesianRBMAutoEncoder": "skbae.estimators.rbm._estimator",
+    "BayesianVAEAutoEncoder": "skbae.estimators.vae._estimator",
 }
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import invgamma, norm
 
-from skbae.energies._pca import PCAEnergy, PCAStatistics
-from skbae.energies._pca_prior import BayesianPCAEnergy, Loadings, RowMoments, default_prior
+from skbae.energies.pca._energy import PCAEnergy, PCAStatistics
+from skbae.energies.pca._prior import BayesianPCAEnergy, Loadings, RowMoments, default_prior
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

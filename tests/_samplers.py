@@ -11,7 +11,7 @@ from _data import GALAXIES, GALAXIES_PRIOR
 from _mixture_oracles import MixturePrior
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.energies._gmm import conjugate_gaussian_mixture
+from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

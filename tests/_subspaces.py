@@ -10,12 +10,12 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits, load_iris
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.energies._mixture import MixtureParameters
-from skbae.energies._mixture_pca import PCAComponents, orthonormal_rows
-from skbae.energies._mixture_pca_prior import PCAFamilyWithPrior, PCAMixtureWithPrior
-from skbae.energies._pca_prior import PCAPrior
-from skbae.inference._rows import RowRunner
-from skbae.inference._smc import SMCPlan, sample_tempered
+from skbae.energies.mixture._energy import MixtureParameters
+from skbae.energies.mixture_pca._components import PCAComponents, orthonormal_rows
+from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWithPrior
+from skbae.energies.pca._prior import PCAPrior
+from skbae.inference.passes._rows import RowRunner
+from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 TEMPERATURES = [0.0, 0.5, 1.0, 2.0]
 IRIS, DIGITS = load_iris().data, load_digits().data

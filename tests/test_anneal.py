@@ -8,13 +8,13 @@ from _pca_problems import bayesian_pca, flat_rows, pca_start, quadrature
 from _samplers import make_problem
 from sklearn.datasets import load_digits, load_iris
 
-from skbae.energies import _pca_prior
-from skbae.energies._pca_prior import RowMoments
-from skbae.energies._pca_prior_charts import PCACharts
-from skbae.inference._anneal import AnnealPlan, anneal_plan, sample_from_modes
-from skbae.inference._assess import assess, combine_evidence
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import SMCPlan, TemperingError, sample_tempered
+from skbae.energies.pca import _prior as pca_prior
+from skbae.energies.pca._charts import PCACharts
+from skbae.energies.pca._prior import RowMoments
+from skbae.inference.evidence._verdict import assess, combine_evidence
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan, sample_from_modes
+from skbae.inference.sample._tempering import SMCPlan, TemperingError, sample_tempered
 
 IRIS, DIGITS = load_iris().data, load_digits().data
 
@@ -82,14 +82,14 @@ def test_internal_energy_is_the_slope_of_the_log_evidence():
 
 def test_a_forgotten_jacobian_shows(monkeypatch):
     """The prior of the logarithm of a diagonal, taken for that of the diagonal."""
-    honest = _pca_prior.BayesianPCAEnergy.log_prior_at
+    honest = pca_prior.BayesianPCAEnergy.log_prior_at
 
     def forgetful(self, theta):
         value, gradient = honest(self, theta)
         gradient[:, 0] -= 1
         return value - theta[:, 0], gradient
 
-    monkeypatch.setattr(_pca_prior.BayesianPCAEnergy, "log_prior_at", forgetful)
+    monkeypatch.setattr(pca_prior.BayesianPCAEnergy, "log_prior_at", forgetful)
     rows = flat_rows(60)
     value, error = evidence(annealed(rows, 1))
     exact = quadrature(rows, bayesian_pca(rows, 1).prior, 1.0, 1.0)
@@ -171,19 +171,19 @@ def test_all_directions_melt(n_components):
 def test_the_cost_does_not_grow_with_the_rows(monkeypatch):
     """Models evaluated, at five thousand rows and at five hundred thousand."""
     counts = []
-    honest = _pca_prior._FromMoments.finish
+    honest = pca_prior._FromMoments.finish
 
     def counting(self, accumulator, total):
         counts[-1] += self.params.n_models
         return honest(self, accumulator, total)
 
-    monkeypatch.setattr(_pca_prior._FromMoments, "finish", counting)
+    monkeypatch.setattr(pca_prior._FromMoments, "finish", counting)
     spread = np.linspace(3, 0.5, 12)
     for n_rows in (5_000, 500_000):
         counts.append(0)
         moments = RowMoments(np.zeros(12), np.eye(12), spread**2, float(n_rows))
         small = bayesian_pca(np.random.default_rng(0).standard_normal((20, 12)) * spread, 3)
-        energy = _pca_prior.BayesianPCAEnergy(3, small.prior, moments, 1.0)
+        energy = pca_prior.BayesianPCAEnergy(3, small.prior, moments, 1.0)
         start = pca_start(energy)
         with RowRunner(1) as runner:
             run = sample_from_modes(

@@ -15,12 +15,12 @@ from _oracles import hmax, joint_energies
 from scipy import stats
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.energies import _bayesian_mixture, _conjugate
-from skbae.energies._gmm import conjugate_gaussian_mixture
-from skbae.estimators._gmm_fit import as_models
-from skbae.inference._assess import balance_of
-from skbae.inference._gibbs import GibbsPlan, sample_conjugate
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.energies.gaussian import _normal_wishart
+from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
+from skbae.estimators.gmm._fit import as_models
+from skbae.inference.evidence._verdict import balance_of
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
 
 N_DRAWS = 39
 # one draw of each chain is kept, so that few sweeps of many chains are enough
@@ -126,15 +126,15 @@ def without_shrinkage(monkeypatch):
             within = within.sum(axis=1, keepdims=True)
         return second - within
 
-    assert callable(_conjugate._centred_second)
-    monkeypatch.setattr(_conjugate, "_centred_second", broken)
+    assert callable(_normal_wishart._centred_second)
+    monkeypatch.setattr(_normal_wishart, "_centred_second", broken)
 
 
 def without_heat(monkeypatch):
     """Count rows once, whatever T."""
-    right = _bayesian_mixture.ConjugateMixture.conditional
+    right = _normal_wishart.ConjugateMixture.conditional
     monkeypatch.setattr(
-        _bayesian_mixture.ConjugateMixture,
+        _normal_wishart.ConjugateMixture,
         "conditional",
         lambda self, statistics, temperature: right(self, statistics, 1.0),
     )

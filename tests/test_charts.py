@@ -8,11 +8,11 @@ from _pca_problems import bayesian_pca, flat_rows
 from _subspaces import mixture
 from scipy.special import logsumexp
 
-from skbae.energies import _mixture_pca_prior_charts
-from skbae.energies._loadings import turn_lower
-from skbae.energies._pca_prior import PCAPrior
-from skbae.inference import _fits
-from skbae.inference._fits import NormalFits
+from skbae.energies.mixture_pca import _charts as mixture_pca_charts
+from skbae.energies.pca._loadings import turn_lower
+from skbae.energies.pca._prior import PCAPrior
+from skbae.inference.sample import _normal_fits
+from skbae.inference.sample._normal_fits import NormalFits
 
 PRIOR = PCAPrior(0.9, np.array([0.3, -0.2, 0.1]), 4.0, 1.5, 0.5)
 # K, d, tied noise, equal weights
@@ -130,19 +130,19 @@ def test_pca_fits_are_densities():
 
 
 def test_a_forgotten_jacobian_shows(monkeypatch):
-    honest = _mixture_pca_prior_charts.log_density_of_diagonal
+    honest = mixture_pca_charts.log_density_of_diagonal
 
     def forgetful(logs):
         value, gradient = honest(logs)
         return value - logs.sum(axis=-1), gradient - 1
 
-    monkeypatch.setattr(_mixture_pca_prior_charts, "log_density_of_diagonal", forgetful)
+    monkeypatch.setattr(mixture_pca_charts, "log_density_of_diagonal", forgetful)
     mean, error = mean_ratio(*charted(2, 1, False, False))
     assert abs(mean - 1) > 10 * error
 
 
 def test_forgotten_labels_show(monkeypatch):
-    monkeypatch.setattr(_fits, "gammaln", lambda n: 0.0)
+    monkeypatch.setattr(_normal_fits, "gammaln", lambda n: 0.0)
     mean, error = mean_ratio(*charted(2, 1, False, False))
     assert abs(mean - 1) > 10 * error
 

@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from skbae._types import SamplingRun
-from skbae.inference._assess import assess, combine_evidence
-from skbae.inference._bridge import bridge_estimate, importance_estimate
-from skbae.inference._diagnostics import effective_sample_size, split_rhat, standard_error
+from skbae.inference.evidence._bridge import bridge_estimate, importance_estimate
+from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
+from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.operators._labels import match_labels
 from skbae.operators._permanent import log_permanent
 

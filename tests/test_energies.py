@@ -9,18 +9,18 @@ from _oracles import dense_covariances, em_step, hmax, joint_energies, tilted
 
 from skbae._types import Frame
 from skbae.energies._base import StatisticsEnergy, chunk_rows, require
-from skbae.energies._covariance import COVARIANCE_TYPES as SHAPES
-from skbae.energies._gaussian import (
+from skbae.energies.gaussian._components import (
     ExpandedKernel,
     GaussianParameters,
     LocalKernel,
     bind_gaussians,
     rounding_bound,
 )
-from skbae.energies._gmm import gaussian_mixture
-from skbae.energies._mixture import MixtureParameters
-from skbae.inference._em import expectation_maximisation
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.energies.gaussian._covariance import COVARIANCE_TYPES as SHAPES
+from skbae.energies.gaussian._mixture import gaussian_mixture
+from skbae.energies.mixture._energy import MixtureParameters
+from skbae.inference.optimise._em import expectation_maximisation
+from skbae.inference.passes._rows import RowRunner, make_rows
 
 S, K, D = 2, 3, 4
 

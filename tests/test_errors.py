@@ -11,7 +11,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.estimators import _gmm, _mixture_base
+from skbae.estimators import _mixture as mixture_estimators
+from skbae.estimators.gmm import _estimator as gmm_estimator
 
 D = 4
 nan, inf = float("nan"), float("inf")
@@ -141,8 +142,13 @@ def no_work(monkeypatch):
         raise AssertionError("work was done before the parameters were checked")
 
     for module, names in {
-        _gmm: ("expectation_maximisation", "gaussian_mixture", "conjugate_energy", "run_gibbs"),
-        _mixture_base: ("expectation_maximisation", "gaussian_mixture", "distinct_rows"),
+        gmm_estimator: (
+            "expectation_maximisation",
+            "gaussian_mixture",
+            "conjugate_energy",
+            "run_gibbs",
+        ),
+        mixture_estimators: ("expectation_maximisation", "gaussian_mixture", "distinct_rows"),
     }.items():
         for name in names:
             monkeypatch.setattr(module, name, work)
@@ -311,8 +317,8 @@ def test_an_interrupted_fit_leaves_it_as_it_was(X, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_gmm, "expectation_maximisation", interrupt)
-    monkeypatch.setattr(_mixture_base, "expectation_maximisation", interrupt)
+    monkeypatch.setattr(gmm_estimator, "expectation_maximisation", interrupt)
+    monkeypatch.setattr(mixture_estimators, "expectation_maximisation", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fitted.fit(X[:, :2])
     assert vars(fitted) == before

@@ -10,12 +10,16 @@ import pytest
 from _instances import INSTANCES, MACHINE_INSTANCES, NETWORK_INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skbae.estimators import _gmm, _mixture_pca_fit, _rbm_fit, _sampled, _vae_fit
-from skbae.inference._ais import AnnealingPlan, estimate_partition
-from skbae.inference._anneal import AnnealPlan
-from skbae.inference._gibbs import GibbsPlan
-from skbae.inference._sgmcmc import LangevinPlan
-from skbae.inference._smc import SMCPlan
+from skbae.estimators import _sampling
+from skbae.estimators.gmm import _estimator as gmm_estimator
+from skbae.estimators.mixture_pca import _fit as mixture_pca_fit
+from skbae.estimators.rbm import _fit as rbm_fit
+from skbae.estimators.vae import _fit as vae_fit
+from skbae.inference.evidence._partition import AnnealingPlan, estimate_partition
+from skbae.inference.sample._gibbs import GibbsPlan
+from skbae.inference.sample._langevin import LangevinPlan
+from skbae.inference.sample._mode_annealing import AnnealPlan
+from skbae.inference.sample._tempering import SMCPlan
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -75,7 +79,7 @@ def test_contract_of_machines(estimator, check, monkeypatch):
     """With short annealing: its accuracy is tested elsewhere."""
     short = AnnealingPlan(n_steps=20, max_steps=20, n_settle=2)
     estimate = partial(estimate_partition, plan=short)
-    monkeypatch.setattr(_rbm_fit, "estimate_partition", estimate)
+    monkeypatch.setattr(rbm_fit, "estimate_partition", estimate)
     check(estimator)
 
 
@@ -114,13 +118,13 @@ def test_contract_while_sampling(estimator, check, monkeypatch):
     def langevin(batch_size, scale, n_models):
         return LangevinPlan(batch_size, n_burn=10, n_steps=20, n_traced=10, n_keep=n_models)
 
-    monkeypatch.setattr(_vae_fit, "langevin_plan", langevin)
-    for module in (_sampled, _gmm):
+    monkeypatch.setattr(vae_fit, "langevin_plan", langevin)
+    for module in (_sampling, gmm_estimator):
         monkeypatch.setattr(module, "gibbs_schedule", schedule)
-    for module in (_sampled, _rbm_fit):
+    for module in (_sampling, rbm_fit):
         monkeypatch.setattr(module, "tempered_plan", plan)
-    monkeypatch.setattr(_sampled, "anneal_plan", from_modes)
-    monkeypatch.setattr(_mixture_pca_fit, "_N_STARTS", ((np.inf, 3),))
+    monkeypatch.setattr(_sampling, "anneal_plan", from_modes)
+    monkeypatch.setattr(mixture_pca_fit, "_N_STARTS", ((np.inf, 3),))
     check(estimator)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from _samplers import make_problem
 
-from skbae.inference._assess import RHAT_LIMIT
-from skbae.inference._diagnostics import split_rhat
-from skbae.inference._gibbs import GibbsPlan, sample_conjugate
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.inference.evidence._convergence import split_rhat
+from skbae.inference.evidence._verdict import RHAT_LIMIT
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
 
 
 def run(n_sweeps, seed, max_lengths=4, on_step=None):

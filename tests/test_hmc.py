@@ -8,10 +8,10 @@ from _samplers import COVARIANCE_TYPES, make_problem, small_rows
 from scipy.special import gammaln
 from scipy.stats import dirichlet, gamma, kstest, multivariate_normal, wishart
 
-from skbae.inference import _hmc
-from skbae.inference._hmc import Particles, Target, hmc_move, leapfrog, place
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import EnergyTarget
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample import _hmc
+from skbae.inference.sample._hmc import Particles, Target, hmc_move, leapfrog, place
+from skbae.inference.sample._tempering import EnergyTarget
 from skbae.operators._draws import log_gamma_draws, systematic_resample
 
 # -- coordinates -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from _instances import each_instance
 from threadpoolctl import threadpool_limits
 
-from skbae.inference._rows import RowRunner, row_threads
+from skbae.inference.passes._rows import RowRunner, row_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -18,8 +18,8 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.energies._mixture import MixtureParameters
-from skbae.energies._mixture_pca import (
+from skbae.energies.mixture._energy import MixtureParameters
+from skbae.energies.mixture_pca._components import (
     PCAComponents,
     PCAFamily,
     PCAMixture,
@@ -27,9 +27,9 @@ from skbae.energies._mixture_pca import (
     orthonormal_rows,
     pooled_noise,
 )
-from skbae.energies._pca import PCAEnergy, PCAParameters, melt
-from skbae.inference._em import expectation_maximisation
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.energies.pca._energy import PCAEnergy, PCAParameters, melt
+from skbae.inference.optimise._em import expectation_maximisation
+from skbae.inference.passes._rows import RowRunner, make_rows
 
 
 def rounding(fitted, rows):

@@ -14,11 +14,11 @@ from _subspaces import (
     some_components,
 )
 
-from skbae.energies._mixture_pca import (
+from skbae.energies.mixture_pca._components import (
     PCAComponents,
 )
-from skbae.energies._mixture_pca_kernel import ProductKernel, ResidualKernel, bind_components
-from skbae.inference._rows import make_rows
+from skbae.energies.mixture_pca._kernel import ProductKernel, ResidualKernel, bind_components
+from skbae.inference.passes._rows import make_rows
 
 # -- kernels -------------------------------------------------------------------------------------
 

@@ -19,19 +19,19 @@ from _subspaces import (
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.estimators._mixture_pca_fit import energy_with_prior, sampling_starts
-from skbae.estimators._sampled import held_against_modes, summarise
-from skbae.inference import _anneal
-from skbae.inference._anneal import (
+from skbae.estimators._sampling import held_against_modes, summarise
+from skbae.estimators.mixture_pca._fit import energy_with_prior, sampling_starts
+from skbae.inference.evidence._verdict import combine_evidence
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample import _mode_annealing
+from skbae.inference.sample._mode_annealing import (
     AnnealPlan,
     anneal_plan,
     crude_log_evidence,
     sample_from_modes,
 )
-from skbae.inference._assess import combine_evidence
-from skbae.inference._modes import Modes
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import SMCPlan, sample_tempered
+from skbae.inference.sample._mode_search import Modes
+from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 
 def fit(X, n_components, n_latent, seed=0, sample_weight=None, **settings):
@@ -211,13 +211,13 @@ def test_a_region_left_out_shows():
 
 
 def test_modes_met_once_raise_doubt(monkeypatch):
-    honest = _anneal.find_modes
+    honest = _mode_annealing.find_modes
 
     def lucky(*arguments, **more):
         modes = honest(*arguments, **more)
         return Modes(modes.fits, np.ones(len(modes.once), dtype=bool))
 
-    monkeypatch.setattr(_anneal, "find_modes", lucky)
+    monkeypatch.setattr(_mode_annealing, "find_modes", lucky)
     with pytest.warns(ConvergenceWarning, match="a single start led to"):
         fitted = fit(IRIS, 2, 1)
     assert fitted.sampling_.status == "suspect"

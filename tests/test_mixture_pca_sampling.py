@@ -17,10 +17,10 @@ from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.energies._pca_prior import BayesianPCAEnergy, PCAPrior, RowMoments
-from skbae.estimators._sampled import summarise
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import EnergyTarget, SMCPlan, sample_tempered
+from skbae.energies.pca._prior import BayesianPCAEnergy, PCAPrior, RowMoments
+from skbae.estimators._sampling import summarise
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._tempering import EnergyTarget, SMCPlan, sample_tempered
 
 
 @pytest.mark.parametrize(

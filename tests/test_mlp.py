@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from _vae_oracles import outputs as oracle_outputs
 
-from skbae.energies._decoder import LIKELIHOODS
-from skbae.energies._mlp import ACTIVATIONS, Network, Scratch
+from skbae.energies.vae._decoder import LIKELIHOODS
+from skbae.energies.vae._network import ACTIVATIONS, Network, Scratch
 
 SIZES = [(3, 5), (3, 6, 4), (2, 5, 4, 3)]
 each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)

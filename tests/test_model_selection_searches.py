@@ -118,8 +118,8 @@ def test_the_default_prior_shrinks_with_the_number_of_components():
 
 def default_covariance_prior(model, X):
     """Return the scale of the precisions' prior that a fit of the rows would use."""
-    from skbae.estimators._gmm_fit import conjugate_energy
-    from skbae.inference._rows import RowRunner, make_rows
+    from skbae.estimators.gmm._fit import conjugate_energy
+    from skbae.inference.passes._rows import RowRunner, make_rows
 
     config = {
         "n_components": model.n_components,

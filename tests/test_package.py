@@ -32,7 +32,7 @@ def test_families_are_loaded_when_asked_for():
         "import sys, skbae\n"
         "assert not any(name.startswith('skbae.estimators') for name in sys.modules)\n"
         "from skbae import BayesianGMMAutoEncoder\n"
-        "assert 'skbae.estimators._gmm' in sys.modules\n"
-        "assert 'skbae.estimators._mixture_pca' not in sys.modules\n"
+        "assert 'skbae.estimators.gmm._estimator' in sys.modules\n"
+        "assert 'skbae.estimators.mixture_pca._estimator' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,8 +14,8 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianPCAAutoEncoder
-from skbae.inference import _spectrum
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.inference.passes import _principal_axes
+from skbae.inference.passes._rows import RowRunner, make_rows
 
 TEMPERATURES = [0.0, 0.5, 1.0, 2.0]
 IRIS, DIGITS = load_iris().data, load_digits().data
@@ -254,7 +254,7 @@ def test_krylov_space_gives_up_where_no_axis_stands_out():
 
 def test_auto_chooses_what_pays():
     def chosen(n_rows, n_features, n_components):
-        return _spectrum.choose_solver(n_rows, n_features, n_components)
+        return _principal_axes.choose_solver(n_rows, n_features, n_components)
 
     assert chosen(100_000, 50, 10) == "covariance_eigh"
     assert chosen(5000, 2000, 10) == "randomized"
@@ -331,7 +331,7 @@ def test_passes_are_made_in_chunks():
     X, weights = rng.standard_normal((9000, 7)) + 50, rng.uniform(0, 2, 9000)
     for given in (None, weights):
         with RowRunner(2) as runner:
-            rows = _spectrum.rows_with_covariance(X, given, runner)
+            rows = _principal_axes.rows_with_covariance(X, given, runner)
         plain = make_rows(X, given)
         np.testing.assert_allclose(rows.centre, plain.centre)
         np.testing.assert_allclose(rows.scale, plain.scale)

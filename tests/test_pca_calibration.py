@@ -11,9 +11,9 @@ import pytest
 from _calibration import CRITICAL, p_values
 from _oracles import pca_hmax
 
-from skbae.energies._pca_prior import BayesianPCAEnergy, PCAModeEnergy, PCAPrior, RowMoments
-from skbae.inference._rows import RowRunner
-from skbae.inference._smc import SMCPlan, sample_tempered
+from skbae.energies.pca._prior import BayesianPCAEnergy, PCAModeEnergy, PCAPrior, RowMoments
+from skbae.inference.passes._rows import RowRunner
+from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 N_DRAWS = 19
 PLAN = SMCPlan(n_islands=2, n_particles=128, n_moves=7, n_keep=N_DRAWS)

@@ -7,11 +7,11 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 
-from skbae.energies._pca import PCAEnergy, PCAParameters
-from skbae.energies._pca_prior import BayesianPCAEnergy, Loadings, RowMoments, default_prior
-from skbae.inference._em import expectation_maximisation
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import SMCPlan, sample_tempered
+from skbae.energies.pca._energy import PCAEnergy, PCAParameters
+from skbae.energies.pca._prior import BayesianPCAEnergy, Loadings, RowMoments, default_prior
+from skbae.inference.optimise._em import expectation_maximisation
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 X = load_iris().data
 TEMPERATURES = [0.0, 0.5, 1.0, 2.0]

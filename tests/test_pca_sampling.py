@@ -14,15 +14,15 @@ from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianPCAAutoEncoder
 from skbae.estimators import _progress
-from skbae.estimators._pca_fit import (
+from skbae.estimators.pca._fit import (
     MAX_SAMPLED_COORDINATES,
     energy_with_prior,
     row_moments,
     start_of_climb,
 )
-from skbae.inference._laplace import laplace_log_evidence
-from skbae.inference._rows import RowRunner
-from skbae.inference._spectrum import rows_with_covariance
+from skbae.inference.evidence._laplace import laplace_log_evidence
+from skbae.inference.passes._principal_axes import rows_with_covariance
+from skbae.inference.passes._rows import RowRunner
 from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
 
 # short runs are not always sure of themselves

@@ -13,10 +13,10 @@ import pytest
 from _calibration import CRITICAL, p_values
 from _rbm_oracles import hmax, log_partition, states
 
-from skbae.energies._rbm import RBMEnergy, RBMPrior, base_rates
-from skbae.energies._rbm_visible import BinaryLayer
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import SMCPlan, sample_tempered
+from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
+from skbae.energies.rbm._visible import BinaryLayer
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 N_DRAWS = 19
 PLAN = SMCPlan(n_islands=2, n_particles=128, n_moves=7, n_keep=N_DRAWS)

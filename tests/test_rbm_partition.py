@@ -10,10 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianRBMAutoEncoder
 from skbae.energies._capabilities import PartitionEnergy
-from skbae.energies._rbm import RBMEnergy, base_rates
-from skbae.energies._rbm_visible import LAYERS, RBMParameters
-from skbae.inference import _ais
-from skbae.inference._ais import (
+from skbae.energies.rbm._energy import RBMEnergy, base_rates
+from skbae.energies.rbm._visible import LAYERS, RBMParameters
+from skbae.inference.evidence import _partition
+from skbae.inference.evidence._partition import (
     AnnealingPlan,
     acceptance_ratio,
     anneal_backward,
@@ -200,7 +200,7 @@ def test_directions_that_disagree_are_noticed():
 
 
 def test_the_estimator_warns_and_reports(monkeypatch):
-    from skbae.estimators import _rbm_fit
+    from skbae.estimators.rbm import _fit as rbm_fit
 
     X = np.random.default_rng(0).integers(0, 2, (50, 6)).astype(float)
     exact = BayesianRBMAutoEncoder(3, partition="ais", max_iter=5, random_state=0).fit(X)
@@ -208,12 +208,12 @@ def test_the_estimator_warns_and_reports(monkeypatch):
     assert exact.hmaxemax_error_ == exact.log_partition_error_
 
     def disagree(*arguments):
-        found = _ais.estimate_partition(*arguments)
-        return _ais.PartitionEstimate(
+        found = _partition.estimate_partition(*arguments)
+        return _partition.PartitionEstimate(
             found.log_partition, found.error, 1.0, 3.0, False, found.states
         )
 
-    monkeypatch.setattr(_rbm_fit, "estimate_partition", disagree)
+    monkeypatch.setattr(rbm_fit, "estimate_partition", disagree)
     with pytest.warns(ConvergenceWarning, match=r"log Z at 1\.00 and 3\.00"):
         BayesianRBMAutoEncoder(3, partition="ais", max_iter=5, random_state=0).fit(X)
 

@@ -9,11 +9,11 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import BernoulliRBM
 
 from skbae import BayesianRBMAutoEncoder
-from skbae.energies._rbm import RBMEnergy, RBMPrior, base_rates
-from skbae.energies._rbm_visible import LAYERS, RBMParameters
-from skbae.inference._ais import estimate_partition
-from skbae.inference._ascent import climb, contrastive_ascent, hold_out, merged_rows
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
+from skbae.energies.rbm._visible import LAYERS, RBMParameters
+from skbae.inference.evidence._partition import estimate_partition
+from skbae.inference.optimise._lbfgs import climb, contrastive_ascent, hold_out, merged_rows
+from skbae.inference.passes._rows import RowRunner, make_rows
 
 each_visible = pytest.mark.parametrize("visible", LAYERS)
 

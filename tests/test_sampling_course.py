@@ -14,10 +14,10 @@ from _samplers import galaxies, make_problem, small_data
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.estimators._sampled import chain_starts, summarise
-from skbae.inference import _gibbs
-from skbae.inference._gibbs import GibbsPlan, sample_conjugate
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.estimators._sampling import chain_starts, summarise
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample import _gibbs
+from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
 
 # -- the course of a fit -------------------------------------------------------------------------
 

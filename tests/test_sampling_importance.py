@@ -9,9 +9,9 @@ from _mixture_oracles import importance_sample
 from _samplers import make_problem, small_rows
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.inference._assess import combine_evidence
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import SMCPlan, sample_tempered
+from skbae.inference.evidence._verdict import combine_evidence
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 
 def overlapping(n_rows):

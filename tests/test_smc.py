@@ -15,12 +15,17 @@ from _oracles import (
 from _samplers import make_problem, small_rows
 from scipy.stats import gamma, norm
 
-from skbae.energies._bayesian_mixture import ConjugateMixture
 from skbae.energies._capabilities import GradientEnergy
-from skbae.energies._gmm import conjugate_gaussian_mixture, gaussian_mixture
-from skbae.inference._gibbs import GibbsPlan, sample_conjugate
-from skbae.inference._rows import RowRunner, make_rows
-from skbae.inference._smc import SMCPlan, TemperingError, sample_tempered, tempered_plan
+from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture, gaussian_mixture
+from skbae.energies.mixture._conjugate import ConjugateMixture
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
+from skbae.inference.sample._tempering import (
+    SMCPlan,
+    TemperingError,
+    sample_tempered,
+    tempered_plan,
+)
 
 SMALL = SMCPlan(n_islands=8, n_particles=512, n_moves=15)
 MEDIUM = SMCPlan(n_islands=16, n_particles=1024)
@@ -357,9 +362,9 @@ def test_a_forgotten_jacobian_is_found_out(monkeypatch):
 
 def test_a_wrong_acceptance_is_found_out(monkeypatch):
     """Accepting whatever is proposed, with long steps, must not reproduce the exact answer."""
-    from skbae.inference import _smc
+    from skbae.inference.sample import _tempering
 
-    real = _smc.hmc_move
+    real = _tempering.hmc_move
 
     def always(target, particles, power, scales, step_size, n_steps, rng):
         class Eager:
@@ -372,7 +377,7 @@ def test_a_wrong_acceptance_is_found_out(monkeypatch):
         moved, acceptance = real(target, particles, power, scales, 1.0, n_steps, Eager())
         return moved, acceptance
 
-    monkeypatch.setattr(_smc, "hmc_move", always)
+    monkeypatch.setattr(_tempering, "hmc_move", always)
     problem, X = make_problem("full", 2, 1), small_rows(12, 1)
     exact = enumerated_log_evidence(X, 2, "full", **problem.prior)
     value, error = combined(run(problem.energy(), X, seed=1, plan=MEDIUM).log_evidence)

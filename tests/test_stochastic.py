@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skbae.inference._adam import Adam
-from skbae.inference._assess import assess
-from skbae.inference._sgmcmc import (
-    BatchTarget,
-    LangevinPlan,
-    measure_noise,
-    sample_langevin,
-)
-from skbae.inference._stochastic import (
+from skbae.inference.evidence._verdict import assess
+from skbae.inference.optimise._adam import Adam
+from skbae.inference.optimise._minibatch import (
     AscentPlan,
     BatchObjective,
     DivergedError,
     ascend,
     batches,
     settled,
+)
+from skbae.inference.sample._langevin import (
+    BatchTarget,
+    LangevinPlan,
+    measure_noise,
+    sample_langevin,
 )
 
 # -- the optimiser ---------------------------------------------------------------------------------
@@ -222,14 +222,14 @@ def test_langevin_meets_a_known_posterior(normal_rows, tau):
 
 def test_uncorrected_noise_of_batches_would_be_noticed(normal_rows, monkeypatch):
     """A negative control: small batches heat the chains unless their noise is subtracted."""
-    from skbae.inference import _sgmcmc
+    from skbae.inference.sample import _langevin
 
     settings = {"batch_size": 5, "step": 0.07, "friction": 1.0}
     _, _, variance, error = moments(sample(normal_rows, **settings), normal_rows)
     error /= 2  # of the mean over four independent coordinates
     assert abs(variance.mean() - 1) < 4.5 * error
-    right = _sgmcmc.injected_noise
-    monkeypatch.setattr(_sgmcmc, "injected_noise", lambda k, h, heat: right(k, h, 0 * heat))
+    right = _langevin.injected_noise
+    monkeypatch.setattr(_langevin, "injected_noise", lambda k, h, heat: right(k, h, 0 * heat))
     hot = moments(sample(normal_rows, **settings), normal_rows)[2]
     assert hot.mean() > 1 + 4.5 * error
 

@@ -178,11 +178,11 @@ def test_exp_of_estimates_is_unbiased(curved):
 
 def test_wrong_weights_would_be_noticed(curved, monkeypatch):
     """A negative control: a proposal whose density is a tenth too high."""
-    from skbae.energies import _vae_codes
+    from skbae.energies.vae import _posterior
 
-    right = _vae_codes._log_normals
+    right = _posterior._log_normals
     wrong = np.log(1.1)
-    monkeypatch.setattr(_vae_codes, "_log_normals", lambda *args: right(*args) + wrong)
+    monkeypatch.setattr(_posterior, "_log_normals", lambda *args: right(*args) + wrong)
     with pytest.raises(AssertionError):
         test_exp_of_estimates_is_unbiased(curved)
 

@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbae.estimators import _vae
+from skbae.estimators.vae import _estimator as vae_estimator
 from skbae.model_selection import hmaxemax_scorer, reconstruction_scorer
 
 pytestmark = [
@@ -81,7 +81,11 @@ def test_bad_parameter(name, value, error, says, X, monkeypatch):
     def work(*args, **kwargs):
         raise AssertionError("work was done before the parameters were checked")
 
-    for module, what in [(_vae, "training_rows"), (_vae, "climb"), (_vae, "one_more_pass")]:
+    for module, what in [
+        (vae_estimator, "training_rows"),
+        (vae_estimator, "climb"),
+        (vae_estimator, "one_more_pass"),
+    ]:
         monkeypatch.setattr(module, what, work)
     model = make(**{name: value})
     for data in (X, None):  # checked before the data

@@ -9,12 +9,12 @@ from scipy.optimize import minimize
 from sklearn.datasets import load_iris
 
 from skbae import BayesianVAEAutoEncoder
-from skbae.energies._vae import architecture
-from skbae.estimators import _vae_fit
-from skbae.estimators._vae_checks import configuration
-from skbae.estimators._vae_fit import first_parameters
-from skbae.estimators._vae_fit_targets import Prior, Ridge, TrainingRows, VAEObjective
-from skbae.inference._sgmcmc import LangevinPlan
+from skbae.energies.vae._energy import architecture
+from skbae.estimators.vae import _fit as vae_fit
+from skbae.estimators.vae._fit import first_parameters
+from skbae.estimators.vae._objective import Prior, Ridge, TrainingRows, VAEObjective
+from skbae.estimators.vae._settings import configuration
+from skbae.inference.sample._langevin import LangevinPlan
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*still improved"),
@@ -176,8 +176,8 @@ def test_rows_held_out_are_judged_without_penalty(X, monkeypatch):
         seen.append(objective)
         return right(objective, *args, **kwargs)
 
-    right = _vae_fit.ascend
-    monkeypatch.setattr(_vae_fit, "ascend", ascend)
+    right = vae_fit.ascend
+    monkeypatch.setattr(vae_fit, "ascend", ascend)
     weights = np.full(len(np.unique(X, axis=0)), 3.0)
     make(early_stopping=True).fit(np.unique(X, axis=0), sample_weight=weights)
     kept = len(weights) - round(0.1 * len(weights))
@@ -189,7 +189,7 @@ def test_where_models_are_sampled_the_prior_takes_its_place(X, monkeypatch):
     def plan(batch_size, scale, n_models):
         return LangevinPlan(batch_size, n_burn=10, n_steps=50, n_traced=10, n_keep=n_models)
 
-    monkeypatch.setattr(_vae_fit, "langevin_plan", plan)
+    monkeypatch.setattr(vae_fit, "langevin_plan", plan)
     fits = [make(model_temperature=1.0, n_models=2, alpha=alpha).fit(X) for alpha in (0.0, 1e3)]
     for one, other in zip(*map(arrays, fits), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -10,8 +10,8 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.estimators import _vae_fit
-from skbae.inference._sgmcmc import LangevinPlan
+from skbae.estimators.vae import _fit as vae_fit
+from skbae.inference.sample._langevin import LangevinPlan
 from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
 
 pytestmark = [
@@ -30,7 +30,7 @@ def short_chains(monkeypatch):
     def plan(batch_size, scale, n_models):
         return LangevinPlan(batch_size, n_burn=40, n_steps=200, n_traced=40, n_keep=n_models)
 
-    monkeypatch.setattr(_vae_fit, "langevin_plan", plan)
+    monkeypatch.setattr(vae_fit, "langevin_plan", plan)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

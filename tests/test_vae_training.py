@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skbae.energies._decoder import LIKELIHOODS, Decoder
-from skbae.energies._mlp import Network, Scratch
-from skbae.energies._vae_codes_training import Batch, hard_step, weighted_step
+from skbae.energies.vae._decoder import LIKELIHOODS, Decoder
+from skbae.energies.vae._network import Network, Scratch
+from skbae.energies.vae._training_step import Batch, hard_step, weighted_step
 
 
 def setting(kind, n_models=2, seed=0, n=5, d=2, D=3):
@@ -93,9 +93,9 @@ def test_encoder_gradient_vanishes_where_the_proposal_is_exact():
 @pytest.mark.parametrize("kind", LIKELIHOODS)
 def test_hard_gradient_by_finite_differences(kind, monkeypatch):
     """At the mode; its own motion does not count (the envelope theorem)."""
-    from skbae.energies import _vae_codes_training
+    from skbae.energies.vae import _training_step
 
-    monkeypatch.setattr(_vae_codes_training, "_TRAINING_CLIMB", (200, 1e-15))
+    monkeypatch.setattr(_training_step, "_TRAINING_CLIMB", (200, 1e-15))
     decoder, encoder, theta, phi, batch, _ = setting(kind)
 
     def step(theta):

@@ -20,10 +20,10 @@ from skbae import (
     BayesianRBMAutoEncoder,
     BayesianVAEAutoEncoder,
 )
-from skbae.estimators import _sampled
-from skbae.inference._anneal import AnnealPlan
-from skbae.inference._gibbs import GibbsPlan
-from skbae.inference._smc import SMCPlan
+from skbae.estimators import _sampling
+from skbae.inference.sample._gibbs import GibbsPlan
+from skbae.inference.sample._mode_annealing import AnnealPlan
+from skbae.inference.sample._tempering import SMCPlan
 from skbae.model_selection import InSample
 
 X = load_iris().data[::3]
@@ -69,9 +69,9 @@ def too_short(monkeypatch):
     """Make every sampler's run too short to be trusted."""
     gibbs, smc = GibbsPlan(2, 2, 1, 1, 2, n_keep=5), SMCPlan(2, 32, 3, n_keep=5)
     anneal = AnnealPlan(n_islands=2, n_particles=16, n_moves=1, n_pilot=8, n_keep=5)
-    monkeypatch.setattr(_sampled, "gibbs_schedule", lambda *_: (4, gibbs))
-    monkeypatch.setattr(_sampled, "tempered_plan", lambda *_: smc)
-    monkeypatch.setattr(_sampled, "anneal_plan", lambda *_: anneal)
+    monkeypatch.setattr(_sampling, "gibbs_schedule", lambda *_: (4, gibbs))
+    monkeypatch.setattr(_sampling, "tempered_plan", lambda *_: smc)
+    monkeypatch.setattr(_sampling, "anneal_plan", lambda *_: anneal)
 
 
 @pytest.mark.parametrize("name", ONE_MODEL)

@@ -8,8 +8,13 @@ from _instances import INSTANCES, each_instance
 from sklearn.datasets import load_iris
 
 from skbae._types import Rows
-from skbae.inference._init import _MAX_DISTINCT, distinct_rows, kmeans_plus_plus, random_rows
-from skbae.inference._rows import make_rows
+from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._starting_points import (
+    _MAX_DISTINCT,
+    distinct_rows,
+    kmeans_plus_plus,
+    random_rows,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

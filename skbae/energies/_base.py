@@ -17,14 +17,14 @@ and refuses anything else by name (:func:`require`); it never probes for attribu
 
 :class:`StatisticsEnergy`, for expectation maximisation: the energy is linear in some statistics
 of a row once the code is known, so that a pass over the rows only has to add. The pass itself is
-a :class:`RowKernel`: the runner (``skbae.inference._rows``) calls ``accumulate`` once a chunk, on
-several threads, and merges in a fixed order, so that results do not depend on their number.
+a :class:`RowKernel`: the runner (``inference/passes/_rows.py``) calls ``accumulate`` once a chunk,
+on several threads, and merges in a fixed order, so that results do not depend on their number.
 
 What samplers ask for is in ``_capabilities.py``.
 
 To add a family: write parameters, energy and bound energy in one file here; whatever can be
 phrased as a mixture of something only needs a ComponentFamily (``_components.py``) and gets the
-rest from :class:`skbae.energies._mixture.MixtureEnergy`.
+rest from :class:`skbae.energies.mixture._energy.MixtureEnergy`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from skbae.estimators._checks import (
     check_sample_weight,
 )
 from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, with_callbacks
-from skbae.inference._rows import RowRunner, make_rows
+from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._random import as_generator
 from skbae.operators._tempered import log_mean_exp, tempered_softmax, tilted_mean
 

@@ -1,0 +1,1 @@
+"""Gaussian components in every covariance type, with their conjugate prior."""

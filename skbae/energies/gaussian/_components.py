@@ -1,0 +1,371 @@
+"""Gaussian components: parameters, moments, and the one kernel that energies and sums share.
+
+A Gaussian's log density is linear in the features ``s(x) = (quadratic, x, 1)``. A chunk's
+features are written once, ``(P, n)``; one product with the natural parameters of all components of
+all models gives every energy, and one product of the codes with the same features gives every sum.
+Tied covariances split the features: the quadratic part is the same for all components and stays out
+of the softmax.
+
+The products cancel when a component is narrow and far from the centre of the data. Each kernel
+knows a bound on its own rounding error, and :func:`bind_gaussians` takes the cheapest that is
+sound: single precision, double precision, or differences from each component's own mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae._types import ArrayRecord, Frame
+from skbae.energies.mixture._components import ComponentFamily, ComponentKernel
+from skbae.operators._constants import LOG_2PI
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae.energies.gaussian._covariance import CovarianceShape
+
+    Array = NDArray[np.float64]
+
+# Largest bound on the rounding error of one energy, in nats, that a kernel may have. The bound
+# adds absolute values: most rows' errors are far smaller, and those of a mean smaller still.
+_SINGLE_TOLERANCE = 4e-2
+_DOUBLE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class GaussianParameters(ArrayRecord):
+    """Means (S, K, D) and precision factors (S, C) + tail of the covariance's shape."""
+
+    means: Array
+    factors: Array
+
+
+@dataclass(frozen=True)
+class GaussianMoments(ArrayRecord):
+    """Sums over rows, relative to a reference point of each component.
+
+    ``first`` (S, K, D) adds ``r (x - reference)``; ``second`` (S, C) + tail adds the moments of
+    ``x - reference``, over all components when tied.
+    """
+
+    first: Array
+    second: Array
+    reference: Array
+
+
+class _Workspace:
+    """Scratch arrays of one thread; `source` is the chunk whose features are loaded.
+
+    `key` says which kernels may share the features: those with equal keys.
+    """
+
+    def __init__(self, key: Any, **arrays: Any) -> None:
+        self.key = key
+        self.source: Any = None
+        self.n = 0
+        self.arrays = arrays
+
+
+class ExpandedKernel(ComponentKernel):
+    """Energies and sums as products with expanded features."""
+
+    def __init__(self, shape, tied, log_weights, params, centre, dtype):
+        self.shape, self.tied, self.dtype, self.centre = shape, tied, np.dtype(dtype), centre
+        self.params = params
+        n_models, n_components = log_weights.shape
+        self.n_models, self.n_components = n_models, n_components
+        offsets = params.means - centre
+        linear = shape.apply_precision(params.factors, offsets)
+        half_log_det = shape.half_log_det(params.factors)
+        constant = (
+            log_weights
+            - 0.5 * np.einsum("skd,skd->sk", linear, offsets)
+            + half_log_det
+            - 0.5 * shape.n_features * LOG_2PI
+        )
+        quadratic = shape.quadratic_coefficients(params.factors)
+        parts = [linear, constant[..., None]]
+        if not tied:
+            parts.insert(0, quadratic)
+        flat = np.concatenate(parts, axis=-1).reshape(n_models * n_components, -1)
+        self.natural = flat.astype(self.dtype)
+        self.shared = quadratic[:, 0].astype(self.dtype) if tied else None
+        self.narrow = len(self.natural) <= 64 and self.natural.shape[1] >= 1024
+        self.n_quadratic = shape.n_quadratic
+        self.numbers_per_row = shape.n_quadratic + shape.n_features + 1 + n_models * n_components
+
+    def workspace(self, n_rows, previous=None):
+        n_energies = len(self.natural)
+        key = (n_rows, self.n_quadratic, self.dtype, id(self.centre))
+        if previous is None or previous.key != key:
+            features = np.empty((self.n_quadratic + self.shape.n_features + 1, n_rows), self.dtype)
+            features[-1] = 1
+            previous = _Workspace(key, features=features, energies=np.empty((0, n_rows)))
+        if len(previous.arrays["energies"]) != n_energies:
+            previous.arrays["energies"] = np.empty((n_energies, n_rows), self.dtype)
+        return previous
+
+    def load(self, X, workspace):
+        if workspace.source is X:
+            return
+        n = len(X)
+        features = workspace.arrays["features"][:, :n]
+        x = features[self.n_quadratic : -1]
+        # subtract in double precision: a float32 chunk far from the origin keeps its digits
+        np.subtract(X.T, self.centre[:, None], out=x, casting="unsafe", dtype=np.float64)
+        self.shape.write_quadratic(x, features[: self.n_quadratic])
+        workspace.source, workspace.n = X, n
+
+    def _own(self, workspace):
+        start = self.n_quadratic if self.tied else 0
+        return workspace.arrays["features"][start:, : workspace.n]
+
+    def _quadratic(self, workspace):
+        return workspace.arrays["features"][: self.n_quadratic, : workspace.n]
+
+    def energies(self, workspace):
+        out = workspace.arrays["energies"][:, : workspace.n]
+        if self.narrow:
+            # few energies from many features: BLAS is half as fast again the other way round
+            np.copyto(out, np.matmul(self._own(workspace).T, self.natural.T).T)
+        else:
+            np.matmul(self.natural, self._own(workspace), out=out)
+        own = out.reshape(self.n_models, self.n_components, workspace.n)
+        if self.shared is None:
+            return own, None
+        return own, self.shared @ self._quadratic(workspace)
+
+    def zero(self):
+        sums = [np.zeros(self.natural.shape)]
+        if self.tied:
+            sums.append(np.zeros((self.n_models, self.n_quadratic)))
+        return sums
+
+    def accumulate(self, sums, codes, row_weights, workspace):
+        own = self._own(workspace)
+        sums[0] += codes.reshape(len(self.natural), workspace.n) @ own.T
+        if self.tied:
+            quadratic = self._quadratic(workspace)
+            if row_weights is None:
+                sums[1] += quadratic.sum(axis=-1)
+            else:
+                sums[1] += row_weights.astype(self.dtype, copy=False) @ quadratic.T
+
+    def moments(self, sums):
+        own = sums[0].reshape(self.n_models, self.n_components, -1)
+        counts, first = own[..., -1], own[..., -1 - self.shape.n_features : -1]
+        quadratic = sums[1][:, None] if self.tied else own[..., : self.n_quadratic]
+        reference = np.broadcast_to(self.centre, first.shape)
+        return counts, GaussianMoments(first, self.shape.unpack(quadratic), reference)
+
+    def code_gradient(self, X, codes):
+        return _code_gradient(self.shape, self.params, X, codes)
+
+
+class LocalKernel(ComponentKernel):
+    """Energies and sums from differences to each component's mean: slower, and always sound."""
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, shape, tied, log_weights, params):
+        self.shape, self.tied, self.params = shape, tied, params
+        self.n_models, self.n_components = log_weights.shape
+        self.constant = (
+            log_weights + shape.half_log_det(params.factors) - 0.5 * shape.n_features * LOG_2PI
+        )
+        self.numbers_per_row = 4 * shape.n_features + self.n_models * self.n_components
+
+    def workspace(self, n_rows, previous=None):
+        return _Workspace(None, energies=np.empty((self.n_models, self.n_components, n_rows)))
+
+    def load(self, X, workspace):
+        if workspace.source is not X:
+            workspace.arrays["rows"] = X.astype(np.float64, copy=False)
+            workspace.source, workspace.n = X, len(X)
+
+    def _each(self):
+        for s in range(self.n_models):
+            for k in range(self.n_components):
+                yield s, k, (s, 0 if self.tied else k)
+
+    def energies(self, workspace):
+        rows, out = workspace.arrays["rows"], workspace.arrays["energies"][..., : workspace.n]
+        for s, k, c in self._each():
+            white = self.shape.whiten(rows - self.params.means[s, k], self.params.factors[c])
+            out[s, k] = self.constant[s, k] - 0.5 * np.einsum("nd,nd->n", white, white)
+        return out, None
+
+    def zero(self):
+        means = self.params.means
+        return [
+            np.zeros(means.shape[:2]),
+            np.zeros(means.shape),
+            np.zeros(self.params.factors.shape),
+        ]
+
+    def accumulate(self, sums, codes, row_weights, workspace):
+        rows = workspace.arrays["rows"]
+        sums[0] += codes.sum(axis=-1)
+        for s, k, c in self._each():
+            deviations = rows - self.params.means[s, k]
+            sums[1][s, k] += codes[s, k] @ deviations
+            sums[2][c] += self.shape.sum_moment(deviations, codes[s, k])
+
+    def moments(self, sums):
+        return sums[0], GaussianMoments(sums[1], sums[2], self.params.means)
+
+    def code_gradient(self, X, codes):
+        return _code_gradient(self.shape, self.params, X, codes)
+
+
+def _code_gradient(shape, params, X, codes):
+    """Return ``sum_k codes_k P_k (mu_k - x)``, of shape (S, n, D)."""
+    gradient = np.zeros((codes.shape[0], len(X), shape.n_features))
+    tied = params.factors.shape[1] == 1
+    for s in range(codes.shape[0]):
+        for k in range(codes.shape[1]):
+            factor = params.factors[s, 0 if tied else k]
+            pull = shape.apply_precision(factor[None], params.means[s, k] - X)
+            gradient[s] += codes[s, k][:, None] * pull
+    return gradient
+
+
+def rounding_bound(
+    shape: CovarianceShape, params: GaussianParameters, frame: Frame, dtype: Any
+) -> float:
+    """Bound the rounding error of energies computed from expanded features, in nats.
+
+    A row of component k reaches about ``|mu_k - centre| + scale`` from the centre; the product adds
+    terms ``P_ij x_i x_j`` of alternating sign, in the quadratic, the linear and the constant part,
+    each the product of rounded factors: four times the roundoff of their size in all.
+    """
+    reach = np.abs(params.means - frame.centre) + frame.scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = float(np.max(shape.magnitude(params.factors, reach)))
+        largest = float(np.max(np.square(reach)))
+    info = np.finfo(dtype)
+    if not np.isfinite(size) or largest > 1e-4 * float(info.max):
+        return np.inf
+    smallest = float(np.min(reach[reach > 0], initial=1.0)) ** 2
+    if smallest < 1e4 * float(info.tiny):
+        return np.inf
+    return 4 * size * float(info.eps)
+
+
+def bind_gaussians(
+    shape: CovarianceShape,
+    log_weights: Array,
+    params: GaussianParameters,
+    frame: Frame,
+    dtype: Any,
+) -> ComponentKernel:
+    """Choose the cheapest sound kernel for these parameters."""
+    tied = params.factors.shape[1] == 1
+    single = np.dtype(dtype) == np.float32
+    if single and rounding_bound(shape, params, frame, np.float32) < _SINGLE_TOLERANCE:
+        return ExpandedKernel(shape, tied, log_weights, params, frame.centre, np.float32)
+    if rounding_bound(shape, params, frame, np.float64) < _DOUBLE_TOLERANCE:
+        return ExpandedKernel(shape, tied, log_weights, params, frame.centre, np.float64)
+    return LocalKernel(shape, tied, log_weights, params)
+
+
+class GaussianComponents(ComponentFamily):
+    """Gaussian components of one covariance shape, tied or not.
+
+    Parameters
+    ----------
+    shape : CovarianceShape
+    n_components : int
+    tied : bool
+    reg_covar : float
+        Added to the variances in :meth:`maximise`, in the units of the data, squared.
+    """
+
+    def __init__(
+        self, shape: CovarianceShape, n_components: int, tied: bool, reg_covar: float
+    ) -> None:
+        self.shape, self.n_components, self.tied = shape, n_components, tied
+        self.n_features, self.reg_covar = shape.n_features, reg_covar
+
+    def kernel(self, log_weights, params, frame, dtype):
+        return bind_gaussians(self.shape, log_weights, params, frame, dtype)
+
+    def maximise(self, counts, moments, params):
+        alive = counts > 0
+        safe = np.where(alive, counts, 1.0)
+        shift = moments.first / safe[..., None]
+        means = np.where(alive[..., None], moments.reference + shift, params.means)
+        scatter, pooled = self._scatter(safe, moments, shift)
+        with np.errstate(invalid="ignore"):
+            covariances = self.shape.from_scatter(scatter, pooled, self.reg_covar)
+        if not self.tied:
+            old = ~alive
+            covariances[old] = self.shape.covariances(params.factors[old])
+        try:
+            factors = self.shape.factorise(covariances)
+        except np.linalg.LinAlgError as error:
+            raise ValueError(
+                "a component's covariance is not positive definite: it has collapsed onto too few "
+                "distinct rows, or a column is constant within it. Increase reg_covar (now "
+                f"{self.reg_covar!r}), decrease n_components, or choose a simpler covariance_type "
+                "or scale the data."
+            ) from error
+        return GaussianParameters(means, factors)
+
+    def _scatter(self, counts, moments, shift):
+        """Return the scatter around ``reference + shift`` and the counts it belongs to."""
+        correction = self.shape.lift(counts) * self.shape.moment(shift)
+        if self.tied:
+            correction = correction.sum(axis=1, keepdims=True)
+            counts = counts.sum(axis=1, keepdims=True)
+        return moments.second - correction, counts
+
+    def expected_moments(self, counts, params, like):
+        shift = params.means - like.reference
+        spread = self.shape.to_moment(self.shape.covariances(params.factors), self.reg_covar)
+        second = self.shape.lift(counts) * self.shape.moment(shift)
+        if self.tied:
+            second = second.sum(axis=1, keepdims=True)
+            pooled = counts.sum(axis=1, keepdims=True)
+        else:
+            pooled = counts
+        second = second + self.shape.lift(pooled) * spread
+        return GaussianMoments(counts[..., None] * shift, second, like.reference)
+
+    def mix_moments(self, first, second, step):
+        def mix(a, b):
+            weight = step.reshape(step.shape + (1,) * (a.ndim - 1))
+            return (1 - weight) * a + weight * b
+
+        return GaussianMoments(
+            mix(first.first, second.first), mix(first.second, second.second), second.reference
+        )
+
+    def draw(self, params, models, labels, rng):
+        noise = rng.standard_normal((len(labels), self.n_features))
+        out = np.empty_like(noise)
+        cells = models * self.n_components + labels
+        for cell in np.unique(cells):
+            s, k = divmod(int(cell), self.n_components)
+            rows = cells == cell
+            factor = params.factors[s, 0 if self.tied else k]
+            out[rows] = params.means[s, k] + self.shape.colour(noise[rows], factor)
+        return out
+
+    def convolve(self, params, variance):
+        covariances = self.shape.from_scatter(
+            self.shape.to_moment(self.shape.covariances(params.factors), 0.0),
+            np.ones(params.factors.shape[:2]),
+            variance,
+        )
+        return GaussianParameters(params.means, self.shape.factorise(covariances))
+
+    def n_parameters(self):
+        n_covariances = 1 if self.tied else self.n_components
+        return self.n_components * self.n_features + n_covariances * self.shape.n_free
+
+    def means(self, params):
+        return params.means

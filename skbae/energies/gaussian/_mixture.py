@@ -1,0 +1,215 @@
+"""Gaussian mixtures: the mixture of Gaussian components, and how it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae.energies.gaussian import _normal_wishart as conjugate
+from skbae.energies.gaussian._components import GaussianComponents, GaussianParameters
+from skbae.energies.gaussian._coordinates import GaussianCoordinates
+from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
+from skbae.energies.gaussian._normal_wishart import NormalWishart
+from skbae.energies.gaussian._precision_prior import precision_prior
+from skbae.energies.mixture._components import ConjugateComponentFamily
+from skbae.energies.mixture._conjugate import ConjugateMixture
+from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+GaussianMixtureEnergy = MixtureEnergy[GaussianComponents]
+
+
+def gaussian_mixture(
+    n_components: int,
+    n_features: int,
+    covariance_type: str = "full",
+    equal_weights: bool = False,
+    reg_covar: float = 0.0,
+) -> GaussianMixtureEnergy:
+    """Return the energy ``log w_k + log N(x; mu_k, S_k)`` of a Gaussian mixture.
+
+    Parameters
+    ----------
+    n_components, n_features : int
+    covariance_type : str
+        A key of :data:`skbae.energies.gaussian._covariance.COVARIANCE_TYPES`.
+    equal_weights : bool
+    reg_covar : float
+
+    Returns
+    -------
+    GaussianMixtureEnergy
+    """
+    shape_class, tied = COVARIANCE_TYPES[covariance_type]
+    family = GaussianComponents(shape_class(n_features), n_components, tied, reg_covar)
+    return MixtureEnergy(family, equal_weights)
+
+
+def nearest_mean_models(
+    energy: GaussianMixtureEnergy, means: Array, variance: float
+) -> MixtureParameters:
+    """Return models whose hard codes assign rows to the nearest of the means (S, K, D)."""
+    family = energy.family
+    n_models, n_components = means.shape[:2]
+    n_covariances = 1 if family.tied else n_components
+    covariances = family.shape.isotropic(np.full((n_models, n_covariances), variance))
+    weights = np.full((n_models, n_components), 1 / n_components)
+    return MixtureParameters(
+        weights, GaussianParameters(means, family.shape.factorise(covariances))
+    )
+
+
+def models_from_assignment(
+    energy: GaussianMixtureEnergy,
+    statistics: MixtureStatistics,
+    assigned: MixtureParameters,
+) -> MixtureParameters:
+    """Turn the statistics of a hard assignment into models that are safe to start from.
+
+    Small groups of rows have no covariance of their own, so each one's is shrunk towards the
+    covariance within groups, by as much as ``D + 2`` rows would, and an empty group gets that
+    covariance and the weight of one row.
+
+    Parameters
+    ----------
+    energy : MixtureEnergy
+    statistics : MixtureStatistics
+        From a pass with `assigned` at T = 0.
+    assigned : MixtureParameters
+
+    Returns
+    -------
+    MixtureParameters
+    """
+    family, shape = energy.family, energy.family.shape
+    counts, moments = statistics.counts, statistics.moments
+    alive = counts > 0
+    safe = np.where(alive, counts, 1.0)
+    shift = moments.first / safe[..., None]
+    means = np.where(alive[..., None], moments.reference + shift, assigned.components.means)
+    scatter = moments.second
+    correction = shape.lift(counts) * shape.moment(shift)
+    if family.tied:
+        pooled = scatter - correction.sum(axis=1, keepdims=True)
+        counts_of_scatter = counts.sum(axis=1, keepdims=True)
+        scatter = pooled
+    else:
+        scatter = scatter - correction
+        pooled = scatter.sum(axis=1, keepdims=True)
+        strength = shape.n_features + 2.0
+        per_row = pooled / shape.lift(counts.sum(axis=1, keepdims=True))
+        scatter = scatter + strength * per_row
+        counts_of_scatter = counts + strength
+    covariances = shape.from_scatter(scatter, counts_of_scatter, family.reg_covar)
+    try:
+        factors = shape.factorise(covariances)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            "the rows within the initial groups span fewer dimensions than X has columns (constant "
+            "or dependent columns, or fewer rows than columns), so that a covariance of type "
+            f"{shape.name!r} is singular. Increase reg_covar (now {family.reg_covar!r}), or choose "
+            "a simpler covariance_type."
+        ) from error
+    if energy.equal_weights:
+        weights = assigned.weights
+    else:
+        weights = np.where(alive, counts, 1.0)
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    return MixtureParameters(weights, GaussianParameters(means, factors))
+
+
+class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateComponentFamily):
+    """Gaussian components with a normal-Wishart (or gamma) prior.
+
+    Parameters
+    ----------
+    shape, n_components, tied, reg_covar
+        As for GaussianComponents.
+    prior : NormalWishart
+        With S = 1.
+    centre : ndarray of shape (D,)
+        Where locations are measured from in densities.
+    """
+
+    def __init__(self, shape, n_components, tied, reg_covar, prior, centre):
+        super().__init__(shape, n_components, tied, reg_covar)
+        self.prior, self.centre = prior, centre
+        self.kind = precision_prior(shape)
+
+    def conditional(self, counts, moments, temperature):
+        return conjugate.update(self.kind, self.prior, counts, moments, temperature)
+
+    def draw_conditional(self, conditional, rng):
+        return conjugate.draw(self.kind, conditional, rng)
+
+    def draw_prior(self, n_models, rng):
+        return conjugate.draw(self.kind, self.prior.take(np.zeros(n_models, dtype=int)), rng)
+
+    def linear_form(self, conditional, params):
+        return conjugate.linear_form(self.kind, conditional, params, self.centre)
+
+    def log_prior(self, params):
+        return conjugate.log_prior(self.kind, self.prior, params, self.centre)
+
+    def mode(self, conditional):
+        return conjugate.mode(self.kind, conditional)
+
+    def permute(self, params, order):
+        means = np.take_along_axis(params.means, order[..., None], axis=1)
+        if self.tied:
+            return GaussianParameters(means, params.factors)
+        models = np.arange(len(order))[:, None]
+        return GaussianParameters(means, params.factors[models, order])
+
+
+def conjugate_gaussian_mixture(
+    n_components: int,
+    n_features: int,
+    covariance_type: str,
+    equal_weights: bool,
+    reg_covar: float,
+    *,
+    concentration: float,
+    mean_precision: float,
+    mean: Array,
+    degrees_of_freedom: float,
+    covariance: Array,
+    centre: Array,
+) -> ConjugateMixture:
+    """Return a Gaussian mixture with the conjugate prior, which samplers can move in.
+
+    Parameters
+    ----------
+    n_components, n_features, covariance_type, equal_weights, reg_covar
+        As for :func:`gaussian_mixture`.
+    concentration : float
+        Of the Dirichlet prior of the weights.
+    mean_precision : float
+        How many rows the prior mean is worth.
+    mean : ndarray of shape (D,)
+    degrees_of_freedom : float
+    covariance : ndarray of the shape of one covariance
+        Scale of the precisions' prior.
+    centre : ndarray of shape (D,)
+        Centre of the data.
+
+    Returns
+    -------
+    ConjugateMixture
+    """
+    shape_class, tied = COVARIANCE_TYPES[covariance_type]
+    shape = shape_class(n_features)
+    n_covariances = 1 if tied else n_components
+    prior = NormalWishart(
+        np.tile(mean, (1, n_components, 1)),
+        np.full((1, n_components), mean_precision),
+        np.full((1, n_covariances), degrees_of_freedom),
+        np.broadcast_to(covariance, (1, n_covariances, *shape.tail)).copy(),
+    )
+    family = ConjugateGaussians(shape, n_components, tied, reg_covar, prior, centre)
+    return ConjugateMixture(family, np.full(n_components, concentration), equal_weights)

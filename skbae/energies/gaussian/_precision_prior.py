@@ -1,0 +1,164 @@
+"""Priors of precisions, one for each shape of covariance: Wishart, or gammas.
+
+All are parametrised by degrees of freedom and a scale with the dimension of a covariance times the
+degrees: a posterior's scale is the prior's plus the scatter of the rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln
+
+from skbae.energies.gaussian._covariance import CovarianceShape, Diagonal, Full, Spherical
+from skbae.operators._linalg import triangular_inverse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+class PrecisionPrior(ABC):
+    """Distributions of precisions; `dof` is (S, C), `scale` is (S, C) + tail."""
+
+    def __init__(self, shape: CovarianceShape) -> None:
+        self.shape, self.n_features = shape, shape.n_features
+
+    @property
+    @abstractmethod
+    def degrees_per_row(self) -> int:
+        """How many degrees of freedom one row adds."""
+
+    @abstractmethod
+    def minimum_dof(self) -> float:
+        """Return the number that the degrees of freedom must exceed."""
+
+    @abstractmethod
+    def draw_factors(self, dof: Array, scale: Array, rng: np.random.Generator) -> Array:
+        """Draw the factors of precisions, (S, C) + tail."""
+
+    @abstractmethod
+    def colour(self, factors: Array, noise: Array) -> Array:
+        """Return noise (S, K, D) multiplied to have the covariances of factors (S, C) + tail."""
+
+    @abstractmethod
+    def log_normaliser(self, dof: Array, scale: Array) -> Array:
+        """Return the log of what makes the density integrate to one, (S, C)."""
+
+    @abstractmethod
+    def log_det_exponent(self, dof: Array) -> Array:
+        """Return the exponent of ``|Lambda|^(1/2)`` in the density."""
+
+    @abstractmethod
+    def scale_of(self, covariance: Array) -> Array:
+        """Return a full covariance (D, D) as a scale: itself, its diagonal or its mean."""
+
+
+class Wishart(PrecisionPrior):
+    """``Lambda ~ Wishart(dof, inverse(scale))`` for full covariances."""
+
+    degrees_per_row = 1
+
+    def minimum_dof(self):
+        return self.n_features - 1.0
+
+    def draw_factors(self, dof, scale, rng):
+        # Bartlett's decomposition. Reversing rows and columns of the usual lower factor makes it
+        # upper triangular and reverses its degrees of freedom.
+        size = self.n_features
+        bartlett = np.zeros(scale.shape)
+        diagonal = np.arange(size)
+        degrees = dof[..., None] - diagonal[::-1]
+        bartlett[..., diagonal, diagonal] = np.sqrt(2 * rng.standard_gamma(0.5 * degrees))
+        if size == 1:
+            return bartlett / np.sqrt(scale)
+        rows, columns = np.triu_indices(size, 1)
+        bartlett[..., rows, columns] = rng.standard_normal((*dof.shape, len(rows)))
+        return np.matmul(self.shape.factorise(scale), bartlett)
+
+    def colour(self, factors, noise):
+        if self.n_features == 1:
+            return noise / factors[..., 0]
+        lower = triangular_inverse(np.swapaxes(factors, -1, -2))
+        return np.matmul(lower, noise[..., None])[..., 0]
+
+    def log_normaliser(self, dof, scale):
+        size = self.n_features
+        log_det = np.linalg.slogdet(scale)[1] if size > 1 else np.log(scale[..., 0, 0])
+        offsets = 0.5 * np.arange(size)
+        gammas = gammaln(0.5 * dof[..., None] - offsets).sum(axis=-1)
+        constant = size * (size - 1) / 4 * np.log(np.pi)
+        return 0.5 * dof * (log_det - size * np.log(2)) - gammas - constant
+
+    def log_det_exponent(self, dof):
+        return dof - self.n_features - 1
+
+    def scale_of(self, covariance):
+        return covariance
+
+
+class IndependentGammas(PrecisionPrior):
+    """``lambda_d ~ Gamma(dof / 2, rate scale_d / 2)`` for diagonal covariances."""
+
+    degrees_per_row = 1
+
+    def minimum_dof(self):
+        return 0.0
+
+    def draw_factors(self, dof, scale, rng):
+        half = 0.5 * np.broadcast_to(dof[..., None], scale.shape)
+        return np.sqrt(2 * rng.standard_gamma(half) / scale)
+
+    def colour(self, factors, noise):
+        return noise / factors
+
+    def log_normaliser(self, dof, scale):
+        half = 0.5 * dof[..., None]
+        return (half * np.log(0.5 * scale) - gammaln(half)).sum(axis=-1)
+
+    def log_det_exponent(self, dof):
+        return dof - 2
+
+    def scale_of(self, covariance):
+        return np.diagonal(covariance).copy()
+
+
+class SingleGamma(PrecisionPrior):
+    """``lambda ~ Gamma(dof / 2, rate scale / 2)`` for spherical covariances."""
+
+    @property
+    def degrees_per_row(self):
+        return self.n_features
+
+    def minimum_dof(self):
+        return 0.0
+
+    def draw_factors(self, dof, scale, rng):
+        return np.sqrt(2 * rng.standard_gamma(0.5 * dof) / scale)
+
+    def colour(self, factors, noise):
+        return noise / factors[..., None]
+
+    def log_normaliser(self, dof, scale):
+        return 0.5 * dof * np.log(0.5 * scale) - gammaln(0.5 * dof)
+
+    def log_det_exponent(self, dof):
+        return (dof - 2) / self.n_features
+
+    def scale_of(self, covariance):
+        return np.asarray(np.diagonal(covariance).mean())
+
+
+_KINDS: dict[type[CovarianceShape], type[PrecisionPrior]] = {
+    Full: Wishart,
+    Diagonal: IndependentGammas,
+    Spherical: SingleGamma,
+}
+
+
+def precision_prior(shape: CovarianceShape) -> PrecisionPrior:
+    """Return the prior that belongs to a shape of covariance."""
+    return _KINDS[type(shape)](shape)

@@ -1,0 +1,1 @@
+"""Mixtures of any components: weights, categorical codes, the pass over rows."""

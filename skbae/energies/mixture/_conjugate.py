@@ -1,0 +1,176 @@
+"""Mixtures with a conjugate prior: codes that are drawn, conditionals, their density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import gammaln
+
+from skbae._types import ArrayRecord
+from skbae.energies._capabilities import ConjugateEnergy
+from skbae.energies.mixture._components import ConjugateComponentFamily
+from skbae.energies.mixture._coordinates import MixtureCoordinates
+from skbae.energies.mixture._energy import (
+    MixtureEnergy,
+    MixtureExpectation,
+    MixtureParameters,
+    MixtureStatistics,
+    soft_codes,
+)
+from skbae.operators._permanent import log_permanent
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Above this many components the sum over relabellings is too long.
+MAX_RELABELLED = 12
+
+
+@dataclass(frozen=True)
+class MixtureConditional(ArrayRecord):
+    """Dirichlet concentrations (S, K) of the weights, and the components' conditionals."""
+
+    concentration: Array
+    components: Any
+
+
+class MixtureDraws(MixtureExpectation):
+    """The pass of a Gibbs sweep: one code drawn for each row (for each unit of its weight)."""
+
+    def codes(self, energies, weights, rng):
+        codes, norm, hmax = soft_codes(energies, self.temperature)
+        if weights is not None:
+            return self._draw_many(codes, norm, weights, rng), None, hmax
+        threshold = rng.random(norm.shape, dtype=norm.dtype)
+        threshold *= norm
+        cumulative = np.zeros_like(norm)
+        below = np.zeros(norm.shape, dtype=bool)
+        last = codes.shape[1] - 1
+        for k in range(last):
+            cumulative += codes[:, k]
+            above = cumulative > threshold
+            np.not_equal(above, below, out=codes[:, k], casting="unsafe")
+            below = above
+        np.logical_not(below, out=codes[:, last], casting="unsafe")
+        return codes, None, hmax
+
+    def _draw_many(self, codes, norm, weights, rng):
+        probabilities = np.moveaxis(codes / norm[:, None], 1, -1).astype(np.float64)
+        probabilities /= probabilities.sum(axis=-1, keepdims=True)
+        drawn = rng.multinomial(weights.astype(np.int64), probabilities)
+        codes[...] = np.moveaxis(drawn, -1, 1)
+        return codes
+
+    def accumulate(self, accumulator, X, weights, workspace, rng):
+        self.kernel.load(X, workspace)
+        own, shared = self.kernel.energies(workspace)
+        codes, _, hmax = self.codes(own, weights, rng)
+        if shared is not None:
+            hmax += shared
+        accumulator.energy += hmax.sum(axis=-1) if weights is None else hmax @ weights
+        accumulator.mass += len(X) if weights is None else weights.sum()
+        row_weights = None if weights is None else weights[None]
+        self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
+
+
+class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
+    """A mixture with a Dirichlet prior on the weights and a conjugate family of components.
+
+    Parameters
+    ----------
+    family : ConjugateComponentFamily
+        With unconstrained coordinates too (GradientComponentFamily) where gradients are asked for.
+    concentration : ndarray of shape (K,)
+        Of the Dirichlet prior.
+    equal_weights : bool, default=False
+    """
+
+    family: Any  # both a ConjugateComponentFamily and a GradientComponentFamily
+
+    def __init__(
+        self, family: ConjugateComponentFamily, concentration: Array, equal_weights: bool = False
+    ) -> None:
+        super().__init__(family, equal_weights)
+        self.concentration = concentration
+
+    def sweep(self, params, frame, dtype, temperature):
+        kernel = self._kernel(params, frame, dtype)
+        return MixtureDraws(kernel, temperature, 0.0, len(params.weights))
+
+    def conditional(self, statistics, temperature):
+        concentration = self.concentration + statistics.counts / temperature
+        components = self.family.conditional(statistics.counts, statistics.moments, temperature)
+        return MixtureConditional(concentration, components)
+
+    def _draw_weights(self, concentration, rng):
+        if self.equal_weights:
+            return np.full(concentration.shape, 1 / self.n_components)
+        weights = np.maximum(rng.standard_gamma(concentration), np.finfo(float).tiny)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def draw_conditional(self, conditional, rng):
+        weights = self._draw_weights(conditional.concentration, rng)
+        return MixtureParameters(weights, self.family.draw_conditional(conditional.components, rng))
+
+    def draw_prior(self, n_models, rng):
+        concentration = np.tile(self.concentration, (n_models, 1))
+        weights = self._draw_weights(concentration, rng)
+        return MixtureParameters(weights, self.family.draw_prior(n_models, rng))
+
+    def log_conditional(self, conditional, params):
+        models, conditionals, shared = self.family.linear_form(
+            conditional.components, params.components
+        )
+        constant = -gammaln(self.n_components + 1)
+        if not self.equal_weights:
+            concentration = conditional.concentration
+            log_weights = np.log(params.weights)[..., None]
+            powers = np.stack([concentration - 1, -gammaln(concentration)], axis=-1)
+            models = np.concatenate([models, log_weights, np.ones_like(log_weights)], axis=-1)
+            conditionals = np.concatenate([conditionals, powers], axis=-1)
+            constant = constant + gammaln(concentration.sum(axis=1))
+        # (K, K, S, M): how well component k of a model fits place j of a conditional
+        fits = np.matmul(models.transpose(1, 0, 2)[:, None], conditionals.transpose(1, 2, 0))
+        density = log_permanent(fits) + constant
+        return density if shared is None else density + shared
+
+    def log_prior(self, params):
+        total = self.family.log_prior(params.components)
+        if self.equal_weights:
+            return total
+        concentration = self.concentration
+        constant = gammaln(concentration.sum()) - gammaln(concentration).sum()
+        return total + np.log(params.weights) @ (concentration - 1) + constant
+
+    def scores(self, params, statistics, temperature, total):
+        # by the densities themselves, not by the conditionals that are drawn from: a wrong
+        # conditional must show
+        theta = self.unconstrain(params)
+        gradient = self.objective_gradient(theta, params, statistics, total)
+        return self.log_prior_at(theta)[1] + total / temperature * gradient
+
+    def maximise_posterior(self, statistics, temperature):
+        conditional = self.conditional(statistics, temperature)
+        if self.equal_weights:
+            weights = np.full(conditional.concentration.shape, 1 / self.n_components)
+        else:
+            # the mode in the coordinates log w, which is never on the boundary
+            weights = conditional.concentration
+            weights = weights / weights.sum(axis=1, keepdims=True)
+        return MixtureParameters(weights, self.family.mode(conditional.components))
+
+    def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:
+        """Return the models with labels reordered; `order` has shape (S, K)."""
+        weights = np.take_along_axis(params.weights, order, axis=1)
+        return MixtureParameters(weights, self.family.permute(params.components, order))
+
+    def relabel(self, params, rng):
+        keys = rng.random(params.weights.shape)
+        return self.permute(params, np.argsort(keys, axis=1))
+
+
+__all__ = ["MAX_RELABELLED", "ConjugateMixture", "MixtureConditional", "MixtureStatistics"]

@@ -1,0 +1,90 @@
+"""Mixtures in unconstrained coordinates: weights as shares of gamma variables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln
+
+from skbae.energies._capabilities import GradientEnergy
+from skbae.energies.mixture._components import GradientComponentFamily
+from skbae.energies.mixture._energy import MixtureParameters
+from skbae.operators._draws import log_gamma_draws
+from skbae.operators._tempered import tempered_softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+class MixtureCoordinates(GradientEnergy):
+    """The gradient capability of mixtures whose components have it.
+
+    A mixin of classes with the attributes ``family``, ``concentration``, ``equal_weights``,
+    ``n_components`` and ``n_features``. The coordinates are K logarithms of independent gamma
+    variables, whose shares are the weights, then those of the components. A Dirichlet vector is
+    what gamma variables have in common with their sum, so the sum is one coordinate more than
+    the weights need: it keeps its prior whatever the data, and its evidence is one. In return the
+    components stay exchangeable, and no weight is far from linear in its coordinate.
+    """
+
+    family: GradientComponentFamily
+    concentration: Array
+    equal_weights: bool
+    n_components: int
+
+    @property
+    def _n_shares(self) -> int:
+        return 0 if self.equal_weights or self.n_components == 1 else self.n_components
+
+    def coordinate_kinds(self):
+        kinds = self.family.coordinate_kinds()
+        return np.concatenate([np.zeros(self._n_shares, dtype=np.intp), 1 + kinds])
+
+    def unconstrain(self, params):
+        components = self.family.unconstrain(params.components)
+        if not self._n_shares:
+            return components
+        with np.errstate(divide="ignore"):
+            shares = np.log(params.weights) + np.log(self.concentration.sum())
+        # a weight that has underflowed stands for anything smaller than what has not
+        shares = np.maximum(shares, np.log(np.finfo(float).tiny))
+        return np.concatenate([shares, components], axis=1)
+
+    def _weights(self, theta):
+        if not self._n_shares:
+            return np.full((len(theta), self.n_components), 1 / self.n_components)
+        return tempered_softmax(theta[:, : self._n_shares], 1.0, axis=1)
+
+    def constrain(self, theta):
+        components = self.family.constrain(theta[:, self._n_shares :])
+        return MixtureParameters(self._weights(theta), components)
+
+    def log_prior_at(self, theta):
+        shares = theta[:, : self._n_shares]
+        log_prior, gradient = self.family.log_prior_at(theta[:, self._n_shares :])
+        if not self._n_shares:
+            return log_prior, gradient
+        gammas = np.exp(shares)
+        terms = self.concentration * shares - gammas - gammaln(self.concentration)
+        gradient = np.concatenate([self.concentration - gammas, gradient], axis=1)
+        return log_prior + terms.sum(axis=1), gradient
+
+    def objective_gradient(self, theta, params, statistics, total):
+        counts = statistics.counts
+        gradient = self.family.energy_gradient(
+            theta[:, self._n_shares :], counts, statistics.moments
+        )
+        if self._n_shares:
+            expected = params.weights * counts.sum(axis=1, keepdims=True)
+            gradient = np.concatenate([counts - expected, gradient], axis=1)
+        return gradient / total
+
+    def draw_prior_coordinates(self, n_models, rng):
+        size = (n_models, self._n_shares)
+        concentration = np.broadcast_to(self.concentration[: self._n_shares], size)
+        shares = log_gamma_draws(concentration, rng)
+        components = self.family.draw_prior_coordinates(n_models, rng)
+        return np.concatenate([shares, components], axis=1)

@@ -1,0 +1,254 @@
+"""Mixtures of any ComponentFamily: weights, categorical codes, the pass over rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from skbae._types import ArrayRecord
+from skbae.energies._base import BoundEnergy, RowKernel, StatisticsEnergy, chunk_rows
+from skbae.energies.mixture._components import ComponentFamily, ComponentKernel
+from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+Family = TypeVar("Family", bound=ComponentFamily)
+
+
+@dataclass(frozen=True)
+class MixtureParameters(ArrayRecord):
+    """Weights (S, K) and the components' parameters."""
+
+    weights: Array
+    components: Any
+
+
+@dataclass(frozen=True)
+class MixtureStatistics(ArrayRecord):
+    """Counts (S, K), the components' moments, and the objectives (S,) of their models."""
+
+    counts: Array
+    moments: Any
+    objective: Array
+    hmaxe: Array
+
+
+@dataclass
+class _Accumulator:
+    """Running sums; with a tilt they are scaled by ``exp(-log_scale)`` to stay finite."""
+
+    sums: list[Array]
+    energy: Array  # (S,) sum of w Hmax
+    mass: Array  # (S,) sum of the (tilted) row weights
+    log_scale: Array  # (S,)
+
+
+def soft_codes(energies, temperature):
+    """Replace energies (S, K, n) by unnormalised codes; return them, their sum and ``Hmax``.
+
+    In place, because the array is the largest of the pass. At T = 0 the codes are one-hot and the
+    sum is None.
+    """
+    peak = energies.max(axis=1, keepdims=True)
+    if temperature == 0:
+        best = energies.argmax(axis=1)[:, None]
+        energies[...] = 0
+        np.put_along_axis(energies, best, 1, axis=1)
+        return energies, None, peak[:, 0].astype(np.float64)
+    energies -= peak
+    if temperature != 1:
+        energies *= energies.dtype.type(1 / temperature)
+    np.exp(energies, out=energies)
+    norm = energies.sum(axis=1)
+    hmax = np.log(norm).astype(np.float64, copy=False)
+    hmax *= temperature
+    hmax += peak[:, 0]
+    return energies, norm, hmax
+
+
+class MixtureExpectation(RowKernel):
+    """The E step: codes at a temperature, rows reweighted by a tilt."""
+
+    def __init__(self, kernel: ComponentKernel, temperature: float, tilt: float, n_models: int):
+        self.kernel, self.temperature, self.tilt = kernel, temperature, tilt
+        self.n_models = n_models
+        self.chunk_rows = chunk_rows(kernel.numbers_per_row)
+
+    def workspace(self, n_rows, previous=None):
+        return self.kernel.workspace(n_rows, previous)
+
+    def zero(self):
+        empty = np.zeros(self.n_models)
+        scale = np.full(self.n_models, -np.inf if self.tilt else 0.0)
+        return _Accumulator(self.kernel.zero(), empty, empty.copy(), scale)
+
+    def accumulate(self, accumulator, X, weights, workspace, rng):
+        self.kernel.load(X, workspace)
+        own, shared = self.kernel.energies(workspace)
+        codes, norm, hmax = self.codes(own, weights, rng)
+        if shared is not None:
+            hmax += shared
+        accumulator.energy += hmax.sum(axis=-1) if weights is None else hmax @ weights
+        row_weights = None if weights is None else weights[None]
+        if self.tilt:
+            row_weights = self._tilt_rows(accumulator, hmax, row_weights)
+        if row_weights is None:
+            accumulator.mass += len(X)
+        else:
+            accumulator.mass += row_weights.sum(axis=-1)
+        if norm is not None:
+            np.divide(1 if row_weights is None else row_weights, norm, out=norm, casting="unsafe")
+            codes *= norm[:, None]
+        elif row_weights is not None:
+            codes *= row_weights[:, None]
+        self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
+
+    def codes(self, energies, weights, rng):
+        """Return codes (S, K, n), what they must be divided by (or None), and ``Hmax``."""
+        return soft_codes(energies, self.temperature)
+
+    def _tilt_rows(self, accumulator, hmax, row_weights):
+        """Return ``w exp(-t Hmax)``, after rescaling the accumulator to the common scale."""
+        exponents = -self.tilt * hmax
+        self._rescale(accumulator, np.maximum(accumulator.log_scale, exponents.max(axis=-1)))
+        tilted = np.exp(exponents - accumulator.log_scale[:, None])
+        return tilted if row_weights is None else tilted * row_weights
+
+    def _rescale(self, accumulator, log_scale):
+        factor = np.exp(accumulator.log_scale - log_scale)
+        for array in accumulator.sums:
+            rows = array.reshape(self.n_models, -1)
+            rows *= factor[:, None]
+        accumulator.mass *= factor
+        accumulator.log_scale = log_scale
+
+    def merge(self, accumulator, other):
+        if self.tilt:
+            common = np.maximum(accumulator.log_scale, other.log_scale)
+            self._rescale(accumulator, common)
+            self._rescale(other, common)
+        for array, more in zip(accumulator.sums, other.sums, strict=True):
+            array += more
+        accumulator.energy += other.energy
+        accumulator.mass += other.mass
+        return accumulator
+
+    def finish(self, accumulator, total):
+        hmaxe = accumulator.energy / total
+        objective = hmaxe
+        if self.tilt:
+            log_mass = np.log(accumulator.mass / total) + accumulator.log_scale
+            objective = -log_mass / self.tilt
+            # counts sum to the total weight again: floors and step sizes mean the same at any tilt
+            for array in accumulator.sums:
+                rows = array.reshape(self.n_models, -1)
+                rows *= (total / accumulator.mass)[:, None]
+        counts, moments = self.kernel.moments(accumulator.sums)
+        return MixtureStatistics(counts, moments, objective, hmaxe)
+
+
+class BoundMixture(BoundEnergy):
+    """Mixtures with parameters filled in."""
+
+    def __init__(self, kernel: ComponentKernel, family: ComponentFamily, components: Any) -> None:
+        self.kernel, self.family, self.components = kernel, family, components
+        self.chunk_rows = chunk_rows(kernel.numbers_per_row)
+
+    def joint(self, X: NDArray[Any], temperature: float = 1.0) -> Array:
+        """Return ``H(x, m, k)`` of shape (S, K, n).
+
+        The temperature matters to components that have a code of their own, which it sums over.
+        """
+        workspace = self.kernel.workspace(len(X), None)
+        self.kernel.load(X, workspace)
+        own, shared = self.kernel.energies(workspace)
+        own = own.astype(np.float64, copy=False)
+        inner = self.family.code_entropy(self.components, temperature)
+        if inner is not None:
+            own = own + inner[..., None]
+        return own if shared is None else own + shared[:, None]
+
+    def hmax(self, X, temperature):
+        return tempered_logsumexp(self.joint(X, temperature), temperature, axis=1)
+
+    def hmax_gradient(self, X, temperature):
+        joint = self.joint(X, temperature)
+        codes = tempered_softmax(joint, temperature, axis=1)
+        X = X.astype(np.float64, copy=False)
+        return tempered_logsumexp(joint, temperature, axis=1), self.kernel.code_gradient(X, codes)
+
+
+class MixtureEnergy(StatisticsEnergy, Generic[Family]):
+    """``H(x, m, k) = log w_k + H_k(x)``.
+
+    Parameters
+    ----------
+    family : ComponentFamily
+    equal_weights : bool, default=False
+        Fix all weights at 1/K.
+    """
+
+    def __init__(self, family: Family, equal_weights: bool = False) -> None:
+        self.family, self.equal_weights = family, equal_weights
+        self.n_components, self.n_features = family.n_components, family.n_features
+
+    def _kernel(self, params, frame, dtype, temperature=None):
+        """Return the components' kernel, with what their own codes add if T is given."""
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(params.weights)
+        if temperature is not None:
+            inner = self.family.code_entropy(params.components, temperature)
+            log_weights = log_weights if inner is None else log_weights + inner
+        return self.family.kernel(log_weights, params.components, frame, dtype)
+
+    def bind(self, params, frame, dtype):
+        return BoundMixture(self._kernel(params, frame, dtype), self.family, params.components)
+
+    def expectation(self, params, frame, dtype, temperature, tilt):
+        kernel = self._kernel(params, frame, dtype, temperature)
+        return MixtureExpectation(kernel, temperature, tilt, len(params.weights))
+
+    def maximise(self, statistics, params):
+        counts = statistics.counts
+        if self.equal_weights:
+            weights = np.full_like(counts, 1 / self.n_components)
+        else:
+            weights = counts / counts.sum(axis=1, keepdims=True)
+        components = self.family.maximise(counts, statistics.moments, params.components)
+        return MixtureParameters(weights, components)
+
+    def interpolate(self, params, statistics, step):
+        total = statistics.counts.sum(axis=1, keepdims=True)
+        counts = params.weights * total
+        moments = self.family.expected_moments(counts, params.components, statistics.moments)
+        step_ = step[:, None]
+        return MixtureStatistics(
+            (1 - step_) * counts + step_ * statistics.counts,
+            self.family.mix_moments(moments, statistics.moments, step),
+            statistics.objective,
+            statistics.hmaxe,
+        )
+
+    def _draw_labels(self, params, n_rows, rng):
+        """Draw which model and which component each row is from."""
+        models = rng.integers(len(params.weights), size=n_rows)
+        cumulative = np.cumsum(params.weights, axis=1)
+        position = rng.random(n_rows) * cumulative[models, -1]
+        labels = (position[:, None] >= cumulative[models]).sum(axis=1)
+        return models, np.minimum(labels, self.n_components - 1)
+
+    def draw(self, params, n_rows, rng):
+        models, labels = self._draw_labels(params, n_rows, rng)
+        return self.family.draw(params.components, models, labels, rng), labels
+
+    def convolve(self, params, variance):
+        return MixtureParameters(params.weights, self.family.convolve(params.components, variance))
+
+    def n_parameters(self):
+        free_weights = 0 if self.equal_weights else self.n_components - 1
+        return free_weights + self.family.n_parameters()

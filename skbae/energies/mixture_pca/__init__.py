@@ -1,0 +1,1 @@
+"""Mixtures of PCA: components with codes of their own."""

@@ -1,0 +1,417 @@
+"""Mixtures of PCA: the component family, its maximisation, and how it starts.
+
+At temperature T a component's energy is PCA's own ``Hmax_T``, its code z integrated out; the
+mixture then sums over components with the same T, which is the sum over the joint code (k, z).
+
+The maximisation never forms a covariance S. Given S times a basis that holds the old directions, it
+takes the best subspace *within* the span (Rayleigh and Ritz), where the optimum is PCA's closed
+form; the old model lies in the span, so the objective cannot fall, at any T. The next basis adds
+what S makes of the new directions, and a few runners-up: over iterations the span grows towards
+the leading eigenvectors as a Krylov space does. Where a basis is as large as the space (few
+features), each step is exact.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae.energies.mixture._components import ComponentFamily
+from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
+from skbae.energies.mixture_pca._distributions import linear_code
+from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments, bind_components
+from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Runners-up among the directions that stay in the basis: they shorten the way to the leading
+# eigenvectors when the spectrum has no gap after d.
+_RUNNERS_UP = 2
+# Relative size of the variance that tells apart directions along which the rows do not vary.
+_TIE_BREAK = 1e-8
+
+
+def n_directions(n_latent: int, n_features: int) -> int:
+    """Return how many directions to search besides the d components."""
+    if n_latent == 0:
+        return 0
+    return min(n_features - n_latent, n_latent + _RUNNERS_UP)
+
+
+def orthonormal_rows(vectors: Array) -> Array:
+    """Return rows (..., q, D) made orthonormal in order, each as close to its original as can be.
+
+    Householder reflections: a row that depends on those before it becomes some direction
+    orthogonal to them.
+    """
+    if vectors.shape[-2] == 0:
+        return vectors
+    orthogonal, upper = np.linalg.qr(np.swapaxes(vectors, -1, -2))
+    signs = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+    return np.swapaxes(orthogonal, -1, -2) * signs[..., None]
+
+
+def pooled_noise(
+    eigenvalues: Array,
+    shares: Array,
+    total: Array,
+    mass: Array,
+    temperature: float,
+    floor: Array,
+) -> Array:
+    """Return the optimal noise of groups of components that share it.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of shape (G, M)
+        Variances along the directions of all components of a group.
+    shares : ndarray of shape (G, M)
+        Rows that each direction belongs to.
+    total : ndarray of shape (G,)
+        Sum over components of rows times the trace of their covariance.
+    mass : ndarray of shape (G,)
+        Rows times features.
+    temperature : float
+    floor : ndarray of shape (G,)
+
+    Returns
+    -------
+    ndarray of shape (G,)
+        The root of ``s2 (mass - T sum of shares) = total - sum of shares times eigenvalues``, sums
+        over the directions whose eigenvalue is above ``T s2``: PCA's closed form, of which it is
+        the case of one component. Never below the floor, which is where a constrained optimum is,
+        since the objective has a single peak.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 2))
+    >>> pooled_noise(np.array([[4.0, 0.5]]), one, np.array([6.0]), np.array([4.0]), 1.0,
+    ...              np.zeros(1)).tolist()
+    [0.6666666666666666]
+    """
+    order = np.argsort(-eigenvalues, axis=1, kind="stable")
+    values = np.take_along_axis(eigenvalues, order, axis=1)
+    shares = np.take_along_axis(shares, order, axis=1)
+    degrees = mass[:, None] - temperature * np.cumsum(shares, axis=1)
+    rest = np.maximum(total[:, None] - np.cumsum(shares * values, axis=1), 0.0)
+    positive = degrees > 1e-12 * mass[:, None]
+    candidates = np.maximum(rest / np.where(positive, degrees, 1.0), floor[:, None])
+    solid = positive & (values > temperature * candidates)
+    noise = np.concatenate([np.maximum(total / mass, floor)[:, None], candidates], axis=1)
+    # the largest number of solid directions that is consistent
+    last = np.where(solid, np.arange(1, solid.shape[1] + 1), 0).max(axis=1, initial=0)
+    return noise[np.arange(len(noise)), last]
+
+
+def _leading(matrices: Array) -> tuple[Array, Array]:
+    """Return eigenvalues (..., q), decreasing, and eigenvectors in rows (..., q, q)."""
+    values, vectors = np.linalg.eigh(0.5 * (matrices + np.swapaxes(matrices, -1, -2)))
+    return values[..., ::-1], np.swapaxes(vectors[..., ::-1], -1, -2)
+
+
+class PCAFamily(ComponentFamily):
+    """PCA components with d code dimensions, at a temperature.
+
+    Parameters
+    ----------
+    n_components : int
+        K, of the mixture.
+    n_latent : int
+        d, at most D.
+    n_features : int
+        D.
+    temperature : float
+        T, at which :meth:`maximise` finds the optimum.
+    tied_noise : bool, default=False
+        Give all components the same noise.
+    noise_floor : float, default=0.0
+        Smallest noise, in squared units of the data. (That of a component is, besides, never below
+        a tiny share of its largest variance.)
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_latent: int,
+        n_features: int,
+        temperature: float,
+        tied_noise: bool = False,
+        noise_floor: float = 0.0,
+    ) -> None:
+        self.n_components, self.n_latent, self.n_features = n_components, n_latent, n_features
+        self.temperature, self.tied_noise = temperature, tied_noise
+        self.noise_floor = noise_floor
+        self._tie_break = np.random.default_rng(1015).uniform(0.5, 1.5, n_features)
+
+    def kernel(self, log_weights, params, frame, dtype):
+        return bind_components(log_weights, params, frame, dtype)
+
+    def code_entropy(self, params, temperature):
+        if temperature == 0 or self.n_latent == 0:
+            return None
+        with np.errstate(divide="ignore"):
+            ratios = np.log(params.precisions * params.noise[..., None])
+        return 0.5 * temperature * ratios.sum(axis=2)
+
+    # -- maximisation --------------------------------------------------------------------------
+
+    def maximise(self, counts, moments, params):
+        return self._maximise(counts, moments, params, 0.0)
+
+    def maximise_few(self, counts: Array, moments: PCAMoments, params: PCAComponents):
+        """Return maximising components that are safe to start from, however few their rows.
+
+        Each covariance is shrunk towards the isotropic one within groups, by as much as ``d + 2``
+        rows would, which a component without rows gets altogether.
+        """
+        return self._maximise(counts, moments, params, self.n_latent + 2.0)
+
+    def _maximise(self, counts, moments, params, strength):
+        alive = counts > 0
+        safe = np.where(alive, counts, 1.0)
+        shift = moments.first / safe[..., None]
+        means = np.where(alive[..., None], moments.reference + shift, params.means)
+        within = np.matmul(moments.basis, shift[..., None])  # (S, K, q, 1)
+        products = moments.products / safe[..., None, None] - within * shift[:, :, None]
+        total = moments.total / safe - np.einsum("skd,skd->sk", shift, shift)
+        total = np.where(alive, np.maximum(total, 0.0), 0.0)
+        if strength:
+            pooled = (counts * total).sum(axis=1) / counts.sum(axis=1)
+            pooled = pooled[:, None]
+            keep = counts / (counts + strength)
+            total = keep * total + (1 - keep) * pooled
+            isotropic = (1 - keep) * pooled / self.n_features
+            products = (
+                keep[..., None, None] * np.where(alive[..., None, None], products, 0.0)
+                + isotropic[..., None, None] * moments.basis
+            )
+            safe = counts + strength
+        eigenvalues, components, directions = self._best_subspace(moments.basis, products)
+        noise, precisions = self._closed_form(eigenvalues, total, safe * (alive | bool(strength)))
+        if not strength:
+            dead = ~alive
+            components[dead], directions[dead] = params.components[dead], params.directions[dead]
+            if not self.tied_noise:
+                noise[dead] = params.noise[dead]
+            ceiling = np.broadcast_to(1.0 / noise, dead.shape)[dead][:, None]
+            precisions[dead] = np.minimum(params.precisions[dead], ceiling)
+        return PCAComponents(means, components, precisions, noise, directions)
+
+    def _best_subspace(self, basis, products):
+        """Return the d largest variances in the span, their directions, and where to look next."""
+        d = self.n_latent
+        if d == 0:
+            empty = basis[:, :, :0]
+            return basis[..., 0].copy(), empty.copy(), empty.copy()
+        values, vectors = _leading(np.matmul(products, np.swapaxes(basis, 2, 3)))
+        own = np.matmul(vectors[:, :, :d], basis)
+        # where to look next must not be rounding noise, or a row of weight two would not be two
+        # rows: directions along which nothing varies are told apart by a tiny, fixed variance
+        size = values[..., :1, None]
+        products = products + _TIE_BREAK * size * (basis * self._tie_break)
+        nearly, ritz = _leading(np.matmul(products, np.swapaxes(basis, 2, 3)))
+        ritz = ritz[:, :, : d + _RUNNERS_UP]
+        pushed = np.matmul(ritz[:, :, :d], products)
+        pushed = pushed - nearly[..., :d, None] * np.matmul(ritz[:, :, :d], basis)
+        norms = np.linalg.norm(pushed, axis=3, keepdims=True)
+        pushed /= np.maximum(norms, np.finfo(np.float64).tiny)
+        runners_up = np.matmul(ritz[:, :, d:], basis)
+        candidates = np.concatenate([own, runners_up, pushed], axis=2)
+        candidates = candidates[:, :, : d + n_directions(d, self.n_features)]
+        frame = orthonormal_rows(candidates)
+        components = fix_signs(frame[:, :, :d])
+        return np.maximum(values[..., :d], 0.0), components, frame[:, :, d:]
+
+    def _closed_form(self, eigenvalues, total, counts):
+        """Return noise (S, K) or (S, 1) and precisions (S, K, d)."""
+        n_models = len(counts)
+        n_groups = n_models if self.tied_noise else counts.size
+        members = counts.size // n_groups
+        shares = np.broadcast_to(counts[..., None], eigenvalues.shape)
+        largest = eigenvalues[..., 0] if self.n_latent else total
+        floor = np.maximum(self.noise_floor, NOISE_FLOOR * largest).reshape(n_groups, members)
+        floor = np.maximum(floor.max(axis=1), np.finfo(np.float64).tiny)
+        mass = counts.reshape(n_groups, members).sum(axis=1)
+        mass = np.where(mass > 0, mass, 1.0)
+        noise = pooled_noise(
+            eigenvalues.reshape(n_groups, members * self.n_latent),
+            shares.reshape(n_groups, members * self.n_latent),
+            (counts * total).reshape(n_groups, members).sum(axis=1),
+            mass * self.n_features,
+            self.temperature,
+            floor,
+        ).reshape(n_models, n_groups // n_models)
+        solid = (eigenvalues > self.temperature * noise[..., None]) & (eigenvalues > 0)
+        safe = np.where(solid, eigenvalues, 1.0)
+        ceiling = 1.0 / np.broadcast_to(noise[..., None], solid.shape)
+        # rounding must not take a precision above that of the noise
+        return noise, np.where(solid, np.minimum(self.temperature / safe, ceiling), ceiling)
+
+    def expected_moments(self, counts, params, like):
+        temperature, size = self.temperature, self.n_features
+        offset = params.means - like.reference
+        noise = np.broadcast_to(params.noise, counts.shape)
+        solid = params.shrink > 1e-12
+        if temperature == 0:
+            # variances along free directions do not matter to the optimum, if they are the largest
+            spread = like.total.sum(axis=1) / counts.sum(axis=1) + size * noise.max(axis=1)
+            variance = np.broadcast_to(2 * spread[:, None, None], solid.shape)
+        else:
+            variance = np.where(solid, temperature / np.where(solid, params.precisions, 1.0), 0.0)
+        n_solid = solid.sum(axis=2)
+        rest = noise * (size - temperature * n_solid) / np.maximum(size - n_solid, 1)
+        excess = np.where(solid, variance - rest[..., None], 0.0)
+        along = np.matmul(like.basis, np.swapaxes(params.components, 2, 3)) * excess[:, :, None]
+        products = np.matmul(along, params.components) + rest[..., None, None] * like.basis
+        products += np.matmul(like.basis, offset[..., None]) * offset[:, :, None]
+        total = excess.sum(axis=2) + rest * size + np.einsum("skd,skd->sk", offset, offset)
+        return PCAMoments(
+            counts[..., None] * offset,
+            counts * total,
+            counts[..., None, None] * products,
+            like.basis,
+            like.reference,
+        )
+
+    def mix_moments(self, first, second, step):
+        def mix(a, b):
+            weight = step.reshape(step.shape + (1,) * (a.ndim - 1))
+            return (1 - weight) * a + weight * b
+
+        return PCAMoments(
+            mix(first.first, second.first),
+            mix(first.total, second.total),
+            mix(first.products, second.products),
+            second.basis,
+            second.reference,
+        )
+
+    # -- what follows from parameters alone ----------------------------------------------------
+
+    def draw(self, params, models, labels, rng):
+        return self.draw_with_codes(params, models, labels, rng)[0]
+
+    def draw_with_codes(self, params, models, labels, rng) -> tuple[Array, Array]:
+        """Draw rows (n, D), and the coordinates (n, d) of their codes in data units."""
+        variances = 1.0 / params.precisions - params.noise[..., None]
+        loadings = np.sqrt(np.maximum(variances, 0.0))
+        noise = np.sqrt(np.broadcast_to(params.noise, params.means.shape[:2]))
+        codes = rng.standard_normal((len(labels), self.n_latent))
+        codes *= loadings[models, labels]
+        out = rng.standard_normal((len(labels), self.n_features))
+        out *= noise[models, labels][:, None]
+        cells = models * self.n_components + labels
+        for cell in np.unique(cells):
+            s, k = divmod(int(cell), self.n_components)
+            rows = cells == cell
+            out[rows] += params.means[s, k] + codes[rows] @ params.components[s, k]
+        return out, codes
+
+    def convolve(self, params, variance):
+        return PCAComponents(
+            params.means,
+            params.components,
+            params.precisions / (1.0 + variance * params.precisions),
+            params.noise + variance,
+            params.directions,
+        )
+
+    def n_parameters(self):
+        d = self.n_latent
+        subspace = d * self.n_features - d * (d - 1) // 2
+        n_noise = 1 if self.tied_noise else self.n_components
+        return self.n_components * (subspace + self.n_features) + n_noise
+
+    def means(self, params):
+        return params.means
+
+    def permute(self, params: PCAComponents, order: NDArray[np.intp]) -> PCAComponents:
+        """Return components with labels reordered: ``order`` has shape (S, K)."""
+        models = np.arange(len(order))[:, None]
+        return PCAComponents(
+            params.means[models, order],
+            params.components[models, order],
+            params.precisions[models, order],
+            params.noise if self.tied_noise else params.noise[models, order],
+            params.directions[models, order],
+        )
+
+    def explained_variance(self, counts: Array, moments: PCAMoments) -> Array:
+        """Return the variances of the rows along the components, (S, K, d); zero without rows."""
+        d = self.n_latent
+        safe = np.where(counts > 0, counts, 1.0)[..., None]
+        basis = moments.basis[:, :, :d]
+        along = np.einsum("skqd,skqd->skq", moments.products[:, :, :d], basis) / safe
+        shift = np.einsum("skqd,skd->skq", basis, moments.first) / safe
+        return np.maximum(along - shift**2, 0.0)
+
+
+class PCAMixture(MixtureEnergy[PCAFamily]):
+    """``H(x, m, (k, z)) = log w_k + log N(z; 0, I) + log N(x; W_k z + mu_k, s2_k I)``."""
+
+    def draw(self, params, n_rows, rng):
+        models, labels = self._draw_labels(params, n_rows, rng)
+        X, coordinates = self.family.draw_with_codes(params.components, models, labels, rng)
+        picked = np.eye(self.n_components)[labels]
+        return X, linear_code(picked, picked[..., None] * coordinates[:, None])
+
+    def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:
+        """Return the models with labels reordered; `order` has shape (S, K)."""
+        weights = np.take_along_axis(params.weights, order, axis=1)
+        return MixtureParameters(weights, self.family.permute(params.components, order))
+
+
+def nearest_mean_components(family: PCAFamily, means: Array, variance: float, basis: Array):
+    """Return components whose hard codes assign rows to the nearest mean, with a basis to look in.
+
+    Parameters
+    ----------
+    family : PCAFamily
+    means : ndarray of shape (S, K, D)
+    variance : float
+        Of the noise, into which all directions have melted.
+    basis : ndarray of shape (S, K, q, D)
+        Orthonormal.
+
+    Returns
+    -------
+    PCAComponents
+    """
+    d, shape = family.n_latent, means.shape[:2]
+    n_noise = 1 if family.tied_noise else shape[1]
+    return PCAComponents(
+        means,
+        basis[:, :, :d],
+        np.full((*shape, d), 1.0 / variance),
+        np.full((shape[0], n_noise), variance),
+        basis[:, :, d:],
+    )
+
+
+def models_from_assignment(
+    energy: PCAMixture, statistics: MixtureStatistics, assigned: MixtureParameters
+) -> MixtureParameters:
+    """Turn the statistics of a hard assignment into models that are safe to start from.
+
+    Parameters
+    ----------
+    energy : MixtureEnergy
+    statistics : MixtureStatistics
+        From a pass with `assigned` at T = 0.
+    assigned : MixtureParameters
+
+    Returns
+    -------
+    MixtureParameters
+    """
+    counts = statistics.counts
+    weights = assigned.weights
+    if not energy.equal_weights:
+        weights = np.where(counts > 0, counts, 1.0)
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    components = energy.family.maximise_few(counts, statistics.moments, assigned.components)
+    return MixtureParameters(weights, components)

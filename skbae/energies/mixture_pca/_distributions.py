@@ -1,0 +1,231 @@
+"""Codes of mixtures of PCA and what they decode to, row by row.
+
+The code (k, z) is written as one vector of length ``K (1 + d)``: which component, one-hot, then for
+each component its d coordinates in data units, zero for all but the one. Its mean is
+``[r_1..r_K | r_1 y_1 .. r_K y_K]``, and decoding is linear in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.energies.mixture._distributions import CategoricalCodes
+from skbae.operators._random import as_generator
+from skbae.operators._tempered import tempered_logsumexp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+_LOG_2PIE = float(np.log(2 * np.pi * np.e))
+
+
+def linear_code(probabilities: Array, coordinates: Array) -> Array:
+    """Return ``[r | r y]`` of shape (N, K (1 + d)) from r (N, K) and y (N, K, d).
+
+    Examples
+    --------
+    >>> linear_code(np.array([[0.25, 0.75]]), np.array([[[4.0], [8.0]]])).tolist()
+    [[0.25, 0.75, 1.0, 6.0]]
+    """
+    n_rows, n_components, n_latent = coordinates.shape
+    weighted = probabilities[..., None] * coordinates
+    weighted = weighted.reshape(n_rows, n_components * n_latent)
+    return np.concatenate([probabilities, weighted], axis=1)
+
+
+def split_code(Z: Array, n_components: int, n_latent: int) -> tuple[Array, Array]:
+    """Undo :func:`linear_code`; coordinates of components of no probability are zero."""
+    probabilities, weighted = Z[:, :n_components], Z[:, n_components:]
+    weighted = weighted.reshape(len(Z), n_components, n_latent)
+    safe = np.where(probabilities > 0, probabilities, 1.0)[..., None]
+    return probabilities, np.where(probabilities[..., None] > 0, weighted / safe, 0.0)
+
+
+@dataclass(frozen=True)
+class SubspaceCodes:
+    """The distribution of each row's code (k, z): k categorical, then z normal given k.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N, K)
+    coordinates : ndarray of shape (N, K, d)
+        Expected coordinates under each component, in data units along its directions.
+    spread : ndarray of shape (K, d)
+        Their variances, which are the same for all rows.
+
+    Examples
+    --------
+    >>> codes = SubspaceCodes(np.array([[0.5, 0.5]]), np.array([[[2.0], [0.0]]]), np.ones((2, 1)))
+    >>> codes.mean.tolist(), codes.variance.tolist()
+    ([[0.5, 0.5, 1.0, 0.0]], [[0.25, 0.25, 1.5, 0.5]])
+    >>> codes.sample(3, random_state=0).shape
+    (3, 1, 4)
+    """
+
+    probabilities: Array
+    coordinates: Array
+    spread: Array
+
+    @property
+    def mean(self) -> Array:
+        """Expected linear code, (N, K (1 + d))."""
+        return linear_code(self.probabilities, self.coordinates)
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each entry of the linear code, (N, K (1 + d))."""
+        share = self.probabilities[..., None]
+        second = share * (self.spread + self.coordinates**2)
+        variance = second - (share * self.coordinates) ** 2
+        own = self.probabilities * (1 - self.probabilities)
+        size = self.spread.size
+        return np.concatenate([own, variance.reshape(len(own), size)], axis=1)
+
+    @property
+    def mode(self) -> NDArray[np.intp]:
+        """Most probable component, (N,)."""
+        return np.argmax(self.probabilities, axis=1)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw linear codes, (n_samples, N, K (1 + d)), each of one component."""
+        rng = as_generator(random_state)
+        picked = CategoricalCodes(self.probabilities).sample(n_samples, rng)
+        noise = rng.standard_normal((n_samples, *self.coordinates.shape))
+        drawn = self.coordinates + noise * np.sqrt(self.spread)
+        drawn *= picked[..., None]
+        drawn = drawn.reshape(*picked.shape[:2], self.spread.size)
+        return np.concatenate([picked, drawn.astype(picked.dtype, copy=False)], axis=2)
+
+    def entropy(self) -> Array:
+        """Entropy in nats, (N,): of the component, plus that expected of its coordinates.
+
+        Coordinates without any spread (all of them at T = 0; melted ones) are constants and
+        count for nothing.
+        """
+        free = self.spread > 0
+        own = np.where(free, 0.5 * (_LOG_2PIE + np.log(np.where(free, self.spread, 1.0))), 0.0)
+        return CategoricalCodes(self.probabilities).entropy() + self.probabilities @ own.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class SubspaceRows:
+    """A mixture of Gaussians for each of N rows, each within a component's own subspace.
+
+    Component k of row n has mean ``means_k + coordinates_nk @ components_k`` and covariance
+    ``noise_k I + components_k' diag(spread_k) components_k``.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N, K)
+    coordinates : ndarray of shape (N, K, d)
+    means : ndarray of shape (K, D)
+    components : ndarray of shape (K, d, D)
+    spread : ndarray of shape (K, d)
+    noise : ndarray of shape (K,)
+
+    Examples
+    --------
+    >>> rows = SubspaceRows(np.ones((1, 1)), np.full((1, 1, 1), 3.0), np.zeros((1, 2)),
+    ...                     np.array([[[1.0, 0.0]]]), np.array([[2.0]]), np.array([0.5]))
+    >>> rows.mean.tolist(), rows.variance.tolist()
+    ([[3.0, 0.0]], [[2.5, 0.5]])
+    """
+
+    probabilities: Array
+    coordinates: Array
+    means: Array
+    components: Array
+    spread: Array
+    noise: Array
+
+    def _centres(self) -> Array:
+        """Return the components' means of each row, (N, K, D)."""
+        return self.means + np.einsum("nki,kid->nkd", self.coordinates, self.components)
+
+    @property
+    def _covariances(self) -> Array:
+        """Covariances of the components, (K, D, D)."""
+        scaled = self.components * self.spread[..., None]
+        within = np.matmul(np.swapaxes(self.components, 1, 2), scaled)
+        return within + self.noise[:, None, None] * np.eye(self.means.shape[1])
+
+    @property
+    def mean(self) -> Array:
+        """Expected row, (N, D)."""
+        weighted = self.probabilities[..., None] * self.coordinates
+        along = np.einsum("nki,kid->nd", weighted, self.components, optimize=True)
+        return self.probabilities @ self.means + along
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each feature, (N, D)."""
+        own = np.einsum("kid,ki->kd", self.components**2, self.spread) + self.noise[:, None]
+        deviations = self._centres() - self.mean[:, None]
+        between = np.einsum("nk,nkd->nd", self.probabilities, deviations**2)
+        return self.probabilities @ own + between
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the features, (N, D, D)."""
+        within = np.einsum("nk,kde->nde", self.probabilities, self._covariances)
+        deviations = self._centres() - self.mean[:, None]
+        weighted = self.probabilities[..., None] * deviations
+        return within + np.matmul(np.swapaxes(weighted, 1, 2), deviations)
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw rows, (n_samples, N, D)."""
+        rng = as_generator(random_state)
+        picked = CategoricalCodes(self.probabilities).sample(n_samples, rng).argmax(axis=2)
+        out = rng.standard_normal((*picked.shape, self.means.shape[1]))
+        out *= np.sqrt(self.noise)[picked][..., None]
+        for k, components in enumerate(self.components):
+            chosen = picked == k
+            along = self.coordinates[np.nonzero(chosen)[1], k]
+            along = along + rng.standard_normal(along.shape) * np.sqrt(self.spread[k])
+            out[chosen] += self.means[k] + along @ components
+        return out
+
+    def log_density(self, X: Array) -> Array:
+        """Return the log density of rows (..., N, D) under their own mixtures: (..., N)."""
+        terms = np.empty((*X.shape[:-1], len(self.means)))
+        centres, size = self._centres(), self.means.shape[1]
+        with np.errstate(divide="ignore"):
+            log_probabilities = np.log(self.probabilities)
+        for k, components in enumerate(self.components):
+            deviations = X - centres[:, k]
+            variances = self.spread[k] + self.noise[k]
+            coordinates = deviations @ components.T
+            square = np.einsum("...d,...d->...", deviations, deviations) / self.noise[k]
+            square += coordinates**2 @ (1.0 / variances - 1.0 / self.noise[k])
+            log_det = np.log(variances).sum() + (size - len(components)) * np.log(self.noise[k])
+            constant = log_det + size * np.log(2 * np.pi)
+            terms[..., k] = log_probabilities[:, k] - 0.5 * (square + constant)
+        return tempered_logsumexp(terms, 1.0)
+
+    def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
+        """Entropy in nats, (N,).
+
+        Exact for rows with a single component; otherwise the mean of minus the log density over
+        `n_samples` draws (fixed by `random_state`).
+        """
+        size, d = self.means.shape[1], self.components.shape[1]
+        log_det = np.log(self.spread + self.noise[:, None]).sum(axis=1)
+        log_det += (size - d) * np.log(self.noise)
+        exact = 0.5 * (size * _LOG_2PIE + log_det)[self.probabilities.argmax(axis=1)]
+        mixed = self.probabilities.max(axis=1) < 1
+        if mixed.any():
+            part = SubspaceRows(
+                self.probabilities[mixed],
+                self.coordinates[mixed],
+                self.means,
+                self.components,
+                self.spread,
+                self.noise,
+            )
+            exact[mixed] = -part.log_density(part.sample(n_samples, random_state)).mean(axis=0)
+        return exact

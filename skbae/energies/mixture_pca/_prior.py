@@ -1,0 +1,180 @@
+"""Mixtures of PCA with their prior, in unconstrained coordinates.
+
+The coordinates of a component are its loadings W in units of their prior deviation, its mean in
+units of its own, and the logarithm of a gamma variable for the noise, ``log(scale / s2)``. The
+energy depends on ``W W'`` only, so that rotations of the code are flat directions: their prior is
+uniform, they cost nothing, and no coordinate is bounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln
+
+from skbae.energies._capabilities import ChartedEnergy
+from skbae.energies.mixture._components import GradientComponentFamily
+from skbae.energies.mixture._coordinates import MixtureCoordinates
+from skbae.energies.mixture._energy import MixtureParameters
+from skbae.energies.mixture_pca._charts import PCAMixtureCharts
+from skbae.energies.mixture_pca._components import PCAComponents, PCAFamily, PCAMixture
+from skbae.energies.pca._energy import fix_signs
+from skbae.operators._constants import LOG_2PI
+from skbae.operators._draws import log_gamma_draws
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae.energies.pca._prior import PCAPrior
+
+    Array = NDArray[np.float64]
+
+
+class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
+    """PCA components with independent priors, each PCA's own.
+
+    Parameters
+    ----------
+    n_components, n_latent, n_features, temperature, tied_noise
+        As for PCAFamily. Tied noise has the prior of one component's.
+    prior : PCAPrior
+    """
+
+    prior: PCAPrior
+
+    def __init__(self, n_components, n_latent, n_features, temperature, tied_noise, prior):
+        super().__init__(n_components, n_latent, n_features, temperature, tied_noise)
+        self.prior = prior
+        self.units = np.sqrt([prior.component_variance, prior.mean_variance])
+        self._n_loadings = n_components * n_features * n_latent
+        self._n_means = n_components * n_features
+
+    def coordinate_kinds(self):
+        size, features = self.n_features, np.arange(self.n_features)
+        loadings = np.tile(np.repeat(features, self.n_latent), self.n_components)
+        means = np.tile(size + features, self.n_components)
+        noise = np.full(1 if self.tied_noise else self.n_components, 2 * size)
+        return np.concatenate([loadings, means, noise])
+
+    def split(self, theta):
+        """Return loadings (S, K, D, d) and means (S, K, D), standardised, and log gammas (S, C)."""
+        shape = (len(theta), self.n_components, self.n_features)
+        end = self._n_loadings + self._n_means
+        loadings = theta[:, : self._n_loadings].reshape(*shape, self.n_latent)
+        return loadings, theta[:, self._n_loadings : end].reshape(shape), theta[:, end:]
+
+    def join(self, loadings, means, log_gammas):
+        """Undo :meth:`split`."""
+        n = len(means)
+        parts = [loadings.reshape(n, self._n_loadings), means.reshape(n, self._n_means), log_gammas]
+        return np.concatenate(parts, axis=1)
+
+    def unconstrain(self, params):
+        lengths = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[..., None], 0.0))
+        loadings = np.swapaxes(params.components * lengths[..., None], 2, 3) / self.units[0]
+        means = (params.means - self.prior.mean) / self.units[1]
+        return self.join(loadings, means, np.log(self.prior.noise_scale / params.noise))
+
+    def constrain(self, theta):
+        standard, means, log_gammas = self.split(theta)
+        loadings = self.units[0] * np.swapaxes(standard, 2, 3)  # (S, K, d, D)
+        noise = self.prior.noise_scale * np.exp(-log_gammas)
+        if self.n_latent > 1:
+            gram = np.matmul(loadings, np.swapaxes(loadings, 2, 3))
+            finite = np.isfinite(gram).all(axis=(2, 3), keepdims=True)
+            vectors = np.linalg.eigh(np.where(finite, gram, 0.0))[1][..., ::-1]
+            loadings = np.matmul(np.swapaxes(vectors, 2, 3), loadings)
+        squares = np.einsum("skid,skid->ski", loadings, loadings)
+        lengths = np.sqrt(np.where(squares > 0, squares, 1.0))
+        return PCAComponents(
+            self.prior.mean + self.units[1] * means,
+            loadings / lengths[..., None],
+            1.0 / (squares + noise[..., None]),
+            noise,
+            loadings[:, :, :0],
+        )
+
+    def log_prior_at(self, theta):
+        loadings, means, log_gammas = self.split(theta)
+        shape = self.prior.noise_shape
+        gammas = np.exp(log_gammas)
+        normal = theta[:, : self._n_loadings + self._n_means]
+        log_prior = -0.5 * (normal**2 + LOG_2PI).sum(axis=1)
+        log_prior += (shape * log_gammas - gammas - gammaln(shape)).sum(axis=1)
+        return log_prior, self.join(-loadings, -means, shape - gammas)
+
+    def energy_gradient(self, theta, counts, moments):
+        # moments are about the components' means, in the basis of their directions
+        standard, _, log_gammas = self.split(theta)
+        noise = np.broadcast_to(self.prior.noise_scale * np.exp(-log_gammas), counts.shape)[
+            ..., None
+        ]
+        basis, d = moments.basis, self.n_latent
+        products = moments.products
+        turned = np.matmul(basis, self.units[0] * standard)  # (S, K, d, d): the loadings within
+        precisions = 1.0 / ((turned**2).sum(axis=3) + noise)
+        gain = 1.0 / noise - precisions
+        within = precisions[..., None] * turned
+        transposed = np.swapaxes(basis, 2, 3)
+        scatter = np.matmul(np.swapaxes(products, 2, 3), within)  # S C^-1 W
+        inner = gain[..., None] * np.matmul(basis, scatter)
+        inner += self.temperature * counts[..., None, None] * within
+        of_loadings = scatter / noise[..., None] - np.matmul(transposed, inner)
+        first = moments.first
+        along = gain * np.matmul(basis, first[..., None])[..., 0]
+        of_means = first / noise - np.matmul(transposed, along[..., None])[..., 0]
+        variances = np.einsum("skid,skid->ski", products, basis)
+        noise = noise[..., 0]
+        rest = moments.total - variances.sum(axis=2)
+        of_log_noise = (
+            0.5 * counts * (self.temperature * d - self.n_features)
+            - 0.5 * self.temperature * counts * noise * precisions.sum(axis=2)
+            + 0.5 * noise * (precisions**2 * variances).sum(axis=2)
+            + 0.5 * rest / noise
+        )
+        if self.tied_noise:
+            of_log_noise = of_log_noise.sum(axis=1, keepdims=True)
+        return self.join(self.units[0] * of_loadings, self.units[1] * of_means, -of_log_noise)
+
+    def draw_prior_coordinates(self, n_models, rng):
+        normal = rng.standard_normal((n_models, self._n_loadings + self._n_means))
+        n_noise = 1 if self.tied_noise else self.n_components
+        shape = np.full((n_models, n_noise), self.prior.noise_shape)
+        return np.concatenate([normal, log_gamma_draws(shape, rng)], axis=1)
+
+    def canonical(self, params: PCAComponents) -> PCAComponents:
+        """Return the same components with directions orthonormal to the digit, signs fixed."""
+        # from an eigendecomposition of W'W, short loadings come out a little askew
+        left = np.linalg.svd(np.swapaxes(params.components, 2, 3), full_matrices=False)
+        nearest = np.matmul(left[0], left[2])
+        components = fix_signs(np.swapaxes(nearest, 2, 3))
+        return PCAComponents(
+            params.means, components, params.precisions, params.noise, components[:, :, :0]
+        )
+
+
+class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy):
+    """A mixture of PCA with a Dirichlet prior on its weights.
+
+    Parameters
+    ----------
+    family : PCAFamilyWithPrior
+    concentration : ndarray of shape (K,)
+    equal_weights : bool, default=False
+    """
+
+    family: PCAFamilyWithPrior
+
+    def __init__(
+        self, family: PCAFamilyWithPrior, concentration: Array, equal_weights: bool = False
+    ) -> None:
+        super().__init__(family, equal_weights)
+        self.concentration = concentration
+
+    def canonical(self, params: MixtureParameters) -> MixtureParameters:
+        """Return the same models with directions orthonormal to the digit."""
+        return MixtureParameters(params.weights, self.family.canonical(params.components))
+
+    def charts(self, params, power):
+        return PCAMixtureCharts(self, params, power)

@@ -1,0 +1,123 @@
+"""Loadings without their rotation, their prior, and the moments of rows that they explain.
+
+What depends on loadings W (D, d) through ``W W'`` alone does not change when W is turned on the
+right. One of its turns is lower trapezoidal with a positive diagonal. Where the entries of W are
+independent standard normal, so are those of the turned loadings below the diagonal, and the squares
+on the diagonal are chi-squared with d, d - 1, ..., 1 degrees of freedom (Bartlett 1933).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln
+
+from skbae._types import ArrayRecord, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Loadings(ArrayRecord):
+    """Models in the rows' principal axes.
+
+    ``loadings`` (S, D, d) are lower trapezoidal, ``offset`` (S, D) is the rows' mean less the
+    model's, ``noise`` (S,) is the variance s2.
+    """
+
+    loadings: Array
+    offset: Array
+    noise: Array
+
+
+@dataclass(frozen=True)
+class PCAPrior:
+    """``W_ij ~ N(0, w)``, ``mu ~ N(mean, m I)``, ``s2 ~ InvGamma(shape, scale)``.
+
+    Attributes
+    ----------
+    component_variance : float
+        w.
+    mean : ndarray of shape (D,)
+    mean_variance : float
+        m.
+    noise_shape, noise_scale : float
+    """
+
+    component_variance: float
+    mean: Array
+    mean_variance: float
+    noise_shape: float
+    noise_scale: float
+
+
+@dataclass(frozen=True)
+class RowMoments:
+    """All that PCA sees of rows: mean (D,), principal axes (D, D) in columns, variances (D,)."""
+
+    mean: Array
+    axes: Array
+    variances: Array
+    total: float
+
+    def stand_in(self) -> Rows:
+        """Return a single row for samplers to pass over, as heavy as all rows together."""
+        scale = np.sqrt(np.maximum(self.variances, 0.0))
+        return Rows(self.mean[None], None, self.total, self.mean, scale)
+
+
+def turn_lower(loadings: Array) -> Array:
+    """Return loadings (..., D, d) turned on the right until they are lower trapezoidal.
+
+    Gram and Schmidt on the first d rows, one vector operation over the whole batch at a time.
+
+    Examples
+    --------
+    >>> turn_lower(np.array([[3.0, 4.0], [7.0, 1.0], [5.0, 0.0]])).round(12).tolist()
+    [[5.0, 0.0], [5.0, 5.0], [3.0, 4.0]]
+    """
+    n_codes = loadings.shape[-1]
+    if n_codes == 0:
+        return loadings
+    if n_codes == 1:
+        sign = np.where(loadings[..., :1, :] < 0, -1.0, 1.0)
+        return loadings * sign
+    turn = np.empty((*loadings.shape[:-2], n_codes, n_codes))
+    for i in range(n_codes):
+        row = loadings[..., i, :]
+        for _ in range(2):  # twice is enough: rows that nearly depend on each other keep digits
+            for j in range(i):
+                row = row - (row * turn[..., j, :]).sum(axis=-1, keepdims=True) * turn[..., j, :]
+        length = np.sqrt((row * row).sum(axis=-1, keepdims=True))
+        turn[..., i, :] = row / np.maximum(length, np.finfo(np.float64).tiny)
+    turned = np.matmul(loadings, np.swapaxes(turn, -1, -2))
+    upper = np.triu_indices(n_codes, 1)
+    turned[..., upper[0], upper[1]] = 0.0
+    return turned
+
+
+def log_density_of_diagonal(logs: Array) -> tuple[Array, Array]:
+    """Return the log density of the logarithms (..., d) of a turned standard normal's diagonal.
+
+    Returns
+    -------
+    log_density : ndarray of shape (...)
+    gradient : ndarray of shape (..., d)
+
+    Examples
+    --------
+    >>> from scipy.stats import chi
+    >>> logs = np.array([0.3, -0.2])
+    >>> expected = (chi(df=[2, 1]).logpdf(np.exp(logs)) + logs).sum()
+    >>> bool(np.isclose(log_density_of_diagonal(logs)[0], expected))
+    True
+    """
+    degrees = logs.shape[-1] - np.arange(logs.shape[-1])
+    squares = np.exp(2 * logs)
+    value = degrees * logs - 0.5 * squares + (1 - 0.5 * degrees) * np.log(2)
+    return (value - gammaln(0.5 * degrees)).sum(axis=-1), degrees - squares

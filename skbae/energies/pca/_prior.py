@@ -1,0 +1,307 @@
+"""PCA with its prior, in coordinates without rotations.
+
+The prior of the loadings is isotropic, so that they may be turned on both sides: on the left into
+the principal axes of the rows, on the right (the code's) until they are lower trapezoidal with a
+positive diagonal. What is left of independent normal entries is then known exactly: entries below
+the diagonal stay normal, and the squares on the diagonal are chi-squared with d, d - 1, ..., 1
+degrees of freedom (Bartlett). The rows enter by their mean and covariance only, which are formed
+once: the cost of sampling does not depend on how many rows there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import gammaln
+
+from skbae._types import ArrayRecord
+from skbae.energies._base import RowKernel
+from skbae.energies._capabilities import ChartedEnergy
+from skbae.energies.pca._charts import PCACharts
+from skbae.energies.pca._energy import BoundPCA, PCAParameters, fix_signs
+from skbae.energies.pca._loadings import Loadings, PCAPrior, RowMoments
+from skbae.operators._constants import LOG_2PI
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LoadingStatistics(ArrayRecord):
+    """The objective (S,) twice, and what its gradient shares with it."""
+
+    objective: Array
+    hmaxe: Array
+    inverse: Array
+    """``(s2 I + W'W)^-1``, (S, d, d)."""
+    outer: Array
+    """``W' A W`` for the second moment A of the rows about the model's mean, (S, d, d)."""
+    weighted: Array
+    """``A W``, (S, D, d)."""
+    unexplained: Array
+    """``s2 tr(C^-1 A)``, (S,)."""
+
+
+class _FromMoments(RowKernel):
+    """A pass that need not look: the rows' moments are known."""
+
+    chunk_rows = 4096
+
+    def __init__(self, params: Loadings, moments: RowMoments, temperature: float) -> None:
+        self.params, self.moments, self.temperature = params, moments, temperature
+
+    def workspace(self, n_rows, previous=None):
+        return None
+
+    def zero(self):
+        return None
+
+    def accumulate(self, accumulator, X, weights, workspace, rng):
+        """Nothing to add."""
+
+    def merge(self, accumulator, other):
+        return accumulator
+
+    def finish(self, accumulator, total):
+        params, variances, temperature = self.params, self.moments.variances, self.temperature
+        loadings, offset, noise = params.loadings, params.offset, params.noise
+        size, n_codes = loadings.shape[1:]
+        transposed = np.swapaxes(loadings, 1, 2)
+        gram = np.matmul(transposed, loadings)
+        gram[:, np.arange(n_codes), np.arange(n_codes)] += noise[:, None]
+        sign, log_det = np.linalg.slogdet(gram)
+        inverse = np.linalg.inv(np.where((sign > 0)[:, None, None], gram, np.eye(n_codes)))
+        along = np.matmul(offset[:, None], loadings)  # (S, 1, d)
+        weighted = variances[:, None] * loadings + offset[:, :, None] * along
+        outer = np.matmul(transposed, weighted)
+        total_variance = variances.sum() + (offset**2).sum(axis=1)
+        unexplained = total_variance - (inverse * outer).sum(axis=(1, 2))
+        objective = (
+            -0.5 * size * (LOG_2PI + np.log(noise))
+            + 0.5 * temperature * (n_codes * np.log(noise) - log_det)
+            - 0.5 * unexplained / noise
+        )
+        objective = np.where(sign > 0, objective, -np.inf)
+        return LoadingStatistics(objective, objective, inverse, outer, weighted, unexplained)
+
+
+class BayesianPCAEnergy(ChartedEnergy):
+    """PCA with its prior, on rows given by their moments.
+
+    Parameters
+    ----------
+    n_components : int
+        d.
+    prior : PCAPrior
+    moments : RowMoments
+    temperature : float
+        T.
+    """
+
+    def __init__(
+        self, n_components: int, prior: PCAPrior, moments: RowMoments, temperature: float
+    ) -> None:
+        self.n_components, self.n_features = n_components, len(moments.mean)
+        self.prior, self.moments, self.temperature = prior, moments, temperature
+        rows, columns = np.tril_indices(self.n_features, -1, n_components)
+        self._below = rows, columns
+        self._diagonal = np.arange(n_components)
+        self._n_below = len(rows)
+        self._mean = (moments.mean - prior.mean) @ moments.axes
+
+    # -- Energy --------------------------------------------------------------------------------
+
+    def bind(self, params, frame, dtype):
+        return BoundPCA(self.as_pca(params))
+
+    def draw(self, params, n_rows, rng):
+        raise NotImplementedError("convert the models with as_pca, and draw from PCAEnergy")
+
+    def convolve(self, params, variance):
+        return Loadings(params.loadings, params.offset, params.noise + variance)
+
+    def n_parameters(self):
+        return self._n_below + self.n_components + self.n_features + 1
+
+    def expectation(self, params, frame, dtype, temperature, tilt):
+        if tilt:
+            raise ValueError(f"PCA's models can't be sampled with a tilt, got tilt={tilt!r}")
+        return _FromMoments(params, self.moments, temperature)
+
+    def as_pca(self, params: Loadings) -> PCAParameters:
+        """Return the models with orthonormal components, largest first, in the rows' axes."""
+        left, singular, _ = np.linalg.svd(params.loadings, full_matrices=False)
+        components = np.matmul(np.swapaxes(left, 1, 2), self.moments.axes.T)
+        noise = params.noise
+        precisions = 1.0 / (singular**2 + noise[:, None])
+        means = self.moments.mean - params.offset @ self.moments.axes.T
+        return PCAParameters(means, fix_signs(components), precisions, noise)
+
+    def from_pca(self, params: PCAParameters) -> Loadings:
+        """Undo :meth:`as_pca`; directions that have melted get no loading at all.
+
+        Where nothing but the prior limits a loading (at T = 0), it is as long as the prior has it.
+        """
+        noise = params.noise[:, None]
+        longest = self.n_features * self.prior.component_variance
+        precisions = np.where(params.precisions > 0, params.precisions, 1.0 / (longest + noise))
+        lengths = np.sqrt(np.maximum(1.0 / precisions - noise, 0.0))
+        turned = np.matmul(params.components, self.moments.axes) * lengths[..., None]
+        offset = (self.moments.mean - params.means) @ self.moments.axes
+        return Loadings(_lower_trapezoidal(np.swapaxes(turned, 1, 2)), offset, params.noise)
+
+    # -- GradientEnergy ------------------------------------------------------------------------
+
+    def coordinate_kinds(self):
+        diagonal = self._diagonal
+        below = self.n_components + self._below[0]
+        offset = self.n_components + self.n_features + np.arange(self.n_features + 1)
+        return np.concatenate([diagonal, below, offset])
+
+    def unconstrain(self, params):
+        diagonal = params.loadings[:, self._diagonal, self._diagonal]
+        below = params.loadings[:, self._below[0], self._below[1]]
+        tiny = np.finfo(np.float64).tiny
+        logs = np.log(np.maximum(diagonal, tiny)), np.log(params.noise)[:, None]
+        return np.concatenate([logs[0], below, params.offset, logs[1]], axis=1)
+
+    def constrain(self, theta):
+        loadings = np.zeros((len(theta), self.n_features, self.n_components))
+        split = self.n_components + self._n_below
+        loadings[:, self._diagonal, self._diagonal] = np.exp(theta[:, : self.n_components])
+        loadings[:, self._below[0], self._below[1]] = theta[:, self.n_components : split]
+        return Loadings(loadings, theta[:, split:-1], np.exp(theta[:, -1]))
+
+    def log_prior_at(self, theta):
+        prior, n_codes = self.prior, self.n_components
+        split = n_codes + self._n_below
+        logs, below = theta[:, :n_codes], theta[:, n_codes:split]
+        offset, log_noise = theta[:, split:-1], theta[:, -1]
+        degrees = n_codes - self._diagonal
+        squares = np.exp(2 * logs) / prior.component_variance
+        log_chi = degrees * (logs - 0.5 * np.log(prior.component_variance)) - 0.5 * squares
+        log_chi = log_chi + (1 - 0.5 * degrees) * np.log(2) - gammaln(0.5 * degrees)
+        inverse_noise = np.exp(-log_noise)
+        shape, scale = prior.noise_shape, prior.noise_scale
+        deviation = offset - self._mean
+        value = (
+            log_chi.sum(axis=1)
+            - 0.5 * (below**2).sum(axis=1) / prior.component_variance
+            - 0.5 * self._n_below * (LOG_2PI + np.log(prior.component_variance))
+            - 0.5 * (deviation**2).sum(axis=1) / prior.mean_variance
+            - 0.5 * self.n_features * (LOG_2PI + np.log(prior.mean_variance))
+            + shape * (np.log(scale) - log_noise)
+            - gammaln(shape)
+            - scale * inverse_noise
+        )
+        gradient = np.concatenate(
+            [
+                degrees - squares,
+                -below / prior.component_variance,
+                -deviation / prior.mean_variance,
+                (scale * inverse_noise - shape)[:, None],
+            ],
+            axis=1,
+        )
+        return value, gradient
+
+    def objective_gradient(self, theta, params, statistics, total):
+        loadings, noise, offset = params.loadings, params.noise, params.offset
+        inverse, outer = statistics.inverse, statistics.outer
+        temperature, n_codes = self.temperature, self.n_components
+        projected = np.matmul(inverse, outer)
+        # -T W M^-1 + (A W M^-1 - W M^-1 W'A W M^-1) / s2
+        mixing = np.matmul(projected, inverse) / noise[:, None, None] + temperature * inverse
+        of_loadings = np.matmul(statistics.weighted, inverse) / noise[:, None, None]
+        of_loadings -= np.matmul(loadings, mixing)
+        along = np.matmul(offset[:, None], loadings)
+        explained = np.matmul(np.matmul(along, inverse), np.swapaxes(loadings, 1, 2))[:, 0]
+        of_offset = -(offset - explained) / noise[:, None]
+        trace = np.trace(inverse, axis1=1, axis2=2)
+        of_log_noise = (
+            0.5 * (temperature * n_codes - self.n_features)
+            - 0.5 * temperature * noise * trace
+            + 0.5 * statistics.unexplained / noise
+            - 0.5 * np.einsum("sij,sji->s", inverse, projected)
+        )
+        diagonal = loadings[:, self._diagonal, self._diagonal]
+        return np.concatenate(
+            [
+                of_loadings[:, self._diagonal, self._diagonal] * diagonal,
+                of_loadings[:, self._below[0], self._below[1]],
+                of_offset,
+                of_log_noise[:, None],
+            ],
+            axis=1,
+        )
+
+    def draw_prior_coordinates(self, n_models, rng):
+        prior = self.prior
+        spread = np.sqrt(prior.component_variance)
+        degrees = self.n_components - self._diagonal
+        squares = rng.chisquare(degrees, (n_models, self.n_components))
+        logs = 0.5 * np.log(np.maximum(squares, np.finfo(np.float64).tiny)) + np.log(spread)
+        below = spread * rng.standard_normal((n_models, self._n_below))
+        offset = rng.standard_normal((n_models, self.n_features)) * np.sqrt(prior.mean_variance)
+        gammas = np.maximum(rng.standard_gamma(prior.noise_shape, n_models), 1e-300)
+        log_noise = np.log(prior.noise_scale) - np.log(gammas)
+        return np.concatenate([logs, below, self._mean + offset, log_noise[:, None]], axis=1)
+
+    # -- ChartedEnergy -------------------------------------------------------------------------
+
+    def charts(self, params, power):
+        return PCACharts(self, self.prior, params)
+
+
+class PCAModeEnergy(BayesianPCAEnergy):
+    """The same with the prior density of ``(W, mu, log s2)``: what the reference model maximises.
+
+    That of the rotation-free coordinates has a Jacobian, which would favour some orientations of
+    the code over others.
+    """
+
+    def log_prior_at(self, theta):
+        value, gradient = super().log_prior_at(theta)
+        degrees = self.n_components - self._diagonal
+        gradient[:, : self.n_components] -= degrees
+        return value - theta[:, : self.n_components] @ degrees, gradient
+
+
+def _lower_trapezoidal(loadings: Array) -> Array:
+    """Return loadings (S, D, d) times a rotation that makes them lower trapezoidal."""
+    _, upper = np.linalg.qr(np.swapaxes(loadings, 1, 2))
+    lower = np.swapaxes(upper, 1, 2)
+    signs = np.sign(np.diagonal(lower, axis1=1, axis2=2))
+    return lower * np.where(signs == 0, 1.0, signs)[:, None]
+
+
+def default_prior(
+    variance: float, n_components: int, mean: Array, given: dict[str, Any]
+) -> PCAPrior:
+    """Return the prior in which what was not given follows from the data (design: data-scaled).
+
+    Parameters
+    ----------
+    variance : float
+        Mean variance of a feature, v.
+    n_components : int
+        d.
+    mean : ndarray of shape (D,)
+        Mean of the rows.
+    given : dict
+        ``component_variance``, ``mean``, ``mean_precision``, ``noise_shape``, ``noise_scale``;
+        None stands for ``v / max(d, 1)``, the rows' mean and ``0.1 v``.
+    """
+    component_variance = given["component_variance"]
+    noise_scale = given["noise_scale"]
+    return PCAPrior(
+        variance / max(n_components, 1) if component_variance is None else component_variance,
+        mean if given["mean"] is None else given["mean"],
+        variance / given["mean_precision"],
+        given["noise_shape"],
+        0.1 * variance if noise_scale is None else noise_scale,
+    )

@@ -1,0 +1,1 @@
+"""Restricted Boltzmann machines on binary or real rows."""

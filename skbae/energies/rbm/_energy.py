@@ -1,0 +1,314 @@
+r"""Restricted Boltzmann machines: bits behind binary or real features.
+
+``H(x, m, h) = b'x + x'Wh + c'h - log Z(m)`` for binary features, ``-|x - b|^2 / (2 s2) + x'Wh / s2
++ c'h - log Z(m)`` for real ones, with W' stored as ``weights`` (d, D). Given x the bits are
+independent, so that ``Hmax_T`` is a sum over them; what is hard is Z, which belongs to T = 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import expit, gammaln
+
+from skbae.energies._capabilities import ContrastiveEnergy, GradientEnergy, PartitionEnergy
+from skbae.energies.rbm._kernel import BoundRBM, Contrast, tempered_bits
+from skbae.energies.rbm._noisy import BoundNoisyMachine, NoisyMachine
+from skbae.energies.rbm._visible import (
+    LOG_2PI,
+    BaseRates,
+    Moments,
+    RBMParameters,
+    VisibleLayer,
+    softplus,
+)
+from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Most units that are enumerated to draw rows, or to tell a machine with noise added.
+MAX_STATES_UNITS = 20
+MAX_CONVOLVED_UNITS = 14
+# Gibbs steps that lead from the kept states to new rows.
+_STEPS_TO_DRAW = 200
+# The probability of a feature, where rows have only one of its values.
+_LEAST_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class RBMPrior:
+    """Normal weights and intercepts (mean 0), ``s2 ~ InvGamma(shape, scale)``."""
+
+    weight_variance: float
+    intercept_variance: float
+    noise_shape: float
+    noise_scale: float
+
+
+def base_rates(layer: VisibleLayer, mean: Array, scale: Array) -> BaseRates:
+    """Return the model of independent features, away from its boundaries."""
+    if not layer.has_noise:
+        mean = np.clip(mean, _LEAST_RATE, 1 - _LEAST_RATE)
+    variance = scale**2
+    return BaseRates(mean, np.maximum(variance, 1e-3 * max(float(variance.mean()), 1e-300)))
+
+
+@dataclass(frozen=True)
+class PathStates:
+    """Rows (n, D) on a path of annealing, with their activations (n, d)."""
+
+    rows: Array
+    activations: Array
+
+
+class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
+    """Restricted Boltzmann machines.
+
+    Parameters
+    ----------
+    n_components, n_features : int
+        d and D.
+    layer : VisibleLayer
+    rates : BaseRates
+        Of the training rows: where paths of annealing start.
+    prior : RBMPrior
+    temperature : float
+        T of the objective.
+    chains : ndarray of shape (C, D) or None
+        States drawn from the machine, for machines too large to be enumerated.
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_features: int,
+        layer: VisibleLayer,
+        rates: BaseRates,
+        prior: RBMPrior | None = None,
+        temperature: float = 1.0,
+        chains: Array | None = None,
+    ) -> None:
+        self.n_components, self.n_features = n_components, n_features
+        self.layer, self.rates, self.prior = layer, rates, prior
+        self.temperature, self.chains = temperature, chains
+        self._last: Any = None
+        self._split = np.cumsum([n_components * n_features, n_features, n_components])
+
+    # -- Energy --------------------------------------------------------------------------------
+
+    def bind(self, params, frame, dtype):
+        if isinstance(params, NoisyMachine):
+            return BoundNoisyMachine(params)
+        return BoundRBM(params, self.layer)
+
+    def draw(self, params, n_rows, rng):
+        X = np.empty((n_rows, self.n_features))
+        codes = np.empty((n_rows, self.n_components))
+        chosen = rng.integers(params.n_models, size=n_rows)
+        for model in np.unique(chosen):
+            rows = np.flatnonzero(chosen == model)
+            one = params.take(slice(model, model + 1))
+            X[rows], codes[rows] = self._draw_one(one, len(rows), rng)
+        return X, codes
+
+    def _draw_one(self, params, n_rows, rng):
+        if self.chains is None:
+            log_weights, hidden = self.layer.state_weights(params)
+            cumulative = np.cumsum(tempered_softmax(log_weights, 1.0))
+            index = np.searchsorted(cumulative, rng.random(n_rows) * cumulative[-1], side="right")
+            index = np.minimum(index, len(cumulative) - 1)
+            n_units = self.n_components if hidden else self.n_features
+            states = ((index[:, None] >> np.arange(n_units)[::-1]) & 1).astype(np.float64)
+            if hidden:
+                return self.layer.emit(params, states, rng), states
+            return states, self._draw_codes(params, states, rng)
+        X = self.chains[rng.permutation(np.resize(np.arange(len(self.chains)), n_rows))]
+        for _ in range(_STEPS_TO_DRAW):
+            codes = self._draw_codes(params, X, rng)
+            X = self.layer.emit(params, codes, rng)
+        return X, self._draw_codes(params, X, rng)
+
+    def _draw_codes(self, params, X, rng):
+        probabilities = expit(BoundRBM(params, self.layer).activations(X)[0])
+        return (rng.random(probabilities.shape) < probabilities).astype(np.float64)
+
+    def convolve(self, params, variance):
+        if not self.layer.has_noise:
+            raise ValueError(
+                "denoise takes normal noise away from rows of real numbers, which binary rows are "
+                "not; it needs visible='gaussian'"
+            )
+        if self.n_components > MAX_CONVOLVED_UNITS:
+            raise ValueError(
+                f"denoise sums over all 2^n_components codes, which takes n_components <= "
+                f"{MAX_CONVOLVED_UNITS}, got {self.n_components}"
+            )
+        each = [
+            self.layer.state_weights(params.take(slice(s, s + 1)))[0]
+            for s in range(params.n_models)
+        ]
+        log_weights = np.stack(each)
+        log_weights -= tempered_logsumexp(log_weights, 1.0)[:, None]
+        return NoisyMachine(params.weights, params.visible, params.noise + variance, log_weights)
+
+    def n_parameters(self):
+        return int(self._split[-1]) + int(self.layer.has_noise)
+
+    # -- GradientEnergy ------------------------------------------------------------------------
+
+    def expectation(self, params, frame, dtype, temperature, tilt):
+        if tilt:
+            raise ValueError(f"restricted Boltzmann machines have no tilt, got tilt={tilt!r}")
+        return Contrast(params, self.layer, temperature, self._enumerate(params))
+
+    def _enumerate(self, params):
+        """Return what enumeration says; rows held out meet the same machine right after others."""
+        key = (params.weights, params.visible, params.hidden, params.noise)
+        if self._last is not None:
+            pairs = zip(self._last[0], key, strict=True)
+            if all(np.array_equal(mine, theirs) for mine, theirs in pairs):
+                return self._last[1]
+        found = self.layer.expectations(params)
+        self._last = tuple(array.copy() for array in key), found
+        return found
+
+    def coordinate_kinds(self):
+        kinds = np.repeat(np.arange(3), np.diff(self._split, prepend=0))
+        return np.append(kinds, 3) if self.layer.has_noise else kinds
+
+    def unconstrain(self, params):
+        parts = [params.weights.reshape(params.n_models, -1), params.visible, params.hidden]
+        if self.layer.has_noise:
+            parts.append(np.log(params.noise)[:, None])
+        return np.concatenate(parts, axis=1)
+
+    def constrain(self, theta):
+        first, second, third = self._split
+        shape = (len(theta), self.n_components, self.n_features)
+        noise = np.exp(theta[:, -1]) if self.layer.has_noise else np.ones(len(theta))
+        return RBMParameters(
+            theta[:, :first].reshape(shape),
+            theta[:, first:second],
+            theta[:, second:third],
+            noise,
+            np.full(len(theta), np.nan),
+        )
+
+    def _variances(self) -> Array:
+        assert self.prior is not None, "sampling needs a prior"
+        prior, (first, _, third) = self.prior, self._split
+        variances = np.full(third, prior.intercept_variance)
+        variances[:first] = prior.weight_variance
+        return variances
+
+    def log_prior_at(self, theta):
+        variances, third = self._variances(), self._split[-1]
+        normal = theta[:, :third]
+        value = -0.5 * (normal**2 / variances + LOG_2PI + np.log(variances)).sum(axis=1)
+        gradient = -normal / variances
+        if self.layer.has_noise:
+            shape, scale = self.prior.noise_shape, self.prior.noise_scale
+            inverse = scale * np.exp(-theta[:, -1])
+            value = value + shape * (np.log(scale) - theta[:, -1]) - gammaln(shape) - inverse
+            gradient = np.concatenate([gradient, (inverse - shape)[:, None]], axis=1)
+        return value, gradient
+
+    def objective_gradient(self, theta, params, statistics, total):
+        rows = self.layer.energy_gradient(params, statistics.rows)
+        machine = self.layer.energy_gradient(params, statistics.machine)
+        parts = [ours - theirs for ours, theirs in zip(rows, machine, strict=True)]
+        return np.concatenate([part.reshape(len(theta), -1) for part in parts], axis=1)
+
+    def draw_prior_coordinates(self, n_models, rng):
+        variances = self._variances()
+        theta = rng.standard_normal((n_models, len(variances))) * np.sqrt(variances)
+        if self.layer.has_noise:
+            gammas = np.maximum(rng.standard_gamma(self.prior.noise_shape, (n_models, 1)), 1e-300)
+            log_noise = np.log(self.prior.noise_scale) - np.log(gammas)
+            theta = np.concatenate([theta, log_noise], axis=1)
+        return theta
+
+    # -- PartitionEnergy -----------------------------------------------------------------------
+
+    def n_enumerated(self):
+        return self.layer.n_enumerated(self.n_components, self.n_features)
+
+    def log_partition(self, params):
+        return self.layer.log_partition(params)
+
+    def base_log_partition(self, params):
+        return self.layer.base_log_sum(self.rates) + self.n_components * float(np.log(2))
+
+    def base_states(self, params, n_states, rng):
+        return self._states(params, self.layer.base_draw(self.rates, n_states, rng))
+
+    def _states(self, params, rows):
+        return PathStates(rows, BoundRBM(params, self.layer).activations(rows)[0])
+
+    def take_states(self, states, index):
+        return PathStates(states.rows[index], states.activations[index])
+
+    def log_ratio(self, params, states, start, stop):
+        own = self.layer.own(params, states.rows)[0] - self.layer.base_own(self.rates, states.rows)
+        free = softplus(stop * states.activations) - softplus(start * states.activations)
+        return (stop - start) * own + free.sum(axis=1)
+
+    def anneal(self, params, states, beta, rng):
+        probabilities = expit(beta * states.activations)
+        codes = (rng.random(probabilities.shape) < probabilities).astype(np.float64)
+        rows = self.layer.path_emit(params, self.rates, codes, beta, rng)
+        return self._states(params, rows)
+
+    # -- ContrastiveEnergy ---------------------------------------------------------------------
+
+    def at(self, theta):
+        return self.constrain(theta[None])
+
+    def advance(self, params, chains, rng):
+        return self.layer.emit(params, self._draw_codes(params, chains, rng), rng)
+
+    def _moments(self, params, X, codes, weights):
+        weighted = codes * weights[:, None]
+        _, square = self.layer.own_sums(params, X, weights)
+        pair, hidden = (weighted.T @ X)[None], weighted.sum(axis=0)[None]
+        return Moments(pair, hidden, (weights @ X)[None], square)
+
+    def contrast(self, params, X, weights, chains, temperature):
+        """Centred (Montavon and Mueller 2012; Melchior, Fischer and Wiskott 2016).
+
+        Where units are mostly on, weights and intercepts pull at each other; the direction is that
+        of a machine whose units are counted from their means.
+        """
+        bound = BoundRBM(params, self.layer)
+        of_rows = tempered_bits(bound.activations(X)[0], temperature)
+        of_chains = expit(bound.activations(chains)[0])
+        ours = self._moments(params, X, of_rows, weights / weights.sum())
+        theirs = self._moments(params, chains, of_chains, np.full(len(chains), 1 / len(chains)))
+        pair, visible, hidden, *noise = (
+            (a - b)[0]
+            for a, b in zip(
+                self.layer.energy_gradient(params, ours),
+                self.layer.energy_gradient(params, theirs),
+                strict=True,
+            )
+        )
+        s2 = float(params.noise[0])
+        # means of the rows: those of the chains would feed their swings back (Melchior et al.)
+        offset_x, offset_h = ours.visible[0], ours.hidden[0]
+        visible = s2 * visible
+        pair = s2 * pair - np.outer(hidden, offset_x) - np.outer(offset_h, visible)
+        visible = visible - offset_h @ pair
+        hidden = hidden - pair @ offset_x / s2
+        # real units' rates shrink with the noise: the curvature along weights is that of x / s2
+        parts = [s2 * pair.ravel(), s2 * visible, s2 * hidden]
+        if noise:
+            parts.append(2.0 * s2 / self.n_features * noise[0])
+        return np.concatenate(parts)
+
+    def proper_score(self, params, X):
+        return self.layer.proper_score(params, X)

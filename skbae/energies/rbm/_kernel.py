@@ -1,0 +1,182 @@
+"""What restricted Boltzmann machines say of rows: free energies, codes, moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import expit
+
+from skbae._types import ArrayRecord
+from skbae.energies._base import BoundEnergy, RowKernel, chunk_rows
+from skbae.energies.rbm._visible import Moments, RBMParameters, VisibleLayer, softplus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Numbers in an array of work space: several of them stay in a core's cache.
+_BLOCK = 1 << 15
+# Factors between 1 and 2 whose product is formed before a logarithm is taken.
+_MAX_FACTORS = 1000
+
+
+@dataclass(frozen=True)
+class RBMStatistics(ArrayRecord):
+    """Objectives (S,), and moments of rows under their codes and under the machines."""
+
+    objective: Array
+    hmaxe: Array
+    rows: Moments
+    machine: Moments
+
+
+def tempered_bits(activations: Array, temperature: float) -> Array:
+    """Return ``P_T(h = 1)``; at T = 0 whether the activation is positive."""
+    if temperature == 0:
+        return (activations > 0).astype(np.float64)
+    return expit(activations / temperature)
+
+
+def tempered_softplus(activations: Array, temperature: float) -> Array:
+    """Return ``T log(1 + exp(a / T))``; at T = 0 the positive part."""
+    if temperature == 0:
+        return np.maximum(activations, 0.0)
+    return temperature * softplus(activations / temperature)
+
+
+def free_energy_and_bits(activations: Array, temperature: float) -> tuple[Array, Array]:
+    """Return the sum of :func:`tempered_softplus` over units, and :func:`tempered_bits`.
+
+    Both from one exponential a unit, and with one logarithm a row: of the product of
+    ``1 + exp(-|a| / T)``, whose factors lie between 1 and 2.
+
+    Parameters
+    ----------
+    activations : ndarray of shape (S, d, n)
+        Units before rows. Overwritten.
+    temperature : float
+
+    Returns
+    -------
+    free : ndarray of shape (S, n)
+    bits : ndarray of shape (S, d, n)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> free, bits = free_energy_and_bits(np.zeros((1, 3, 1)), 2.0)
+    >>> bool(np.isclose(free, 6 * np.log(2))), bits.ravel().tolist()
+    (True, [0.5, 0.5, 0.5])
+    """
+    on = activations > 0
+    free = np.maximum(activations, 0.0).sum(axis=1)
+    if temperature == 0:
+        return free, on.astype(np.float64)
+    decay = np.abs(activations, out=activations)
+    decay *= -1.0 / temperature
+    np.exp(decay, out=decay)
+    either = decay + 1.0
+    for first in range(0, either.shape[1], _MAX_FACTORS):
+        product = np.multiply.reduce(either[:, first : first + _MAX_FACTORS], axis=1)
+        free += temperature * np.log(product)
+    np.copyto(decay, 1.0, where=on)
+    return free, np.divide(decay, either, out=decay)
+
+
+class BoundRBM(BoundEnergy):
+    """Machines with parameters filled in."""
+
+    def __init__(self, params: RBMParameters, layer: VisibleLayer) -> None:
+        self.params, self.layer = params, layer
+        self.couplings = params.weights / params.noise[:, None, None]
+        n_models, n_codes, n_features = params.weights.shape
+        self.chunk_rows = chunk_rows(n_models * (n_codes + n_features))
+
+    def activations(self, X: NDArray[Any]) -> Array:
+        """Return ``c + W x / s2``, (S, n, d)."""
+        return np.matmul(X, np.swapaxes(self.couplings, 1, 2)) + self.params.hidden[:, None]
+
+    def hmax(self, X, temperature):
+        return self._hmax(X, self.activations(X), temperature)
+
+    def _hmax(self, X, activations, temperature):
+        free = tempered_softplus(activations, temperature).sum(axis=2)
+        return self.layer.own(self.params, X) + free - self.params.log_partition[:, None]
+
+    def hmax_gradient(self, X, temperature):
+        activations = self.activations(X)
+        gradient = np.matmul(tempered_bits(activations, temperature), self.couplings)
+        gradient = gradient + self.layer.own_gradient(self.params, X)
+        return self._hmax(X, activations, temperature), gradient
+
+
+class Contrast(RowKernel):
+    """The pass that collects moments of the rows; the machines' own come from enumeration."""
+
+    def __init__(
+        self,
+        params: RBMParameters,
+        layer: VisibleLayer,
+        temperature: float,
+        enumerated: tuple[Array, Moments],
+    ) -> None:
+        self.params, self.layer, self.temperature = params, layer, temperature
+        self.log_partition, self.machine = enumerated
+        n_models, n_codes, n_features = params.weights.shape
+        # a small batch of machines takes many rows at once, a large one is split up
+        self.couplings = params.weights / params.noise[:, None, None]
+        self.chunk_rows = chunk_rows(min(n_models, 64) * (n_codes + n_features))
+
+    def workspace(self, n_rows, previous=None):
+        return None
+
+    def zero(self):
+        n_models, n_codes, n_features = self.params.weights.shape
+        return {
+            "energy": np.zeros(n_models),
+            "pair": np.zeros((n_models, n_codes, n_features)),
+            "hidden": np.zeros((n_models, n_codes)),
+            "visible": np.zeros(n_features),
+            "square": np.zeros(n_models),
+        }
+
+    def accumulate(self, accumulator, X, weights, workspace, rng):
+        w = np.ones(len(X)) if weights is None else weights
+        X = X.astype(np.float64, copy=False)
+        n_models, n_codes, n_features = self.params.weights.shape
+        weighted = X if weights is None else X * w[:, None]
+        size = max(1, _BLOCK // (n_codes * len(X)))
+        for start in range(0, n_models, size):
+            part = slice(start, start + size)
+            # the units of all machines side by side: one product instead of one a machine
+            units = self.couplings[part].reshape(-1, n_features) @ X.T
+            activations = units.reshape(-1, n_codes, len(X))
+            activations += self.params.hidden[part, :, None]
+            free, codes = free_energy_and_bits(activations, self.temperature)
+            units = codes.reshape(-1, len(X))
+            accumulator["energy"][part] += free @ w
+            accumulator["pair"][part] += (units @ weighted).reshape(-1, n_codes, n_features)
+            accumulator["hidden"][part] += (units @ w).reshape(-1, n_codes)
+        own, square = self.layer.own_sums(self.params, X, w)
+        accumulator["energy"] += own
+        accumulator["visible"] += w @ X
+        accumulator["square"] += square
+
+    def merge(self, accumulator, other):
+        for name, value in other.items():
+            accumulator[name] += value
+        return accumulator
+
+    def finish(self, accumulator, total):
+        hmaxe = accumulator["energy"] / total - self.log_partition
+        shape = (len(hmaxe), len(accumulator["visible"]))
+        rows = Moments(
+            accumulator["pair"] / total,
+            accumulator["hidden"] / total,
+            np.broadcast_to(accumulator["visible"] / total, shape),
+            accumulator["square"] / total,
+        )
+        return RBMStatistics(hmaxe, hmaxe, rows, self.machine)

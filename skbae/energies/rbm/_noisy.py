@@ -1,0 +1,59 @@
+"""Restricted Boltzmann machines of real features with normal noise added to their rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae._types import ArrayRecord
+from skbae.energies._base import BoundEnergy, chunk_rows
+from skbae.energies.rbm._visible import LOG_2PI
+from skbae.operators._enumeration import binary_states
+from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NoisyMachine(ArrayRecord):
+    """Real machines with noise added: mixtures over all codes, with weights of their own."""
+
+    weights: Array
+    visible: Array
+    noise: Array
+    log_weights: Array
+
+
+class BoundNoisyMachine(BoundEnergy):
+    """A machine with noise added, as the mixture it is; at T = 1 only."""
+
+    def __init__(self, params: NoisyMachine) -> None:
+        self.params = params
+        states = binary_states(params.weights.shape[1])
+        self.means = params.visible[:, None] + np.matmul(states, params.weights)
+        self.chunk_rows = chunk_rows(params.n_models * len(states))
+
+    def _joint(self, X):
+        X = X.astype(np.float64, copy=False)
+        noise = self.params.noise[:, None, None]
+        centre = self.params.visible[:, None]
+        means = self.means - centre
+        deviations = X - centre
+        square = (deviations**2).sum(axis=2)[:, :, None] + (means**2).sum(axis=2)[:, None]
+        square = square - 2 * np.matmul(deviations, np.swapaxes(means, 1, 2))
+        constant = 0.5 * X.shape[1] * (LOG_2PI + np.log(noise))
+        return self.params.log_weights[:, None] - 0.5 * square / noise - constant
+
+    def hmax(self, X, temperature):
+        return tempered_logsumexp(self._joint(X), temperature)
+
+    def hmax_gradient(self, X, temperature):
+        joint = self._joint(X)
+        expected = np.matmul(tempered_softmax(joint, temperature), self.means)
+        noise = self.params.noise[:, None, None]
+        return tempered_logsumexp(joint, temperature), (expected - X) / noise

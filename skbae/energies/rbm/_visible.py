@@ -1,0 +1,354 @@
+"""The visible layers of restricted Boltzmann machines: what depends on the kind of unit.
+
+The energy is ``own(x) + sum_j h_j a_j(x) - log Z`` with ``a = c + W x / s2`` (s2 = 1 for binary
+units); a layer knows ``own``, the conditional of x given h, the partition function, and the path
+from a model of independent features, whose partition function is known, to the machine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import expit
+
+from skbae._types import ArrayRecord
+from skbae.operators._constants import LOG_2PI
+from skbae.operators._enumeration import (
+    StateSums,
+    log_sum_one_layer,
+    log_sum_two_layers,
+    log_weights_one_layer,
+    log_weights_two_layers,
+    sum_one_layer,
+    sum_two_layers,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# Factors that are multiplied before a logarithm is taken.
+_GROUP = 16
+# Weights beyond which such factors lose their digits.
+_LARGE = 20.0
+
+
+@dataclass(frozen=True)
+class RBMParameters(ArrayRecord):
+    """Machines: ``weights`` (S, d, D), ``visible`` (S, D), ``hidden`` (S, d), ``noise`` (S,).
+
+    The noise is the variance s2 of Gaussian units, one for binary ones; ``log_partition`` (S,) is
+    NaN where nobody has asked for it yet.
+    """
+
+    weights: Array
+    visible: Array
+    hidden: Array
+    noise: Array
+    log_partition: Array
+
+
+@dataclass(frozen=True)
+class Moments(ArrayRecord):
+    """Expectations that the energy's gradient is linear in.
+
+    ``pair`` (S, d, D) of h x', ``hidden`` (S, d), ``visible`` (S, D), ``square`` (S,) of
+    ``|x - b|^2``, which binary units have no use for.
+    """
+
+    pair: Array
+    hidden: Array
+    visible: Array
+    square: Array
+
+
+@dataclass(frozen=True)
+class BaseRates:
+    """Mean and variance of each feature, (D,): a model without hidden units' influence."""
+
+    mean: Array
+    variance: Array
+
+
+def softplus(a: Array) -> Array:
+    """Return ``log(1 + exp(a))``."""
+    return np.maximum(a, 0.0) + np.log1p(np.exp(-np.abs(a)))
+
+
+class VisibleLayer(ABC):
+    """A kind of visible unit."""
+
+    name: str
+    has_noise: bool
+
+    @abstractmethod
+    def own(self, params: RBMParameters, X: NDArray[Any]) -> Array:
+        """Return the energy of rows without hidden units, (S, n)."""
+
+    @abstractmethod
+    def own_gradient(self, params: RBMParameters, X: NDArray[Any]) -> Array:
+        """Return its gradient in x, (S, n, D) or what broadcasts to it."""
+
+    @abstractmethod
+    def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
+        """Return weighted sums over rows of :meth:`own` and of ``|x - b|^2``, (S,) each."""
+
+    @abstractmethod
+    def mean(self, params: RBMParameters, codes: Array) -> Array:
+        """Return the expected rows (n, D) of codes (n, d) under a single machine."""
+
+    @abstractmethod
+    def emit(self, params: RBMParameters, codes: Array, rng: np.random.Generator) -> Array:
+        """Draw rows (n, D) given codes (n, d) of a single machine."""
+
+    @abstractmethod
+    def n_enumerated(self, n_components: int, n_features: int) -> int:
+        """Return how many units an exact partition function has to enumerate."""
+
+    @abstractmethod
+    def log_partition(self, params: RBMParameters) -> Array:
+        """Return log Z, (S,), by enumeration."""
+
+    @abstractmethod
+    def expectations(self, params: RBMParameters) -> tuple[Array, Moments]:
+        """Return log Z, (S,), and the moments under the machines, by enumeration."""
+
+    @abstractmethod
+    def state_weights(self, params: RBMParameters) -> tuple[Array, bool]:
+        """Return log weights of the enumerated states of one machine; whether they are hidden."""
+
+    @abstractmethod
+    def energy_gradient(self, params: RBMParameters, moments: Moments) -> list[Array]:
+        """Return the gradient of the energy in weights, visible, hidden (and log noise)."""
+
+    @abstractmethod
+    def proper_score(self, params: RBMParameters, X: Array) -> Array:
+        """Return a score of rows, (n,), that needs no log Z and in expectation favours the truth.
+
+        Of a single machine; larger is better.
+        """
+
+    @abstractmethod
+    def start(self, rates: BaseRates) -> tuple[Array, float]:
+        """Return the intercept (D,) and the noise of the model of independent features."""
+
+    # -- the path of annealing -----------------------------------------------------------------
+
+    @abstractmethod
+    def base_log_sum(self, rates: BaseRates) -> float:
+        """Return the log partition function of the base model, without hidden units."""
+
+    @abstractmethod
+    def base_draw(self, rates: BaseRates, n: int, rng: np.random.Generator) -> Array:
+        """Draw n rows from the base model."""
+
+    @abstractmethod
+    def base_own(self, rates: BaseRates, X: Array) -> Array:
+        """Return the base model's log weight of rows, (n,)."""
+
+    @abstractmethod
+    def path_emit(
+        self,
+        params: RBMParameters,
+        rates: BaseRates,
+        codes: Array,
+        beta: float,
+        rng: np.random.Generator,
+    ) -> Array:
+        """Draw rows given codes on the path's point `beta`."""
+
+
+class BinaryLayer(VisibleLayer):
+    """Visible units in {0, 1}; rows may hold probabilities in between."""
+
+    name, has_noise = "bernoulli", False
+
+    def own(self, params, X):
+        return params.visible @ X.T
+
+    def own_gradient(self, params, X):
+        return params.visible[:, None]
+
+    def own_sums(self, params, X, weights):
+        return params.visible @ (weights @ X), np.zeros(params.n_models)
+
+    def mean(self, params, codes):
+        return expit(params.visible[0] + codes @ params.weights[0])
+
+    def emit(self, params, codes, rng):
+        mean = self.mean(params, codes)
+        return (rng.random(mean.shape) < mean).astype(np.float64)
+
+    def n_enumerated(self, n_components, n_features):
+        return min(n_components, n_features)
+
+    def _layers(self, params: RBMParameters) -> tuple[Array, Array, Array, bool]:
+        hidden = params.weights.shape[1] <= params.weights.shape[2]
+        if hidden:
+            return params.weights, params.visible, params.hidden, True
+        return np.swapaxes(params.weights, 1, 2), params.hidden, params.visible, False
+
+    def log_partition(self, params):
+        return log_sum_two_layers(*self._layers(params)[:3])
+
+    def expectations(self, params):
+        *layers, hidden = self._layers(params)
+        sums = sum_two_layers(*layers)
+        none = np.zeros(params.n_models)
+        if hidden:
+            return sums.log_sum, Moments(sums.pairs, sums.units, sums.others, none)
+        pair = np.swapaxes(sums.pairs, 1, 2)
+        return sums.log_sum, Moments(pair, sums.others, sums.units, none)
+
+    def state_weights(self, params):
+        weights, offsets, intercepts, hidden = self._layers(params)
+        return log_weights_two_layers(weights[0], offsets[0], intercepts[0]), hidden
+
+    def energy_gradient(self, params, moments):
+        return [moments.pair, moments.visible, moments.hidden]
+
+    def proper_score(self, params, X):
+        """Pseudo-likelihood: each unit given all others (Besag 1975)."""
+        weights, visible = params.weights[0], params.visible[0]
+        activations = X @ weights.T + params.hidden[0]
+        if np.abs(weights).max() > _LARGE or not np.all((X == 0) | (X == 1)):
+            return self._sound_score(weights, visible, X, activations)
+        codes, groups = expit(activations), np.arange(0, len(weights), _GROUP)
+        score = np.zeros(len(X))
+        for i in range(X.shape[1]):
+            # what turning the bit over multiplies exp(-free energy) with
+            turn = np.where(X[:, i, None] > 0, np.expm1(-weights[:, i]), np.expm1(weights[:, i]))
+            products = np.multiply.reduceat(1.0 + codes * turn, groups, axis=1)
+            gap = np.log(np.maximum(products, 1e-300)).sum(axis=1)
+            score -= softplus(gap + np.where(X[:, i] > 0, -visible[i], visible[i]))
+        return score
+
+    @staticmethod
+    def _sound_score(weights: Array, visible: Array, X: Array, activations: Array) -> Array:
+        score = np.zeros(len(X))
+        for i in range(X.shape[1]):
+            without = activations - X[:, i, None] * weights[:, i]
+            gap = visible[i] + (softplus(without + weights[:, i]) - softplus(without)).sum(axis=1)
+            score += X[:, i] * gap - softplus(gap)
+        return score
+
+    def start(self, rates):
+        return np.log(rates.mean) - np.log1p(-rates.mean), 1.0
+
+    def base_log_sum(self, rates):
+        return float(-np.log1p(-rates.mean).sum())
+
+    def base_draw(self, rates, n, rng):
+        return (rng.random((n, len(rates.mean))) < rates.mean).astype(np.float64)
+
+    def base_own(self, rates, X):
+        return X @ self.start(rates)[0]
+
+    def path_emit(self, params, rates, codes, beta, rng):
+        field = (1 - beta) * self.start(rates)[0]
+        field = field + beta * (params.visible[0] + codes @ params.weights[0])
+        return (rng.random(field.shape) < expit(field)).astype(np.float64)
+
+
+class GaussianLayer(VisibleLayer):
+    """Real visible units with a common variance."""
+
+    name, has_noise = "gaussian", True
+
+    def own(self, params, X):
+        deviations = X - params.visible[:, None]
+        squares = np.einsum("snd,snd->sn", deviations, deviations)
+        return -0.5 * squares / params.noise[:, None]
+
+    def own_gradient(self, params, X):
+        return (params.visible[:, None] - X) / params.noise[:, None, None]
+
+    def own_sums(self, params, X, weights):
+        # about the rows' mean: nothing cancels, and no array has the size of models times rows
+        total = weights.sum()
+        mean = weights @ X / total
+        within = weights @ ((X - mean) ** 2).sum(axis=1)
+        square = within + total * ((params.visible - mean) ** 2).sum(axis=1)
+        return -0.5 * square / params.noise, square
+
+    def mean(self, params, codes):
+        return params.visible[0] + codes @ params.weights[0]
+
+    def emit(self, params, codes, rng):
+        mean = self.mean(params, codes)
+        return mean + np.sqrt(params.noise[0]) * rng.standard_normal(mean.shape)
+
+    def n_enumerated(self, n_components, n_features):
+        return n_components
+
+    def _layer(self, params: RBMParameters) -> tuple[Array, Array]:
+        noise = params.noise[:, None]
+        fields = params.hidden + np.einsum("sjd,sd->sj", params.weights, params.visible) / noise
+        couplings = np.matmul(params.weights, np.swapaxes(params.weights, 1, 2))
+        return fields, couplings / noise[..., None]
+
+    def _constant(self, params: RBMParameters) -> Array:
+        return 0.5 * params.visible.shape[1] * (LOG_2PI + np.log(params.noise))
+
+    def log_partition(self, params):
+        return self._constant(params) + log_sum_one_layer(*self._layer(params))
+
+    def expectations(self, params):
+        sums: StateSums = sum_one_layer(*self._layer(params))
+        pulled = np.matmul(sums.pairs, params.weights)
+        pair = sums.units[:, :, None] * params.visible[:, None] + pulled
+        shift = np.einsum("sj,sjd->sd", sums.units, params.weights)
+        square = params.visible.shape[1] * params.noise
+        square = square + (pulled * params.weights).sum(axis=(1, 2))
+        moments = Moments(pair, sums.units, params.visible + shift, square)
+        return self._constant(params) + sums.log_sum, moments
+
+    def state_weights(self, params):
+        fields, couplings = self._layer(params)
+        return log_weights_one_layer(fields[0], couplings[0]), True
+
+    def energy_gradient(self, params, moments):
+        noise = params.noise[:, None]
+        explained = (params.weights * moments.pair).sum(axis=(1, 2))
+        return [
+            moments.pair / noise[..., None],
+            (moments.visible - params.visible) / noise,
+            moments.hidden,
+            ((0.5 * moments.square - explained) / params.noise)[:, None],
+        ]
+
+    def proper_score(self, params, X):
+        """Score matching (Hyvarinen 2005): ``-(|g|^2 / 2 + div g)`` for the gradient g in x."""
+        noise, weights = params.noise[0], params.weights[0]
+        codes = expit(X @ weights.T / noise + params.hidden[0])
+        gradient = (params.visible[0] - X + codes @ weights) / noise
+        lengths = (weights**2).sum(axis=1)
+        divergence = (codes * (1 - codes)) @ lengths / noise**2 - X.shape[1] / noise
+        return -(0.5 * (gradient**2).sum(axis=1) + divergence)
+
+    def start(self, rates):
+        return rates.mean, float(rates.variance.mean())
+
+    def base_log_sum(self, rates):
+        return float(0.5 * (LOG_2PI + np.log(rates.variance)).sum())
+
+    def base_draw(self, rates, n, rng):
+        noise = rng.standard_normal((n, len(rates.mean)))
+        return rates.mean + np.sqrt(rates.variance) * noise
+
+    def base_own(self, rates, X):
+        return -0.5 * ((X - rates.mean) ** 2 / rates.variance).sum(axis=1)
+
+    def path_emit(self, params, rates, codes, beta, rng):
+        base, own = (1 - beta) / rates.variance, beta / params.noise[0]
+        mean = base * rates.mean + own * self.mean(params, codes)
+        precision = base + own
+        noise = rng.standard_normal(mean.shape)
+        return mean / precision + noise / np.sqrt(precision)
+
+
+LAYERS: dict[str, type[VisibleLayer]] = {"bernoulli": BinaryLayer, "gaussian": GaussianLayer}

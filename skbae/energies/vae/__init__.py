@@ -1,0 +1,1 @@
+"""Network decoders with a normal code, and their approximate posteriors."""

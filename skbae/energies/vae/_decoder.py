@@ -1,0 +1,238 @@
+r"""Decoders: a network whose outputs are the parameters of a distribution of rows.
+
+The parameters of a decoder are one vector a model: those of its network, then those of its
+:class:`Likelihood` (the logarithm of the noise variance, or nothing).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.energies.vae._network import Network, Scratch
+from skbae.operators._constants import LOG_2PI
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae.energies.vae._network import Layers
+
+    Array = NDArray[Any]
+
+
+class Likelihood(ABC):
+    """``p(x | outputs, extra)``; rows may be scaled beforehand if `scaled` says so.
+
+    Outputs have shape (S, L, n, D): S models, L codes for each of n rows.
+    """
+
+    n_extra: int
+    """How many parameters there are besides the network's."""
+
+    scaled: bool
+    """Whether rows are real numbers, to be centred and scaled; otherwise they are as given."""
+
+    @abstractmethod
+    def check(self, X: Array) -> None:
+        """Raise ValueError if there cannot be such rows."""
+
+    @abstractmethod
+    def first_intercepts(self, mean: Array) -> Array:
+        """Return outputs whose expected row is `mean`, or near it."""
+
+    @abstractmethod
+    def log_density(
+        self, X: Array, outputs: Array, extra: Array, scratch: Scratch
+    ) -> tuple[Array, Array]:
+        """Return ``log p`` (S, L, n) and its gradient in the outputs (S, L, n, D).
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, D)
+        outputs : ndarray of shape (S, L, n, D)
+            Overwritten.
+        extra : ndarray of shape (S, n_extra)
+        scratch : Scratch
+            Owns the gradient.
+        """
+
+    @abstractmethod
+    def extra_gradient(self, log_density: Array, extra: Array, n_features: int) -> Array:
+        """Return the gradient of ``log p`` in the extra parameters, (S, L, n, n_extra)."""
+
+    @abstractmethod
+    def curvature(self, outputs: Array, extra: Array) -> Array:
+        """Return the Fisher information of each output, broadcastable to (S, L, n, D)."""
+
+    @abstractmethod
+    def row_gradient(self, X: Array, outputs: Array, extra: Array) -> Array:
+        """Return the gradient of ``log p`` in the row, which is linear in the outputs."""
+
+    @abstractmethod
+    def mean(self, outputs: Array) -> Array:
+        """Return the expected row."""
+
+    @abstractmethod
+    def variance(self, mean: Array, extra: Array) -> Array:
+        """Return the variance of each feature, given the expected row."""
+
+    @abstractmethod
+    def draw(self, mean: Array, extra: Array, rng: np.random.Generator) -> Array:
+        """Draw rows with these expectations."""
+
+    @abstractmethod
+    def entropy(self, mean: Array, extra: Array) -> Array:
+        """Return the entropy of each row, given the expected one, (...)."""
+
+
+class BernoulliLikelihood(Likelihood):
+    """Independent bits, outputs their logits; a fraction counts as the probability of a one.
+
+    Logits are taken to be above -80 in single precision (-700 in double), where a bit of one costs
+    that many nats.
+    """
+
+    n_extra = 0
+    scaled = False
+
+    def check(self, X: Array) -> None:
+        low, high = X.min(), X.max()
+        if low < 0 or high > 1:
+            raise ValueError(
+                "likelihood='bernoulli' needs X between 0 and 1 (bits, or probabilities of bits), "
+                f"got values from {low:g} to {high:g}; scale them (MinMaxScaler), or use "
+                "likelihood='gaussian'"
+            )
+
+    def first_intercepts(self, mean: Array) -> Array:
+        # columns that are always or never one start at one in a hundred, not at infinity
+        bounded = np.clip(mean, 0.01, 0.99)
+        return np.log(bounded / (1 - bounded))
+
+    def log_density(self, X, outputs, extra, scratch):
+        # with u = 1 + exp(-a): log p = -sum (1 - x) a + log u, and p = 1 / u
+        limit = -80.0 if outputs.dtype == np.float32 else -700.0
+        np.maximum(outputs, limit, out=outputs)
+        gradient = scratch("bernoulli u", outputs.shape, outputs.dtype)
+        logs = scratch("bernoulli log", outputs.shape, outputs.dtype)
+        np.negative(outputs, out=gradient)
+        np.exp(gradient, out=gradient)
+        gradient += 1
+        np.log(gradient, out=logs)
+        np.reciprocal(gradient, out=gradient)
+        np.subtract(X, gradient, out=gradient)
+        outputs *= 1 - X
+        logs += outputs
+        ones = np.ones(outputs.shape[-1], outputs.dtype)
+        return -np.matmul(logs, ones), gradient
+
+    def extra_gradient(self, log_density, extra, n_features):
+        return np.zeros((*log_density.shape, 0), log_density.dtype)
+
+    def curvature(self, outputs, extra):
+        mean = self.mean(outputs)
+        return mean * (1 - mean)
+
+    def row_gradient(self, X, outputs, extra):
+        return outputs
+
+    def mean(self, outputs):
+        return 0.5 * (1 + np.tanh(0.5 * outputs))
+
+    def variance(self, mean, extra):
+        return mean * (1 - mean)
+
+    def draw(self, mean, extra, rng):
+        return (rng.random(mean.shape) < mean).astype(np.float64)
+
+    def entropy(self, mean, extra):
+        def part(p: Array) -> Array:
+            return -p * np.log(np.where(p > 0, p, 1.0))
+
+        return (part(mean) + part(1 - mean)).sum(axis=-1)
+
+
+class GaussianLikelihood(Likelihood):
+    """Normal noise of one variance for all features; `extra` is its logarithm."""
+
+    n_extra = 1
+    scaled = True
+
+    def check(self, X: Array) -> None:
+        pass
+
+    def first_intercepts(self, mean: Array) -> Array:
+        return mean
+
+    def log_density(self, X, outputs, extra, scratch):
+        gradient = scratch("gaussian residual", outputs.shape, outputs.dtype)
+        np.subtract(X, outputs, out=gradient)
+        precision = np.exp(-extra).astype(outputs.dtype)[:, :, None]  # (S, 1, 1)
+        square = np.einsum("slnd,slnd->sln", gradient, gradient)
+        constant = 0.5 * X.shape[1] * (LOG_2PI + extra[:, :, None])
+        gradient *= precision[..., None]
+        return -0.5 * precision * square - constant.astype(outputs.dtype), gradient
+
+    def extra_gradient(self, log_density, extra, n_features):
+        # square / (2 s2) is what the log density holds besides its constant
+        half = -log_density - 0.5 * n_features * (LOG_2PI + extra[:, :, None])
+        return (half - 0.5 * n_features)[..., None]
+
+    def curvature(self, outputs, extra):
+        return np.exp(-extra)[:, :, None, None]
+
+    def row_gradient(self, X, outputs, extra):
+        return (outputs - X) * np.exp(-extra)[:, :, None, None]
+
+    def mean(self, outputs):
+        return outputs
+
+    def variance(self, mean, extra):
+        return np.broadcast_to(np.exp(extra[:, :, None, None]), mean.shape)
+
+    def draw(self, mean, extra, rng):
+        deviation = np.exp(0.5 * extra[:, :, None, None])
+        return mean + deviation * rng.standard_normal(mean.shape)
+
+    def entropy(self, mean, extra):
+        own = 0.5 * mean.shape[-1] * (LOG_2PI + 1 + extra[:, :, None])
+        return np.broadcast_to(own, mean.shape[:-1])
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "gaussian": GaussianLikelihood(),
+    "bernoulli": BernoulliLikelihood(),
+}
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A network and what its outputs stand for.
+
+    Attributes
+    ----------
+    network : Network
+        From codes to outputs.
+    likelihood : str
+        A key of `LIKELIHOODS`.
+    """
+
+    network: Network
+    likelihood: str
+
+    @property
+    def rows(self) -> Likelihood:
+        """The distribution of rows given outputs."""
+        return LIKELIHOODS[self.likelihood]
+
+    @property
+    def n_parameters(self) -> int:
+        """P, the noise included."""
+        return self.network.n_parameters + self.rows.n_extra
+
+    def split(self, theta: Array) -> tuple[Layers, Array]:
+        """Return the network's layers and the extra parameters (S, n_extra) of vectors (S, P)."""
+        return self.network.layers(theta), theta[:, self.network.n_parameters :]

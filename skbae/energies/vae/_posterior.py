@@ -1,0 +1,282 @@
+r"""Codes of a network decoder given rows: the mode, draws around it, and their weights.
+
+The energy is ``H = log p(x | z) - |z|^2 / 2`` (the constant of the code's own measure left out, so
+that T = 0 gives a reconstruction energy), and
+
+.. math:: Hmax_T(x) = T \log \int \exp(H / T) dz / (2 \pi T)^{d/2},
+
+which tends to ``max_z H`` and at T = 1 is the log density. Integrals are estimated by importance
+sampling from a fixed mixture of three normal distributions, all scaled by T: around the mode of H,
+with the curvature there; the encoder's; and the code's prior. The first is exact for linear
+decoders; the others bound the weights and find modes that the climb missed. Draws are stratified
+over the three and weighted by the whole mixture (the balance heuristic; Veach and Guibas 1995).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from skbae.energies.vae._decoder import Decoder
+from skbae.energies.vae._network import Scratch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+# One draw in eight each from the encoder's distribution and from the prior.
+_DEFENSIVE_SHARE = 8
+# Shares of what a step promised that let the next be longer, and that make it shorter.
+_GOOD_GAIN, _POOR_GAIN = 0.75, 0.25
+_MAX_DAMPING = 1e10
+
+
+def quasi_normal(n: int, d: int, rng: np.random.Generator) -> Array:
+    """Return n points (n, d) that fill a normal distribution evenly (scrambled Sobol).
+
+    Each point alone is an exact draw, so that means over them are without bias (Owen 1997).
+
+    Examples
+    --------
+    >>> points = quasi_normal(64, 2, np.random.default_rng(0))
+    >>> bool(np.abs(points.mean(axis=0)).max() < 0.05)  # of 64 random draws: 0.12
+    True
+    """
+    power = int(np.ceil(np.log2(max(n, 1))))
+    uniform = qmc.Sobol(d, scramble=True, seed=rng).random_base2(power)[:n]
+    tiny = 2.0**-33
+    return ndtri(np.clip(uniform, tiny, 1 - tiny))
+
+
+def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -> Array:
+    """Return the blocks of draws (B, L, d) that belong to a seed."""
+    noise = quasi_normal(n_blocks * n_draws, n_components, np.random.default_rng(seed))
+    return noise.reshape(n_blocks, n_draws, n_components)
+
+
+@dataclass(frozen=True)
+class CodeSearch:
+    """Where a climb ended, for n rows.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n, d)
+    energy : ndarray of shape (n,)
+        H there.
+    precision : ndarray of shape (n, d, d)
+        Curvature of -H there, with the Fisher information in place of the second derivatives
+        (Gauss and Newton): positive definite, and exact for linear decoders.
+    first_gradient : ndarray of shape (n, d)
+        Of H where the climb began.
+    """
+
+    codes: Array
+    energy: Array
+    precision: Array
+    first_gradient: Array
+
+
+class _Landscape:
+    """H and its derivatives for the rows of one chunk, under one model."""
+
+    def __init__(self, decoder: Decoder, theta: Array, X: Array) -> None:
+        self.decoder, self.X = decoder, X
+        self.layers, self.extra = decoder.split(theta)
+
+    def energy(self, z: Array, rows: Any) -> Array:
+        """Return H, (m,), of codes (m, d) for the rows of an index."""
+        outputs = self.decoder.network.forward(self.layers, z[None], Scratch())[-1]
+        value, _ = self.decoder.rows.log_density(
+            self.X[rows], outputs[:, None], self.extra, Scratch()
+        )
+        return value[0, 0] - 0.5 * np.einsum("nd,nd->n", z, z)
+
+    def derivatives(self, z: Array, rows: Any) -> tuple[Array, Array, Array]:
+        """Return H (m,), its gradient (m, d) and the precision (m, d, d)."""
+        network, likelihood = self.decoder.network, self.decoder.rows
+        outputs = network.forward(self.layers, z[None], Scratch())
+        jacobian = network.jacobian(self.layers, outputs)[0]
+        curvature = likelihood.curvature(outputs[-1][:, None], self.extra)[0, 0]
+        value, slope = likelihood.log_density(
+            self.X[rows], outputs[-1][:, None], self.extra, Scratch()
+        )
+        gradient = np.matmul(jacobian, slope[0, 0][:, :, None])[..., 0] - z
+        weighted = jacobian * np.broadcast_to(curvature, slope[0, 0].shape)[:, None]
+        precision = np.matmul(weighted, np.swapaxes(jacobian, 1, 2))
+        precision += np.eye(z.shape[1], dtype=z.dtype)
+        return value[0, 0] - 0.5 * np.einsum("nd,nd->n", z, z), gradient, precision
+
+
+def climb(
+    decoder: Decoder, theta: Array, X: Array, start: Array, n_steps: int, arrived: float
+) -> CodeSearch:
+    """Climb to a mode of H in z (Levenberg 1944, Marquardt 1963), each row on its own.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    theta : ndarray of shape (1, P)
+    X : ndarray of shape (n, D)
+    start : ndarray of shape (n, d)
+    n_steps : int
+        At most so many. H never falls.
+    arrived : float
+        A row rests when its next step promises less than this, in nats.
+
+    Returns
+    -------
+    CodeSearch
+    """
+    landscape = _Landscape(decoder, theta, X)
+    z = start.copy()
+    value, gradient, precision = landscape.derivatives(z, slice(None))
+    first = gradient.copy()
+    damping = np.zeros(len(z), z.dtype)
+    moving = np.arange(len(z))
+    for _ in range(n_steps):
+        steps = _damped_steps(precision[moving], gradient[moving], damping[moving])
+        promised = 0.5 * np.einsum("nd,nd->n", steps, gradient[moving])
+        goes_on = (promised > arrived) & (damping[moving] < _MAX_DAMPING)
+        moving, steps, promised = moving[goes_on], steps[goes_on], promised[goes_on]
+        if not len(moving):
+            break
+        tried = z[moving] + steps
+        gained = landscape.energy(tried, moving) - value[moving]
+        better = gained > 0  # false for NaN
+        up = moving[better]
+        # where the curvature is more than its approximation, full steps gain little and go to and
+        # fro across the mode: they count as too long although they are better
+        held = damping[moving]
+        longer = np.where(held > 1e-3, held / 10, 0)
+        held = np.where(better & (gained > _GOOD_GAIN * promised), longer, held)
+        damping[moving] = np.where(
+            better & (gained > _POOR_GAIN * promised), held, np.maximum(10 * held, 0.1)
+        )
+        if len(up):
+            z[up] = tried[better]
+            value[up], gradient[up], precision[up] = landscape.derivatives(z[up], up)
+    return CodeSearch(z, value, precision, first)
+
+
+def _damped_steps(precision: Array, gradient: Array, damping: Array) -> Array:
+    size = np.einsum("nii->n", precision) / precision.shape[1]
+    identity = np.eye(precision.shape[1], dtype=precision.dtype)
+    damped = precision + (damping * size)[:, None, None] * identity
+    return np.linalg.solve(damped, gradient[..., None])[..., 0]
+
+
+@dataclass(frozen=True)
+class WeightedCodes:
+    """Draws of each row's code with weights that make them draws of ``p_T(z | x)``.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n, L, d)
+    weights : ndarray of shape (n, L)
+        Summing to 1 over L.
+    energies : ndarray of shape (n, L)
+        H of each.
+    hmax : ndarray of shape (n,)
+        ``Hmax_T``.
+    outputs : ndarray of shape (n, L, D)
+        What the network makes of the codes.
+    """
+
+    codes: Array
+    weights: Array
+    energies: Array
+    hmax: Array
+    outputs: Array
+
+    @property
+    def effective(self) -> Array:
+        """Effective number of draws, (n,): ``1 / sum of squared weights``."""
+        return 1.0 / np.einsum("nl,nl->n", self.weights, self.weights)
+
+
+def _log_normals(z: Array, parts: list[Any], temperature: float) -> Array:
+    """Return the log of the mixture's density at z (n, L, d), without ``(2 pi T)^(-d/2)``.
+
+    Parts are (centre (n, d), root (n, d, d) of the precision or (n, d) where it is diagonal,
+    share).
+    """
+    terms = []
+    for centre, root, share in parts:
+        shifted = z - centre[:, None]
+        if root.ndim == 3:
+            white = np.matmul(shifted, root)
+            log_det = np.log(np.einsum("nii->ni", root)).sum(axis=1)
+        else:
+            white = shifted * root[:, None]
+            log_det = np.log(root).sum(axis=1)
+        square = np.einsum("nld,nld->nl", white, white)
+        terms.append(np.log(share) + log_det[:, None] - (0.5 / temperature) * square)
+    total = terms[0]
+    for term in terms[1:]:
+        total = np.logaddexp(total, term)
+    return total
+
+
+def draw_codes(
+    decoder: Decoder,
+    theta: Array,
+    X: Array,
+    search: CodeSearch,
+    guess: tuple[Array, Array],
+    noise: Array,
+    temperature: float,
+) -> WeightedCodes:
+    """Draw weighted codes around a mode.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    theta : ndarray of shape (1, P)
+    X : ndarray of shape (n, D)
+    search : CodeSearch
+    guess : tuple of ndarrays of shape (n, d)
+        The encoder's means and the logarithms of its deviations.
+    noise : ndarray of shape (L, d)
+        Standard normal draws, the same for every row, so that a row's answer is its own.
+    temperature : float
+        T, above 0.
+
+    Returns
+    -------
+    WeightedCodes
+    """
+    n_draws, d = noise.shape
+    few = n_draws // _DEFENSIVE_SHARE
+    cuts = [n_draws - 2 * few, n_draws - few]
+    around_mode, around_guess, from_prior = np.split(np.sqrt(temperature) * noise, cuts)
+    root = np.linalg.cholesky(search.precision)
+    ones = np.ones_like(search.codes)
+    # precision C C' means covariance C'^-1 C^-1: rows of noise times C^-1
+    drawn = [search.codes[:, None] + np.matmul(around_mode, np.linalg.inv(root))]
+    parts = [(search.codes, root, len(around_mode) / n_draws)]
+    if few:
+        mean, log_deviation = guess
+        deviation = np.exp(log_deviation)
+        drawn.append(mean[:, None] + around_guess * deviation[:, None])
+        drawn.append(np.broadcast_to(from_prior, (len(X), few, d)))
+        parts.append((mean, 1 / deviation, few / n_draws))
+        parts.append((np.zeros_like(ones), ones, few / n_draws))
+    z = np.concatenate(drawn, axis=1)
+    layers, extra = decoder.split(theta)
+    flat = z.reshape(1, -1, d)
+    last = decoder.network.forward(layers, flat, Scratch())[-1].reshape(*z.shape[:2], -1)
+    # draws first for the likelihood, in a copy, which it overwrites
+    by_draw = np.array(np.swapaxes(last, 0, 1)[None], order="C")
+    value, _ = decoder.rows.log_density(X, by_draw, extra, Scratch())
+    energies = value[0].T - 0.5 * np.einsum("nld,nld->nl", z, z)
+    log_weights = energies / temperature - _log_normals(z, parts, temperature)
+    peak = log_weights.max(axis=1, keepdims=True)
+    weights = np.exp(log_weights - peak)
+    total = weights.sum(axis=1, keepdims=True)
+    hmax = temperature * (np.log(total / n_draws) + peak)[:, 0]
+    return WeightedCodes(z, weights / total, energies, hmax, last)

@@ -1,0 +1,210 @@
+r"""A training step's arithmetic: ``Hmax_T`` of a batch of rows and its gradients.
+
+At T > 0 the encoder proposes ``z = mu + sqrt(T) sigma eps`` and, with log weights
+``log w = H / T - log q``,
+
+.. math:: \hat H_T(x) = T \log \frac1L \sum_l w_l.
+
+This is the objective itself, estimated from below (Burda, Grosse and Salakhutdinov 2016; one draw
+is the evidence lower bound). The decoder's gradient is Fisher's identity with normalised weights.
+The encoder's is the doubly reparametrised one (Tucker et al. 2018): weights are squared and the
+density q is differentiated through z alone, so that it vanishes draw by draw where the proposal is
+exact, instead of on average.
+
+At T = 0 the code is the mode of H, a few steps up from the encoder's guess. The decoder's gradient
+is that at the mode (the envelope theorem), and the encoder follows the gradient of H at its guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.energies.vae._decoder import Decoder
+from skbae.energies.vae._network import Network, Scratch
+from skbae.energies.vae._posterior import climb
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+# Logarithms of the encoder's deviations stay within these.
+_LOG_DEVIATION = (-12.0, 6.0)
+# Steps of a climb while training at T = 0; rows come back, so few will do.
+_TRAINING_CLIMB = 3, 1e-6
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a training step.
+
+    Attributes
+    ----------
+    inputs : ndarray of shape (n, D)
+        What the encoder sees.
+    X : ndarray of shape (n, D)
+        What the decoder is to explain.
+    shares : ndarray of shape (n,)
+        Factor of each row in the gradients.
+    """
+
+    inputs: Array
+    X: Array
+    shares: Array
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a step returns.
+
+    Attributes
+    ----------
+    hmax : ndarray of shape (S, n)
+    decoder : ndarray of shape (S, P)
+        Gradient of ``sum of shares * hmax``.
+    encoder : ndarray of shape (E, Q)
+        The same for the encoders, of which there are S, or one for all.
+    """
+
+    hmax: Array
+    decoder: Array
+    encoder: Array
+
+
+def encoder_guess(network: Network, theta: Array, inputs: Array, scratch: Scratch) -> Any:
+    """Return the encoder's outputs layer by layer, its means and log deviations, (E, n, d)."""
+    outputs = network.forward(network.layers(theta), inputs[None], scratch, "encoder")
+    d = network.sizes[-1] // 2
+    log_deviation = np.clip(outputs[-1][..., d:], *_LOG_DEVIATION)
+    return outputs, outputs[-1][..., :d], log_deviation
+
+
+def weighted_step(
+    decoder: Decoder,
+    encoder: Network,
+    theta: Array,
+    phi: Array,
+    batch: Batch,
+    noise: Array,
+    temperature: float,
+    scratch: Scratch,
+) -> Gradients:
+    """Return the estimate at T > 0 and its gradients.
+
+    Parameters
+    ----------
+    decoder, encoder : Decoder, Network
+    theta : ndarray of shape (S, P)
+    phi : ndarray of shape (E, Q)
+        E is S or 1.
+    batch : Batch
+    noise : ndarray of shape (S, L, n, d)
+        Standard normal.
+    temperature : float
+    scratch : Scratch
+
+    Returns
+    -------
+    Gradients
+        Owned by `scratch` until the next step.
+    """
+    n_models, n_draws, n, d = noise.shape
+    dtype = theta.dtype
+    encoded, mean, log_deviation = encoder_guess(encoder, phi, batch.inputs, scratch)
+    root = np.sqrt(dtype.type(temperature))
+    deviation = root * np.exp(log_deviation)
+    z = scratch("z", noise.shape, dtype)
+    np.multiply(noise, deviation[:, None], out=z)
+    z += mean[:, None]
+
+    layers, extra = decoder.split(theta)
+    flat = z.reshape(n_models, n_draws * n, d)
+    outputs = decoder.network.forward(layers, flat, scratch, "decoder")
+    shaped = outputs[-1].reshape(n_models, n_draws, n, -1)
+    log_density, slope = decoder.rows.log_density(batch.X, shaped, extra, scratch)
+    log_weights = log_density - 0.5 * np.einsum("slnd,slnd->sln", z, z)
+    log_weights /= dtype.type(temperature)
+    log_weights += 0.5 * np.einsum("slnd,slnd->sln", noise, noise)
+    log_weights += log_deviation.sum(axis=-1)[:, None]
+    peak = log_weights.max(axis=1, keepdims=True)
+    weights = np.exp(log_weights - peak)
+    total = weights.sum(axis=1, keepdims=True)
+    hmax = dtype.type(temperature) * (np.log(total / n_draws) + peak)[:, 0]
+    weights /= total
+
+    gradient = scratch("decoder gradient", theta.shape, dtype)
+    shared = weights * batch.shares
+    slope *= shared[..., None]
+    in_codes = decoder.network.backward(
+        layers, outputs, slope.reshape(outputs[-1].shape), gradient, scratch, "decoder back"
+    )
+    in_codes = in_codes.reshape(noise.shape)
+    if decoder.rows.n_extra:
+        own = decoder.rows.extra_gradient(log_density, extra, batch.X.shape[1])
+        gradient[:, decoder.network.n_parameters :] = np.einsum("sln,slne->se", shared, own)
+
+    # doubly reparametrised: -grad log q at z is noise / (sqrt(T) sigma), times T
+    z *= shared[..., None]
+    in_codes -= z
+    in_codes += shared[..., None] * (noise * (dtype.type(temperature) / deviation[:, None]))
+    in_codes *= weights[..., None]
+    in_mean = in_codes.sum(axis=1)
+    in_codes *= noise
+    in_log_deviation = in_codes.sum(axis=1) * deviation
+    phi_gradient = _encoder_gradient(encoder, phi, encoded, in_mean, in_log_deviation, scratch)
+    return Gradients(hmax, gradient, phi_gradient)
+
+
+def hard_step(
+    decoder: Decoder,
+    encoder: Network,
+    theta: Array,
+    phi: Array,
+    batch: Batch,
+    scratch: Scratch,
+) -> Gradients:
+    """Return ``max_z H`` and its gradients: T = 0; parameters as for :func:`weighted_step`."""
+    n_models = len(theta)
+    encoded, mean, _ = encoder_guess(encoder, phi, batch.inputs, scratch)
+    starts = np.broadcast_to(mean, (n_models, *mean.shape[1:]))
+    found = [
+        climb(decoder, theta[s : s + 1], batch.X, starts[s], *_TRAINING_CLIMB)
+        for s in range(n_models)
+    ]
+    z = np.stack([search.codes for search in found])
+    layers, extra = decoder.split(theta)
+    outputs = decoder.network.forward(layers, z, scratch, "decoder")
+    log_density, slope = decoder.rows.log_density(batch.X, outputs[-1][:, None], extra, scratch)
+    hmax = log_density[:, 0] - 0.5 * np.einsum("snd,snd->sn", z, z)
+    gradient = scratch("decoder gradient", theta.shape, theta.dtype)
+    slope *= batch.shares[:, None]
+    decoder.network.backward(
+        layers, outputs, slope[:, 0], gradient, scratch, "decoder back", inputs=False
+    )
+    if decoder.rows.n_extra:
+        own = decoder.rows.extra_gradient(log_density, extra, batch.X.shape[1])
+        gradient[:, decoder.network.n_parameters :] = np.einsum("n,slne->se", batch.shares, own)
+    in_mean = np.stack([search.first_gradient for search in found]) * batch.shares[:, None]
+    nothing = np.zeros_like(in_mean)
+    phi_gradient = _encoder_gradient(encoder, phi, encoded, in_mean, nothing, scratch)
+    return Gradients(hmax, gradient, phi_gradient)
+
+
+def _encoder_gradient(
+    encoder: Network,
+    phi: Array,
+    encoded: list[Array],
+    in_mean: Array,
+    in_log_deviation: Array,
+    scratch: Scratch,
+) -> Array:
+    in_outputs = np.concatenate([in_mean, in_log_deviation], axis=-1)
+    if len(phi) < len(in_outputs):  # one encoder serves all models
+        in_outputs = in_outputs.sum(axis=0, keepdims=True)
+    gradient = scratch("encoder gradient", phi.shape, phi.dtype)
+    layers = encoder.layers(phi)
+    encoder.backward(layers, encoded, in_outputs, gradient, scratch, "encoder back", inputs=False)
+    return gradient

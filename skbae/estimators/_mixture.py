@@ -1,0 +1,240 @@
+"""What the estimators of mixtures share: where they start, hard and soft components, criteria."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skbae._types import EMResult
+from skbae.energies.gaussian._mixture import gaussian_mixture, nearest_mean_models
+from skbae.estimators._base import BayesianAutoEncoder
+from skbae.estimators._checks import check_choice, check_flag, check_integer, check_real
+from skbae.estimators._stacklevel import users_stacklevel
+from skbae.inference.optimise._em import expectation_maximisation
+from skbae.inference.passes._starting_points import distinct_rows, kmeans_plus_plus, random_rows
+from skbae.operators._labels import match_labels
+from skbae.operators._tempered import log_mean_exp, tempered_softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae._types import Rows
+    from skbae.energies.mixture._energy import MixtureParameters
+    from skbae.inference.passes._rows import RowRunner
+
+    Array = NDArray[np.float64]
+
+INITS = ("k-means++", "kmeans", "random_from_data")
+
+# Rows that suffice to tell which component of one model is which of another.
+_ROWS_TO_MATCH = 2000
+
+
+class MixtureAutoEncoder(BayesianAutoEncoder):
+    """Base of the estimators of mixtures: what follows from the joint energies of components."""
+
+    def _check_mixture(self) -> None:
+        """Check the parameters that all mixtures share."""
+        check_integer("n_components", self.n_components, minimum=1)
+        check_choice("init_params", self.init_params, INITS)
+        for name in ("equal_weights", "warm_start"):
+            check_flag(name, getattr(self, name))
+        check_integer("n_init", self.n_init, minimum=1)
+        check_integer("max_iter", self.max_iter, minimum=0)
+        check_real("tol", self.tol, at_least=0)
+        for name in ("weight_concentration_prior", "mean_precision_prior"):
+            check_real(name, getattr(self, name), above=0)
+
+    def _check_enough_rows(self, n_rows: int) -> None:
+        if n_rows < self.n_components:
+            raise ValueError(
+                "X must have at least n_components rows (of positive weight): "
+                f"n_components={self.n_components}, n_samples={n_rows}"
+            )
+
+    def _continues(self) -> bool:
+        return bool(self.warm_start) and hasattr(self, "models_")
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.intp]:
+        """Fit and return the hard component of each training row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self.fit(X, y, sample_weight).predict(X)
+
+    # -- components ----------------------------------------------------------------------------
+
+    def _joint(self, X: NDArray[Any], finish: Any) -> Any:
+        """Map ``finish(log mean_m exp H)``, an array (K, n), over chunks of rows."""
+        bound, temperature = self._bound(X), self._fit_temperature
+        return self._map(
+            lambda chunk: finish(log_mean_exp(bound.joint(chunk, temperature))),
+            X,
+            bound.chunk_rows,
+        )
+
+    def _probabilities(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return soft components (N, K) of rows that were read."""
+        temperature = self._fit_temperature
+        return self._joint(
+            X, lambda joint: tempered_softmax(joint, temperature, axis=0).T.astype(X.dtype)
+        )
+
+    def predict(self, X: Any) -> NDArray[np.intp]:
+        """Return the most probable component of each row, averaged over the kept models.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of int of shape (n_samples,)
+        """
+        return self._joint(self._read(X), lambda joint: joint.argmax(axis=0))
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Return the soft components ``p(k | x)``, averaged over the kept models; one-hot at T = 0.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            ``(mean_m exp H)^(1/T)``, normalised; float32 for float32 rows.
+        """
+        return self._probabilities(self._read(X))
+
+    # -- criteria ------------------------------------------------------------------------------
+
+    def bic(self, X: Any) -> float:
+        """Return the Bayesian information criterion of the density at T = 1 (lower is better).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        float
+        """
+        X = self._read(X)
+        self._require_density("bic")
+        fit = -2.0 * float(self._score_rows(X, 1.0).sum())
+        return fit + self._energy().n_parameters() * float(np.log(len(X)))
+
+    def aic(self, X: Any) -> float:
+        """Return Akaike's information criterion of the density at T = 1 (lower is better).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        float
+        """
+        X = self._read(X)
+        self._require_density("aic")
+        fit = -2.0 * float(self._score_rows(X, 1.0).sum())
+        return fit + 2.0 * self._energy().n_parameters()
+
+
+def initial_means(
+    init_params: str,
+    n_components: int,
+    rows: Rows,
+    rng: np.random.Generator,
+    runner: RowRunner,
+    n_starts: int,
+) -> Array:
+    """Return initial means (S, K, D), chosen as ``init_params`` says."""
+    X, weights = distinct_rows(rows)
+    choose = random_rows if init_params == "random_from_data" else kmeans_plus_plus
+    means = np.stack([choose(X, weights, n_components, rng) for _ in range(n_starts)])
+    if init_params != "kmeans":
+        return means
+    k_means = gaussian_mixture(n_components, X.shape[1], "tied_spherical", equal_weights=True)
+    found = expectation_maximisation(
+        k_means,
+        nearest_mean_models(k_means, means, float(np.mean(rows.scale**2)) or 1.0),
+        rows,
+        runner,
+        temperature=0.0,
+        tol=1e-4,
+        max_iter=300,
+        dtype=np.float64,
+    )
+    return found.params.components.means
+
+
+def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[str, Any]]:
+    """Return the best model of a climb from several starts, and what there is to say about it."""
+    best = int(np.argmax(found.objective))
+    if not found.converged[best] and max_iter > 0 and not stopped:
+        warnings.warn(
+            f"the best of {len(found.objective)} start(s) did not converge within "
+            f"max_iter={max_iter} iterations. Increase max_iter or tol, or try other "
+            "init_params; degenerate data may be the cause too.",
+            ConvergenceWarning,
+            stacklevel=users_stacklevel(),
+        )
+    n_iter = int(found.n_iter[best])
+    hmaxe = float(found.hmaxe[best])
+    return found.params.take(slice(best, best + 1)), {
+        "hmaxe_": hmaxe,
+        "hmaxemax_": hmaxe,
+        "hmaxemax_error_": 0.0,
+        "internal_energy_": hmaxe,
+        "lower_bound_": float(found.objective[best]),
+        "lower_bounds_": [float(values[best]) for values in found.history[: n_iter + 1]],
+        "converged_": bool(found.converged[best]),
+        "n_iter_": n_iter,
+    }
+
+
+def match_to_reference(
+    energy: Any,
+    params: MixtureParameters,
+    reference: MixtureParameters,
+    rows: Rows,
+    temperature: float,
+) -> MixtureParameters:
+    """Return the models with labels that agree best with the reference's, row by row.
+
+    Parameters
+    ----------
+    energy : MixtureEnergy
+        With a method ``permute(params, order)``.
+    params : MixtureParameters
+        S models.
+    reference : MixtureParameters
+        One model.
+    rows : Rows
+    temperature : float
+    """
+    X, weights = distinct_rows(rows, _ROWS_TO_MATCH)
+
+    def codes(models: MixtureParameters) -> Array:
+        joint = energy.bind(models, rows.frame, np.float64).joint(X, temperature)
+        return tempered_softmax(joint, temperature, axis=1)
+
+    ours = codes(reference)[0] * weights
+    order = []
+    for start in range(0, params.n_models, 10):
+        theirs = codes(params.take(slice(start, start + 10)))
+        order.append(match_labels(np.einsum("kn,sjn->skj", ours, theirs, optimize=True)))
+    return energy.permute(params, np.concatenate(order))

@@ -1,0 +1,265 @@
+"""Sampling ``p(m)`` for a shell: which sampler, how long, and what becomes of its draws."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.exceptions import ConvergenceWarning
+
+from skbae._types import Rows, SamplingResult, SamplingRun
+from skbae.estimators._stacklevel import users_stacklevel
+from skbae.inference.evidence._verdict import assess, combine_evidence
+from skbae.inference.optimise._map_em import posterior_mode
+from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
+from skbae.inference.sample._mode_annealing import (
+    anneal_plan,
+    crude_log_evidence,
+    sample_from_modes,
+)
+from skbae.inference.sample._tempering import sample_tempered, tempered_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
+    from skbae.inference.passes._rows import RowRunner
+    from skbae.inference.sample._tempering import SMCPlan
+
+# Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
+# well sampled and long data at a small multiple of a fit.
+_ROWS_A_SWEEP = 1e5
+_ROWS_A_CHAIN = 2e5
+# Rows, per tau, below which the posterior is close enough to the prior to start there, unless
+# coordinates are many.
+_FEW_ROWS, _MANY_COORDINATES = 20.0, 100
+# Nats by which importance sampling from modes may exceed the evidence found from the prior.
+_SHORTFALL = 1.0
+
+
+def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
+    """Return how many chains to run and how long, for so many rows.
+
+    Short data get many chains, because a sweep costs little more than its overhead; long data get
+    few, because their posterior is nearly normal and every draw is a pass.
+
+    Examples
+    --------
+    >>> gibbs_schedule(82, 50)[0], gibbs_schedule(100_000, 50)[0]
+    (128, 8)
+    """
+    long = n_rows > 5000
+    power = int(np.log2(max(_ROWS_A_SWEEP / n_rows, 1)))
+    n_chains = int(np.clip(1 << power, 8 if long else 16, 128))
+    n_sweeps = int(np.clip(_ROWS_A_CHAIN / n_rows, 32 if n_rows > 20_000 else 40, 600))
+    n_sweeps = max(n_sweeps, 4 * -(-n_models // n_chains))
+    return n_chains, GibbsPlan(
+        n_burn=int(np.clip(n_sweeps // 4, 10, 100)),
+        n_rounds=2 if long else 3,
+        n_between=int(np.clip(n_sweeps // 40, 3, 10)),
+        n_sweeps=n_sweeps,
+        max_jumps=12 if long else 300,
+        max_lengths=1 if n_rows > 20_000 else 4,
+        n_keep=n_models,
+    )
+
+
+def check_memory(numbers_per_model: int, n_models: int) -> None:
+    """Raise ValueError if the kept models would take too much memory."""
+    limit = 10 * get_config()["working_memory"]
+    needed = 8 * numbers_per_model * n_models / 2**20
+    if needed > limit:
+        raise ValueError(
+            f"n_models={n_models} kept models would take {needed:.0f} MiB, more than ten times "
+            f"scikit-learn's working_memory ({limit:.0f} MiB). Decrease n_models, or raise "
+            "working_memory with sklearn.set_config."
+        )
+
+
+def chain_starts(
+    energy: ConjugateEnergy,
+    fitted: Any,
+    n_chains: int,
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    temperature: float,
+) -> Any:
+    """Return diverse models for chains to start from.
+
+    Half climb from the fits given, of which those far below the best are left out; the other half
+    are draws of the prior, where there are few enough rows for such chains to find their way.
+
+    Parameters
+    ----------
+    energy : ConjugateEnergy
+    fitted : ArrayRecord
+        Starts for the climb.
+    n_chains : int
+    rows, runner, rng, temperature
+        As for the samplers.
+    """
+    climbed, _, log_target = posterior_mode(
+        energy,
+        fitted,
+        rows,
+        runner,
+        temperature=temperature,
+        model_temperature=temperature,
+        tol=1e-4,
+        max_iter=30,
+    )
+    # a mode this much lower cannot make it up by its width
+    worst = log_target.max() - 30 - 3 * energy.n_parameters()
+    good = np.flatnonzero(log_target >= worst)
+    if rows.total > 5000:
+        return climbed.take(np.resize(good, n_chains))
+    half = n_chains // 2
+    joined = type(climbed).concatenate(
+        [climbed.take(np.resize(good, n_chains - half)), energy.draw_prior(half, rng)]
+    )
+    # alternate, so that each island of chains has both kinds
+    order = np.argsort(np.r_[np.arange(n_chains - half), np.arange(half) + 0.5], kind="stable")
+    return joined.take(order)
+
+
+def run_gibbs(
+    energy: ConjugateEnergy,
+    fitted: Any,
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    n_models: int,
+    on_step: Callable[[int, float], bool],
+) -> SamplingRun:
+    """Sample at T = tau, with a schedule fit for the number of rows."""
+    n_chains, plan = gibbs_schedule(len(rows.X), n_models)
+    starts = chain_starts(energy, fitted, n_chains, rows, runner, rng, temperature)
+    return sample_conjugate(
+        energy, starts, rows, runner, rng, temperature=temperature, plan=plan, on_step=on_step
+    )
+
+
+def run_tempered(
+    energy: Any,
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    model_temperature: float,
+    tilt: float,
+    n_models: int,
+    on_step: Callable[[int, float], bool],
+    plan: SMCPlan | None = None,
+) -> SamplingRun:
+    """Sample at any temperatures, weights and tilt, by gradients."""
+    return sample_tempered(
+        energy,
+        rows,
+        runner,
+        rng,
+        temperature=temperature,
+        model_temperature=model_temperature,
+        tilt=tilt,
+        plan=tempered_plan(len(rows.X), n_models) if plan is None else plan,
+        on_step=on_step,
+    )
+
+
+def run_charted(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    model_temperature: float,
+    tilt: float,
+    n_models: int,
+    on_step: Callable[[int, float], bool],
+    few_rows: float = _FEW_ROWS,
+) -> SamplingRun:
+    """Sample at any temperatures, weights and tilt, from the modes or, where better, the prior.
+
+    From the modes the cost is a few steps however many rows there are, and no phase is lost that a
+    start leads to. With few rows (per tau) the posterior is not far from the prior, and far from
+    normal: that is where to start from the prior. What the modes alone show is a check on it.
+    How few they must be depends on how normal the prior itself is in the energy's charts.
+    """
+    settings: dict[str, Any] = {
+        "temperature": temperature,
+        "model_temperature": model_temperature,
+        "tilt": tilt,
+    }
+    power = rows.total / model_temperature
+    size = energy.charts(starts.take([0]), power).centres.shape[1]
+    plan = anneal_plan(len(rows.X), size, n_models)
+    if power >= few_rows or size > _MANY_COORDINATES:
+        return sample_from_modes(
+            energy, starts, vacant, rows, runner, rng, plan=plan, on_step=on_step, **settings
+        )
+    tempered = tempered_plan(len(rows.X), n_models)
+    if len(rows.X) >= 2 * _FEW_ROWS:
+        tempered = replace(tempered, n_particles=min(tempered.n_particles, 1024))
+    run = sample_tempered(energy, rows, runner, rng, plan=tempered, on_step=on_step, **settings)
+    if run.stopped:
+        return run
+    least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    return held_against_modes(run, least)
+
+
+def held_against_modes(run: SamplingRun, least: float) -> SamplingRun:
+    """Return a run from the prior, with a doubt if it has less evidence than the modes alone.
+
+    Parameters
+    ----------
+    run : SamplingRun
+    least : float
+        The log evidence by :func:`~skbae.inference.sample._mode_annealing.crude_log_evidence`.
+    """
+    found, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+    if least <= found + max(_SHORTFALL, 5 * error):
+        return run
+    doubt = f"models about the modes alone have a log evidence of {least:.2f}"
+    return replace(run, doubts=(*run.doubts, doubt))
+
+
+def summarise(
+    estimator: str, run: SamplingRun, total: float, model_temperature: float
+) -> dict[str, Any]:
+    """Return the fitted attributes that follow from a run, and warn when it can't be trusted."""
+    sampling = assess(run)
+    warn_unless_ok(estimator, sampling)
+    scale = model_temperature / total
+    return {
+        "sampling_": sampling,
+        "log_evidence_": sampling.log_evidence,
+        "hmaxemax_": scale * sampling.log_evidence,
+        "hmaxemax_error_": scale * sampling.log_evidence_error,
+        "internal_energy_": float(run.hmaxe.mean()),
+        "converged_": sampling.status == "ok",
+        "n_iter_": sampling.n_sweeps,
+    }
+
+
+def warn_unless_ok(estimator: str, sampling: SamplingResult) -> None:
+    """Issue a ConvergenceWarning for a suspect or failed result."""
+    if sampling.status == "ok":
+        return
+    warnings.warn(
+        f"{estimator}: sampling of the models is {sampling.status}: "
+        f"{'; '.join(sampling.reasons)}. Draw more (raise n_models), start from more places (raise "
+        "n_init), or simplify the model; sampling_ has the diagnostics.",
+        ConvergenceWarning,
+        stacklevel=users_stacklevel(),
+    )

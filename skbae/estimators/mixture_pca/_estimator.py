@@ -1,0 +1,438 @@
+"""BayesianMixturePCAAutoEncoder: local linear subspaces as an autoencoder with a temperature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skbae.energies.mixture_pca._distributions import (
+    SubspaceCodes,
+    SubspaceRows,
+    linear_code,
+    split_code,
+)
+from skbae.estimators._checks import check_codes, check_flag, check_integer
+from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
+from skbae.estimators._progress import progress
+from skbae.estimators._sampling import check_memory, run_charted, summarise
+from skbae.estimators.mixture_pca._fit import (
+    NOISE_FLOOR,
+    as_models,
+    as_parameters,
+    check_can_sample,
+    continued,
+    energy_with_prior,
+    plain_energy,
+    reference_attributes,
+    sampling_starts,
+    starts,
+)
+from skbae.estimators.pca._fit import given_prior, mean_variance
+from skbae.inference.optimise._em import expectation_maximisation
+from skbae.inference.optimise._map_lbfgs import climb_to_mode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
+    """Mixture of PCA as a Bayesian autoencoder: which subspace, and where in it.
+
+    The code of a row x is a pair (k, z) of a component and a point of its d-dimensional subspace,
+    and the energy is ``H = log w_k + log N(z; 0, I) + log N(x; W_k z + mu_k, s2_k I)``.
+    ``temperature=1`` with one model is the mixture of probabilistic PCA (Tipping and Bishop 1999);
+    ``temperature=0`` is the locally linear autoencoder, which alternates between assigning rows to
+    the subspace that reconstructs them best and fitting PCA to each group. A single component is
+    PCA at any temperature.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number K of subspaces.
+    n_latent : int, default=1
+        Dimension d of each, at most that of the data; 0 makes components spherical.
+    temperature : float, default=1.0
+        Temperature T of the codes, not negative.
+    model_temperature : float or None, default=None
+        Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
+        single best model, None means the same as `temperature`. Sampling is for models of few
+        hundred parameters: larger ones are refused.
+    tilt : float, default=0.0
+        Tilt t, above -1, of the mean over rows that is maximised,
+        ``-(1/t) log mean exp(-t Hmax)``.
+    equal_weights : bool, default=False
+        Fix all weights at 1/K.
+    tied_noise : bool, default=False
+        Give all components the same noise variance. With `equal_weights`, at T = 0, the fit
+        minimises the squared error of the reconstruction.
+    weight_concentration_prior : float, default=1.0
+        Concentration of the weights' Dirichlet prior. Priors matter where models are sampled.
+    component_variance_prior : float or None, default=None
+        Variance of the normal prior of each entry of the loadings W. None stands for ``v / max(d,
+        1)``, with v the mean variance of a feature.
+    mean_prior : array-like of shape (n_features,) or None, default=None
+        None stands for the mean of X.
+    mean_precision_prior : float, default=0.01
+        The prior of the means is ``N(mean_prior, v / mean_precision_prior)``.
+    noise_shape_prior : float, default=1.0
+        Shape of the inverse gamma prior of the noise variance.
+    noise_scale_prior : float or None, default=None
+        Its scale. None stands for ``0.1 v``.
+    n_models : int, default=50
+        How many draws of the models to keep for prediction, when they are sampled.
+    n_init : int, default=1
+        Number of starts, run side by side; the best is kept.
+    init_params : {"k-means++", "kmeans", "random_from_data"}, default="k-means++"
+        How the means of the first groups are chosen.
+    tol : float, default=1e-3
+        A start has converged when an iteration changes the objective by less.
+    max_iter : int, default=100
+        Largest number of iterations.
+    warm_start : bool, default=False
+        Start from the current fitted model, if there is one.
+    verbose : int, default=0
+        Print each iteration's objective if positive.
+    random_state : None, int, RandomState or Generator, default=None
+    n_jobs : int or None, default=None
+        Threads that share a pass over the rows; None: as many as BLAS would use. Results do
+        not depend on it.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+    means_ : ndarray of shape (n_components, n_features)
+    components_ : ndarray of shape (n_components, n_latent, n_features)
+        Orthonormal directions of each subspace.
+    noise_variance_ : ndarray of shape (n_components,), or () where it is tied
+    explained_variance_ : ndarray of shape (n_components, n_latent)
+        Variance along the directions of the training rows, each counted by its soft component.
+    component_precisions_ : ndarray of shape (n_components, n_latent)
+        Inverse variance of the model's density along the directions: zero at T = 0, where the
+        coordinates are free, and that of the noise where a direction has melted into it.
+    hmaxe_ : float
+        ``Hmaxe_T`` of the training rows under the reference model, in nats a row. The reference
+        model, which the attributes above belong to, is the best fit or, when models are sampled,
+        the mode of ``p(m)`` in the coordinates ``(log w, mu, W, log s2)``.
+    hmaxemax_, hmaxemax_error_ : float
+        ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)`` and its standard error;
+        `hmaxe_` and 0 when a single model is fitted.
+    log_evidence_ : float
+        ``(N / tau) hmaxemax_``. Only when models are sampled.
+    internal_energy_ : float
+        Expected ``Hmaxe_T`` over the models.
+    sampling_ : SamplingResult
+        How the models were sampled and whether to trust it. Only when they are.
+    lower_bound_ : float
+        The objective: `hmaxe_`, or its tilted counterpart.
+    lower_bounds_ : list of float
+        The objective at the start and after each iteration. Only for a single best model.
+    converged_ : bool
+    n_iter_ : int
+    models_ : PCAMixtureModels
+        The kept models, labels matched to the reference model's.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Defined when X has string column names.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The case of one component, T = 0.
+    BayesianGMMAutoEncoder : Components without coordinates.
+
+    Notes
+    -----
+    A fit never forms a covariance of the features: each iteration multiplies the covariances with a
+    few directions, and takes the best subspace within their span. The objective never falls. The
+    noise of each of several components is kept above a millionth of the mean variance of a feature,
+    lest one collapse onto a few rows.
+
+    References
+    ----------
+    Tipping, M. and Bishop, C. (1999). Mixtures of probabilistic principal component analysers.
+    Neural Computation 11, 443-482.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbae import BayesianMixturePCAAutoEncoder
+    >>> t = np.linspace(-1, 1, 50)[:, None]
+    >>> X = np.vstack([t * [1.0, 0.0] + [0.0, 5.0], t * [0.0, 1.0]])  # two line segments
+    >>> model = BayesianMixturePCAAutoEncoder(
+    ...     2, n_latent=1, temperature=0, tied_noise=True, random_state=0).fit(X)
+    >>> np.abs(X - model.inverse_transform(model.transform(X))).max().round(6).item()
+    0.0
+    >>> np.abs(model.components_[np.argsort(model.means_[:, 1])]).round(6).tolist()
+    [[[0.0, 1.0]], [[1.0, 0.0]]]
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        n_latent: int = 1,
+        temperature: float = 1.0,
+        model_temperature: float | None = None,
+        tilt: float = 0.0,
+        equal_weights: bool = False,
+        tied_noise: bool = False,
+        weight_concentration_prior: float = 1.0,
+        component_variance_prior: float | None = None,
+        mean_prior: Any = None,
+        mean_precision_prior: float = 0.01,
+        noise_shape_prior: float = 1.0,
+        noise_scale_prior: float | None = None,
+        n_models: int = 50,
+        n_init: int = 1,
+        init_params: str = "k-means++",
+        tol: float = 1e-3,
+        max_iter: int = 100,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_latent = n_latent
+        self.temperature = temperature
+        self.model_temperature = model_temperature
+        self.tilt = tilt
+        self.equal_weights = equal_weights
+        self.tied_noise = tied_noise
+        self.weight_concentration_prior = weight_concentration_prior
+        self.component_variance_prior = component_variance_prior
+        self.mean_prior = mean_prior
+        self.mean_precision_prior = mean_precision_prior
+        self.noise_shape_prior = noise_shape_prior
+        self.noise_scale_prior = noise_scale_prior
+        self.n_models = n_models
+        self.n_init = n_init
+        self.init_params = init_params
+        self.tol = tol
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _check_family(self, n_rows, n_features):
+        if n_rows is None:
+            self._check_mixture()
+            check_integer("n_latent", self.n_latent, minimum=0)
+            check_flag("tied_noise", self.tied_noise)
+            given_prior(self, None)
+            return
+        self._check_enough_rows(n_rows)
+        if self.n_latent > n_features:
+            raise ValueError(
+                f"n_latent must be at most n_features={n_features}, got {self.n_latent}"
+            )
+        given_prior(self, n_features)
+        if self._resolved_model_temperature() > 0:
+            check_can_sample(self, n_features)
+            size = self.n_components * (1 + (n_features + 2) * (self.n_latent + 1))
+            check_memory(size, int(self.n_models))
+        if self._continues():
+            asked = (self.n_components, self.n_latent, n_features), bool(self.tied_noise)
+            has = self.models_.components.shape[1:], self._config["tied_noise"]
+            if asked != has:
+                raise ValueError(
+                    "warm_start=True needs the same n_components, n_latent, number of features and "
+                    f"tied_noise as the fitted model: it has {(*has[0], has[1])}; asked for are "
+                    f"{(*asked[0], asked[1])}"
+                )
+
+    def _fit_family(self, rows, rng, runner):
+        floor = 0.0 if self.n_components == 1 else NOISE_FLOOR * mean_variance(rows)
+        config = {
+            "n_components": int(self.n_components),
+            "n_latent": int(self.n_latent),
+            "n_features": rows.X.shape[1],
+            "temperature": float(self.temperature),
+            "equal_weights": bool(self.equal_weights),
+            "tied_noise": bool(self.tied_noise),
+            "noise_floor": floor,
+        }
+        tau = self._resolved_model_temperature()
+        fit = self._fit_best if tau == 0 else self._fit_sampled
+        return {**fit(config, rows, rng, runner), "_config": config}
+
+    def _fit_best(self, config, rows, rng, runner):
+        """Fit the single best model."""
+        energy, temperature = plain_energy(config), float(self.temperature)
+        if self._continues():
+            models = continued(self, rng)
+        else:
+            models = starts(self, energy, rows, rng, runner, int(self.n_init))
+        with progress(self, rows.X, None, int(self.max_iter)) as step:
+            found = expectation_maximisation(
+                energy,
+                models,
+                rows,
+                runner,
+                temperature=temperature,
+                tilt=float(self.tilt),
+                tol=float(self.tol),
+                max_iter=int(self.max_iter),
+                on_iteration=step,
+            )
+        best, told = best_of(found, int(self.max_iter), step.stopped)
+        kept = as_models(energy, best, rows, runner, temperature)
+        return {**reference_attributes(kept), **told, "models_": kept}
+
+    def _fit_sampled(self, config, rows, rng, runner):
+        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        temperature, tau = float(self.temperature), self._resolved_model_temperature()
+        settings = {
+            "temperature": temperature,
+            "model_temperature": tau,
+            "tilt": float(self.tilt),
+        }
+        energy = energy_with_prior(self, config, rows)
+        with progress(self, rows.X, None, None) as step:
+            models, vacant = sampling_starts(self, config, rows, rng, runner)
+            run = run_charted(
+                energy,
+                models,
+                vacant,
+                rows,
+                runner,
+                rng,
+                n_models=int(self.n_models),
+                on_step=step,
+                **settings,
+            )
+        mode, hmaxe, objective = climb_to_mode(energy, run.params, rows, runner, **settings)
+        mode, draws = energy.canonical(mode), energy.canonical(run.params)
+        matched = match_to_reference(energy, draws, mode, rows, temperature)
+        reference = as_models(energy, mode, rows, runner, temperature)
+        return {
+            **reference_attributes(reference),
+            **summarise(type(self).__name__, run, rows.total, tau),
+            "models_": as_models(energy, matched, rows, runner, temperature),
+            "hmaxe_": hmaxe,
+            "lower_bound_": objective,
+        }
+
+    # -- codes ---------------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        n_components, n_latent = self.components_.shape[:2]
+        return n_components * (1 + n_latent)
+
+    def _energy(self):
+        return plain_energy(self._config)
+
+    def _parameters(self):
+        return as_parameters(self.models_)
+
+    def _has_density(self):
+        return self._fit_temperature > 0 or self.components_.shape[1] == 0
+
+    def _shrink(self) -> NDArray[np.float64]:
+        """Return by how much codes are shorter than coordinates, (K, d)."""
+        noise = np.broadcast_to(self.noise_variance_, self.weights_.shape)
+        return 1.0 - noise[:, None] * self.component_precisions_
+
+    def _coordinates(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return expected codes (N, K, d) under each component of the reference model."""
+        offsets = np.einsum("kid,kd->ki", self.components_, self.means_)
+        directions = self.components_.reshape(offsets.size, X.shape[1])
+        along = (X @ directions.T).reshape(len(X), *offsets.shape) - offsets
+        return (self._shrink() * along).astype(X.dtype, copy=False)
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the mean linear code of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components * (1 + n_latent))
+            ``[r_1..r_K | r_1 y_1 .. r_K y_K]``: soft components r, averaged over the kept models,
+            then each component's coordinates along its directions in the reference model, in data
+            units and shrunk by the noise, times its r.
+        """
+        X = self._read(X)
+        return linear_code(self._probabilities(X), self._coordinates(X))
+
+    def inverse_transform(self, Z: Any) -> NDArray[Any]:
+        """Return the expected row for each linear code: one matrix product.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components * (1 + n_latent))
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        Z = check_codes(Z, self._n_features_out, self)
+        n_components, n_latent, n_features = self.components_.shape
+        directions = self.components_.reshape(n_components * n_latent, n_features)
+        return Z @ np.concatenate([self.means_, directions]).astype(Z.dtype, copy=False)
+
+    def encode(self, X: Any) -> SubspaceCodes:
+        """Return the distribution of each row's code.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        SubspaceCodes
+            Components averaged over the kept models; coordinates of the reference model, with
+            variances ``T s2 (1 - s2 p)`` in data units.
+        """
+        X = self._read(X)
+        shrink = self._shrink()
+        noise = np.broadcast_to(self.noise_variance_, self.weights_.shape)[:, None]
+        spread = self._fit_temperature * noise * np.maximum(shrink, 0.0)
+        return SubspaceCodes(self._probabilities(X), self._coordinates(X), spread)
+
+    def decode(self, Z: Any) -> SubspaceRows:
+        """Return the distribution of rows given codes, under the reference model.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components * (1 + n_latent)) or SubspaceCodes
+            Linear codes, or what :meth:`encode` returned; then the result is the distribution of
+            the reconstruction.
+
+        Returns
+        -------
+        SubspaceRows
+        """
+        check_is_fitted(self)
+        n_components, n_latent, _ = self.components_.shape
+        if isinstance(Z, SubspaceCodes):
+            probabilities, coordinates, spread = Z.probabilities, Z.coordinates, Z.spread
+        else:
+            Z = check_codes(Z, self._n_features_out, self).astype(np.float64)
+            probabilities, coordinates = split_code(Z, n_components, n_latent)
+            totals = probabilities.sum(axis=1)
+            if np.any(probabilities < 0) or np.any(np.abs(totals - 1) > 1e-4):
+                raise ValueError(
+                    f"the first {n_components} columns of Z must hold probabilities of components "
+                    "(rows not negative, summing to 1), got entries down to "
+                    f"{probabilities.min():g} and row sums from {totals.min():g} to "
+                    f"{totals.max():g}"
+                )
+            spread = np.zeros((n_components, n_latent))
+        probabilities = np.asarray(probabilities, np.float64)
+        return SubspaceRows(
+            probabilities / probabilities.sum(axis=1, keepdims=True),
+            np.asarray(coordinates, np.float64),
+            self.means_,
+            self.components_,
+            spread,
+            np.broadcast_to(self.noise_variance_, self.weights_.shape),
+        )

@@ -1,0 +1,517 @@
+"""BayesianPCAAutoEncoder: principal component analysis as an autoencoder with a temperature."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from skbae.energies.pca._distributions import GaussianCodes, GaussianRows, posterior_codes
+from skbae.energies.pca._energy import PCAEnergy
+from skbae.estimators._base import BayesianAutoEncoder
+from skbae.estimators._checks import (
+    check_choice,
+    check_codes,
+    check_flag,
+    check_integer,
+    check_real,
+)
+from skbae.estimators._progress import progress
+from skbae.estimators._sampling import check_memory, summarise
+from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators.pca._dimension import largest_candidate, sample_most_evident
+from skbae.estimators.pca._fit import (
+    as_models,
+    as_parameters,
+    best_model,
+    check_can_sample,
+    check_has_memory,
+    check_n_components,
+    find_spectrum,
+    given_prior,
+    is_share,
+    mean_variance,
+    reference_attributes,
+    reference_model,
+    row_moments,
+    solver_for,
+    tilted_model,
+    variance_along,
+)
+from skbae.inference.passes._principal_axes import SOLVERS, rows_with_covariance
+from skbae.inference.passes._rows import make_rows
+from skbae.operators._random import as_generator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class BayesianPCAAutoEncoder(BayesianAutoEncoder):
+    """Principal component analysis as a Bayesian autoencoder.
+
+    The code of a row x is a point z of a d-dimensional subspace, and the energy is
+    ``H = log N(z; 0, I) + log N(x; W z + mu, s2 I)``. With one model (``model_temperature=0``),
+    ``temperature=0`` is scikit-learn's PCA and ``temperature=1`` probabilistic PCA (Tipping and
+    Bishop 1999); there is a closed form at any temperature. By default models are drawn from their
+    posterior.
+
+    Parameters
+    ----------
+    n_components : int, float, "evidence" or None, default=None
+        Dimension d of the code. None stands for min(N, D), a number between 0 and 1 for as many
+        components as explain this share of the variance, and ``"evidence"`` for the dimension with
+        the largest `log_evidence_` (models must be sampled for that).
+    temperature : float, default=1.0
+        Temperature T of the codes, not negative. Directions whose variance is below T times the
+        noise have melted: they decode to nothing.
+    model_temperature : float or None, default=None
+        Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
+        single best model, None means the same as `temperature`. Sampling is for models of few
+        hundred parameters: larger ones are refused.
+    tilt : float, default=0.0
+        Tilt t, above -1, of the mean over rows that is maximised,
+        ``-(1/t) log mean exp(-t Hmax)``; other than 0 only for a single best model.
+    whiten : bool, default=False
+        Divide codes by the standard deviation (divisor N - 1, as scikit-learn's) of the training
+        rows along each component.
+    svd_solver : {"auto", "full", "covariance_eigh", "gram", "randomized"}, default="auto"
+        How the components of a single best model are found: ``"full"`` from the singular values of
+        the rows, ``"covariance_eigh"`` from the covariance of the features, ``"gram"`` from the
+        products of rows with each other, ``"randomized"`` from a Krylov space of the covariance
+        with a random start. That grows until residuals are below 1e-7 of the largest variance,
+        but stops early where no axis stands out: then axes are approximate, and the other solvers
+        are not. ``"auto"`` takes the quickest.
+    component_variance_prior : float or None, default=None
+        Variance of the normal prior of each entry of the loadings W. None stands for ``v / max(d,
+        1)``, with v the mean variance of a feature. Priors matter where models are sampled.
+    mean_prior : array-like of shape (n_features,) or None, default=None
+        None stands for the mean of X.
+    mean_precision_prior : float, default=0.01
+        The prior of the mean is ``N(mean_prior, v / mean_precision_prior)``.
+    noise_shape_prior : float, default=1.0
+        Shape of the inverse gamma prior of the noise variance.
+    noise_scale_prior : float or None, default=None
+        Its scale. None stands for ``0.1 v``.
+    n_models : int, default=50
+        How many draws of the models to keep for prediction, when they are sampled.
+    tol : float, default=1e-3
+        A tilted fit has converged when an iteration changes the objective by less.
+    max_iter : int, default=100
+        Largest number of iterations of a tilted fit; without a tilt there are none.
+    verbose : int, default=0
+        Print the objective of each step if positive.
+    random_state : None, int, RandomState or Generator, default=None
+    n_jobs : int or None, default=None
+        Threads that share a pass over the rows; None: as many as BLAS would use. Results do
+        not depend on it.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Orthonormal directions, by decreasing variance, with scikit-learn's signs.
+    mean_ : ndarray of shape (n_features,)
+    noise_variance_ : float
+        ``s2``, with divisor N rather than scikit-learn's N - 1.
+    explained_variance_ : ndarray of shape (n_components,)
+        Variance of the training rows along the components, with divisor N.
+    explained_variance_ratio_ : ndarray of shape (n_components,)
+    singular_values_ : ndarray of shape (n_components,)
+    component_precisions_ : ndarray of shape (n_components,)
+        Inverse variance of the model's density along the components: zero at T = 0, where codes
+        are free, and that of the noise where a direction has melted into it.
+    n_components_ : int
+    hmaxe_ : float
+        ``Hmaxe_T`` of the training rows under the reference model, in nats a row. The reference
+        model, which the attributes above belong to, is the best fit or, when models are sampled,
+        the mode of ``p(m)`` in the coordinates ``(W, mu, log s2)``.
+    hmaxemax_, hmaxemax_error_ : float
+        ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)`` and its standard error;
+        `hmaxe_` and 0 when a single model is fitted.
+    log_evidence_ : float
+        ``(N / tau) hmaxemax_``. Only when models are sampled.
+    internal_energy_ : float
+        Expected ``Hmaxe_T`` over the models.
+    sampling_ : SamplingResult
+        How the models were sampled and whether to trust it. Only when they are.
+    lower_bound_ : float
+        The objective: `hmaxe_`, or its tilted counterpart.
+    lower_bounds_ : list of float
+        The objective at the start and after each iteration of a tilted fit. Only for a single best
+        model.
+    converged_ : bool
+    n_iter_ : int
+    models_ : PCAModels
+        The kept models.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Defined when X has string column names.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The case T = 0, one model.
+    BayesianMixturePCAAutoEncoder : Several local subspaces.
+
+    Notes
+    -----
+    With ``lam_i`` the variances along the principal axes, the best model at temperature T has noise
+    ``s2 = sum_{i > q} lam_i / (D - T q)``, where q is the number of directions that have not
+    melted, ``lam_i > T s2``; its codes shrink coordinates by ``1 - T s2 / lam_i``.
+
+    Sampling sees rows through their mean and covariance only: its cost does not depend on how many
+    there are, but for the number of temperatures between prior and posterior.
+
+    References
+    ----------
+    Tipping, M. and Bishop, C. (1999). Probabilistic principal component analysis. Journal of the
+    Royal Statistical Society B 61, 611-622.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbae import BayesianPCAAutoEncoder
+    >>> X = np.array([[-1.0, -1], [-2, -1], [-3, -2], [1, 1], [2, 1], [3, 2]])
+    >>> model = BayesianPCAAutoEncoder(1, temperature=0).fit(X)
+    >>> model.explained_variance_ratio_.round(4).tolist()
+    [0.9924]
+    >>> model.transform([[3.0, 2.0]]).round(4).tolist()
+    [[3.6053]]
+    >>> warm = BayesianPCAAutoEncoder(1, model_temperature=0).fit(X)  # probabilistic PCA
+    >>> warm.transform([[3.0, 2.0]]).round(4).tolist()
+    [[3.5779]]
+    """
+
+    def __init__(
+        self,
+        n_components: Any = None,
+        *,
+        temperature: float = 1.0,
+        model_temperature: float | None = None,
+        tilt: float = 0.0,
+        whiten: bool = False,
+        svd_solver: str = "auto",
+        component_variance_prior: float | None = None,
+        mean_prior: Any = None,
+        mean_precision_prior: float = 0.01,
+        noise_shape_prior: float = 1.0,
+        noise_scale_prior: float | None = None,
+        n_models: int = 50,
+        tol: float = 1e-3,
+        max_iter: int = 100,
+        verbose: int = 0,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.temperature = temperature
+        self.model_temperature = model_temperature
+        self.tilt = tilt
+        self.whiten = whiten
+        self.svd_solver = svd_solver
+        self.component_variance_prior = component_variance_prior
+        self.mean_prior = mean_prior
+        self.mean_precision_prior = mean_precision_prior
+        self.noise_shape_prior = noise_shape_prior
+        self.noise_scale_prior = noise_scale_prior
+        self.n_models = n_models
+        self.tol = tol
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _check_family(self, n_rows, n_features):
+        tau = self._resolved_model_temperature()
+        if n_rows is None:
+            self._check_settings(tau)
+            return
+        most = min(n_rows, n_features)
+        asked = self.n_components
+        if isinstance(asked, str):
+            n_components = largest_candidate(n_rows, n_features)
+        elif asked is None or is_share(asked):
+            n_components = most
+        else:
+            n_components = int(asked)
+        if n_components > most:
+            raise ValueError(
+                f"n_components must be at most min(n_samples={n_rows}, n_features={n_features}) "
+                f"(of rows with positive weight), got {asked!r}"
+            )
+        given_prior(self, n_features)
+        if tau > 0:
+            check_can_sample(self, n_components, n_features)
+            check_memory((n_components + 1) * (n_features + 2), int(self.n_models))
+        else:
+            solver = solver_for(self.svd_solver, asked, n_rows, n_features)
+            check_has_memory(solver, self.tilt, n_rows, n_features)
+
+    def _check_settings(self, tau):
+        """Check the family's parameters on their own."""
+        check_n_components(self.n_components)
+        check_flag("whiten", self.whiten)
+        check_choice("svd_solver", self.svd_solver, SOLVERS)
+        check_real("tol", self.tol, at_least=0)
+        check_integer("max_iter", self.max_iter, minimum=0)
+        given_prior(self, None)
+        if self.n_components == "evidence" and tau == 0:
+            raise ValueError(
+                "n_components='evidence' needs sampled models, and got model_temperature=0: a "
+                "single best model has no evidence. Set model_temperature=1, or give a number"
+            )
+        if self.tilt != 0 and tau > 0:
+            raise ValueError(
+                f"tilt={self.tilt!r} needs model_temperature=0, and got {tau:g}: models of PCA are "
+                "sampled from the moments of the rows, which do not tell tilted means"
+            )
+        if is_share(self.n_components) and self.svd_solver == "randomized":
+            raise ValueError(
+                f"n_components={self.n_components!r}, a share of the variance, needs the whole "
+                "spectrum, and svd_solver='randomized' does not find it; use 'auto'"
+            )
+
+    def _make_rows(self, X, weights, runner):
+        """Take the covariance along with mean and scale, where it is needed."""
+        if self._resolved_model_temperature() > 0 or self.tilt != 0 or self._solver(X) in _OF_D:
+            return rows_with_covariance(X, weights, runner)
+        return make_rows(X, weights)
+
+    def _solver(self, X):
+        return solver_for(self.svd_solver, self.n_components, *X.shape)
+
+    def _fit_family(self, rows, rng, runner):
+        mean_variance(rows)
+        if self.whiten and not rows.total > 1:
+            raise ValueError(
+                "whiten=True needs the variance of the rows with divisor N - 1, and the sum N of "
+                f"sample_weight is {rows.total:g}; give weights that sum to more than 1"
+            )
+        tau = self._resolved_model_temperature()
+        fitted = (self._fit_best if tau == 0 else self._fit_sampled)(rows, rng, runner)
+        scale = np.ones(fitted["n_components_"])
+        if self.whiten:
+            deviation = np.sqrt(fitted["explained_variance_"] * rows.total / (rows.total - 1))
+            scale = np.where(deviation > 0, deviation, scale)
+        return {**fitted, "_code_scale": scale}
+
+    def _fit_best(self, rows, rng, runner):
+        """Fit the single best model."""
+        solver = "covariance_eigh" if self.tilt != 0 else self._solver(rows.X)
+        spectrum = find_spectrum(self, rows, runner, rng, solver)
+        params, hmaxe = best_model(spectrum, float(self.temperature))
+        explained, n_iter, converged, history = spectrum.variances[None], 1, True, [hmaxe]
+        if self.tilt != 0:
+            with progress(self, rows.X, None, int(self.max_iter)) as step:
+                found = tilted_model(self, params, rows, runner, step)
+            params, hmaxe = found.params, float(found.hmaxe[0])
+            history = [float(objective[0]) for objective in found.history]
+            n_iter, converged = int(found.n_iter[0]), bool(found.converged[0])
+            explained = variance_along(params.components, rows.covariance)
+            if not converged and not step.stopped:
+                warnings.warn(
+                    f"the fit has not converged in max_iter={self.max_iter} iterations; raise "
+                    "max_iter or tol",
+                    ConvergenceWarning,
+                    stacklevel=users_stacklevel(),
+                )
+        models = as_models(params, explained, params)
+        return {
+            **reference_attributes(models, rows),
+            "models_": models,
+            "hmaxe_": hmaxe,
+            "hmaxemax_": hmaxe,
+            "hmaxemax_error_": 0.0,
+            "internal_energy_": hmaxe,
+            "lower_bound_": history[-1],
+            "lower_bounds_": history,
+            "converged_": converged,
+            "n_iter_": n_iter,
+        }
+
+    def _fit_sampled(self, rows, rng, runner):
+        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        tau, moments = self._resolved_model_temperature(), row_moments(rows)
+        energy, run = sample_most_evident(self, moments, rows, rng, runner, tau)
+        reference, hmaxe = reference_model(self, energy, run, runner, tau)
+        draws = energy.as_pca(run.params)
+        models, best = (
+            as_models(each, variance_along(each.components, rows.covariance), reference)
+            for each in (draws, reference)
+        )
+        return {
+            **reference_attributes(best, rows),
+            **summarise(type(self).__name__, run, rows.total, tau),
+            "models_": models,
+            "hmaxe_": hmaxe,
+            "lower_bound_": hmaxe,
+        }
+
+    # -- codes ---------------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def _energy(self):
+        n_components, n_features = self.components_.shape
+        return PCAEnergy(n_components, n_features, self._fit_temperature)
+
+    def _parameters(self):
+        return as_parameters(self.models_)
+
+    def _has_density(self):
+        return max(self._fit_temperature, self._fit_model_temperature) > 0 or not self.n_components_
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the mean code of each row under the reference model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Coordinates along `components_`, shrunk by ``1 - T s2 / lam`` (not at all at T = 0), in
+            units of X, or of standard deviations when whitened; float32 for float32 rows.
+        """
+        X = self._read(X)
+        shrink = np.maximum(1.0 - self.noise_variance_ * self.component_precisions_, 0.0)
+        encoder = (shrink / self._code_scale)[:, None] * self.components_
+        return self._project(X, encoder)
+
+    def _project(self, X: NDArray[Any], directions: NDArray[np.float64]) -> NDArray[Any]:
+        """Return ``directions (x - mean)`` of each row, with digits kept far from the origin."""
+        far = np.any(np.abs(self.mean_) > 100 * self._frame.scale)
+        if X.dtype == np.float64 and not far:
+            return X @ directions.T - self.mean_ @ directions.T
+        return self._map(
+            lambda chunk: ((chunk - self.mean_) @ directions.T).astype(X.dtype, copy=False),
+            X,
+            self._bound(X[:1]).chunk_rows,
+        )
+
+    def inverse_transform(self, Z: Any) -> NDArray[Any]:
+        """Return the expected row for each code: ``mean_ + Z @ components_``, unless whitened.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        Z = check_codes(Z, self._n_features_out, self)
+        decoder = self._code_scale[:, None] * self.components_
+        return Z @ decoder.astype(Z.dtype, copy=False) + self.mean_.astype(Z.dtype, copy=False)
+
+    def encode(self, X: Any) -> GaussianCodes:
+        """Return the distribution of each row's code, averaged over the kept models.
+
+        Each model has a posterior of the point behind a row; it is given by its coordinates along
+        `components_`, in the units of :meth:`transform`. With a single model its mean is that
+        of :meth:`transform` and its variance ``T s2`` times the shrinkage.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        GaussianCodes
+        """
+        X = self._read(X)
+        coordinates, covariances = posterior_codes(
+            X, self._parameters(), self.mean_, self.components_, self._fit_temperature
+        )
+        scale = self._code_scale
+        coordinates = (coordinates / scale).astype(X.dtype, copy=False)
+        return GaussianCodes(coordinates, covariances / np.multiply.outer(scale, scale))
+
+    def decode(self, Z: Any) -> GaussianRows:
+        """Return the distribution of rows given codes, under the reference model.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components) or GaussianCodes
+            Codes, or what :meth:`encode` returned; then the result is the distribution of the
+            reconstruction.
+
+        Returns
+        -------
+        GaussianRows
+        """
+        check_is_fitted(self)
+        size, scale = self._n_features_out, self._code_scale
+        if not isinstance(Z, GaussianCodes):
+            Z = check_codes(Z, size, self)
+            Z = GaussianCodes(Z[None], np.zeros((1, size, size)))
+        codes = GaussianCodes(
+            np.asarray(Z.coordinates, np.float64) * scale,
+            Z.covariances * np.multiply.outer(scale, scale),
+        )
+        return GaussianRows(codes, self.mean_, self.components_, self.noise_variance_)
+
+    # -- the density ---------------------------------------------------------------------------
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
+        """Draw rows and their codes from the density at T = 1.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : None, int, RandomState or Generator, default=None
+            None draws differently at each call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        codes : ndarray of shape (n_samples, n_components)
+            Along `components_`: for a single model, :meth:`inverse_transform` gives the rows
+            without their noise.
+        """
+        check_is_fitted(self)
+        self._require_density("sample")
+        n_samples = check_integer("n_samples", n_samples, minimum=1)
+        rng, params = as_generator(random_state), self._parameters()
+        models = rng.integers(params.n_models, size=n_samples)
+        X, _, clean = self._energy().draw_from(params, models, rng)
+        return X, (clean - self.mean_) @ self.components_.T / self._code_scale
+
+    def get_covariance(self) -> NDArray[np.float64]:
+        """Return the covariance of the reference model's density, ``W W' + s2 I``.
+
+        Returns
+        -------
+        ndarray of shape (n_features, n_features)
+        """
+        check_is_fitted(self)
+        self._require_density("get_covariance")
+        excess = 1.0 / self.component_precisions_ - self.noise_variance_
+        covariance = (self.components_.T * excess) @ self.components_
+        covariance.flat[:: len(covariance) + 1] += self.noise_variance_
+        return covariance
+
+    def get_precision(self) -> NDArray[np.float64]:
+        """Return the inverse of :meth:`get_covariance`.
+
+        Returns
+        -------
+        ndarray of shape (n_features, n_features)
+        """
+        check_is_fitted(self)
+        self._require_density("get_precision")
+        excess = self.component_precisions_ - 1.0 / self.noise_variance_
+        precision = (self.components_.T * excess) @ self.components_
+        precision.flat[:: len(precision) + 1] += 1.0 / self.noise_variance_
+        return precision
+
+
+# Solvers that need the covariance of the features.
+_OF_D = ("covariance_eigh",)

@@ -1,0 +1,353 @@
+"""How a restricted Boltzmann machine starts, climbs and is normalised."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skbae._types import ArrayRecord, Rows
+from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
+from skbae.energies.rbm._visible import LAYERS, BaseRates, RBMParameters
+from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators.rbm._settings import MAX_EXACT_UNITS, given_prior
+from skbae.inference.evidence._partition import estimate_partition
+from skbae.inference.optimise._lbfgs import Ascent, climb, contrastive_ascent, hold_out
+from skbae.inference.passes._rows import make_rows
+from skbae.inference.sample._tempering import SMCPlan, tempered_plan
+from skbae.operators._labels import match_labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae.inference.passes._rows import RowRunner
+
+    Array = NDArray[np.float64]
+
+# Units that are enumerated at every step of a climb.
+MAX_CLIMBED_UNITS = 12
+# Particles of an island where a look at a machine is costly.
+_FEWEST_PARTICLES = 128
+# Standard deviation of the first weights: small, so that all units start in the middle.
+_FIRST_WEIGHTS = 0.01
+# Starts where each is cheap.
+_N_STARTS = 3
+_EXACT_STEPS, _PASSES = 500, 100
+# Steps that move a model from the rows it was stopped by to all rows.
+_LAST_STEPS = 100
+
+
+@dataclass(frozen=True)
+class RBMModels(ArrayRecord):
+    """Kept models: the fitted attributes with a leading axis S, hidden units matched.
+
+    Attributes
+    ----------
+    components : ndarray of shape (S, d, D)
+    intercept_visible : ndarray of shape (S, D)
+    intercept_hidden : ndarray of shape (S, d)
+    noise_variance : ndarray of shape (S,)
+        One for binary features.
+    log_partition : ndarray of shape (S,)
+    """
+
+    components: Array
+    intercept_visible: Array
+    intercept_hidden: Array
+    noise_variance: Array
+    log_partition: Array
+
+
+def as_models(params: RBMParameters) -> RBMModels:
+    """Return machines as the user sees them."""
+    return RBMModels(
+        params.weights, params.visible, params.hidden, params.noise, params.log_partition
+    )
+
+
+def as_parameters(models: RBMModels) -> RBMParameters:
+    """Undo :func:`as_models`."""
+    return RBMParameters(
+        models.components,
+        models.intercept_visible,
+        models.intercept_hidden,
+        models.noise_variance,
+        models.log_partition,
+    )
+
+
+def make_energy(
+    config: dict[str, Any], rates: BaseRates, prior: RBMPrior | None = None, chains: Any = None
+) -> RBMEnergy:
+    """Return the energy of a configuration."""
+    return RBMEnergy(
+        config["n_components"],
+        config["n_features"],
+        LAYERS[config["visible"]](),
+        rates,
+        prior,
+        config["temperature"],
+        chains,
+    )
+
+
+def rates_of(config: dict[str, Any], rows: Rows) -> BaseRates:
+    """Return the model of independent features of these rows."""
+    return base_rates(LAYERS[config["visible"]](), rows.centre, rows.scale)
+
+
+class Scaling:
+    """The frame in which a machine climbs: real rows are centred and brought to unit variance."""
+
+    def __init__(self, centre: Array, scale: float) -> None:
+        self.centre, self.scale = centre, scale
+
+    @classmethod
+    def of(cls, config: dict[str, Any], rows: Rows) -> Scaling:
+        """Return the frame of these rows."""
+        if not LAYERS[config["visible"]].has_noise:
+            return cls(np.zeros(rows.X.shape[1]), 1.0)
+        scale = float(np.sqrt(np.mean(rows.scale**2)))
+        if scale == 0:
+            raise ValueError("all rows of X are equal, so that there is no scale for the noise")
+        return cls(rows.centre, scale)
+
+    def enter(self, rows: Rows) -> Rows:
+        """Return the rows in the frame."""
+        return make_rows((rows.X - self.centre) / self.scale, rows.weights)
+
+    def leave(self, params: RBMParameters) -> RBMParameters:
+        """Return machines of the frame as machines of the rows."""
+        pull = params.weights @ self.centre / (self.scale * params.noise[:, None])
+        return replace(
+            params,
+            weights=self.scale * params.weights,
+            visible=self.centre + self.scale * params.visible,
+            hidden=params.hidden - pull,
+            noise=self.scale**2 * params.noise,
+        )
+
+    def re_enter(self, params: RBMParameters) -> RBMParameters:
+        """Undo :meth:`leave`."""
+        pull = params.weights @ self.centre / params.noise[:, None]
+        return replace(
+            params,
+            weights=params.weights / self.scale,
+            visible=(params.visible - self.centre) / self.scale,
+            hidden=params.hidden + pull,
+            noise=params.noise / self.scale**2,
+        )
+
+
+def first_theta(energy: RBMEnergy, rng: np.random.Generator) -> Array:
+    """Return the coordinates of a machine with next to no weights and the rates of the rows."""
+    visible, noise = energy.layer.start(energy.rates)
+    shape = energy.n_components, energy.n_features
+    params = RBMParameters(
+        _FIRST_WEIGHTS * rng.standard_normal((1, *shape)),
+        visible[None],
+        np.zeros((1, shape[0])),
+        np.array([noise]),
+        np.array([np.nan]),
+    )
+    return energy.unconstrain(params)[0]
+
+
+def step_scale(rows: Rows) -> float:
+    """Return what a learning rate of one means: the inverse of the rows' largest variance."""
+    weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
+    deviations = rows.X - rows.centre
+    covariance = (deviations * weights[:, None]).T @ deviations / weights.sum()
+    return 1.0 / max(float(np.linalg.eigvalsh(covariance)[-1]), 1e-12)
+
+
+def n_starts(estimator: Any) -> int:
+    """Return from how many machines an exact climb starts."""
+    return _N_STARTS if estimator.n_init == "auto" else int(estimator.n_init)
+
+
+def step_limit(estimator: Any, exact: bool) -> int:
+    """Return the most steps of an exact climb, or passes of a contrastive one."""
+    if estimator.max_iter is None:
+        return _EXACT_STEPS if exact else _PASSES
+    return int(estimator.max_iter)
+
+
+def climb_exactly(
+    estimator: Any,
+    energy: RBMEnergy,
+    rows: Rows,
+    rng: np.random.Generator,
+    runner: RowRunner,
+    on_step: Any,
+) -> Ascent:
+    """Climb by the exact gradient from several starts, and keep the best on all rows.
+
+    Where rows were held out, the machine then climbs on all of them until it is as good there as it
+    was on its own rows when those held out stopped it (Goodfellow et al. 2016, algorithm 7.3).
+    """
+    kept, held = rows, None
+    if estimator.early_stopping:
+        kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
+    temperature = float(estimator.temperature)
+    settings: dict[str, Any] = {
+        "temperature": temperature,
+        "tol": float(estimator.tol),
+        "patience": int(estimator.n_iter_no_change),
+    }
+    taken = 0
+    best: tuple[float, Ascent] | None = None
+    for _ in range(n_starts(estimator)):
+        theta = first_theta(energy, rng)
+        found = climb(
+            energy,
+            theta,
+            kept,
+            held,
+            runner,
+            max_iter=step_limit(estimator, True),
+            on_step=partial(_report, on_step, taken),
+            **settings,
+        )
+        taken += found.n_iter
+        value = objective_at(energy, found.theta, rows, runner, temperature)
+        if best is None or value > best[0]:
+            best = value, found
+        if on_step.stopped:
+            break
+    assert best is not None
+    found = best[1]
+    if held is None or on_step.stopped or not found.n_iter:
+        return found
+    reached = objective_at(energy, found.theta, kept, runner, temperature)
+    more = climb(
+        energy, found.theta, rows, None, runner, max_iter=_LAST_STEPS, enough=reached, **settings
+    )
+    return replace(found, theta=more.theta)
+
+
+def _report(on_step: Any, before: int, number: int, value: float) -> bool:
+    """Pass on a step of one of several climbs."""
+    return bool(on_step(before + number, value))
+
+
+def objective_at(
+    energy: RBMEnergy, theta: Array, rows: Rows, runner: RowRunner, temperature: float
+) -> float:
+    """Return ``Hmaxe_T`` at coordinates (P,), by enumeration."""
+    kernel = energy.expectation(energy.at(theta), rows.frame, np.float64, temperature, 0.0)
+    return float(runner.reduce(kernel, rows).hmaxe[0])
+
+
+def climb_by_contrast(
+    estimator: Any,
+    energy: RBMEnergy,
+    rows: Rows,
+    rng: np.random.Generator,
+    on_step: Any,
+    theta: Array | None = None,
+    chains: Array | None = None,
+    n_passes: int | None = None,
+) -> Ascent:
+    """Climb by persistent contrastive divergence, on from a machine if one is given."""
+    kept, held = rows, None
+    # at other temperatures nothing that can be computed on rows held out tells good from better
+    if estimator.early_stopping and float(estimator.temperature) == 1 and n_passes is None:
+        kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
+    theta = first_theta(energy, rng) if theta is None else theta
+    if chains is None:
+        chains = energy.layer.base_draw(energy.rates, int(estimator.n_chains), rng)
+    return contrastive_ascent(
+        energy,
+        theta,
+        chains,
+        kept,
+        held,
+        rng,
+        temperature=float(estimator.temperature),
+        rate=float(estimator.learning_rate_init) * step_scale(rows),
+        decay=n_passes is None,
+        batch_size=int(estimator.batch_size),
+        max_iter=step_limit(estimator, False) if n_passes is None else n_passes,
+        on_step=on_step,
+    )
+
+
+def normalise(
+    estimator: Any, energy: RBMEnergy, params: RBMParameters, rng: np.random.Generator
+) -> tuple[RBMParameters, float, Array | None]:
+    """Return machines with their partition functions, the error of these, and states drawn."""
+    exact = estimator.partition == "exact" or (
+        estimator.partition == "auto" and energy.n_enumerated() <= MAX_EXACT_UNITS
+    )
+    if exact:
+        return replace(params, log_partition=energy.log_partition(params)), 0.0, None
+    found = estimate_partition(energy, params, rng)
+    if not found.agree:
+        warnings.warn(
+            f"{type(estimator).__name__}: annealing forwards and backwards put log Z at "
+            f"{found.forward:.2f} and {found.backward:.2f}, further apart than their errors: the "
+            "likelihood can't be trusted. Lower learning_rate_init or max_iter, or take fewer "
+            "n_components.",
+            ConvergenceWarning,
+            stacklevel=users_stacklevel(),
+        )
+    log_partition = np.array([found.log_partition])
+    return replace(params, log_partition=log_partition), found.error, found.states.rows
+
+
+def sampling_plan(energy: RBMEnergy, n_rows: int, n_models: int) -> SMCPlan:
+    """Return a plan for sampling machines that keeps the time in bounds.
+
+    A row takes an exponential a hidden unit, a state that is enumerated a product a unit of the
+    other layer, and a row of a mixture two or three of either.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbae.energies.rbm._visible import BaseRates, BinaryLayer
+    >>> rates = BaseRates(np.full(64, 0.5), np.full(64, 0.25))
+    >>> machines = (RBMEnergy(d, 64, BinaryLayer(), rates) for d in (2, 6, 12))
+    >>> [sampling_plan(machine, 100, 50).n_particles for machine in machines]
+    [2048, 256, 128]
+    """
+    n_units = energy.n_enumerated()
+    n_others = energy.n_components + energy.n_features - n_units
+    cost = (n_rows * energy.n_components + n_others * 2**n_units) // 2
+    return tempered_plan(max(cost, 1), n_models, fewest=_FEWEST_PARTICLES)
+
+
+def match_units(
+    params: RBMParameters, reference: RBMParameters, rows: Rows, energy: RBMEnergy
+) -> RBMParameters:
+    """Return machines whose hidden units are in the order that agrees best with the reference's."""
+    statistics = []
+    X = rows.X[:2000]
+
+    def codes(machines: RBMParameters) -> Array:
+        bound = energy.bind(machines, rows.frame, np.float64)
+        return 1 / (1 + np.exp(-np.clip(bound.activations(X), -500, 500)))
+
+    ours = codes(reference)[0]
+    for start in range(0, params.n_models, 10):
+        theirs = codes(params.take(slice(start, start + 10)))
+        agreement = np.einsum("nj,snk->sjk", ours, theirs, optimize=True)
+        statistics.append(agreement + np.einsum("nj,snk->sjk", 1 - ours, 1 - theirs, optimize=True))
+    order = match_labels(np.concatenate(statistics))
+    return replace(
+        params,
+        weights=np.take_along_axis(params.weights, order[:, :, None], axis=1),
+        hidden=np.take_along_axis(params.hidden, order, axis=1),
+    )
+
+
+def full_prior(estimator: Any, rows: Rows) -> RBMPrior:
+    """Return the prior in which None has been replaced by what the data say."""
+    given: dict[str, Any] = given_prior(estimator)
+    if given["noise_scale"] is None:
+        given["noise_scale"] = 0.1 * max(float(np.mean(rows.scale**2)), 1e-300)
+    return RBMPrior(**given)

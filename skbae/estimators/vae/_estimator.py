@@ -1,0 +1,345 @@
+"""BayesianVAEAutoEncoder: a network decoder whose codes are the real posterior."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from skbae.energies.vae._decoder import LIKELIHOODS
+from skbae.energies.vae._energy import VAEModels, architecture, row_frame
+from skbae.estimators._checks import check_sample_weight, fits_one_model
+from skbae.estimators._progress import progress
+from skbae.estimators._sampling import check_memory
+from skbae.estimators.vae._fit import (
+    climb,
+    first_parameters,
+    objective_at,
+    one_more_pass,
+    sampled_attributes,
+    single_attributes,
+)
+from skbae.estimators.vae._objective import (
+    VAEObjective,
+    training_rows,
+)
+from skbae.estimators.vae._predictions import NetworkPredictions
+from skbae.estimators.vae._settings import check_parameters, check_same_shape, configuration
+from skbae.inference.passes._rows import make_rows
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class BayesianVAEAutoEncoder(NetworkPredictions):
+    r"""Autoencoder with a network for decoder, whose codes are those of its own energy.
+
+    The energy of a row x with the code z is ``H = log N(z; 0, I) + log p(x | net(z))``, and a fit
+    maximises ``Hmaxe_T``, the mean over rows of ``T log of the integral of exp(H / T)``, less a
+    penalty on large weights (`alpha`). At ``temperature=1`` ``Hmaxe_T`` is the log likelihood of a
+    variational autoencoder, without a variational bound for a definition; at ``temperature=0`` the
+    energy of each row's best code, an ordinary autoencoder whose encoder is the maximisation. The
+    encoder is a second network that proposes codes. It is a means: what it proposes is weighted (or
+    climbed from, at T = 0), and no number depends on it except by how precisely it is known.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number d of code dimensions.
+    hidden_layer_sizes : tuple of int or int, default=(128,)
+        Units of the hidden layers, from the rows to the codes; the decoder has them in reverse.
+        With ``()`` the decoder is linear: probabilistic PCA (exactly with ``alpha=0``).
+    activation : {"tanh", "relu", "logistic", "identity"}, default="tanh"
+        Of hidden layers.
+    likelihood : {"gaussian", "bernoulli"}, default="gaussian"
+        Of a row given the network's outputs: normal with one variance for all features, which is
+        fitted, or bits with these logits. The latter needs X between 0 and 1; fractions count as
+        probabilities of bits.
+    temperature : float, default=1.0
+        Temperature T of the codes, not negative.
+    model_temperature : float or None, default=0.0
+        Temperature tau of the decoders, drawn from ``prior(m) exp((N / tau) Hmaxe_T)`` around their
+        best; 0 finds a single best one, None means the same as `temperature`. `tilt` is not
+        supported and must be 0.
+    tilt : float, default=0.0
+        Only 0 is allowed.
+    weight_variance_prior : float, default=1.0
+        The prior of a weight is normal with this variance, divided by the number of inputs of its
+        unit; intercepts have the variance itself. Where rows are real numbers, they are understood
+        as centred and divided by their standard deviation (one for all features). Priors matter
+        where models are sampled.
+    noise_shape_prior : float, default=1.0
+        Shape of the inverse gamma prior of the noise variance.
+    noise_scale_prior : float or None, default=None
+        Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
+    n_models : int, default=50
+        How many draws of the models to keep for prediction, when they are sampled.
+    alpha : float, default=1.0
+        Strength of the penalty on the weights of a single best decoder: ``alpha / (2 N)`` times the
+        sum of their squares is taken from the objective, with N the sum of the rows' weights (of
+        those that are climbed on; in `partial_fit`, of those given). This is as if weights were
+        normal with variance ``1 / alpha``. Intercepts bear none, nor does the encoder, which is a
+        means and explains no row. Where rows are real numbers, weights are those for rows that are
+        centred and divided by their standard deviation (one for all features). Where models are
+        sampled, their prior takes the penalty's place and `alpha` is not used. With 0 a fit is one
+        of maximum likelihood.
+    learning_rate_init : float, default=0.005
+        Step size of Adam. It stays what it is: fitted weights are an average over the last third of
+        the steps, roughly.
+    batch_size : int or "auto", default="auto"
+        Distinct rows of a step; "auto" stands for 100.
+    max_iter : int, default=200
+        Largest number of passes over the rows.
+    n_importance_samples : int, default=10
+        Codes drawn for a row in a step of the fit, when T is above 0. More make the objective
+        closer to ``Hmaxe_T``, which their logarithm underestimates.
+    n_score_samples : int, default=128
+        Codes drawn for a row by everything that follows a fit (a quarter of them, but not the same,
+        for each of several models). They are the same for all rows and fixed by the fit, so that a
+        row's answers do not depend on its company.
+    early_stopping : bool, default=False
+        Hold rows out, stop when their score does not improve and keep the weights that were best
+        for them.
+    validation_fraction : float, default=0.1
+        Share of the distinct rows to hold out.
+    n_iter_no_change : int, default=20
+        Stop when so many passes, on average, are no improvement over as many before; with
+        `early_stopping`, when none of so many was the best for the rows held out.
+    tol : float, default=1e-4
+        What counts as improvement, in nats a row.
+    warm_start : bool, default=False
+        Start from the current fitted model, if there is one.
+    verbose : int, default=0
+        Print each pass's objective if positive.
+    random_state : None, int, RandomState or Generator, default=None
+    n_jobs : int or None, default=None
+        Threads that share a pass over the rows after the fit; None: as many as BLAS would use.
+
+    Attributes
+    ----------
+    decoder_coefs_, encoder_coefs_ : list of ndarrays of shape (in, out)
+        Weights of each layer, in the units of X.
+    decoder_intercepts_, encoder_intercepts_ : list of ndarrays of shape (out,)
+        The encoder's 2d outputs are the means of a code's entries and the logarithms of their
+        standard deviations (at T = 1; they grow as ``sqrt(T)``).
+    noise_variance_ : float
+        Only for ``likelihood="gaussian"``.
+    loss_curve_ : list of float
+        Minus the objective of each pass, as the fit saw it, penalty included (minus ``tau / N``
+        times the log prior, without its constants, where models are sampled).
+    validation_scores_ : list of float
+        Score of the rows held out after each pass, without penalty. Only with `early_stopping`.
+    hmaxe_ : float
+        ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row and
+        without penalty. The reference model, which the attributes above belong to, is the best fit
+        or, when models are sampled, the mode of ``p(m)`` where they start.
+    hmaxemax_, hmaxemax_error_ : float
+        `hmaxe_` and 0 when a single model is fitted. NaN when models are sampled: chains that stay
+        near one optimum can't tell the evidence, and ``log_evidence_`` is absent. (N times
+        `internal_energy_` of a fit with ``model_temperature=log(N)`` is Watanabe's WBIC, which
+        approaches the log evidence at 1 as N grows; it is some nats off on small data.)
+    internal_energy_ : float
+        Expected ``Hmaxe_T`` over the models.
+    sampling_ : SamplingResult
+        How the models were sampled and whether to trust it. Only when they are.
+    models_ : VAEModels
+        The kept models; fitted attributes without underscores, with a leading axis.
+    converged_ : bool
+    n_iter_ : int
+        Passes, or steps of the sampler.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Defined when X has string column names.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : Linear decoders, T = 0.
+    sklearn.neural_network.MLPRegressor : Its parameters' names are used here.
+
+    References
+    ----------
+    Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted autoencoders. ICLR.
+
+    Tucker, G., Lawson, D., Gu, S. and Maddison, C. (2019). Doubly reparameterized gradient
+    estimators for Monte Carlo objectives. ICLR.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbae import BayesianVAEAutoEncoder
+    >>> t = np.random.default_rng(0).uniform(-2, 2, 300)
+    >>> X = np.column_stack([t, t**2])  # a parabola has one dimension
+    >>> model = BayesianVAEAutoEncoder(
+    ...     1, hidden_layer_sizes=20, learning_rate_init=0.01, max_iter=500, n_iter_no_change=100,
+    ...     random_state=0).fit(X)
+    >>> error = np.mean((X - model.inverse_transform(model.transform(X))) ** 2)
+    >>> bool(error < 0.05 * X.var(axis=0).mean())
+    True
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        hidden_layer_sizes: Any = (128,),
+        activation: str = "tanh",
+        likelihood: str = "gaussian",
+        temperature: float = 1.0,
+        model_temperature: float | None = 0.0,
+        tilt: float = 0.0,
+        weight_variance_prior: float = 1.0,
+        noise_shape_prior: float = 1.0,
+        noise_scale_prior: float | None = None,
+        n_models: int = 50,
+        alpha: float = 1.0,
+        learning_rate_init: float = 0.005,
+        batch_size: Any = "auto",
+        max_iter: int = 200,
+        n_importance_samples: int = 10,
+        n_score_samples: int = 128,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 20,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.temperature = temperature
+        self.model_temperature = model_temperature
+        self.tilt = tilt
+        self.weight_variance_prior = weight_variance_prior
+        self.noise_shape_prior = noise_shape_prior
+        self.noise_scale_prior = noise_scale_prior
+        self.n_models = n_models
+        self.alpha = alpha
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.n_importance_samples = n_importance_samples
+        self.n_score_samples = n_score_samples
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # -- checks --------------------------------------------------------------------------------
+
+    def _check_family(self, n_rows, n_features):
+        if n_rows is None:
+            check_parameters(self)
+            return
+        config = configuration(self, n_features)
+        if self._resolved_model_temperature() > 0:
+            decoder, encoder = architecture(config)
+            size = decoder.n_parameters + encoder.n_parameters
+            check_memory(size, int(self.n_models))
+        if self.warm_start and hasattr(self, "models_"):
+            check_same_shape(config, self._config, "warm_start=True")
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    def _fit_family(self, rows, rng, runner):
+        config = configuration(self, rows.X.shape[1])
+        LIKELIHOODS[config["likelihood"]].check(rows.X)
+        distinct = training_rows(rows)
+        config |= distinct.place()
+        noise_seed = int(rng.integers(2**32))
+        tau = self._resolved_model_temperature()
+        objective = VAEObjective(config, distinct, tau)
+        if self.warm_start and hasattr(self, "models_"):
+            start = row_frame(config).from_layers(*architecture(config), self._reference_models())
+        else:
+            start = first_parameters(config, distinct, rng)
+        with progress(self, distinct.X, None, None if tau > 0 else int(self.max_iter)) as step:
+            return self._fit_from(start, config, distinct, objective, noise_seed, rng, runner, step)
+
+    def _fit_from(self, start, config, distinct, objective, noise_seed, rng, runner, step):
+        """Climb, and sample around where the climb ends if asked to; return the attributes."""
+        tau = self._resolved_model_temperature()
+        found = climb(self, config, distinct, objective, start, rng, step)
+        params = objective.part(found.theta)
+        hmaxe = objective_at(self, config, distinct, params, noise_seed, runner)
+        fitted = {
+            **single_attributes(config, params, hmaxe, noise_seed),
+            "loss_curve_": [-value for value in found.objectives],
+            "converged_": found.converged,
+            "n_iter_": len(found.objectives),
+            "_optimizer": found.state,
+        }
+        if self.early_stopping:
+            fitted["validation_scores_"] = found.held_out
+        if tau > 0:
+            fitted |= sampled_attributes(
+                self, config, distinct, objective, found.theta, tau, rng, step
+            )
+        return fitted
+
+    @available_if(fits_one_model)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Make one pass over some rows, going on from where the model is.
+
+        Only with ``model_temperature=0``: sampling takes all rows at once.
+
+        The first call sets where rows are centred and how they are scaled; it needs rows that are
+        typical. `hmaxe_` is then that of the rows of the latest call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for :meth:`fit`.
+        """
+        before = vars(self).copy()
+        try:
+            self._check_common()
+            self._check_family(None, None)
+            first = not hasattr(self, "models_")
+            X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
+            weights = check_sample_weight(sample_weight, len(X))
+            if weights is not None:
+                X, weights = X[weights > 0], weights[weights > 0]
+            rows = make_rows(X, weights)
+            if not np.isfinite(rows.scale).all():
+                raise ValueError("X is too large: its variance overflows. Scale the columns.")
+            config = configuration(self, X.shape[1])
+            LIKELIHOODS[config["likelihood"]].check(X)
+            if not first:
+                check_same_shape(config, self._config, "partial_fit")
+            fitted = one_more_pass(self, config, training_rows(rows), first)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        for name in ("sampling_", "validation_scores_"):
+            self.__dict__.pop(name, None)
+        fitted["_frame"] = rows.frame
+        fitted["_fit_temperature"] = float(self.temperature)
+        fitted["_fit_model_temperature"] = 0.0
+        fitted["_fit_tilt"] = 0.0
+        fitted["_fit_rows"] = (len(X), rows.centre, rows.scale)
+        self.__dict__.update(fitted)
+        return self
+
+
+__all__ = ["BayesianVAEAutoEncoder", "VAEModels"]

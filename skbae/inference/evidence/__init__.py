@@ -1,0 +1,1 @@
+"""Normalisers, convergence of chains, and the verdict on a run."""

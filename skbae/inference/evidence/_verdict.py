@@ -1,0 +1,140 @@
+"""Whether to believe a sampler: its own estimates held against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skbae._types import SamplingResult, SamplingRun
+from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
+from skbae.operators._tempered import log_mean_exp
+
+# Beyond the first of each pair a result is suspect, beyond the second it has failed.
+RHAT_LIMIT = 1.05
+_RHAT = (RHAT_LIMIT, 1.5)
+_ESS = (100.0, 10.0)
+_EVIDENCE_ERROR = (0.5, 5.0)
+_BALANCE = (4.0, 20.0)
+# Standard errors by which islands may differ.
+_DISAGREEMENT = 5.0
+
+
+def joint_error(values: np.ndarray, errors: np.ndarray) -> float:
+    """Return the standard error of the mean of islands' estimates.
+
+    The larger of what the islands claim and of what their spread shows.
+
+    Parameters
+    ----------
+    values, errors : ndarrays of shape (I,)
+
+    Examples
+    --------
+    >>> joint_error(np.array([1.0, 3.0]), np.array([0.1, 0.1]))
+    1.0
+    """
+    n = len(values)
+    claimed = np.sqrt((errors**2).sum()) / n
+    shown = values.std(ddof=1) / np.sqrt(n) if n > 1 else 0.0
+    return float(np.maximum(claimed, shown))  # not a number stays one
+
+
+def combine_evidence(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Return the log of the mean of the islands' evidences and its error.
+
+    An island's evidence is right on average, its logarithm is not: it is too low by half its
+    variance.
+
+    Parameters
+    ----------
+    values, errors : ndarrays of shape (I,)
+        Log evidences and their standard errors.
+
+    Returns
+    -------
+    log_evidence, error : float
+
+    Examples
+    --------
+    >>> log_evidence, error = combine_evidence(np.array([1.0, 3.0]), np.array([0.1, 0.1]))
+    >>> round(log_evidence, 3), error
+    (2.434, 1.0)
+    """
+    return float(log_mean_exp(values)), joint_error(values, errors)
+
+
+def balance_of(scores: np.ndarray) -> float:
+    """Return the root mean square of mean gradients in units of their Monte Carlo errors.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (S, T, P)
+        Total gradients along chains; their expectation over ``p(m)`` is zero.
+    """
+    ratios = []
+    for index in range(scores.shape[2]):
+        draws = scores[:, :, index]
+        error = standard_error(draws)
+        if error > 0 and np.isfinite(error):
+            ratios.append(draws.mean() / error)
+    return float(np.sqrt(np.mean(np.square(ratios)))) if ratios else float("nan")
+
+
+def assess(run: SamplingRun) -> SamplingResult:
+    """Turn a run into a result with a status.
+
+    Parameters
+    ----------
+    run : SamplingRun
+
+    Returns
+    -------
+    SamplingResult
+    """
+    known = len(run.log_evidence) > 0  # local samplers have no estimate, which is no fault
+    log_evidence, error = float("nan"), float("nan")
+    if known:
+        log_evidence, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+    rhat, ess = split_rhat(run.hmaxe), effective_sample_size(run.hmaxe)
+    balance = balance_of(run.scores)
+    level, reasons = 0, []
+
+    def judge(value: float, limits: tuple[float, float], reason: str, sign: float = 1.0) -> None:
+        nonlocal level
+        if not np.isfinite(value) or sign * value > sign * limits[1]:
+            level = 2
+        elif sign * value > sign * limits[0]:
+            level = max(level, 1)
+        else:
+            return
+        reasons.append(reason)
+
+    if run.stopped:
+        level = 1
+        reasons.append("a callback stopped the run early")
+    if run.doubts:
+        level = 1
+        reasons += run.doubts
+    if np.isfinite(rhat) or not run.stopped:
+        judge(rhat, _RHAT, f"chains disagree (R-hat {rhat:.3g})")
+    judge(ess, _ESS, f"few effective draws ({ess:.0f})", -1.0)
+    if known:
+        judge(error, _EVIDENCE_ERROR, f"the log evidence is uncertain (error {error:.2g})")
+    judge(balance, _BALANCE, f"the expected gradient is not zero (balance {balance:.1f})")
+    claimed = np.sqrt((run.log_evidence_error**2).mean()) if known else 0.0
+    spread = float(np.ptp(run.log_evidence)) if known else 0.0
+    if spread > max(_DISAGREEMENT * np.sqrt(2) * claimed, 0.05):
+        level = max(level, 1)
+        reasons.append(f"independent estimates of the log evidence differ by {spread:.2g}")
+    return SamplingResult(
+        run.method,
+        run.hmaxe.shape[0],
+        run.n_sweeps,
+        rhat,
+        ess,
+        log_evidence,
+        error,
+        balance,
+        run.acceptance,
+        ("ok", "suspect", "failed")[level],
+        tuple(reasons),
+    )

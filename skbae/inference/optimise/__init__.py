@@ -1,0 +1,1 @@
+"""How the single best model is found."""

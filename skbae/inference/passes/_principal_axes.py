@@ -1,0 +1,365 @@
+"""The mean of rows and the leading axes of their covariance, by the shortest way there is.
+
+Tall data want the covariance of the features, wide data that of the rows (the Gram matrix), and
+where both are large but few axes are asked for, a Krylov space of the covariance does without
+either. All are passes over centred chunks: nothing as large as the rows is copied, weights and
+threads come as in every other pass, and rows far from the origin keep their digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.linalg import eigh, svd
+
+from skbae._types import Rows
+from skbae.energies._base import RowKernel, chunk_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae.inference.passes._rows import RowRunner
+
+    Array = NDArray[np.float64]
+
+SOLVERS = ("auto", "full", "covariance_eigh", "gram", "randomized")
+
+# Up to this many rows or features a symmetric matrix of them takes less time than a Krylov space.
+_SMALL = 640
+# Directions of a block of a Krylov space beyond those asked for.
+_OVERSAMPLE = 10
+# The space is large enough when all axes fulfil ``|C u - lam u| <= this * lam_1``.
+_RESIDUAL = 1e-7
+# The largest number of blocks; and that after which rows are given up whose axes are this badly
+# determined, because no axis stands out.
+_MAX_BLOCKS = 24
+_PATIENCE = 8
+_HOPELESS = 1e-2
+# Means this many standard deviations away from where products are centred cost one digit.
+_NEAR = 3.0
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Leading axes of rows.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (D,)
+    axes : ndarray of shape (d, D)
+        Orthonormal, with arbitrary signs.
+    variances : ndarray of shape (d,)
+        Along the axes, with divisor N, decreasing.
+    total_variance : float
+        Trace of the covariance.
+    """
+
+    mean: Array
+    axes: Array
+    variances: Array
+    total_variance: float
+
+    def take(self, n_components: int) -> Spectrum:
+        """Return the first axes only."""
+        part = slice(None, n_components)
+        return replace(self, axes=self.axes[part], variances=self.variances[part])
+
+
+@dataclass(frozen=True)
+class RowsWithCovariance(Rows):
+    """Rows whose covariance (D, D), with divisor N, is known already."""
+
+    covariance: Array
+
+
+# -- passes ----------------------------------------------------------------------------------------
+
+
+class _CentredPass(RowKernel):
+    """A pass over chunks from which a centre is subtracted, in double precision.
+
+    A centre of zero saves the copy.
+    """
+
+    def __init__(self, centre: Array, numbers_per_row: int = 0) -> None:
+        self.centre, self.shifts = centre, bool(centre.any())
+        self.chunk_rows = chunk_rows(len(centre) + numbers_per_row)
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return np.empty((n_rows, len(self.centre)))
+
+    def load(self, X: NDArray[Any], workspace: Any) -> Array:
+        """Return deviations from the centre."""
+        if self.shifts or X.dtype != np.float64:
+            return np.subtract(X, self.centre, out=workspace[: len(X)])
+        return X
+
+    def merge(self, accumulator: Any, other: Any) -> Any:
+        for mine, theirs in zip(accumulator, other, strict=True):
+            mine += theirs
+        return accumulator
+
+
+class _CovariancePass(_CentredPass):
+    """Sums of deviations (D,) and of their products (D, D)."""
+
+    def zero(self) -> Any:
+        size = len(self.centre)
+        return np.zeros(size), np.zeros((size, size))
+
+    def accumulate(self, accumulator, X, weights, workspace, rng):
+        first, second = accumulator
+        # what overflows is not finite in the end, and refused there
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviations = self.load(X, workspace)
+            roots = np.ones(len(X)) if weights is None else np.sqrt(weights)
+            if weights is not None:  # the product of a matrix with itself is half the work
+                deviations = np.multiply(deviations, roots[:, None], out=workspace[: len(X)])
+            first += roots @ deviations
+            second += deviations.T @ deviations
+
+    def finish(self, accumulator, total):
+        first, second = accumulator
+        shift = first / total
+        with np.errstate(over="ignore", invalid="ignore"):
+            covariance = second / total - np.multiply.outer(shift, shift)
+        return self.centre + shift, covariance
+
+
+class _ProductPass(_CentredPass):
+    """The covariance times a block of vectors (D, b)."""
+
+    def __init__(self, rows: Rows, vectors: Array) -> None:
+        near = _is_near(rows.centre, rows.scale)
+        super().__init__(np.zeros_like(rows.centre) if near else rows.centre, vectors.shape[1])
+        self.shift = rows.centre - self.centre
+        self.vectors = vectors
+
+    def zero(self) -> Any:
+        return (np.zeros_like(self.vectors),)
+
+    def accumulate(self, accumulator, X, weights, workspace, rng):
+        deviations = self.load(X, workspace)
+        along = deviations @ self.vectors
+        if weights is not None:
+            along *= weights[:, None]
+        accumulator[0][...] += deviations.T @ along
+
+    def finish(self, accumulator, total):
+        return accumulator[0] / total - np.multiply.outer(self.shift, self.shift @ self.vectors)
+
+
+def _is_near(mean: Array, scale: Array) -> bool:
+    """Return whether products may be centred at zero for data with this mean."""
+    return bool(np.all(np.abs(mean) <= _NEAR * scale))
+
+
+def _centred_columns(columns: NDArray[Any], roots: Array) -> Array:
+    """Return columns (c, N) less their weighted means, times the roots of the rows' weights."""
+    deviations = columns - columns[:, :1].astype(np.float64)
+    deviations -= (deviations @ roots**2 / (roots @ roots))[:, None]
+    deviations *= roots
+    return deviations
+
+
+class _GramPass(RowKernel):
+    """Products of rows with each other, (N, N): the *columns* of X pass by."""
+
+    def __init__(self, roots: Array) -> None:
+        self.roots = roots
+        self.chunk_rows = chunk_rows(2 * len(roots))
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return None
+
+    def zero(self) -> Any:
+        return np.zeros((len(self.roots), len(self.roots)))
+
+    def accumulate(self, accumulator, X, weights, workspace, rng):
+        deviations = _centred_columns(X, self.roots)
+        accumulator += deviations.T @ deviations
+
+    def merge(self, accumulator: Any, other: Any) -> Any:
+        accumulator += other
+        return accumulator
+
+    def finish(self, accumulator: Any, total: float) -> Any:
+        return accumulator
+
+
+# -- solvers ---------------------------------------------------------------------------------------
+
+
+def choose_solver(n_rows: int, n_features: int, n_components: int | None) -> str:
+    """Return the solver that pays: see `SOLVERS`.
+
+    Parameters
+    ----------
+    n_rows, n_features : int
+    n_components : int or None
+        None stands for the whole spectrum.
+
+    Examples
+    --------
+    >>> choose_solver(100_000, 50, 10), choose_solver(300, 10_000, 10)
+    ('covariance_eigh', 'gram')
+    >>> choose_solver(5000, 2000, 10), choose_solver(5000, 2000, None)
+    ('randomized', 'covariance_eigh')
+    """
+    exact = "gram" if n_rows < n_features else "covariance_eigh"
+    size = min(n_rows, n_features)
+    few = n_components is not None and 10 * (n_components + _OVERSAMPLE) < size
+    return "randomized" if few and size > _SMALL else exact
+
+
+def rows_with_covariance(
+    X: NDArray[Any], weights: Array | None, runner: RowRunner
+) -> RowsWithCovariance:
+    """Bundle validated rows with all that a single pass tells: as ``make_rows``, and more.
+
+    Parameters
+    ----------
+    X : ndarray of shape (N, D)
+    weights : ndarray of shape (N,) or None
+    runner : RowRunner
+    """
+    total = float(len(X)) if weights is None else float(weights.sum())
+    # a guess at the mean is enough to centre products, zero often is, and saves a copy
+    some = X[:: max(len(X) // 64, 1)].astype(np.float64)
+    centre = some.mean(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if _is_near(centre, some.std(axis=0)):
+            centre = np.zeros_like(centre)
+    for _ in range(2):
+        rows = Rows(X, weights, total, centre, np.ones_like(centre))
+        mean, covariance = runner.reduce(_CovariancePass(centre), rows)
+        scale = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+        if _is_near(mean - centre, 3 * scale):
+            break
+        centre = mean
+    return RowsWithCovariance(X, weights, total, mean, scale, covariance)
+
+
+def leading_axes(
+    rows: Rows, runner: RowRunner, rng: np.random.Generator, solver: str, n_components: int
+) -> Spectrum:
+    """Return the axes along which the rows vary most.
+
+    Parameters
+    ----------
+    rows : Rows
+        With its covariance for ``"covariance_eigh"``.
+    runner : RowRunner
+    rng : Generator
+        Where the Krylov space starts.
+    solver : str
+        One of `SOLVERS`, ``"auto"`` excepted.
+    n_components : int
+        At most min(N, D).
+    """
+    spectrum = _SOLVERS[solver](rows, runner, rng, n_components)
+    # rounding errors of the largest variance are no variance
+    level = max(rows.X.shape) * np.finfo(np.float64).eps
+    variances = spectrum.variances
+    floor = level * variances.max(initial=0.0)
+    return replace(spectrum, variances=np.where(variances > floor, variances, 0.0))
+
+
+def _by_covariance(rows: Any, runner: Any, rng: Any, n_components: int) -> Spectrum:
+    covariance = rows.covariance
+    total = float(np.trace(covariance))
+    values, vectors = _largest(covariance, n_components)
+    return Spectrum(rows.centre, np.ascontiguousarray(vectors.T), values, total)
+
+
+def _by_gram(rows: Rows, runner: RowRunner, rng: Any, n_components: int) -> Spectrum:
+    roots = np.ones(len(rows.X)) if rows.weights is None else np.sqrt(rows.weights)
+    kernel = _GramPass(roots)
+    columns = rows.X.T
+    products = runner.reduce(kernel, replace(rows, X=columns, weights=None))
+    values, vectors = _largest(products, n_components)
+    turned = runner.map(
+        lambda chunk: _centred_columns(chunk, roots) @ vectors, columns, kernel.chunk_rows
+    )
+    # orthonormal already, but for rounding and for axes along which nothing varies
+    axes = np.linalg.qr(turned)[0].T if n_components else turned.T
+    total = float(np.trace(products)) / rows.total
+    return Spectrum(rows.centre, np.ascontiguousarray(axes), values / rows.total, total)
+
+
+def _by_svd(rows: Rows, runner: Any, rng: Any, n_components: int) -> Spectrum:
+    deviations = rows.X - rows.centre
+    if rows.weights is not None:
+        deviations *= np.sqrt(rows.weights)[:, None]
+    _, singular, axes = svd(deviations, full_matrices=False, overwrite_a=True, check_finite=False)
+    variances = singular**2 / rows.total
+    spectrum = Spectrum(rows.centre, axes, variances, float(variances.sum()))
+    return spectrum.take(n_components)
+
+
+def _by_krylov(
+    rows: Rows, runner: RowRunner, rng: np.random.Generator, n_components: int
+) -> Spectrum:
+    """Block Lanczos with full orthogonalisation (Golub and Underwood 1977), from a random start.
+
+    The start does not look at the rows, so that neither their order nor their multiplicity can
+    change the answer.
+    """
+    size = len(rows.centre)
+    width = min(n_components + _OVERSAMPLE, size)
+    basis = block = np.linalg.qr(rng.standard_normal((size, width)))[0]
+    projected = np.zeros((0, 0))
+    while True:
+        moved = runner.reduce(_ProductPass(rows, block), rows)
+        along = basis.T @ moved
+        rest = moved - basis @ along
+        again = basis.T @ rest
+        rest -= basis @ again
+        along += again
+        projected = _bordered(projected, along)
+        values, vectors = _largest(projected, n_components)
+        following, upper = np.linalg.qr(rest)
+        residuals = np.linalg.norm(upper @ vectors[-block.shape[1] :], axis=0)
+        error = residuals.max(initial=0.0) / max(values.max(initial=0.0), 1e-300)
+        n_blocks, left = basis.shape[1] // width, size - basis.shape[1]
+        full = n_blocks == _MAX_BLOCKS or left == 0
+        if error <= _RESIDUAL or full or (n_blocks >= _PATIENCE and error > _HOPELESS):
+            break
+        # directions made up where nothing was left are not orthogonal yet
+        for _ in range(2):
+            following = np.linalg.qr(following - basis @ (basis.T @ following))[0]
+        block = following[:, :left]
+        basis = np.concatenate([basis, block], axis=1)
+    total = float((rows.scale**2).sum())
+    return Spectrum(rows.centre, (basis @ vectors).T, values, total)
+
+
+def _bordered(projected: Array, along: Array) -> Array:
+    """Return the symmetric matrix with the columns of the last block (k, b) appended."""
+    size, width = along.shape
+    grown = np.empty((size, size))
+    grown[: size - width, : size - width] = projected
+    grown[:, size - width :] = along
+    grown[size - width :] = along.T
+    grown[size - width :, size - width :] = 0.5 * (along[-width:] + along[-width:].T)
+    return grown
+
+
+def _largest(matrix: Array, n: int) -> tuple[Array, Array]:
+    """Return the n largest eigenvalues, decreasing and not negative, and vectors in columns."""
+    size = len(matrix)
+    if n == 0:
+        return np.zeros(0), np.zeros((size, 0))
+    part = None if n == size else [size - n, size - 1]
+    values, vectors = eigh(matrix, subset_by_index=part, check_finite=False)
+    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+
+
+_SOLVERS = {
+    "full": _by_svd,
+    "covariance_eigh": _by_covariance,
+    "gram": _by_gram,
+    "randomized": _by_krylov,
+}

@@ -1,0 +1,411 @@
+"""Annealing from normal fits: draws of ``p(m)`` and its evidence, starting at the modes.
+
+Tempering from the prior meets first-order transitions where a model's parts take on roles (the
+components of a mixture), and ever more temperatures as rows grow in number. Here particles start as
+draws of normal densities fitted to modes, and follow ``q(m)^(1 - beta) p(m)^beta`` from beta = 0
+to 1: the better the fit, the fewer the steps, whatever the number of rows.
+
+With J fits, the mean density q is a sum over modes and labellings. Each mode j has islands of
+particles of its own, which start at its fit q_j and go to ``p(m) q_j(m) / q(m)``: these add up to
+``p(m)``, so that the evidence is the mean over modes, and none can be lost on the way. Along the
+path the target is ``q_j exp(beta log(p / q))``, in the chart of the mode, where q_j is standard
+normal. Moves follow the force of mode j alone and end with all of q: volumes are preserved by any
+force, so that the target is invariant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import gammaln
+
+from skbae._types import Rows, SamplingRun
+from skbae.energies._base import require
+from skbae.energies._capabilities import ChartedEnergy
+from skbae.inference.sample._hmc import Target
+from skbae.inference.sample._mode_search import LocalTarget, find_modes
+from skbae.inference.sample._normal_fits import NormalFits
+from skbae.inference.sample._tempering import EnergyTarget, Population, SMCPlan, TemperingError
+from skbae.operators._draws import systematic_resample
+from skbae.operators._tempered import log_mean_exp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from skbae.inference.passes._rows import RowRunner
+
+    Array = NDArray[np.float64]
+
+# Nats by which the crude evidence of a mode may fall short of the best before it is left out.
+_NEGLIGIBLE = 15.0
+# Particles of an island times rows, and times coordinates.
+_PARTICLE_ROWS = 4e4
+_PARTICLE_COORDINATES = 1e5
+# Share of the evidence in modes that were met once, above which others may have been missed.
+_MET_ONCE = 0.1
+# Modes that have all their particles to themselves.
+_FEW_MODES = 4
+# Share of the evidence that may be left out.
+_LEFT_OUT = 0.01
+# Relative error of a density above which it is not taken for one.
+_ROUNDING = 1e-6
+
+
+class FittedTarget(Target):
+    """Normal fits as the prior, and ``log(p / q)`` as the objective.
+
+    Coordinates are standard normal under each mode's fit; models come in J equal shares, one a
+    mode.
+    """
+
+    def __init__(self, fits: NormalFits, target: EnergyTarget, power: float) -> None:
+        self.fits, self.target, self.power = fits, target, power
+        self.local_target = LocalTarget(target, fits.charts, power)
+
+    def prior(self, theta: Array) -> tuple[Array, Array]:
+        """Return the fits' log densities, up to a constant, and their gradients."""
+        return -0.5 * (theta**2).sum(axis=1), -theta
+
+    def local(self, theta: Array) -> Array:
+        """Return coordinates (J, n, P) of models."""
+        return self.fits.place(theta.reshape(self.fits.charts.n_charts, -1, theta.shape[1]))
+
+    def objective(self, theta: Array) -> tuple[Array, Array]:
+        """Return the log of the target over all fits, and the force: not all of its gradient."""
+        fits, charts = self.fits, self.fits.charts
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            local = self.local(theta)
+            models = charts.theta_at(local)
+            value, gradient = self.target.objective(models)
+            log_ratios = fits.log_ratios(models)
+            own = fits.own_log_ratio(theta.reshape(local.shape))
+            of_own = np.einsum("jnj->jn", log_ratios.reshape(*own.shape, -1))
+            # labels included, no fit is below its part; where it is, a chart has lost its digits
+            # (a direction that has all but vanished), and where that is there is next to nothing
+            lost = of_own < own - gammaln(charts.n_blocks + 1) - _ROUNDING * (1 + np.abs(own))
+            value = self.power * value - log_mean_exp(log_ratios, axis=1)
+        value = np.where(lost.ravel() | ~np.isfinite(value), -np.inf, value)
+        return value, self._force(theta, local, gradient)
+
+    def force(self, theta: Array) -> Array:
+        """Return the gradient of the log target less that of the mode's own fit."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            local = self.local(theta)
+            gradient = self.target.objective(self.fits.charts.theta_at(local))[1]
+        return self._force(theta, local, gradient)
+
+    def _force(self, theta: Array, local: Array, gradient: Array) -> Array:
+        charts = self.fits.charts
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = charts.log_prior(local)[1] + self.power * charts.pull_back(local, gradient)
+            force = self.fits.pull_back(total).reshape(theta.shape) + theta
+        return np.where(np.isfinite(force), force, 0.0)
+
+
+@dataclass(frozen=True)
+class AnnealPlan:
+    """How many particles: see :func:`sample_from_modes`.
+
+    Attributes
+    ----------
+    n_islands : int
+        Independent populations of each mode, at least 2.
+    n_particles : int
+        Of each; a multiple of ``n_moves + 1``.
+    n_moves : int
+        Moves of each chain at each step.
+    n_rounds : int
+        Times that all moves are made at the last step: more draws where particles are few.
+    n_pilot : int
+        Draws of each fit by which its share of the evidence is guessed.
+    length, max_leapfrog, max_steps, n_keep
+        As in :class:`~skbae.inference.sample._tempering.SMCPlan`.
+    max_modes : int
+        Modes to sample.
+    """
+
+    n_islands: int = 4
+    n_particles: int = 256
+    n_moves: int = 15
+    n_rounds: int = 1
+    n_pilot: int = 256
+    length: float = 1.6
+    max_leapfrog: int = 20
+    max_steps: int = 100
+    n_keep: int = 50
+    max_modes: int = 16
+
+    @property
+    def n_chains(self) -> int:
+        """Chains of an island."""
+        return self.n_particles // (self.n_moves + 1)
+
+    @property
+    def n_steps(self) -> int:
+        """Upper limit of the number of steps that are reported."""
+        return self.max_steps
+
+    def shared(self, n_modes: int) -> AnnealPlan:
+        """Return a plan in which many modes share the particles of a few."""
+        halvings = int(np.ceil(np.log2(max(n_modes / _FEW_MODES, 1))))
+        fewest = 8 * (self.n_moves + 1)
+        n_particles = max(self.n_particles >> halvings, min(fewest, self.n_particles))
+        return replace(self, n_particles=n_particles)
+
+    def for_modes(self, n_modes: int) -> SMCPlan:
+        """Return the plan of all islands of all modes."""
+        return SMCPlan(
+            n_islands=n_modes * self.n_islands,
+            n_particles=self.n_particles,
+            n_moves=self.n_moves,
+            length=self.length,
+            max_leapfrog=self.max_leapfrog,
+            n_keep=self.n_keep,
+            max_steps=self.max_steps,
+        )
+
+
+def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
+    """Return a plan fit for so many rows and coordinates, that keeps so many models.
+
+    Examples
+    --------
+    >>> [anneal_plan(n, 30, 50).n_particles for n in (12, 150, 2000, 100_000)]
+    [2048, 256, 64, 32]
+    """
+    most = min(_PARTICLE_ROWS / n_rows, _PARTICLE_COORDINATES / n_coordinates)
+    least = 64 if n_rows <= 20_000 else 32
+    n_particles = int(np.clip(1 << int(np.log2(max(most, 1))), least, 4096))
+    return AnnealPlan(
+        n_particles=n_particles,
+        n_moves=15 if n_particles >= 256 else 7,
+        n_rounds=1 if n_particles >= 256 else 2,
+        n_pilot=n_particles,
+        n_keep=n_models,
+    )
+
+
+def sample_from_modes(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    model_temperature: float,
+    tilt: float,
+    plan: AnnealPlan,
+    on_step: Callable[[int, float], bool] | None = None,
+) -> SamplingRun:
+    """Sample ``p(m)`` at any T and tau > 0, from its modes.
+
+    Parameters
+    ----------
+    energy : ChartedEnergy
+    starts : ArrayRecord
+        S models to climb from, as diverse as possible.
+    vacant : ndarray of bool of shape (S, B)
+        Parts of the starts that are to keep their prior; see
+        :func:`~skbae.inference.sample._mode_search.find_modes`.
+    rows : Rows
+        With any weights.
+    runner : RowRunner
+    rng : Generator
+    temperature : float
+        T, of codes; zero is allowed.
+    model_temperature : float
+        tau, positive.
+    tilt : float
+    plan : AnnealPlan
+    on_step : callable or None
+        Called after each step with its number and the best objective; returning true ends the run.
+
+    Returns
+    -------
+    SamplingRun
+        If a callback ended the run early, ``stopped`` is true, the log evidence and its error are
+        NaN, and the draws are those of the last step.
+
+    Raises
+    ------
+    TypeError
+        If `energy` lacks the capability.
+    ValueError
+        If `model_temperature` is not positive.
+    TemperingError
+        If no start has a finite density, or the target is not reached within ``plan.max_steps``.
+    """
+    require(energy, ChartedEnergy, "annealing from modes")
+    if not model_temperature > 0:
+        raise ValueError(f"model_temperature must be positive, got {model_temperature!r}")
+    power = rows.total / model_temperature
+    target = EnergyTarget(energy, rows, runner, temperature, tilt)
+    fits, once, left_out, _ = _fitted_modes(energy, starts, vacant, target, power, plan, rng)
+    plan = plan.shared(fits.charts.n_charts)
+    smc = plan.for_modes(fits.charts.n_charts)
+    fitted = FittedTarget(fits, target, power)
+    theta = rng.standard_normal((smc.n_islands * smc.n_particles, fits.n_coordinates))
+    kinds = np.zeros(theta.shape[1], dtype=np.intp)
+    population = Population(fitted, theta, kinds, smc, 1.0, rng)
+    step, stopped, accepted = 0, False, []
+    while population.beta < 1 and not stopped:
+        if step == plan.max_steps:
+            raise TemperingError(
+                f"the path from the fitted modes reached beta={population.beta:.3g} of 1 in "
+                f"max_steps={plan.max_steps} steps. Simplify the model, or raise model_temperature."
+            )
+        size = population.next_step(1.0)
+        done = size >= 1.0 - population.beta
+        population.reweight(size, 1.0 if done else population.beta + size)
+        population.move()
+        step += 1
+        accepted.append(population.acceptance)
+        stopped = on_step is not None and on_step(step, float(population.objective.max()))
+    stopped = stopped and population.beta < 1
+    visited = [population.particles.theta]
+    for _ in range(0 if stopped else plan.n_rounds - 1):
+        population.go_on()
+        visited.append(population.particles.theta)
+        accepted.append(population.acceptance)
+    return _report(energy, fitted, once, left_out, population, visited, plan, accepted, stopped)
+
+
+def _fitted_modes(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
+    target: EnergyTarget,
+    power: float,
+    plan: AnnealPlan,
+    rng: np.random.Generator,
+) -> tuple[NormalFits, NDArray[np.bool_], float, float]:
+    """Return the fits that seem to hold some share of the evidence, the larger ones first.
+
+    Also which of them a single start led to, the share of those left out, and the log evidence by
+    importance: its draws are the fits', few of them, so that it is rarely too large and often too
+    small.
+    """
+    try:
+        modes = find_modes(energy, starts, vacant, target, power)
+    except FloatingPointError as problem:
+        raise TemperingError(
+            f"{problem}: the prior is too far from the data. Scale the data or choose a prior in "
+            "their units."
+        ) from None
+    fits, n_modes = modes.fits, modes.fits.charts.n_charts
+    theta = rng.standard_normal((n_modes * plan.n_pilot, fits.n_coordinates))
+    weights = FittedTarget(fits, target, power).objective(theta)[0]
+    crude = log_mean_exp(weights.reshape(n_modes, -1), axis=1)
+    order = np.argsort(-crude, kind="stable")
+    order = order[crude[order] > crude.max() - _NEGLIGIBLE][: plan.max_modes]
+    shares = np.exp(crude - crude.max())
+    left_out = 1 - float(shares[order].sum() / shares.sum())
+    return fits.take(order), modes.once[order], left_out, float(log_mean_exp(crude, axis=0))
+
+
+def crude_log_evidence(
+    energy: ChartedEnergy,
+    starts: Any,
+    vacant: NDArray[np.bool_],
+    rows: Rows,
+    runner: RowRunner,
+    rng: np.random.Generator,
+    *,
+    temperature: float,
+    model_temperature: float,
+    tilt: float,
+    plan: AnnealPlan,
+) -> float:
+    """Return the log evidence by importance sampling from normal fits to the modes.
+
+    Too small where fits are poor, hardly ever too large: what another sampler must not fall short
+    of. Parameters are those of :func:`sample_from_modes`.
+    """
+    power = rows.total / model_temperature
+    target = EnergyTarget(energy, rows, runner, temperature, tilt)
+    return _fitted_modes(energy, starts, vacant, target, power, plan, rng)[3]
+
+
+def _report(
+    energy: ChartedEnergy,
+    fitted: FittedTarget,
+    once: NDArray[np.bool_],
+    left_out: float,
+    population: Population,
+    standard: list[Array],
+    plan: AnnealPlan,
+    accepted: list[float],
+    stopped: bool,
+) -> SamplingRun:
+    n_modes, n = fitted.fits.charts.n_charts, plan.n_particles * len(standard)
+    by_mode = population.log_evidence.reshape(n_modes, plan.n_islands)
+    log_evidence = log_mean_exp(by_mode, axis=0)
+    shares = np.exp(by_mode - log_evidence) / n_modes
+    variance = (shares**2 * population.variance.reshape(by_mode.shape)).sum(axis=0)
+    # each chain's rounds follow one another
+    shape = (n_modes * plan.n_islands * plan.n_chains, len(standard), plan.n_moves + 1, -1)
+    rounds = [part.reshape(shape[0], 1, *shape[2:]) for part in standard]
+    whole = np.concatenate(rounds, axis=1).reshape(-1, standard[0].shape[1])
+    theta = fitted.fits.charts.theta_at(fitted.local(whole))
+    theta = theta.reshape(n_modes, plan.n_islands, n, -1)
+    drawn = []
+    for island in range(plan.n_islands):
+        weights = np.repeat(by_mode[:, island], n)
+        chosen = _interleave(systematic_resample(weights, n, population.rng), n)
+        drawn.append(theta[:, island].reshape(n_modes * n, -1)[chosen])
+    theta = np.concatenate(drawn)
+    objective, scores = _scores(fitted, theta, population.rng)
+    kept = systematic_resample(np.repeat(log_evidence, n), plan.n_keep, population.rng)
+    unknown = np.full(plan.n_islands, np.nan)
+    # (Good and Turing: what was met once tells how much was never met)
+    doubts = []
+    if shares[once].sum() > _MET_ONCE * plan.n_islands:
+        doubts.append(
+            "some of the probability is about models that a single start led to: there may be more"
+        )
+    if left_out > _LEFT_OUT:
+        doubts.append(f"more modes than max_modes={plan.max_modes}, {left_out:.0%} left out")
+    return SamplingRun(
+        params=energy.constrain(theta[kept]),
+        hmaxe=objective.reshape(plan.n_islands, n),
+        scores=scores.reshape(plan.n_islands, n, -1),
+        log_evidence=unknown if stopped else log_evidence,
+        log_evidence_error=unknown.copy() if stopped else np.sqrt(variance),
+        acceptance=float(np.mean(accepted)),
+        stopped=stopped,
+        method="modes",
+        n_sweeps=len(accepted) * plan.n_moves,
+        doubts=tuple(doubts),
+    )
+
+
+def _interleave(chosen: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Order draws of several modes, n of each, so that all parts hold modes in proportion.
+
+    Within a mode they stay in the order of its chains.
+    """
+    modes = chosen // n
+    starts = np.searchsorted(modes, modes)
+    counts = np.bincount(modes)[modes]
+    return chosen[np.argsort((np.arange(len(chosen)) - starts + 0.5) / counts, kind="stable")]
+
+
+def _scores(fitted: FittedTarget, theta: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return objectives (S,) and total gradients (S, P) at draws, in the first chart.
+
+    Any chart serves all models; which part of a model is in which block is a matter of chance.
+    """
+    charts = fitted.fits.charts
+    blocks, _, shared, _ = charts.locate(theta)
+    order = np.argsort(rng.random((len(theta), charts.n_blocks)), axis=1)
+    models = np.arange(len(theta))[:, None]
+    local = blocks[0][np.arange(charts.n_blocks), models, order].reshape(len(theta), -1)
+    first = LocalTarget(fitted.target, charts.take([0]), fitted.power)
+    objective = fitted.target.objective(theta)[0]
+    return objective, first(np.concatenate([local, shared], axis=1)[None])[1][0]

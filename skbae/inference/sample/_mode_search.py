@@ -1,0 +1,315 @@
+"""Modes of ``p(m)``, reached from several starts, and normal densities fitted to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from skbae.energies._capabilities import ChartedEnergy, Charts
+from skbae.inference.sample._normal_fits import NormalFits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae.inference.sample._tempering import EnergyTarget
+
+    Array = NDArray[np.float64]
+
+# Curvature of the log density below which a direction counts as flat, in units of the prior's:
+# no posterior is much wider than its prior.
+_LEAST_CURVATURE = 0.25
+# Step of finite differences, in prior deviations.
+_STEP = 1e-5
+# By how much a second look, over a posterior deviation, may change curvatures.
+_CORRECTION = (0.25, 4.0)
+# How much wider than the mode a fit is, by a squared radius: what is not normal shows in the tails.
+_WIDER = 3.0
+# Up to so many coordinates, curvatures at the start of a climb shorten it.
+_FEW_COORDINATES = 150
+# Numbers in the arrays of a batch of models.
+_NUMBERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Modes:
+    """What was found.
+
+    Attributes
+    ----------
+    fits : NormalFits
+        One for each of J modes.
+    once : ndarray of bool of shape (J,)
+        Modes that a single one of several starts led to: where there is one, there may be more.
+    """
+
+    fits: NormalFits
+    once: NDArray[np.bool_]
+
+
+class LocalTarget:
+    """The log density of an energy's models in charts, with its gradient."""
+
+    def __init__(self, target: EnergyTarget, charts: Charts, power: float) -> None:
+        self.target, self.charts, self.power = target, charts, power
+
+    def __call__(self, local: Array) -> tuple[Array, Array]:
+        """Return values (J, n) and gradients (J, n, P) at coordinates (J, n, P)."""
+        # what lies too far out overflows somewhere, and is told by not being finite
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            objective, gradient = self.target.objective(self.charts.theta_at(local))
+            value, total = self.charts.log_prior(local)
+            value = value + self.power * objective.reshape(value.shape)
+            total = total + self.power * self.charts.pull_back(local, gradient)
+        return value, total
+
+    def height(self, local: Array) -> float:
+        """Return the value at one point, (P,), of the only chart."""
+        return float(self(local[None, None])[0][0, 0])
+
+
+@dataclass(frozen=True)
+class _Summit:
+    """A mode that was climbed to: its place, its height and the normal density fitted to it."""
+
+    params: Any
+    fit: NormalFits
+    peak: float
+    height: float
+
+    def covers(self, theta: Array, height: float) -> bool:
+        """Tell whether a model of some height is within the bulk of the fit."""
+        slack = 0.5 * self.fit.n_coordinates
+        near = self.peak - self.fit.log_ratio(theta)[0] < slack
+        return bool(near and abs(height - self.height) < slack)
+
+
+def curvature(target: LocalTarget, local: Array, free: NDArray[np.intp], steps: Array) -> Array:
+    """Return minus the second derivatives along steps of the free coordinates, by differences.
+
+    Parameters
+    ----------
+    target : LocalTarget
+        With a single chart.
+    local : ndarray of shape (P,)
+    free : ndarray of int of shape (F,)
+    steps : ndarray of shape (F, F)
+        One in each row.
+
+    Returns
+    -------
+    ndarray of shape (F, F)
+    """
+    chunk = max(1, _NUMBERS // len(local))
+    rows = []
+    for begin in range(0, len(steps), chunk):
+        part = steps[begin : begin + chunk]
+        moved = np.tile(local, (2 * len(part), 1))
+        moved[: len(part), free] += part
+        moved[len(part) :, free] -= part
+        gradient = target(moved[None])[1][0][:, free]
+        rows.append((gradient[len(part) :] - gradient[: len(part)]) / 2)
+    products = np.matmul(np.concatenate(rows), steps.T)
+    return 0.5 * (products + products.T)
+
+
+def _principal_steps(target: LocalTarget, local: Array, free: NDArray[np.intp]) -> Array | None:
+    """Return steps (F, F) of a deviation each along the principal axes of the curvature."""
+    raw = curvature(target, local, free, _STEP * np.eye(len(free))) / _STEP**2
+    if not np.isfinite(raw).all():
+        return None
+    values, vectors = np.linalg.eigh(raw)
+    return (vectors / np.sqrt(np.maximum(np.abs(values), _LEAST_CURVATURE))).T
+
+
+def climb(target: LocalTarget, start: Array, free: NDArray[np.intp], max_iter: int) -> Array:
+    """Climb to a mode in the coordinates of the only chart, (P,), of which some are free.
+
+    The quasi-Newton method begins with the curvature at the start, where it can be had for little.
+    """
+    axes = None
+    if len(free) <= _FEW_COORDINATES:
+        axes = _principal_steps(target, start, free)
+
+    def place(step: Array) -> Array:
+        local = start.copy()
+        local[free] += step if axes is None else step @ axes
+        return local
+
+    def descent(step: Array) -> tuple[float, Array]:
+        value, gradient = target(place(step)[None, None])
+        own = gradient[0, 0, free]
+        if not np.isfinite(value[0, 0]) or not np.isfinite(own).all():
+            return 1e100, np.zeros_like(step)
+        return -float(value[0, 0]), -own if axes is None else -axes @ own
+
+    options = {"maxiter": max_iter, "ftol": 1e-10, "gtol": 1e-4}
+    found = minimize(descent, np.zeros(len(free)), jac=True, method="L-BFGS-B", options=options)
+    return place(found.x)
+
+
+def fit_covariance(target: LocalTarget, local: Array, free: NDArray[np.intp]) -> Array:
+    """Return a covariance (F, F) of the free coordinates that fits the log density about a mode.
+
+    Curvatures are first those at the mode; then those over steps of a posterior deviation either
+    way, which see some of what is not quadratic.
+
+    Raises
+    ------
+    FloatingPointError
+        If the density has no finite curvature there.
+    """
+    steps = _principal_steps(target, local, free)
+    if steps is None:
+        raise FloatingPointError("the density about a mode has no finite curvature")
+    wide = curvature(target, local, free, steps)
+    values, inner = np.linalg.eigh(np.where(np.isfinite(wide), wide, np.eye(len(free))))
+    axes = inner.T @ steps
+    axes /= np.sqrt(np.clip(values, *_CORRECTION))[:, None]
+    return axes.T @ axes
+
+
+def _centre(charts: Charts, vacant: NDArray[np.bool_]) -> Array:
+    """Return the charts' centres (J, P), what is vacant (J, B) out of the way."""
+    local = charts.centres.copy()
+    if vacant.any():
+        end = charts.n_blocks * charts.block_size
+        blocks = local[:, :end].reshape(*vacant.shape, charts.block_size)
+        blocks[vacant] = charts.vacancy()[0]
+        local[:, :end] = blocks.reshape(len(local), end)
+    return local
+
+
+def _free(charts: Charts, vacant: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the coordinates of what is not vacant, given for each block."""
+    blocks = np.repeat(~vacant, charts.block_size)
+    return np.flatnonzero(np.concatenate([blocks, np.ones(charts.n_shared, dtype=bool)]))
+
+
+class _Climber:
+    """Climbs from starts and fits normal densities to where it arrives."""
+
+    def __init__(
+        self, energy: ChartedEnergy, target: EnergyTarget, power: float, max_iter: int
+    ) -> None:
+        self.energy, self.target, self.power = energy, target, power
+        self.max_iter = max_iter
+
+    def view(self, params: Any) -> LocalTarget:
+        """Return the log density in charts around models."""
+        return LocalTarget(self.target, self.energy.charts(params, self.power), self.power)
+
+    def climb(self, params: Any, vacant: NDArray[np.bool_]) -> tuple[Any, Array]:
+        """Return a model and, in the chart around it, the coordinates (P,) of a mode.
+
+        The mode in the chart around the start is the model; its own chart has its mode nearby.
+        """
+        for _ in range(2):
+            visited, target = params, self.view(params)
+            start, free = _centre(target.charts, vacant[None])[0], _free(target.charts, vacant)
+            local = climb(target, start, free, self.max_iter)
+            params = self.energy.constrain(target.charts.theta_at(local[None, None]))
+        return visited, local
+
+    def fit(self, params: Any, local: Array, vacant: NDArray[np.bool_]) -> _Summit:
+        """Fit a normal density; what is vacant has its prior's moments."""
+        target = self.view(params)
+        charts, free = target.charts, _free(target.charts, vacant)
+        mean, covariance = local.copy(), np.zeros((len(local), len(local)))
+        covariance[np.ix_(free, free)] = fit_covariance(target, local, free)
+        if vacant.any():
+            _, means, variances = charts.vacancy()
+            for block in np.flatnonzero(vacant):
+                part = block * charts.block_size + np.arange(charts.block_size)
+                mean[part], covariance[part, part] = means, variances
+        covariance *= 1 + _WIDER / len(free)
+        fit = NormalFits.from_covariances(charts, mean[None], covariance[None])
+        peak = float(fit.log_ratio(charts.theta_at(local[None, None]))[0])
+        return _Summit(params, fit, peak, target.height(local))
+
+    def summits(
+        self, params: Any, vacant: NDArray[np.bool_], max_modes: int
+    ) -> tuple[list[_Summit], list[int]]:
+        """Return the modes that starts lead to, highest starts first, and how many led to each."""
+        target = self.view(params)
+        local = _centre(target.charts, vacant)[:, None]
+        heights, theta = target(local)[0][:, 0], target.charts.theta_at(local)
+        found: list[_Summit] = []
+        counts: list[int] = []
+
+        def known(theta: Array, height: float) -> bool:
+            for number, summit in enumerate(found):
+                if summit.covers(theta, height):
+                    counts[number] += 1
+                    return True
+            return False
+
+        order = np.argsort(-heights, kind="stable")
+        for index in order[np.isfinite(heights[order])]:
+            if known(theta[[index]], heights[index]):
+                continue
+            if len(found) == max_modes:
+                # too many to tell which are met again
+                return found, [1] * len(found)
+            mode, place = self.climb(params.take([index]), vacant[index])
+            there = self.view(mode)
+            if known(there.charts.theta_at(place[None, None]), there.height(place)):
+                continue
+            found.append(self.fit(mode, place, vacant[index]))
+            counts.append(1)
+        return found, counts
+
+
+def find_modes(
+    energy: ChartedEnergy,
+    params: Any,
+    vacant: NDArray[np.bool_],
+    target: EnergyTarget,
+    power: float,
+    *,
+    max_modes: int = 16,
+    max_iter: int = 300,
+) -> Modes:
+    """Climb from models to modes, leave out what is there already, fit the rest.
+
+    Parameters
+    ----------
+    energy : ChartedEnergy
+    params : ArrayRecord
+        S starts.
+    vacant : ndarray of bool of shape (S, B)
+        Parts of the starts that are to explain nothing: they keep their prior. Such a region has
+        no mode (what is spread widely has none), and yet it can hold most of the probability.
+    target : EnergyTarget
+    power : float
+        ``N / tau``.
+    max_modes : int
+        Of starts with equally many vacant parts.
+    max_iter : int
+        Of each climb.
+
+    Returns
+    -------
+    Modes
+
+    Raises
+    ------
+    FloatingPointError
+        If no start has a finite density.
+    """
+    climber = _Climber(energy, target, power, max_iter)
+    summits: list[_Summit] = []
+    once: list[bool] = []
+    n_vacant = vacant.sum(axis=1)
+    for number in np.unique(n_vacant):
+        members = np.flatnonzero(n_vacant == number)
+        found, counts = climber.summits(params.take(members), vacant[members], max_modes)
+        summits += found
+        once += [count == 1 and len(members) > 1 for count in counts]
+    if not summits:
+        raise FloatingPointError("no start has a finite density")
+    charts = energy.charts(type(params).concatenate([s.params for s in summits]), power)
+    first, *others = (summit.fit for summit in summits)
+    return Modes(first.with_charts(charts, others), np.array(once))
