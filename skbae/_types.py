@@ -18,15 +18,20 @@ contiguous rows; the public interface has rows first, as everywhere in scikit-le
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from numpy.typing import NDArray
+Array: TypeAlias = NDArray[np.float64]
+"""An array of float64, the type of nearly all numbers here."""
+
+FloatArray: TypeAlias = NDArray[Any]
+"""An array of float64 or float32: the networks compute in either precision."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,10 @@ class Rows:
     """
 
     X: NDArray[Any]
-    weights: NDArray[np.float64] | None
+    weights: Array | None
     total: float
-    centre: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    centre: Array
+    scale: Array
 
     @property
     def frame(self) -> Frame:
@@ -107,8 +112,8 @@ class Frame:
     precisions to bound the rounding error of those products.
     """
 
-    centre: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    centre: Array
+    scale: Array
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,9 @@ class EMResult:
     """
 
     params: Any
-    objective: NDArray[np.float64]
-    hmaxe: NDArray[np.float64]
-    history: list[NDArray[np.float64]]
+    objective: Array
+    hmaxe: Array
+    history: list[Array]
     n_iter: NDArray[np.intp]
     converged: NDArray[np.bool_]
 
@@ -148,9 +153,9 @@ class TemperedPath:
         Mean objective under each target.
     """
 
-    model_temperatures: NDArray[np.float64]
-    log_evidence: NDArray[np.float64]
-    objective: NDArray[np.float64]
+    model_temperatures: Array
+    log_evidence: Array
+    objective: Array
 
 
 @dataclass(frozen=True)
@@ -182,10 +187,10 @@ class SamplingRun:
     """
 
     params: Any
-    hmaxe: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    log_evidence: NDArray[np.float64]
-    log_evidence_error: NDArray[np.float64]
+    hmaxe: Array
+    scores: Array
+    log_evidence: Array
+    log_evidence_error: Array
     acceptance: float
     stopped: bool
     method: str

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from skbae._types import Frame
+    from skbae._types import Array, Frame
 
-    Array = NDArray[np.float64]
 
 # Bytes of working arrays a chunk may take: about what a core's cache holds.
 CHUNK_BYTES = 3 << 20

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from skbae._types import Frame
+    from skbae._types import Array, Frame
     from skbae.energies._base import RowKernel
-
-    Array = NDArray[np.float64]
 
 
 class ConjugateEnergy(StatisticsEnergy):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Rows
+    from skbae._types import Array, Rows
     from skbae.energies._base import Energy
 
 # Layout of the pickled state; raised when a change makes older files unreadable.
@@ -72,9 +72,7 @@ class BayesianAutoEncoder(
     def _parameters(self) -> Any:
         """Return the kept models as the energy's parameters."""
 
-    def _make_rows(
-        self, X: NDArray[Any], weights: NDArray[np.float64] | None, runner: RowRunner
-    ) -> Rows:
+    def _make_rows(self, X: NDArray[Any], weights: Array | None, runner: RowRunner) -> Rows:
         """Bundle validated rows; a family that needs other sums as well may take them along."""
         return make_rows(X, weights)
 
@@ -177,7 +175,7 @@ class BayesianAutoEncoder(
         with RowRunner() as runner:
             return runner.map(function, X, chunk_rows)
 
-    def score_samples(self, X: Any) -> NDArray[np.float64]:
+    def score_samples(self, X: Any) -> Array:
         """Return ``Hmax_T`` of each row, averaged over the kept models in probability.
 
         At ``temperature=1`` this is the log density (of the posterior predictive, if the models
@@ -194,7 +192,7 @@ class BayesianAutoEncoder(
         """
         return self._score_rows(self._read(X), self._fit_temperature)
 
-    def _score_rows(self, X: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+    def _score_rows(self, X: NDArray[Any], temperature: float) -> Array:
         bound = self._bound(X)
         return self._map(
             lambda chunk: log_mean_exp(bound.hmax(chunk, temperature)), X, bound.chunk_rows
@@ -211,7 +209,7 @@ class BayesianAutoEncoder(
                 "does not have, since its continuous codes are free there; fit it at temperature=1"
             )
 
-    def _density_scores_by_model(self, X: Any, temperature: float = 1.0) -> NDArray[np.float64]:
+    def _density_scores_by_model(self, X: Any, temperature: float = 1.0) -> Array:
         """Return ``Hmax_T`` under each kept model, (S, N): at T = 1 the log density.
 
         T is that of the comparison, not of the fit. Models without a density score ``-inf``.
@@ -250,7 +248,7 @@ class BayesianAutoEncoder(
         weights = check_sample_weight(sample_weight, len(values))
         return float(tilted_mean(values, weights, 0.0))
 
-    def score_gradient(self, X: Any) -> NDArray[np.float64]:
+    def score_gradient(self, X: Any) -> Array:
         """Return the gradient of :meth:`score_samples` in x (Fisher's identity).
 
         Parameters
@@ -265,10 +263,10 @@ class BayesianAutoEncoder(
         X = self._read(X)
         return self._gradient(self._parameters(), X, self._fit_temperature)
 
-    def _gradient(self, params: Any, X: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+    def _gradient(self, params: Any, X: NDArray[Any], temperature: float) -> Array:
         bound = self._energy().bind(params, self._frame, X.dtype)
 
-        def function(chunk: NDArray[Any]) -> NDArray[np.float64]:
+        def function(chunk: NDArray[Any]) -> Array:
             hmax, gradient = bound.hmax_gradient(chunk, temperature)
             return np.einsum("sn,snd->nd", tempered_softmax(hmax, 1.0, axis=0), gradient)
 

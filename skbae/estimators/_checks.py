@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skbae._types import Array
+
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
     """Return `value` as an int, or raise unless it is an integer of at least `minimum`.
@@ -109,7 +111,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     return value
 
 
-def check_shape(name: str, value: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:
+def check_shape(name: str, value: Any, shape: tuple[int, ...], what: str) -> Array:
     """Return `value` as a finite float64 array of the given shape.
 
     Parameters
@@ -134,7 +136,7 @@ def check_shape(name: str, value: Any, shape: tuple[int, ...], what: str) -> NDA
     return array
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
+def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
     """Return weights of shape (N,), or None when all are one.
 
     Raises

@@ -21,11 +21,10 @@ from skbae.operators._tempered import log_mean_exp, tempered_softmax
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Rows
+    from skbae._types import Array, Rows
     from skbae.energies.mixture._energy import MixtureParameters
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 INITS = ("k-means++", "kmeans", "random_from_data")
 

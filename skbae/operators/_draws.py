@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:

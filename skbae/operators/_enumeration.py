@@ -15,9 +15,8 @@ import numpy as np
 from scipy.special import expit
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 # States (times machines) of a block: several arrays of this length stay in a core's cache.
 _BLOCK = 1 << 14

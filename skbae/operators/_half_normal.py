@@ -8,9 +8,8 @@ import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 _LOG_2 = np.log(2.0)
 # ``Phi(-l) = 1/2 - l / sqrt(2 pi)`` for short lengths, where differences would lose digits.

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 def match_labels(overlaps: Array) -> NDArray[np.intp]:

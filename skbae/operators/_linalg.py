@@ -8,9 +8,8 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 # Up to this size a loop over columns, vectorised over the batch, beats a loop over the batch.
 _COLUMNWISE_LIMIT = 12

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 def tempered_logsumexp(energies: Array, temperature: float, axis: int = -1) -> Array:

@@ -23,11 +23,9 @@ from skbae.energies.mixture._components import ComponentFamily, ComponentKernel
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.energies.gaussian._covariance import CovarianceShape
 
-    Array = NDArray[np.float64]
 
 # Largest bound on the rounding error of one energy, in nats, that a kernel may have. The bound
 # adds absolute values: most rows' errors are far smaller, and those of a mean smaller still.

@@ -29,12 +29,9 @@ from skbae.operators._draws import log_gamma_draws
 from skbae.operators._linalg import triangular_inverse
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.gaussian._normal_wishart import NormalWishart
-
-    Array = NDArray[np.float64]
 
 
 class FactorCoordinates(ABC):

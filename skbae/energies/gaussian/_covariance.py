@@ -21,7 +21,7 @@ from skbae.operators._linalg import triangular_inverse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 # Pivots of a Cholesky factor below this many times D times the variance are rounding errors.

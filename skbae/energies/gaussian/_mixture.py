@@ -17,9 +17,8 @@ from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 GaussianMixtureEnergy = MixtureEnergy[GaussianComponents]
 

@@ -19,11 +19,8 @@ from skbae.energies.gaussian._components import GaussianMoments, GaussianParamet
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.energies.gaussian._precision_prior import PrecisionPrior
-
-    Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from skbae.energies.gaussian._covariance import CovarianceShape, Diagonal, Full,
 from skbae.operators._linalg import triangular_inverse
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 class PrecisionPrior(ABC):

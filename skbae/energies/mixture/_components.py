@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from skbae._types import ArrayRecord, Frame
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array, ArrayRecord, Frame
 
 
 class ComponentKernel(ABC):

@@ -24,7 +24,8 @@ from skbae.operators._permanent import log_permanent
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Above this many components the sum over relabellings is too long.
 MAX_RELABELLED = 12

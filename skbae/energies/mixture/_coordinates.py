@@ -14,9 +14,7 @@ from skbae.operators._draws import log_gamma_draws
 from skbae.operators._tempered import tempered_softmax
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 class MixtureCoordinates(GradientEnergy):

@@ -13,7 +13,7 @@ from skbae.operators._tempered import tempered_logsumexp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 def _draw_labels(probabilities: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:

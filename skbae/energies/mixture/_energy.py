@@ -15,7 +15,8 @@ from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 Family = TypeVar("Family", bound=ComponentFamily)
 

@@ -21,11 +21,9 @@ from skbae.energies.pca._loadings import log_density_of_diagonal, turn_lower
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.energies.mixture._energy import MixtureParameters
 
-    Array = NDArray[np.float64]
 
 # Shortest loading of a chart's centre, in deviations of the noise: a direction that has melted
 # altogether would be at infinity.

@@ -26,7 +26,8 @@ from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Runners-up among the directions that stay in the basis: they shorten the way to the leading
 # eigenvectors when the spectrum has no gap after d.

@@ -19,7 +19,8 @@ from skbae.operators._tempered import tempered_logsumexp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 _LOG_2PIE = float(np.log(2 * np.pi * np.e))
 

@@ -27,9 +27,8 @@ from skbae.energies.mixture._components import ComponentKernel
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 # Largest bound on the rounding error of one energy, in nats; as for Gaussian components.
 _SINGLE_TOLERANCE = 4e-2

@@ -24,11 +24,8 @@ from skbae.operators._constants import LOG_2PI
 from skbae.operators._draws import log_gamma_draws
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.energies.pca._prior import PCAPrior
-
-    Array = NDArray[np.float64]
 
 
 class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):

@@ -12,12 +12,10 @@ from skbae.energies._capabilities import Charts
 from skbae.operators._half_normal import log_length, log_length_slope, normal_score
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.energies._capabilities import GradientEnergy
     from skbae.energies.pca._loadings import Loadings, PCAPrior
 
-    Array = NDArray[np.float64]
 
 # Shortest loading of a chart's centre, in deviations of the noise.
 _SHORTEST = 0.3

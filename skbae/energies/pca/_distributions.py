@@ -18,9 +18,9 @@ from skbae.operators._tempered import log_mean_exp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.energies.pca._energy import PCAParameters
 
-    Array = NDArray[np.float64]
 
 _LOG_2PI = float(np.log(2 * np.pi))
 # Variances below this share of the largest are rounding errors.

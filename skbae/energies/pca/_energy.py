@@ -24,7 +24,8 @@ from skbae.operators._constants import LOG_2PI
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Variances below this share of the largest are rounding errors: the noise is never taken smaller.
 NOISE_FLOOR = 1e-12

@@ -17,9 +17,7 @@ from scipy.special import gammaln
 from skbae._types import ArrayRecord, Rows
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 @dataclass(frozen=True)

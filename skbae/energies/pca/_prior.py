@@ -25,9 +25,7 @@ from skbae.energies.pca._loadings import Loadings, PCAPrior, RowMoments
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from skbae.operators._tempered import tempered_logsumexp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Codes of up to so many bits are enumerated; of longer ones so many are drawn, the same each time.
 _ENUMERATED_BITS = 10

@@ -27,9 +27,8 @@ from skbae.energies.rbm._visible import (
 from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 # Most units that are enumerated to draw rows, or to tell a machine with noise added.
 MAX_STATES_UNITS = 20

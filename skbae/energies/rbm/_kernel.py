@@ -15,7 +15,8 @@ from skbae.energies.rbm._visible import Moments, RBMParameters, VisibleLayer, so
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Numbers in an array of work space: several of them stay in a core's cache.
 _BLOCK = 1 << 15

@@ -14,9 +14,7 @@ from skbae.operators._enumeration import binary_states
 from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from skbae.operators._enumeration import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Factors that are multiplied before a logarithm is taken.
 _GROUP = 16

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from skbae.energies.vae._network import Network, Scratch
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import FloatArray
     from skbae.energies.vae._network import Layers
-
-    Array = NDArray[Any]
 
 
 class Likelihood(ABC):
@@ -36,17 +33,17 @@ class Likelihood(ABC):
     """Whether rows are real numbers, to be centred and scaled; otherwise they are as given."""
 
     @abstractmethod
-    def check(self, X: Array) -> None:
+    def check(self, X: FloatArray) -> None:
         """Raise ValueError if there cannot be such rows."""
 
     @abstractmethod
-    def first_intercepts(self, mean: Array) -> Array:
+    def first_intercepts(self, mean: FloatArray) -> FloatArray:
         """Return outputs whose expected row is `mean`, or near it."""
 
     @abstractmethod
     def log_density(
-        self, X: Array, outputs: Array, extra: Array, scratch: Scratch
-    ) -> tuple[Array, Array]:
+        self, X: FloatArray, outputs: FloatArray, extra: FloatArray, scratch: Scratch
+    ) -> tuple[FloatArray, FloatArray]:
         """Return ``log p`` (S, L, n) and its gradient in the outputs (S, L, n, D).
 
         Parameters
@@ -60,31 +57,33 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def extra_gradient(self, log_density: Array, extra: Array, n_features: int) -> Array:
+    def extra_gradient(
+        self, log_density: FloatArray, extra: FloatArray, n_features: int
+    ) -> FloatArray:
         """Return the gradient of ``log p`` in the extra parameters, (S, L, n, n_extra)."""
 
     @abstractmethod
-    def curvature(self, outputs: Array, extra: Array) -> Array:
+    def curvature(self, outputs: FloatArray, extra: FloatArray) -> FloatArray:
         """Return the Fisher information of each output, broadcastable to (S, L, n, D)."""
 
     @abstractmethod
-    def row_gradient(self, X: Array, outputs: Array, extra: Array) -> Array:
+    def row_gradient(self, X: FloatArray, outputs: FloatArray, extra: FloatArray) -> FloatArray:
         """Return the gradient of ``log p`` in the row, which is linear in the outputs."""
 
     @abstractmethod
-    def mean(self, outputs: Array) -> Array:
+    def mean(self, outputs: FloatArray) -> FloatArray:
         """Return the expected row."""
 
     @abstractmethod
-    def variance(self, mean: Array, extra: Array) -> Array:
+    def variance(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
         """Return the variance of each feature, given the expected row."""
 
     @abstractmethod
-    def draw(self, mean: Array, extra: Array, rng: np.random.Generator) -> Array:
+    def draw(self, mean: FloatArray, extra: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Draw rows with these expectations."""
 
     @abstractmethod
-    def entropy(self, mean: Array, extra: Array) -> Array:
+    def entropy(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
         """Return the entropy of each row, given the expected one, (...)."""
 
 
@@ -98,7 +97,7 @@ class BernoulliLikelihood(Likelihood):
     n_extra = 0
     scaled = False
 
-    def check(self, X: Array) -> None:
+    def check(self, X: FloatArray) -> None:
         low, high = X.min(), X.max()
         if low < 0 or high > 1:
             raise ValueError(
@@ -107,7 +106,7 @@ class BernoulliLikelihood(Likelihood):
                 "likelihood='gaussian'"
             )
 
-    def first_intercepts(self, mean: Array) -> Array:
+    def first_intercepts(self, mean: FloatArray) -> FloatArray:
         # columns that are always or never one start at one in a hundred, not at infinity
         bounded = np.clip(mean, 0.01, 0.99)
         return np.log(bounded / (1 - bounded))
@@ -149,7 +148,7 @@ class BernoulliLikelihood(Likelihood):
         return (rng.random(mean.shape) < mean).astype(np.float64)
 
     def entropy(self, mean, extra):
-        def part(p: Array) -> Array:
+        def part(p: FloatArray) -> FloatArray:
             return -p * np.log(np.where(p > 0, p, 1.0))
 
         return (part(mean) + part(1 - mean)).sum(axis=-1)
@@ -161,10 +160,10 @@ class GaussianLikelihood(Likelihood):
     n_extra = 1
     scaled = True
 
-    def check(self, X: Array) -> None:
+    def check(self, X: FloatArray) -> None:
         pass
 
-    def first_intercepts(self, mean: Array) -> Array:
+    def first_intercepts(self, mean: FloatArray) -> FloatArray:
         return mean
 
     def log_density(self, X, outputs, extra, scratch):
@@ -233,6 +232,6 @@ class Decoder:
         """P, the noise included."""
         return self.network.n_parameters + self.rows.n_extra
 
-    def split(self, theta: Array) -> tuple[Layers, Array]:
+    def split(self, theta: FloatArray) -> tuple[Layers, FloatArray]:
         """Return the network's layers and the extra parameters (S, n_extra) of vectors (S, P)."""
         return self.network.layers(theta), theta[:, self.network.n_parameters :]

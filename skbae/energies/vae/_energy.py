@@ -22,7 +22,8 @@ from skbae.energies.vae._training_step import encoder_guess
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # At most so many steps to the mode, and the promise (in nats) below which they end: draws only need
 # a good centre, a maximum has to be exact.

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
-    Layers = list[tuple[Array, Array]]
+    from skbae._types import Array, FloatArray
+
+    Layers = list[tuple[FloatArray, FloatArray]]
 
 
 class Scratch:
@@ -38,9 +39,9 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        self._arrays: dict[Any, Array] = {}
+        self._arrays: dict[Any, FloatArray] = {}
 
-    def __call__(self, name: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    def __call__(self, name: Any, shape: tuple[int, ...], dtype: Any) -> FloatArray:
         """Return the array of this name and shape, with whatever it holds."""
         key = (name, shape, dtype)
         found = self._arrays.get(key)
@@ -53,21 +54,21 @@ class Activation(ABC):
     """A nonlinearity, and its derivative as a function of its output."""
 
     @abstractmethod
-    def apply(self, values: Array) -> None:
+    def apply(self, values: FloatArray) -> None:
         """Replace `values` by their images."""
 
     @abstractmethod
-    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+    def chain(self, gradient: FloatArray, output: FloatArray, work: FloatArray) -> None:
         """Multiply `gradient` by the derivative where the output is `output`; `work` is scratch."""
 
 
 class Tanh(Activation):
     """``tanh(a)``."""
 
-    def apply(self, values: Array) -> None:
+    def apply(self, values: FloatArray) -> None:
         np.tanh(values, out=values)
 
-    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+    def chain(self, gradient: FloatArray, output: FloatArray, work: FloatArray) -> None:
         np.multiply(output, output, out=work)
         np.subtract(1, work, out=work)
         gradient *= work
@@ -76,23 +77,23 @@ class Tanh(Activation):
 class Relu(Activation):
     """``max(a, 0)``; the derivative at zero is zero."""
 
-    def apply(self, values: Array) -> None:
+    def apply(self, values: FloatArray) -> None:
         np.maximum(values, 0, out=values)
 
-    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+    def chain(self, gradient: FloatArray, output: FloatArray, work: FloatArray) -> None:
         gradient *= output > 0
 
 
 class Logistic(Activation):
     """``1 / (1 + exp(-a))``."""
 
-    def apply(self, values: Array) -> None:
+    def apply(self, values: FloatArray) -> None:
         values *= 0.5
         np.tanh(values, out=values)  # cannot overflow
         values += 1
         values *= 0.5
 
-    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+    def chain(self, gradient: FloatArray, output: FloatArray, work: FloatArray) -> None:
         np.subtract(1, output, out=work)
         work *= output
         gradient *= work
@@ -101,10 +102,10 @@ class Logistic(Activation):
 class Identity(Activation):
     """``a``: the network is linear."""
 
-    def apply(self, values: Array) -> None:
+    def apply(self, values: FloatArray) -> None:
         pass
 
-    def chain(self, gradient: Array, output: Array, work: Array) -> None:
+    def chain(self, gradient: FloatArray, output: FloatArray, work: FloatArray) -> None:
         pass
 
 
@@ -142,7 +143,7 @@ class Network:
         """P."""
         return sum((m + 1) * n for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True))
 
-    def layers(self, theta: Array) -> Layers:
+    def layers(self, theta: FloatArray) -> Layers:
         """Return views of matrices (S, in, out) and intercepts (S, 1, out) in vectors (S, P)."""
         found, at = [], 0
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
@@ -152,14 +153,14 @@ class Network:
             at += n
         return found
 
-    def flatten(self, coefs: Sequence[Array], intercepts: Sequence[Array]) -> Array:
+    def flatten(self, coefs: Sequence[FloatArray], intercepts: Sequence[FloatArray]) -> FloatArray:
         """Return vectors (S, P) from matrices (S, in, out) and intercepts (S, out)."""
         parts = []
         for matrix, intercept in zip(coefs, intercepts, strict=True):
             parts += [matrix.reshape(len(matrix), -1), intercept]
         return np.concatenate(parts, axis=1)
 
-    def fan_in(self) -> NDArray[np.float64]:
+    def fan_in(self) -> Array:
         """Return for each parameter how many inputs its unit has, (P,); 1 for intercepts."""
         parts = []
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
@@ -173,7 +174,7 @@ class Network:
             parts += [np.ones(m * n, bool), np.zeros(n, bool)]
         return np.concatenate(parts)
 
-    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
+    def draw(self, rng: np.random.Generator) -> Array:
         """Draw parameters to start from, (P,), intercepts zero (Glorot and Bengio 2010)."""
         parts = []
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
@@ -182,8 +183,8 @@ class Network:
         return np.concatenate(parts)
 
     def forward(
-        self, layers: Layers, inputs: Array, scratch: Scratch, name: str = "forward"
-    ) -> list[Array]:
+        self, layers: Layers, inputs: FloatArray, scratch: Scratch, name: str = "forward"
+    ) -> list[FloatArray]:
         """Return the outputs of all layers, the inputs first.
 
         Parameters
@@ -211,13 +212,13 @@ class Network:
     def backward(
         self,
         layers: Layers,
-        outputs: list[Array],
-        gradient: Array,
-        total: Array | None,
+        outputs: list[FloatArray],
+        gradient: FloatArray,
+        total: FloatArray | None,
         scratch: Scratch,
         name: str = "backward",
         inputs: bool = True,
-    ) -> Array:
+    ) -> FloatArray:
         """Propagate a gradient from the outputs to the parameters and the inputs.
 
         Parameters
@@ -257,7 +258,7 @@ class Network:
             gradient = before
         return gradient
 
-    def jacobian(self, layers: Layers, outputs: list[Array]) -> Array:
+    def jacobian(self, layers: Layers, outputs: list[FloatArray]) -> FloatArray:
         """Return the derivatives of the outputs in the inputs, (S, n, in, out).
 
         Parameters

@@ -25,9 +25,8 @@ from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._network import Scratch
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 # One draw in eight each from the encoder's distribution and from the prior.
 _DEFENSIVE_SHARE = 8

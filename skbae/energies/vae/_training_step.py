@@ -27,9 +27,8 @@ from skbae.energies.vae._network import Network, Scratch
 from skbae.energies.vae._posterior import climb
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import FloatArray
 
-    Array = NDArray[Any]
 
 # Logarithms of the encoder's deviations stay within these.
 _LOG_DEVIATION = (-12.0, 6.0)
@@ -51,9 +50,9 @@ class Batch:
         Factor of each row in the gradients.
     """
 
-    inputs: Array
-    X: Array
-    shares: Array
+    inputs: FloatArray
+    X: FloatArray
+    shares: FloatArray
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,12 @@ class Gradients:
         The same for the encoders, of which there are S, or one for all.
     """
 
-    hmax: Array
-    decoder: Array
-    encoder: Array
+    hmax: FloatArray
+    decoder: FloatArray
+    encoder: FloatArray
 
 
-def encoder_guess(network: Network, theta: Array, inputs: Array, scratch: Scratch) -> Any:
+def encoder_guess(network: Network, theta: FloatArray, inputs: FloatArray, scratch: Scratch) -> Any:
     """Return the encoder's outputs layer by layer, its means and log deviations, (E, n, d)."""
     outputs = network.forward(network.layers(theta), inputs[None], scratch, "encoder")
     d = network.sizes[-1] // 2
@@ -85,10 +84,10 @@ def encoder_guess(network: Network, theta: Array, inputs: Array, scratch: Scratc
 def weighted_step(
     decoder: Decoder,
     encoder: Network,
-    theta: Array,
-    phi: Array,
+    theta: FloatArray,
+    phi: FloatArray,
     batch: Batch,
-    noise: Array,
+    noise: FloatArray,
     temperature: float,
     scratch: Scratch,
 ) -> Gradients:
@@ -161,8 +160,8 @@ def weighted_step(
 def hard_step(
     decoder: Decoder,
     encoder: Network,
-    theta: Array,
-    phi: Array,
+    theta: FloatArray,
+    phi: FloatArray,
     batch: Batch,
     scratch: Scratch,
 ) -> Gradients:
@@ -195,12 +194,12 @@ def hard_step(
 
 def _encoder_gradient(
     encoder: Network,
-    phi: Array,
-    encoded: list[Array],
-    in_mean: Array,
-    in_log_deviation: Array,
+    phi: FloatArray,
+    encoded: list[FloatArray],
+    in_mean: FloatArray,
+    in_log_deviation: FloatArray,
     scratch: Scratch,
-) -> Array:
+) -> FloatArray:
     in_outputs = np.concatenate([in_mean, in_log_deviation], axis=-1)
     if len(phi) < len(in_outputs):  # one encoder serves all models
         in_outputs = in_outputs.sum(axis=0, keepdims=True)

@@ -38,7 +38,7 @@ from skbae.inference.optimise._map_em import log_targets, posterior_mode
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Rows
+    from skbae._types import Array, Rows
 
 
 class BayesianGMMAutoEncoder(MixtureAutoEncoder):
@@ -359,7 +359,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
     def _energy(self):
         return gaussian_mixture(**self._config)
 
-    def _factors(self, cholesky: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _factors(self, cholesky: Array) -> Array:
         """Return one model's factors with the axes S and C."""
         tied = COVARIANCE_TYPES[self._config["covariance_type"]][1]
         return cholesky[None, None] if tied else cholesky[None]

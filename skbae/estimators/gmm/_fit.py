@@ -24,12 +24,8 @@ from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._mixture import initial_means
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from skbae._types import Rows
+    from skbae._types import Array, Rows
     from skbae.inference.passes._rows import RowRunner
-
-    Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

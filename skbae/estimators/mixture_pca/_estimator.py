@@ -36,6 +36,8 @@ from skbae.inference.optimise._map_lbfgs import climb_to_mode
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from skbae._types import Array
+
 
 class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
     """Mixture of PCA as a Bayesian autoencoder: which subspace, and where in it.
@@ -333,7 +335,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
     def _has_density(self):
         return self._fit_temperature > 0 or self.components_.shape[1] == 0
 
-    def _shrink(self) -> NDArray[np.float64]:
+    def _shrink(self) -> Array:
         """Return by how much codes are shorter than coordinates, (K, d)."""
         noise = np.broadcast_to(self.noise_variance_, self.weights_.shape)
         return 1.0 - noise[:, None] * self.component_precisions_

@@ -27,10 +27,9 @@ from skbae.inference.optimise._em import expectation_maximisation
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Rows
+    from skbae._types import Array, Rows
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 # Smallest noise of a component, relative to the mean variance of a feature: what keeps one from
 # collapsing onto few rows. A single component, which has all rows, needs none.

@@ -48,6 +48,8 @@ from skbae.operators._random import as_generator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from skbae._types import Array
+
 
 class BayesianPCAAutoEncoder(BayesianAutoEncoder):
     """Principal component analysis as a Bayesian autoencoder.
@@ -384,7 +386,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         encoder = (shrink / self._code_scale)[:, None] * self.components_
         return self._project(X, encoder)
 
-    def _project(self, X: NDArray[Any], directions: NDArray[np.float64]) -> NDArray[Any]:
+    def _project(self, X: NDArray[Any], directions: Array) -> NDArray[Any]:
         """Return ``directions (x - mean)`` of each row, with digits kept far from the origin."""
         far = np.any(np.abs(self.mean_) > 100 * self._frame.scale)
         if X.dtype == np.float64 and not far:
@@ -484,7 +486,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         X, _, clean = self._energy().draw_from(params, models, rng)
         return X, (clean - self.mean_) @ self.components_.T / self._code_scale
 
-    def get_covariance(self) -> NDArray[np.float64]:
+    def get_covariance(self) -> Array:
         """Return the covariance of the reference model's density, ``W W' + s2 I``.
 
         Returns
@@ -498,7 +500,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         covariance.flat[:: len(covariance) + 1] += self.noise_variance_
         return covariance
 
-    def get_precision(self) -> NDArray[np.float64]:
+    def get_precision(self) -> Array:
         """Return the inverse of :meth:`get_covariance`.
 
         Returns

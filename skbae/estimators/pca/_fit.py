@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import EMResult, Rows, SamplingRun
+    from skbae._types import Array, EMResult, Rows, SamplingRun
     from skbae.inference.passes._principal_axes import RowsWithCovariance
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 # Coordinates that can be sampled in minutes; see benchmarks/pca.py.
 MAX_SAMPLED_COORDINATES = 2500

@@ -22,11 +22,9 @@ from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 from skbae.operators._labels import match_labels
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 # Units that are enumerated at every step of a climb.
 MAX_CLIMBED_UNITS = 12

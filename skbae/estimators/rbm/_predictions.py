@@ -19,14 +19,16 @@ from skbae.operators._random import as_generator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from skbae._types import Array
+
 
 class MachinePredictions(BayesianAutoEncoder):
     """Codes, rows and chains of fitted machines."""
 
     visible: str
-    components_: NDArray[np.float64]
-    intercept_visible_: NDArray[np.float64]
-    intercept_hidden_: NDArray[np.float64]
+    components_: Array
+    intercept_visible_: Array
+    intercept_hidden_: Array
     log_partition_: float
     _config: dict[str, Any]
 
@@ -50,10 +52,10 @@ class MachinePredictions(BayesianAutoEncoder):
     def _noise(self) -> float:
         return getattr(self, "noise_variance_", 1.0)
 
-    def _probabilities(self, X: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+    def _probabilities(self, X: NDArray[Any], temperature: float) -> Array:
         """Return ``P_T(h = 1 | x)`` under the reference model."""
 
-        def function(chunk: NDArray[Any]) -> NDArray[np.float64]:
+        def function(chunk: NDArray[Any]) -> Array:
             activations = chunk @ (self.components_.T / self._noise()) + self.intercept_hidden_
             return tempered_bits(activations, temperature)
 
@@ -136,7 +138,7 @@ class MachinePredictions(BayesianAutoEncoder):
         mean = self.inverse_transform(np.asarray(Z, np.float64))
         return BernoulliCodes(mean) if noise is None else IsotropicRows(mean, noise)
 
-    def gibbs(self, v: Any, random_state: Any = None) -> NDArray[np.float64]:
+    def gibbs(self, v: Any, random_state: Any = None) -> Array:
         """Make one step of Gibbs sampling at T = 1 from rows: codes, then rows again.
 
         Parameters

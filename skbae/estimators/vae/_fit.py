@@ -38,9 +38,8 @@ from skbae.operators._random import as_generator
 from skbae.operators._tempered import tilted_mean
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import FloatArray
 
-    Array = NDArray[Any]
 
 # Rows of a step, unless the user says otherwise.
 _AUTO_BATCH = 100
@@ -200,7 +199,7 @@ def sampled_attributes(
     config: dict[str, Any],
     distinct: TrainingRows,
     objective: VAEObjective,
-    best: Array,
+    best: FloatArray,
     model_temperature: float,
     rng: np.random.Generator,
     step: Any,

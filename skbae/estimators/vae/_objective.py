@@ -19,9 +19,8 @@ from skbae.inference.sample._langevin import BatchTarget
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Rows
+    from skbae._types import FloatArray, Rows
 
-    Array = NDArray[Any]
 
 # The noise variance stays above this share of the data's: a code as large as a row could otherwise
 # explain it without any.
@@ -43,8 +42,8 @@ class TrainingRows:
     weights : ndarray of shape (M,)
     """
 
-    X: Array
-    weights: Array
+    X: FloatArray
+    weights: FloatArray
 
     @property
     def total(self) -> float:
@@ -99,12 +98,12 @@ class _Batches:
 
     def step(
         self,
-        theta: Array,
-        phi: Array,
+        theta: FloatArray,
+        phi: FloatArray,
         index: NDArray[np.intp],
         rng: np.random.Generator,
         n_draws: int,
-    ) -> tuple[Array, Gradients]:
+    ) -> tuple[FloatArray, Gradients]:
         """Return estimates (S,) of the mean over all rows, and gradients."""
         shares = self.shares[index] / np.float32(len(index))
         batch = Batch(self.inputs[index], self.targets[index], shares)
@@ -132,11 +131,11 @@ class Penalty(ABC):
     """What holds decoders back, in nats of all rows and in the frame of computation."""
 
     @abstractmethod
-    def value(self, theta: Array) -> Array:
+    def value(self, theta: FloatArray) -> FloatArray:
         """Return what to add to N times the mean over rows, (S,), for decoders (S, P)."""
 
     @abstractmethod
-    def gradient(self, theta: Array) -> Array:
+    def gradient(self, theta: FloatArray) -> FloatArray:
         """Return its gradient, (S, P)."""
 
 
@@ -185,7 +184,7 @@ class Prior(Penalty):
         found[:, self.noise_at :] = self.rate * np.exp(-logs) - self.shape
         return found
 
-    def curvature(self) -> Array:
+    def curvature(self) -> FloatArray:
         """Return the precision of the normal approximation at the prior's mode, (P,)."""
         found = self.precision.astype(np.float64)
         found[self.noise_at :] = self.shape
@@ -209,11 +208,11 @@ class VAEObjective(BatchObjective):
         self.share = np.float32((model_temperature or 1.0) / rows.total)
         self._rows, self._config = rows, config
 
-    def join(self, params: VAEParameters) -> Array:
+    def join(self, params: VAEParameters) -> FloatArray:
         """Return one vector in single precision."""
         return np.concatenate([params.decoder[0], params.encoder[0]]).astype(np.float32)
 
-    def part(self, vector: Array) -> VAEParameters:
+    def part(self, vector: FloatArray) -> VAEParameters:
         """Undo :meth:`join`."""
         vector = vector.astype(np.float64)
         return VAEParameters(vector[None, : self.n_theta], vector[None, self.n_theta :])
@@ -239,7 +238,7 @@ class VAEObjective(BatchObjective):
         n_draws = max(_HELD_OUT_DRAWS, held.n_draws)
         parts = np.array_split(np.arange(len(rows.X)), -(-len(rows.X) // batch_size))
 
-        def score(theta: Array) -> float:
+        def score(theta: FloatArray) -> float:
             rng = np.random.default_rng(seed)
             total = 0.0
             for index in parts:
@@ -258,7 +257,7 @@ class VAETarget(BatchTarget):
         self,
         config: dict[str, Any],
         rows: TrainingRows,
-        phi: Array,
+        phi: FloatArray,
         model_temperature: float,
         rate: float,
     ) -> None:

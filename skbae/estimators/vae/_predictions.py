@@ -29,7 +29,8 @@ from skbae.operators._tempered import log_mean_exp, tempered_softmax
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Draws of a code under each of several models, at least, unless fewer are asked for.
 _FEWEST_DRAWS = 16
@@ -100,7 +101,7 @@ class NetworkPredictions(BayesianAutoEncoder):
 
     def score_samples(
         self, X: Any, n_samples: int | None = None, random_state: Any = None
-    ) -> NDArray[np.float64]:
+    ) -> Array:
         """Return ``Hmax_T`` of each row, averaged over the kept models in probability.
 
         At ``temperature=1`` this is the log density, estimated by importance sampling: the mean of

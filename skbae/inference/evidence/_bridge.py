@@ -10,9 +10,7 @@ from skbae.inference.evidence._convergence import effective_sample_size
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float64]
+    from skbae._types import Array
 
 
 def importance_estimate(log_ratios: Array) -> tuple[float, float, float]:

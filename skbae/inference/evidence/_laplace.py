@@ -11,12 +11,10 @@ from skbae.inference.optimise._map_lbfgs import climb_to_mode
 from skbae.inference.sample._tempering import EnergyTarget
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.energies._capabilities import GradientEnergy
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 # Step of the differences, in units of a coordinate's own standard deviation.
 _STEP = 1e-3

@@ -24,9 +24,8 @@ from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import Array
 
-    Array = NDArray[np.float64]
 
 # Standard errors, and nats, by which the two directions may differ.
 _DISAGREEMENT = 5.0

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from skbae._types import FloatArray
 
-    Array = NDArray[Any]
 
 _FIRST, _SECOND = 0.9, 0.999
 _EPSILON = 1e-8
@@ -43,7 +42,7 @@ class Adam:
     True
     """
 
-    def __init__(self, theta: Array) -> None:
+    def __init__(self, theta: FloatArray) -> None:
         self.theta = theta.copy()
         self.average = theta.copy()
         self.first = np.zeros_like(theta)
@@ -51,7 +50,7 @@ class Adam:
         self._work = np.empty_like(theta)
         self.n_steps = 0
 
-    def ascend(self, gradient: Array, rate: float) -> None:
+    def ascend(self, gradient: FloatArray, rate: float) -> None:
         """Make one step along `gradient`, which is overwritten."""
         self.n_steps += 1
         work = self._work

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
 
 # A step is halved this often before a start is taken to have converged.
@@ -163,7 +164,7 @@ def _backtrack(
     expect: Callable[[Any], Any],
     params: Any,
     statistics: Any,
-    step: NDArray[np.float64],
+    step: Array,
 ) -> tuple[Any, Any]:
     """Return models no worse than `params`, and their statistics.
 

@@ -22,11 +22,9 @@ from skbae.inference.passes._starting_points import distinct_rows
 from skbae.inference.sample._tempering import EnergyTarget
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 # Pairs of steps and gradients that the quasi-Newton method remembers.
 _MEMORY = 20

@@ -11,8 +11,7 @@ from skbae.energies._base import require
 from skbae.energies._capabilities import ConjugateEnergy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
 
 
@@ -27,7 +26,7 @@ def posterior_mode(
     tilt: float = 0.0,
     tol: float = 1e-6,
     max_iter: int = 200,
-) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Any, Array, Array]:
     """Climb from S models to modes, by expectation maximisation with the prior.
 
     Parameters
@@ -74,7 +73,7 @@ def log_targets(
     temperature: float,
     model_temperature: float,
     tilt: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Array, Array]:
     """Return ``Hmaxe_T`` and ``log prior + (N / tau) objective`` of S models, each (S,)."""
     kernel = energy.expectation(params, rows.frame, np.float64, temperature, tilt)
     statistics = runner.reduce(kernel, rows)

@@ -13,11 +13,8 @@ from skbae.energies._capabilities import GradientEnergy
 from skbae.inference.sample._tempering import EnergyTarget
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
-
-    Array = NDArray[np.float64]
 
 
 def climb_to_mode(

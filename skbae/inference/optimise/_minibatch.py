@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from skbae._types import FloatArray
 
 
 class DivergedError(ArithmeticError):
@@ -35,8 +35,8 @@ class BatchObjective(ABC):
 
     @abstractmethod
     def estimate(
-        self, theta: Array, index: NDArray[np.intp], rng: np.random.Generator
-    ) -> tuple[float, Array]:
+        self, theta: FloatArray, index: NDArray[np.intp], rng: np.random.Generator
+    ) -> tuple[float, FloatArray]:
         """Return an estimate of the mean, and its gradient (which the caller may overwrite).
 
         Parameters
@@ -48,7 +48,7 @@ class BatchObjective(ABC):
         """
 
     @abstractmethod
-    def constrain(self, theta: Array) -> None:
+    def constrain(self, theta: FloatArray) -> None:
         """Move parameters that went out of bounds back to them, in place."""
 
 
@@ -95,7 +95,7 @@ class AscentResult:
         Of Adam, to go on from.
     """
 
-    theta: Array
+    theta: FloatArray
     objectives: list[float]
     held_out: list[float]
     converged: bool
@@ -146,7 +146,7 @@ def settled(
     objectives: list[float],
     batch_size: int,
     rng: np.random.Generator,
-) -> Array:
+) -> FloatArray:
     """Return the average of the path, or its end if the average is no good.
 
     The average should be better than where the steps that it is made of began. It is not where the
@@ -161,7 +161,7 @@ def settled(
     """
     seed = int(rng.integers(2**32))
 
-    def value(theta: Array) -> float:
+    def value(theta: FloatArray) -> float:
         same = np.random.default_rng(seed)
         total = 0.0
         for index in batches(objective.n_rows, batch_size, same):
@@ -189,7 +189,7 @@ def ascend(
     rng: np.random.Generator,
     *,
     on_pass: Callable[[int, float], bool],
-    held_out: Callable[[Array], float] | None = None,
+    held_out: Callable[[FloatArray], float] | None = None,
 ) -> AscentResult:
     """Climb until nothing improves.
 

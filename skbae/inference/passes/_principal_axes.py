@@ -20,9 +20,9 @@ from skbae.energies._base import RowKernel, chunk_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 SOLVERS = ("auto", "full", "covariance_eigh", "gram", "randomized")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.energies._base import RowKernel
 
 # Sums are formed within this many blocks of rows, whatever the number of threads, and then added
@@ -41,7 +42,7 @@ def row_threads() -> int:
     return max([lib.num_threads or 1 for lib in blas], default=1)
 
 
-def make_rows(X: NDArray[Any], weights: NDArray[np.float64] | None) -> Rows:
+def make_rows(X: NDArray[Any], weights: Array | None) -> Rows:
     """Bundle validated rows with their total weight, centre and scale.
 
     Parameters

@@ -16,7 +16,8 @@ from skbae._types import Rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # Distinct rows used to choose starting points: enough that a component of one row in a thousand
 # is seen, few enough that choosing costs less than one pass over a long table.

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
-
-    Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from skbae._types import ArrayRecord
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 # A trajectory along which the log prior has ranged further than this is lost, and is refused
 # without looking at the data again: its models would be too extreme to compute with.

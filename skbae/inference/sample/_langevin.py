@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Array = NDArray[Any]
+    from skbae._types import FloatArray
+
 
 # Coordinates in which the balance of gradients is watched.
 _N_WATCHED = 64
@@ -45,16 +46,16 @@ class BatchTarget(ABC):
 
     @abstractmethod
     def estimate(
-        self, theta: Array, index: NDArray[np.intp], rng: np.random.Generator
-    ) -> tuple[Array, Array]:
+        self, theta: FloatArray, index: NDArray[np.intp], rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray]:
         """Return estimates of F, (S,), and of its gradient, (S, P), from the rows of an index."""
 
     @abstractmethod
-    def prior_gradient(self, theta: Array) -> Array:
+    def prior_gradient(self, theta: FloatArray) -> FloatArray:
         """Return the gradient of the log prior density, (S, P)."""
 
     @abstractmethod
-    def prior_precision(self) -> Array:
+    def prior_precision(self) -> FloatArray:
         """Return the precision of the prior, (P,); of its normal approximation if need be."""
 
 
@@ -89,8 +90,8 @@ class LangevinPlan:
 
 
 def measure_noise(
-    target: BatchTarget, theta: Array, batch_size: int, n_chains: int, rng: np.random.Generator
-) -> Array:
+    target: BatchTarget, theta: FloatArray, batch_size: int, n_chains: int, rng: np.random.Generator
+) -> FloatArray:
     """Return the variance of a batch's gradient of F at one point, (P,)."""
     stacked = np.repeat(theta[None], n_chains, axis=0)
     first, second, count = np.zeros(len(theta)), np.zeros(len(theta)), 0
@@ -104,7 +105,7 @@ def measure_noise(
     return np.maximum(second / count - (first / count) ** 2, 0.0)
 
 
-def injected_noise(keep: float, step: float, heat: Array) -> Array:
+def injected_noise(keep: float, step: float, heat: FloatArray) -> FloatArray:
     """Return the deviation of the momentum's noise, (P,).
 
     A step keeps a share `keep` of the momentum and needs noise of variance ``1 - keep^2``; its two
@@ -132,7 +133,7 @@ def draw_batch(n_rows: int, size: int, rng: np.random.Generator) -> NDArray[np.i
 
 def sample_langevin(
     target: BatchTarget,
-    theta: Array,
+    theta: FloatArray,
     plan: LangevinPlan,
     rng: np.random.Generator,
     *,
@@ -183,7 +184,7 @@ def sample_langevin(
     kept_at = np.linspace(0, n_intervals, -(-plan.n_keep // plan.n_chains) + 1)[1:].astype(int)
     values = np.zeros((plan.n_chains, n_intervals))
     scores = np.zeros((plan.n_chains, n_intervals, len(watched)))
-    kept: list[Array] = []
+    kept: list[FloatArray] = []
     half, kick = dtype.type(0.5 * plan.step), dtype.type(0.5 * plan.step)
     stopped, traced = False, 0
     for step in range(plan.n_burn + n_intervals * interval):

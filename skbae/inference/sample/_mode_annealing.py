@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 # Nats by which the crude evidence of a mode may fall short of the best before it is left out.
 _NEGLIGIBLE = 15.0

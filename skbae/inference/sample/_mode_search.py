@@ -14,9 +14,9 @@ from skbae.inference.sample._normal_fits import NormalFits
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.inference.sample._tempering import EnergyTarget
 
-    Array = NDArray[np.float64]
 
 # Curvature of the log density below which a direction counts as flat, in units of the prior's:
 # no posterior is much wider than its prior.

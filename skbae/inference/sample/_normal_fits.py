@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float64]
+    from skbae._types import Array
+
 
 _LOG_2PI = float(np.log(2 * np.pi))
 # Numbers that the coordinates of models in all charts may take at once.

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skbae._types import Array
     from skbae.inference.passes._rows import RowRunner
 
-    Array = NDArray[np.float64]
 
 # The acceptance at which moves of given cost go furthest is 0.65 to 0.8 (Beskos et al. 2013;
 # Betancourt et al. 2014).
