@@ -66,3 +66,30 @@ def log_gamma_draws(concentration: Array, rng: np.random.Generator) -> Array:
     """
     larger = np.log(rng.standard_gamma(concentration + 1))
     return larger - rng.standard_exponential(np.shape(concentration)) / concentration
+
+
+def categorical_draws(probabilities: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw labels for every row of probabilities.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N, K)
+        Not negative; rows need not sum to one.
+    n : int
+        Draws for each row.
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int of shape (n, N)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> categorical_draws(np.eye(2), 3, np.random.default_rng(0)).tolist()
+    [[0, 1], [0, 1], [0, 1]]
+    """
+    cumulative = np.cumsum(probabilities, axis=1)
+    position = rng.random((n, len(probabilities))) * cumulative[:, -1]
+    labels = (position[..., None] >= cumulative).sum(axis=-1)
+    return np.minimum(labels, probabilities.shape[1] - 1)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.operators._random import as_generator
+from skbae.energies._distribution import Distribution, DistributionWithDensity
+from skbae.operators._draws import categorical_draws
 from skbae.operators._tempered import tempered_logsumexp
 
 if TYPE_CHECKING:
@@ -16,16 +17,8 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-def _draw_labels(probabilities: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw n labels for every row of probabilities (N, K): shape (n, N)."""
-    cumulative = np.cumsum(probabilities, axis=1)
-    position = rng.random((n, len(probabilities))) * cumulative[:, -1]
-    labels = (position[..., None] >= cumulative).sum(axis=-1)
-    return np.minimum(labels, probabilities.shape[1] - 1)
-
-
 @dataclass(frozen=True)
-class CategoricalCodes:
+class CategoricalCodes(Distribution):
     """One categorical distribution over K components for each of N rows; codes are one-hot.
 
     Attributes
@@ -51,28 +44,29 @@ class CategoricalCodes:
 
     @property
     def variance(self) -> Array:
-        """Variance of each entry of the one-hot code, (N, K)."""
         return self.probabilities * (1 - self.probabilities)
+
+    @property
+    def covariance(self) -> Array:
+        diagonal = self.probabilities[:, :, None] * np.eye(self.probabilities.shape[1])
+        return diagonal - self.probabilities[:, :, None] * self.probabilities[:, None]
 
     @property
     def mode(self) -> NDArray[np.intp]:
         """Most probable component, (N,)."""
         return np.argmax(self.probabilities, axis=1)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw one-hot codes, (n_samples, N, K)."""
-        rng = as_generator(random_state)
-        labels = _draw_labels(np.asarray(self.probabilities, np.float64), n_samples, rng)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        labels = categorical_draws(np.asarray(self.probabilities, np.float64), n_samples, rng)
         return np.eye(self.probabilities.shape[1], dtype=self.probabilities.dtype)[labels]
 
     def entropy(self) -> Array:
-        """Entropy in nats, (N,)."""
         safe = np.where(self.probabilities > 0, self.probabilities, 1.0)
         return -(safe * np.log(safe)).sum(axis=1)
 
 
 @dataclass(frozen=True)
-class GaussianMixtureRows:
+class GaussianMixtureRows(DistributionWithDensity):
     """A Gaussian mixture for each of N rows, over the same K components.
 
     Attributes
@@ -97,19 +91,16 @@ class GaussianMixtureRows:
 
     @property
     def mean(self) -> Array:
-        """Expected row, (N, D)."""
         return self.probabilities @ self.means
 
     @property
     def variance(self) -> Array:
-        """Variance of each feature, (N, D)."""
         within = self.probabilities @ np.diagonal(self.covariances, axis1=1, axis2=2)
         deviations = self.means - self.mean[:, None]
         return within + np.einsum("nk,nkd->nd", self.probabilities, deviations**2)
 
     @property
     def covariance(self) -> Array:
-        """Covariance of the features, (N, D, D)."""
         within = np.einsum("nk,kde->nde", self.probabilities, self.covariances)
         deviations = self.means - self.mean[:, None]
         between = np.einsum(
@@ -117,10 +108,8 @@ class GaussianMixtureRows:
         )
         return within + between
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw rows, (n_samples, N, D)."""
-        rng = as_generator(random_state)
-        labels = _draw_labels(self.probabilities, n_samples, rng)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        labels = categorical_draws(self.probabilities, n_samples, rng)
         out = rng.standard_normal((*labels.shape, self.means.shape[1]))
         lower = np.linalg.cholesky(self.covariances)
         for k in range(len(self.means)):
@@ -129,7 +118,6 @@ class GaussianMixtureRows:
         return out
 
     def log_density(self, X: Array) -> Array:
-        """Return the log density of rows (..., N, D) under their own mixtures: (..., N)."""
         lower = np.linalg.cholesky(self.covariances)
         terms = np.empty((*X.shape[:-1], len(self.means)))
         with np.errstate(divide="ignore"):
@@ -154,6 +142,5 @@ class GaussianMixtureRows:
         if single.all():
             return exact
         mixed = GaussianMixtureRows(self.probabilities[~single], self.means, self.covariances)
-        draws = mixed.sample(n_samples, random_state)
-        exact[~single] = -mixed.log_density(draws).mean(axis=0)
+        exact[~single] = mixed._entropy_by_draws(n_samples, random_state)
         return exact

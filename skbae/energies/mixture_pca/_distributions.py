@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.energies.mixture._distributions import CategoricalCodes
-from skbae.operators._random import as_generator
 from skbae.operators._tempered import tempered_logsumexp
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def split_code(Z: Array, n_components: int, n_latent: int) -> tuple[Array, Array
 
 
 @dataclass(frozen=True)
-class SubspaceCodes:
+class SubspaceCodes(Distribution):
     """The distribution of each row's code (k, z): k categorical, then z normal given k.
 
     Attributes
@@ -79,7 +79,6 @@ class SubspaceCodes:
 
     @property
     def variance(self) -> Array:
-        """Variance of each entry of the linear code, (N, K (1 + d))."""
         share = self.probabilities[..., None]
         second = share * (self.spread + self.coordinates**2)
         variance = second - (share * self.coordinates) ** 2
@@ -88,13 +87,28 @@ class SubspaceCodes:
         return np.concatenate([own, variance.reshape(len(own), size)], axis=1)
 
     @property
+    def covariance(self) -> Array:
+        n_rows, n_components, n_latent = self.coordinates.shape
+        # of each component's own code (1, y_k), where it is the row's: the second moments
+        own = np.concatenate([np.ones((n_rows, n_components, 1)), self.coordinates], axis=2)
+        blocks = own[..., :, None] * own[..., None, :]
+        blocks[..., 1:, 1:] += self.spread[..., None] * np.eye(n_latent)
+        blocks *= self.probabilities[..., None, None]
+        ones = np.arange(n_components)[:, None]
+        codes = n_components + np.arange(n_components * n_latent).reshape(n_components, n_latent)
+        index = np.concatenate([ones, codes], axis=1)  # where (1, y_k) is in the linear code
+        mean = np.asarray(self.mean, np.float64)
+        found = -mean[:, :, None] * mean[:, None]
+        for k, at in enumerate(index):
+            found[:, at[:, None], at] += blocks[:, k]
+        return found
+
+    @property
     def mode(self) -> NDArray[np.intp]:
         """Most probable component, (N,)."""
         return np.argmax(self.probabilities, axis=1)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw linear codes, (n_samples, N, K (1 + d)), each of one component."""
-        rng = as_generator(random_state)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         picked = CategoricalCodes(self.probabilities).sample(n_samples, rng)
         noise = rng.standard_normal((n_samples, *self.coordinates.shape))
         drawn = self.coordinates + noise * np.sqrt(self.spread)
@@ -114,7 +128,7 @@ class SubspaceCodes:
 
 
 @dataclass(frozen=True)
-class SubspaceRows:
+class SubspaceRows(DistributionWithDensity):
     """A mixture of Gaussians for each of N rows, each within a component's own subspace.
 
     Component k of row n has mean ``means_k + coordinates_nk @ components_k`` and covariance
@@ -157,14 +171,12 @@ class SubspaceRows:
 
     @property
     def mean(self) -> Array:
-        """Expected row, (N, D)."""
         weighted = self.probabilities[..., None] * self.coordinates
         along = np.einsum("nki,kid->nd", weighted, self.components, optimize=True)
         return self.probabilities @ self.means + along
 
     @property
     def variance(self) -> Array:
-        """Variance of each feature, (N, D)."""
         own = np.einsum("kid,ki->kd", self.components**2, self.spread) + self.noise[:, None]
         deviations = self._centres() - self.mean[:, None]
         between = np.einsum("nk,nkd->nd", self.probabilities, deviations**2)
@@ -172,15 +184,12 @@ class SubspaceRows:
 
     @property
     def covariance(self) -> Array:
-        """Covariance of the features, (N, D, D)."""
         within = np.einsum("nk,kde->nde", self.probabilities, self._covariances)
         deviations = self._centres() - self.mean[:, None]
         weighted = self.probabilities[..., None] * deviations
         return within + np.matmul(np.swapaxes(weighted, 1, 2), deviations)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw rows, (n_samples, N, D)."""
-        rng = as_generator(random_state)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         picked = CategoricalCodes(self.probabilities).sample(n_samples, rng).argmax(axis=2)
         out = rng.standard_normal((*picked.shape, self.means.shape[1]))
         out *= np.sqrt(self.noise)[picked][..., None]
@@ -192,7 +201,6 @@ class SubspaceRows:
         return out
 
     def log_density(self, X: Array) -> Array:
-        """Return the log density of rows (..., N, D) under their own mixtures: (..., N)."""
         terms = np.empty((*X.shape[:-1], len(self.means)))
         centres, size = self._centres(), self.means.shape[1]
         with np.errstate(divide="ignore"):
@@ -228,5 +236,5 @@ class SubspaceRows:
                 self.spread,
                 self.noise,
             )
-            exact[mixed] = -part.log_density(part.sample(n_samples, random_state)).mean(axis=0)
+            exact[mixed] = part._entropy_by_draws(n_samples, random_state)
         return exact

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.operators._random import as_generator
+from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def posterior_codes(
 
 
 @dataclass(frozen=True)
-class GaussianCodes:
+class GaussianCodes(Distribution):
     """The distribution of each row's code: normal, or a mixture of S equally probable normals.
 
     Attributes
@@ -86,12 +86,10 @@ class GaussianCodes:
 
     @property
     def mean(self) -> Array:
-        """Expected code, (N, d)."""
         return self.coordinates.mean(axis=0)
 
     @property
     def variance(self) -> Array:
-        """Variance of each entry of the code, (N, d)."""
         within = np.diagonal(self.covariances.mean(axis=0))
         return within + self.coordinates.var(axis=0)
 
@@ -102,9 +100,7 @@ class GaussianCodes:
         between = np.matmul(np.swapaxes(deviations, 1, 2), deviations)
         return self.covariances.mean(axis=0) + between / len(self.coordinates)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw codes, (n_samples, N, d)."""
-        rng = as_generator(random_state)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         n_models, n_rows, size = self.coordinates.shape
         models = rng.integers(n_models, size=(n_samples, n_rows))
         values, vectors = np.linalg.eigh(self.covariances)
@@ -136,7 +132,7 @@ def _normal_entropy(variances: NDArray[Any]) -> Array:
 
 
 @dataclass(frozen=True)
-class GaussianRows:
+class GaussianRows(DistributionWithDensity):
     """The distribution of a row for each of N codes: normal about the point that the code means.
 
     With a distribution of codes, theirs and the noise add up.
@@ -167,29 +163,23 @@ class GaussianRows:
 
     @property
     def mean(self) -> Array:
-        """Expected row, (N, D)."""
         return self.means + self.codes.mean @ self.components
 
     @property
     def variance(self) -> Array:
-        """Variance of each feature, (N, D)."""
         along = np.matmul(self.codes.covariance, self.components)
         return np.einsum("nie,ie->ne", along, self.components) + self.noise
 
     @property
     def covariance(self) -> Array:
-        """Covariance of the features, (N, D, D)."""
         along = np.matmul(self.codes.covariance, self.components)
         return np.matmul(self.components.T, along) + self.noise * np.eye(len(self.means))
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw rows, (n_samples, N, D)."""
-        rng = as_generator(random_state)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         points = self.means + self.codes.sample(n_samples, rng) @ self.components
         return points + np.sqrt(self.noise) * rng.standard_normal(points.shape)
 
     def log_density(self, X: Array) -> Array:
-        """Return the log density of rows (..., N, D), each under its own distribution: (..., N)."""
         size, d = len(self.means), len(self.components)
         deviations = X - self.means
         coordinates = deviations @ self.components.T

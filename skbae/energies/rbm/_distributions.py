@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
+from skbae.energies._distribution import DistributionWithDensity
 from skbae.operators._enumeration import binary_states
-from skbae.operators._random import as_generator
 from skbae.operators._tempered import tempered_logsumexp
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _bit_entropy(probabilities: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class BernoulliCodes:
+class BernoulliCodes(DistributionWithDensity):
     """Independent bits for each of N rows: codes, or binary features.
 
     Attributes
@@ -55,7 +55,6 @@ class BernoulliCodes:
 
     @property
     def variance(self) -> Array:
-        """Variance of each bit, (N, d)."""
         return self.probabilities * (1 - self.probabilities)
 
     @property
@@ -68,25 +67,21 @@ class BernoulliCodes:
         """Most probable bits, (N, d)."""
         return (self.probabilities > 0.5).astype(np.intp)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw bits, (n_samples, N, d)."""
-        rng = as_generator(random_state)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         draws = rng.random((n_samples, *self.probabilities.shape)) < self.probabilities
         return draws.astype(self.probabilities.dtype)
 
     def log_density(self, X: Array) -> Array:
-        """Return the log probability of bits (..., N, d): (..., N)."""
         with np.errstate(divide="ignore"):
             on, off = np.log(self.probabilities), np.log1p(-self.probabilities)
         return np.where(X > 0.5, on, off).sum(axis=-1)
 
     def entropy(self) -> Array:
-        """Entropy in nats, (N,)."""
         return _bit_entropy(self.probabilities)
 
 
 @dataclass(frozen=True)
-class IsotropicRows:
+class IsotropicRows(DistributionWithDensity):
     """A normal distribution of one variance for each of N rows.
 
     Attributes
@@ -101,37 +96,31 @@ class IsotropicRows:
 
     @property
     def mean(self) -> Array:
-        """Expected row, (N, D)."""
         return self.means
 
     @property
     def variance(self) -> Array:
-        """Variance of each feature, (N, D)."""
         return np.full(self.means.shape, self.noise)
 
     @property
     def covariance(self) -> Array:
-        """Covariance of the features, (N, D, D)."""
         return self.variance[:, :, None] * np.eye(self.means.shape[1])
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw rows, (n_samples, N, D)."""
-        noise = as_generator(random_state).standard_normal((n_samples, *self.means.shape))
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        noise = rng.standard_normal((n_samples, *self.means.shape))
         return self.means + np.sqrt(self.noise) * noise
 
     def log_density(self, X: Array) -> Array:
-        """Return the log density of rows (..., N, D): (..., N)."""
         square = ((X - self.means) ** 2).sum(axis=-1) / self.noise
         return -0.5 * (square + self.means.shape[1] * np.log(2 * np.pi * self.noise))
 
     def entropy(self) -> Array:
-        """Entropy in nats, (N,)."""
         each = 0.5 * np.log(2 * np.pi * np.e * self.noise)
         return np.full(len(self.means), self.means.shape[1] * each)
 
 
 @dataclass(frozen=True)
-class ReconstructedRows:
+class ReconstructedRows(DistributionWithDensity):
     """The distribution of rows given the distribution of their codes, for each of N rows.
 
     A mixture over all codes. Codes of up to ten bits are enumerated; of longer ones 512 are drawn
@@ -170,7 +159,6 @@ class ReconstructedRows:
 
     @property
     def mean(self) -> Array:
-        """Expected row, (N, D)."""
         if self.noise is not None:
             return self.intercept + self.probabilities @ self.weights
         means = np.empty((len(self.probabilities), len(self.intercept)))
@@ -181,7 +169,6 @@ class ReconstructedRows:
 
     @property
     def covariance(self) -> Array:
-        """Covariance of the features, (N, D, D)."""
         if self.noise is not None:
             spread = self.probabilities * (1 - self.probabilities)
             between = np.einsum("nj,jd,je->nde", spread, self.weights, self.weights, optimize=True)
@@ -198,21 +185,17 @@ class ReconstructedRows:
 
     @property
     def variance(self) -> Array:
-        """Variance of each feature, (N, D)."""
         if self.noise is not None:
             spread = self.probabilities * (1 - self.probabilities)
             return spread @ self.weights**2 + self.noise
         mean = self.mean
         return mean * (1 - mean)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw rows, (n_samples, N, D)."""
-        rng = as_generator(random_state)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         codes = BernoulliCodes(np.asarray(self.probabilities, np.float64)).sample(n_samples, rng)
         return self._given(codes).sample(1, rng)[0]
 
     def log_density(self, X: Array) -> Array:
-        """Return the log density of rows (..., N, D) under their own mixtures: (..., N)."""
         out = np.empty(X.shape[:-1])
         for row in range(len(self.probabilities)):
             codes, log_weights = self._codes(row)
@@ -222,4 +205,4 @@ class ReconstructedRows:
 
     def entropy(self, n_samples: int = 200, random_state: Any = 0) -> Array:
         """Entropy in nats, (N,): minus the mean log density of draws, fixed by `random_state`."""
-        return -self.log_density(self.sample(n_samples, random_state)).mean(axis=0)
+        return self._entropy_by_draws(n_samples, random_state)

@@ -7,27 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._network import Scratch
-from skbae.operators._random import as_generator
+from skbae.operators._draws import categorical_draws
 from skbae.operators._tempered import tempered_logsumexp
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from skbae._types import Array
 
 
-def _chosen(weights: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw n indices for each row of weights (N, L): shape (n, N)."""
-    cumulative = np.cumsum(weights, axis=1)
-    position = rng.random((n, len(weights))) * cumulative[:, -1]
-    found = (position[..., None] >= cumulative).sum(axis=-1)
-    return np.minimum(found, weights.shape[1] - 1)
-
-
 @dataclass(frozen=True)
-class WeightedPoints:
+class WeightedPoints(Distribution):
     """The distribution of each row's code, as weighted points.
 
     Attributes
@@ -56,24 +47,16 @@ class WeightedPoints:
 
     @property
     def mean(self) -> Array:
-        """Expected code, (N, d)."""
         return np.matmul(self.weights[:, None], self.points)[:, 0]
 
     @property
     def covariance(self) -> Array:
-        """Covariance of the code, (N, d, d)."""
         deviations = self.points - self.mean[:, None]
         weighted = self.weights[..., None] * deviations
         return np.matmul(np.swapaxes(weighted, 1, 2), deviations)
 
-    @property
-    def variance(self) -> Array:
-        """Variance of each entry of the code, (N, d)."""
-        return np.einsum("nii->ni", self.covariance).copy()
-
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw codes among the points in proportion to their weights, (n_samples, N, d)."""
-        index = _chosen(self.weights, n_samples, as_generator(random_state))
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        index = categorical_draws(self.weights, n_samples, rng)
         return self.points[np.arange(len(self.points)), index]
 
     def entropy(self) -> Array:
@@ -83,7 +66,7 @@ class WeightedPoints:
 
 
 @dataclass(frozen=True)
-class NetworkRows:
+class NetworkRows(DistributionWithDensity):
     """The distribution of rows given codes: of each row, a mixture over its weighted codes.
 
     Attributes
@@ -131,12 +114,10 @@ class NetworkRows:
 
     @property
     def mean(self) -> Array:
-        """Expected row, (N, D)."""
         return self.centre + self.unit * self._each(lambda means, weights: weights @ means)
 
     @property
     def covariance(self) -> Array:
-        """Covariance of the features, (N, D, D)."""
 
         def one(means: Array, weights: Array) -> Array:
             deviations = means - weights @ means
@@ -147,7 +128,6 @@ class NetworkRows:
 
     @property
     def variance(self) -> Array:
-        """Variance of each feature, (N, D)."""
 
         def one(means: Array, weights: Array) -> Array:
             within = self._variances(means[:, None])[:, 0]
@@ -155,16 +135,13 @@ class NetworkRows:
 
         return self.unit**2 * self._each(one)
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Draw rows, (n_samples, N, D)."""
-        rng = as_generator(random_state)
-        index = _chosen(self.weights, n_samples, rng)
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        index = categorical_draws(self.weights, n_samples, rng)
         means = self._means(self.points[np.arange(len(self.points)), index])
         drawn = self.decoder.rows.draw(means[None], self._extra, rng)[0]
         return self.centre + self.unit * drawn
 
     def log_density(self, X: Array) -> Array:
-        """Return the log density of rows (..., N, D) under their own mixtures: (..., N)."""
         layers, extra = self.decoder.split(self.theta)
         scaled = (np.asarray(X, np.float64) - self.centre) / self.unit
         out = np.empty(scaled.shape[:-1])
@@ -190,4 +167,4 @@ class NetworkRows:
             means = self._means(self.points)
             own = self.decoder.rows.entropy(np.swapaxes(means, 0, 1)[None], self._extra)[0, 0]
             return own + len(self.centre) * np.log(self.unit)
-        return -self.log_density(self.sample(n_samples, random_state)).mean(axis=0)
+        return self._entropy_by_draws(n_samples, random_state)

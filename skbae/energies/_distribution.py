@@ -1,0 +1,86 @@
+"""The base of what ``encode`` and ``decode`` return: ``p(z | x)`` and ``p(x | z)``, row by row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.operators._random import as_generator
+
+if TYPE_CHECKING:
+    from skbae._types import Array
+
+
+class Distribution(ABC):
+    """A distribution of a vector of length E for each of N rows: a code, or a row of features.
+
+    Rows are independent of each other. A family writes :attr:`mean`, :attr:`covariance`,
+    :meth:`entropy` and :meth:`_draw`, and :attr:`variance` where that is cheaper than the diagonal
+    of the covariance.
+    """
+
+    @property
+    @abstractmethod
+    def mean(self) -> Array:
+        """Expected vector of each row, (N, E)."""
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each entry, (N, E)."""
+        return np.diagonal(self.covariance, axis1=1, axis2=2).copy()
+
+    @property
+    @abstractmethod
+    def covariance(self) -> Array:
+        """Covariance of the entries, (N, E, E)."""
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw vectors.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Draws for each row.
+        random_state : None, int, RandomState or Generator, default=None
+            None draws differently at each call.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, N, E)
+        """
+        return self._draw(n_samples, as_generator(random_state))
+
+    @abstractmethod
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        """Return draws of shape (n_samples, N, E)."""
+
+    @abstractmethod
+    def entropy(self) -> Array:
+        """Entropy in nats, (N,): of probabilities for discrete vectors, of densities for others.
+
+        Entries that have no variance are constants, and count for nothing.
+        """
+
+
+class DistributionWithDensity(Distribution):
+    """A distribution whose log density (or log probability) can be computed at any vector."""
+
+    @abstractmethod
+    def log_density(self, X: Array) -> Array:
+        """Return the log density of vectors, each under the distribution of its own row.
+
+        Parameters
+        ----------
+        X : ndarray of shape (..., N, E)
+
+        Returns
+        -------
+        ndarray of shape (..., N)
+            In nats.
+        """
+
+    def _entropy_by_draws(self, n_samples: int, random_state: Any) -> Array:
+        """Estimate the entropy (N,) by the mean of minus the log density over draws."""
+        return -self.log_density(self.sample(n_samples, random_state)).mean(axis=0)
