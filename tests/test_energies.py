@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from _instances import COVARIANCE_TYPES
 from _oracles import dense_covariances, em_step, hmax, joint_energies, tilted
+from _subspaces import some_components
 
+from skbae import BayesianGMMAutoEncoder
 from skbae._types import Frame
 from skbae.energies._base import StatisticsEnergy, chunk_rows, require
 from skbae.energies.gaussian._components import (
@@ -18,7 +22,8 @@ from skbae.energies.gaussian._components import (
 )
 from skbae.energies.gaussian._covariance import COVARIANCE_TYPES as SHAPES
 from skbae.energies.gaussian._mixture import gaussian_mixture
-from skbae.energies.mixture._energy import MixtureParameters
+from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
+from skbae.energies.mixture_pca._components import PCAFamily
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import RowRunner, make_rows
 
@@ -149,7 +154,7 @@ def test_rounding_bound_bounds(kind, dtype, spread, size):
     scale = np.full(D, size)
     frame = Frame(np.zeros(D), scale)
     signs = rng.choice([-1.0, 1.0], size=(200, D))
-    bound = rounding_bound(expanded.shape, params, frame, dtype)
+    bound = rounding_bound(expanded.shape, params, frame, dtype).max()
     worst = 0.0
     for s in range(S):
         for k in range(K):
@@ -164,7 +169,7 @@ def test_rounding_bound_bounds(kind, dtype, spread, size):
 def test_rounding_bound_grows_where_products_cancel():
     shape, _, _, params, _ = random_models("full")
     bounds = [
-        rounding_bound(shape, params, Frame(np.full(D, c), np.ones(D)), np.float64)
+        rounding_bound(shape, params, Frame(np.full(D, c), np.ones(D)), np.float64).max()
         for c in (0.0, 1e3, 1e6, 1e160)
     ]
     assert bounds[0] < bounds[1] < bounds[2]
@@ -396,3 +401,83 @@ def test_chunks_fit_in_cache():
     for numbers in (50, 777, 5000):
         assert chunk_rows(numbers) % 64 == 0
         assert 64 <= chunk_rows(numbers) <= max(64, (3 << 20) // (8 * numbers))
+
+
+# -- components without weight, and ties ----------------------------------------------------------
+
+
+def subspace_energy():
+    """Return the energy of a mixture of PCA and S models of it."""
+    family = PCAFamily(K, 1, D, 1.0)
+    return MixtureEnergy(family), some_components(np.random.default_rng(10), S, K, 1, D)
+
+
+def gaussian_energy(kind):
+    _, _, _, params, _ = random_models(kind)
+    return gaussian_mixture(K, D, kind), params
+
+
+ENERGIES = {**{kind: partial(gaussian_energy, kind) for kind in SHAPES}, "pca": subspace_energy}
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_weight_of_zero_is_no_infinity_in_a_product(name, dtype):
+    """Some processors' products multiply it by a zero, which is no number."""
+    energy, components = ENERGIES[name]()
+    weights = np.array([[0.0, 0.4, 0.6], [0.5, 0.5, 0.0]])
+    models = MixtureParameters(weights, components)
+    X = np.random.default_rng(11).normal(size=(50, D)).astype(dtype)
+    rows = make_rows(X, None)
+    kernel = energy.expectation(models, rows.frame, dtype, 1.0, 0.0)
+    assert np.isfinite(kernel.kernel.natural).all()
+    with np.errstate(invalid="raise"), RowRunner(1) as runner:
+        statistics = runner.reduce(kernel, rows)
+        joint = energy.bind(models, rows.frame, dtype).joint(X)
+    np.testing.assert_array_equal(statistics.counts == 0, weights == 0)
+    np.testing.assert_array_equal(np.isneginf(joint).all(axis=2), weights == 0)
+    full = MixtureParameters(np.where(weights == 0, 1.0, weights), components)
+    expected = energy.bind(full, rows.frame, dtype).joint(X)
+    np.testing.assert_allclose(joint[weights > 0], expected[weights > 0], rtol=1e-12)
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("dtype", "distance"), [(np.float64, 0.0), (np.float64, 1e7), (np.float32, 0.0)]
+)
+def test_rounding_does_not_break_ties(kind, dtype, distance):
+    """Rows as far from one mean as from the other all go to the first, in every kernel.
+
+    `distance` from the centre decides which kernel it is.
+    """
+    rng = np.random.default_rng(12)
+    shape, tied = SHAPES[kind][0](D), SHAPES[kind][1]
+    middle, half = np.array([0.1, 0.7, 0.3, 0.2]), np.array([0.3, 0.3, 0.0, 0.0])
+    along = rng.normal(size=(500, 1)) * [1, -1, 0, 0] + rng.normal(size=(500, 1)) * [0, 0, 1, 3]
+    X = (middle + along).astype(dtype)
+    means = np.stack([middle - half, middle + half])[None]
+    covariances = shape.isotropic(np.full((1, 1 if tied else 2), 0.7))
+    params = GaussianParameters(means, shape.factorise(covariances))
+    frame = Frame(middle + distance, np.ones(D))
+    energy = gaussian_mixture(2, D, kind)
+    models = MixtureParameters(np.full((1, 2), 0.5), params)
+    kernel = energy.expectation(models, frame, dtype, 0.0, 0.0)
+    assert isinstance(kernel.kernel, LocalKernel if distance else ExpandedKernel)
+    tolerance = 1e-5 if dtype == np.float32 else 1e-13
+    workspace = kernel.workspace(len(X))
+    kernel.kernel.load(X, workspace)
+    energies = kernel.kernel.energies(workspace)[0]
+    difference = np.ptp(energies.astype(float), axis=1)
+    assert 0 < difference.max() < tolerance, "no rounding, or no ties"
+    codes, _, _ = kernel.codes(energies, None, None)
+    np.testing.assert_array_equal(codes[0, 0], 1)
+
+
+def test_equal_rows_get_equal_labels_wherever_they_stand():
+    X = np.round(np.random.default_rng(13).normal(size=(200, D)), 1)
+    settings = {"temperature": 0, "model_temperature": 0, "covariance_type": "tied_spherical"}
+    fitted = BayesianGMMAutoEncoder(3, equal_weights=True, random_state=0, **settings).fit(X)
+    labels = fitted.predict(X)
+    one_by_one = np.array([fitted.predict(row[None])[0] for row in X])
+    np.testing.assert_array_equal(labels, one_by_one)
+    np.testing.assert_array_equal(fitted.predict_proba(X).argmax(axis=1), labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._starting_points import distinct_rows, kmeans_plus_plus, random_rows
 from skbae.operators._labels import match_labels
-from skbae.operators._tempered import log_mean_exp, tempered_softmax
+from skbae.operators._tempered import first_maximum, log_mean_exp, tempered_softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,10 +76,12 @@ class MixtureAutoEncoder(BayesianAutoEncoder):
     # -- components ----------------------------------------------------------------------------
 
     def _joint(self, X: NDArray[Any], finish: Any) -> Any:
-        """Map ``finish(log mean_m exp H)``, an array (K, n), over chunks of rows."""
+        """Map ``finish(log mean_m exp H, rounding)`` over chunks of rows: an array (K, n)."""
         bound, temperature = self._bound(X), self._fit_temperature
+        # at T = 0, energies that rounding alone tells apart are a tie, in predictions as in fits
+        rounding = float(bound.rounding.max()) if temperature == 0 else 0.0
         return self._map(
-            lambda chunk: finish(log_mean_exp(bound.joint(chunk, temperature))),
+            lambda chunk: finish(log_mean_exp(bound.joint(chunk, temperature)), rounding),
             X,
             bound.chunk_rows,
         )
@@ -86,9 +89,12 @@ class MixtureAutoEncoder(BayesianAutoEncoder):
     def _probabilities(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return soft components (N, K) of rows that were read."""
         temperature = self._fit_temperature
-        return self._joint(
-            X, lambda joint: tempered_softmax(joint, temperature, axis=0).T.astype(X.dtype)
-        )
+
+        def finish(joint: Array, rounding: float) -> NDArray[Any]:
+            codes = tempered_softmax(joint, temperature, axis=0, rounding=rounding)
+            return codes.T.astype(X.dtype)
+
+        return self._joint(X, finish)
 
     def predict(self, X: Any) -> NDArray[np.intp]:
         """Return the most probable component of each row, averaged over the kept models.
@@ -101,7 +107,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder):
         -------
         ndarray of int of shape (n_samples,)
         """
-        return self._joint(self._read(X), lambda joint: joint.argmax(axis=0))
+        return self._joint(self._read(X), partial(first_maximum, axis=0))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the soft components ``p(k | x)``, averaged over the kept models; one-hot at T = 0.
@@ -228,8 +234,10 @@ def match_to_reference(
     X, weights = distinct_rows(rows, _ROWS_TO_MATCH)
 
     def codes(models: MixtureParameters) -> Array:
-        joint = energy.bind(models, rows.frame, np.float64).joint(X, temperature)
-        return tempered_softmax(joint, temperature, axis=1)
+        bound = energy.bind(models, rows.frame, np.float64)
+        rounding = bound.rounding[:, None, None]
+        joint = bound.joint(X, temperature)
+        return tempered_softmax(joint, temperature, axis=1, rounding=rounding)
 
     ours = codes(reference)[0] * weights
     order = []

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
 
 
@@ -48,10 +50,52 @@ def tempered_logsumexp(energies: Array, temperature: float, axis: int = -1) -> A
         return temperature * np.log(total) + np.squeeze(safe, axis=axis)
 
 
-def tempered_softmax(energies: Array, temperature: float, axis: int = -1) -> Array:
+# Rounding grows with the energies themselves, by this many units in the last place.
+_RELATIVE_ROUNDING = 8
+
+
+def first_maximum(
+    energies: NDArray[Any], rounding: Array | float, axis: int = -1
+) -> NDArray[np.intp]:
+    """Return the first index along `axis` whose energy is the largest to within rounding.
+
+    Equal energies may come out of a matrix product different in the last digits, depending on the
+    processor and on where in the product they stand; a tie between them must not.
+
+    Parameters
+    ----------
+    energies : ndarray
+        Energies H; ``-inf`` marks an impossible code.
+    rounding : float or ndarray
+        Bound on the error of an energy, which broadcasts against `energies` (of length 1 along
+        `axis`); some units in the last place of the maximum are added. Zero means the largest
+        energy to the digit, as in :func:`numpy.argmax`.
+    axis : int, default=-1
+
+    Returns
+    -------
+    ndarray of int
+        `energies` without `axis`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> first_maximum(np.array([0.0, 1.0, 1.0 + 1e-15]), 1e-14).item()
+    1
+    """
+    if not np.any(rounding):
+        return np.argmax(energies, axis=axis)
+    peak = np.max(energies, axis=axis, keepdims=True)
+    relative = _RELATIVE_ROUNDING * np.finfo(energies.dtype).eps
+    return np.argmax(energies >= peak - (rounding + relative * np.abs(peak)), axis=axis)
+
+
+def tempered_softmax(
+    energies: Array, temperature: float, axis: int = -1, rounding: Array | float = 0.0
+) -> Array:
     """Return ``exp(H / T)`` normalised along `axis`; one-hot at the maximum for T = 0.
 
-    Ties at T = 0 go to the first maximum, as in :func:`numpy.argmax`.
+    Ties at T = 0 go to the first maximum.
 
     Parameters
     ----------
@@ -61,6 +105,8 @@ def tempered_softmax(energies: Array, temperature: float, axis: int = -1) -> Arr
         T, not negative.
     axis : int, default=-1
         The axis of the codes.
+    rounding : float or ndarray, default=0.0
+        Energies closer than this are a tie: see :func:`first_maximum`.
 
     Returns
     -------
@@ -77,7 +123,7 @@ def tempered_softmax(energies: Array, temperature: float, axis: int = -1) -> Arr
     """
     if temperature == 0:
         codes = np.zeros_like(energies)
-        best = np.expand_dims(np.argmax(energies, axis=axis), axis)
+        best = np.expand_dims(first_maximum(energies, rounding, axis), axis)
         np.put_along_axis(codes, best, 1.0, axis=axis)
         return codes
     shifted = np.exp((energies - np.max(energies, axis=axis, keepdims=True)) / temperature)

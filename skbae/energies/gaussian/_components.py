@@ -70,9 +70,10 @@ class _Workspace:
 class ExpandedKernel(ComponentKernel):
     """Energies and sums as products with expanded features."""
 
-    def __init__(self, shape, tied, log_weights, params, centre, dtype):
+    def __init__(self, shape, tied, log_weights, params, centre, dtype, rounding=None):
         self.shape, self.tied, self.dtype, self.centre = shape, tied, np.dtype(dtype), centre
         self.params = params
+        self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         n_models, n_components = log_weights.shape
         self.n_models, self.n_components = n_models, n_components
         offsets = params.means - centre
@@ -168,8 +169,9 @@ class LocalKernel(ComponentKernel):
 
     dtype = np.dtype(np.float64)
 
-    def __init__(self, shape, tied, log_weights, params):
+    def __init__(self, shape, tied, log_weights, params, rounding=None):
         self.shape, self.tied, self.params = shape, tied, params
+        self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         self.n_models, self.n_components = log_weights.shape
         self.constant = (
             log_weights + shape.half_log_det(params.factors) - 0.5 * shape.n_features * LOG_2PI
@@ -233,24 +235,26 @@ def _code_gradient(shape, params, X, codes):
 
 def rounding_bound(
     shape: CovarianceShape, params: GaussianParameters, frame: Frame, dtype: Any
-) -> float:
-    """Bound the rounding error of energies computed from expanded features, in nats.
+) -> Array:
+    """Bound the rounding error of energies computed from expanded features, in nats, (S,).
 
     A row of component k reaches about ``|mu_k - centre| + scale`` from the centre; the product adds
     terms ``P_ij x_i x_j`` of alternating sign, in the quadratic, the linear and the constant part,
     each the product of rounded factors: four times the roundoff of their size in all.
     """
     reach = np.abs(params.means - frame.centre) + frame.scale
+    return _roundoff(shape, params, reach, np.finfo(dtype))
+
+
+def _roundoff(shape: CovarianceShape, params: GaussianParameters, reach: Array, info: Any) -> Array:
+    """Return four times the roundoff of ``x' P x`` where ``|x|`` is at most `reach` (S, K, D)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        size = float(np.max(shape.magnitude(params.factors, reach)))
-        largest = float(np.max(np.square(reach)))
-    info = np.finfo(dtype)
-    if not np.isfinite(size) or largest > 1e-4 * float(info.max):
-        return np.inf
-    smallest = float(np.min(reach[reach > 0], initial=1.0)) ** 2
-    if smallest < 1e4 * float(info.tiny):
-        return np.inf
-    return 4 * size * float(info.eps)
+        size = np.max(shape.magnitude(params.factors, reach), axis=1)
+        largest = np.max(np.square(reach), axis=(1, 2))
+        squares = np.square(np.where(reach > 0, reach, 1.0)).min(axis=(1, 2))
+    sound = np.isfinite(size) & (largest <= 1e-4 * float(info.max))
+    sound &= np.minimum(squares, 1.0) >= 1e4 * float(info.tiny)
+    return np.where(sound, 4 * size * float(info.eps), np.inf)
 
 
 def bind_gaussians(
@@ -263,11 +267,15 @@ def bind_gaussians(
     """Choose the cheapest sound kernel for these parameters."""
     tied = params.factors.shape[1] == 1
     single = np.dtype(dtype) == np.float32
-    if single and rounding_bound(shape, params, frame, np.float32) < _SINGLE_TOLERANCE:
-        return ExpandedKernel(shape, tied, log_weights, params, frame.centre, np.float32)
-    if rounding_bound(shape, params, frame, np.float64) < _DOUBLE_TOLERANCE:
-        return ExpandedKernel(shape, tied, log_weights, params, frame.centre, np.float64)
-    return LocalKernel(shape, tied, log_weights, params)
+    for precision, tolerance in ((np.float32, _SINGLE_TOLERANCE), (np.float64, _DOUBLE_TOLERANCE)):
+        if precision is np.float32 and not single:
+            continue
+        bound = rounding_bound(shape, params, frame, precision)
+        if bound.max() < tolerance:
+            return ExpandedKernel(shape, tied, log_weights, params, frame.centre, precision, bound)
+    reach = np.broadcast_to(frame.scale, params.means.shape)
+    bound = _roundoff(shape, params, reach, np.finfo(np.float64))
+    return LocalKernel(shape, tied, log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
 
 
 class GaussianComponents(ComponentFamily):

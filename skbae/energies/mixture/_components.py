@@ -25,6 +25,8 @@ class ComponentKernel(ABC):
     """Float64 numbers of work space a row takes, for the size of chunks."""
     dtype: Any
     """Precision of the products."""
+    rounding: Array
+    """Bound on the rounding error of an energy, (S,): at T = 0 energies this close are a tie."""
 
     @abstractmethod
     def workspace(self, n_rows: int, previous: Any = None) -> Any:
@@ -78,7 +80,7 @@ class ComponentFamily(ABC):
 
     @abstractmethod
     def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ComponentKernel:
-        """Fill in parameters and log weights (S, K)."""
+        """Fill in parameters and finite log weights (S, K)."""
 
     def code_entropy(self, params: Any, temperature: float) -> Array | None:
         """Return what components add to their energy at T by summing over their own codes, (S, K).

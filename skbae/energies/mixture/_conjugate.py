@@ -18,6 +18,7 @@ from skbae.energies.mixture._energy import (
     MixtureParameters,
     MixtureStatistics,
     soft_codes,
+    weighted_energies,
 )
 from skbae.operators._permanent import log_permanent
 
@@ -68,7 +69,7 @@ class MixtureDraws(MixtureExpectation):
 
     def accumulate(self, accumulator, X, weights, workspace, rng):
         self.kernel.load(X, workspace)
-        own, shared = self.kernel.energies(workspace)
+        own, shared = weighted_energies(self.kernel, self.absent, workspace)
         codes, _, hmax = self.codes(own, weights, rng)
         if shared is not None:
             hmax += shared
@@ -99,8 +100,8 @@ class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
         self.concentration = concentration
 
     def sweep(self, params, frame, dtype, temperature):
-        kernel = self._kernel(params, frame, dtype)
-        return MixtureDraws(kernel, temperature, 0.0, len(params.weights))
+        kernel, absent = self._kernel(params, frame, dtype)
+        return MixtureDraws(kernel, absent, temperature, 0.0)
 
     def conditional(self, statistics, temperature):
         concentration = self.concentration + statistics.counts / temperature

@@ -10,12 +10,12 @@ import numpy as np
 from skbae._types import ArrayRecord
 from skbae.energies._base import BoundEnergy, RowKernel, StatisticsEnergy, chunk_rows
 from skbae.energies.mixture._components import ComponentFamily, ComponentKernel
-from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
+from skbae.operators._tempered import first_maximum, tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, Frame
 
 
 Family = TypeVar("Family", bound=ComponentFamily)
@@ -49,15 +49,18 @@ class _Accumulator:
     log_scale: Array  # (S,)
 
 
-def soft_codes(energies, temperature):
+def soft_codes(
+    energies: NDArray[Any], temperature: float, rounding: Array | float = 0.0
+) -> tuple[NDArray[Any], NDArray[Any] | None, Array]:
     """Replace energies (S, K, n) by unnormalised codes; return them, their sum and ``Hmax``.
 
     In place, because the array is the largest of the pass. At T = 0 the codes are one-hot and the
-    sum is None.
+    sum is None; components within `rounding` (S,) of the best are tied, and the first gets the row.
     """
     peak = energies.max(axis=1, keepdims=True)
     if temperature == 0:
-        best = energies.argmax(axis=1)[:, None]
+        bound = np.asarray(rounding, energies.dtype)[..., None, None]
+        best = first_maximum(energies, bound, axis=1)[:, None]
         energies[...] = 0
         np.put_along_axis(energies, best, 1, axis=1)
         return energies, None, peak[:, 0].astype(np.float64)
@@ -72,12 +75,32 @@ def soft_codes(energies, temperature):
     return energies, norm, hmax
 
 
+def weighted_energies(
+    kernel: ComponentKernel, absent: NDArray[np.bool_], workspace: Any
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return a kernel's energies, minus infinity for components `absent` (S, K).
+
+    An infinite log weight must not enter a matrix product: some processors' products meet it with
+    a zero, which is no number.
+    """
+    own, shared = kernel.energies(workspace)
+    if absent.any():
+        own[absent] = -np.inf
+    return own, shared
+
+
 class MixtureExpectation(RowKernel):
     """The E step: codes at a temperature, rows reweighted by a tilt."""
 
-    def __init__(self, kernel: ComponentKernel, temperature: float, tilt: float, n_models: int):
+    def __init__(
+        self,
+        kernel: ComponentKernel,
+        absent: NDArray[np.bool_],
+        temperature: float,
+        tilt: float,
+    ) -> None:
         self.kernel, self.temperature, self.tilt = kernel, temperature, tilt
-        self.n_models = n_models
+        self.absent, self.n_models = absent, len(absent)
         self.chunk_rows = chunk_rows(kernel.numbers_per_row)
 
     def workspace(self, n_rows, previous=None):
@@ -90,7 +113,7 @@ class MixtureExpectation(RowKernel):
 
     def accumulate(self, accumulator, X, weights, workspace, rng):
         self.kernel.load(X, workspace)
-        own, shared = self.kernel.energies(workspace)
+        own, shared = weighted_energies(self.kernel, self.absent, workspace)
         codes, norm, hmax = self.codes(own, weights, rng)
         if shared is not None:
             hmax += shared
@@ -111,7 +134,7 @@ class MixtureExpectation(RowKernel):
 
     def codes(self, energies, weights, rng):
         """Return codes (S, K, n), what they must be divided by (or None), and ``Hmax``."""
-        return soft_codes(energies, self.temperature)
+        return soft_codes(energies, self.temperature, self.kernel.rounding)
 
     def _tilt_rows(self, accumulator, hmax, row_weights):
         """Return ``w exp(-t Hmax)``, after rescaling the accumulator to the common scale."""
@@ -156,9 +179,21 @@ class MixtureExpectation(RowKernel):
 class BoundMixture(BoundEnergy):
     """Mixtures with parameters filled in."""
 
-    def __init__(self, kernel: ComponentKernel, family: ComponentFamily, components: Any) -> None:
-        self.kernel, self.family, self.components = kernel, family, components
+    def __init__(
+        self,
+        kernel: ComponentKernel,
+        absent: NDArray[np.bool_],
+        family: ComponentFamily,
+        components: Any,
+    ) -> None:
+        self.kernel, self.absent = kernel, absent
+        self.family, self.components = family, components
         self.chunk_rows = chunk_rows(kernel.numbers_per_row)
+
+    @property
+    def rounding(self) -> Array:
+        """Bound on the rounding error of energies, (S,): what differs by less is a tie at T = 0."""
+        return self.kernel.rounding
 
     def joint(self, X: NDArray[Any], temperature: float = 1.0) -> Array:
         """Return ``H(x, m, k)`` of shape (S, K, n).
@@ -167,7 +202,7 @@ class BoundMixture(BoundEnergy):
         """
         workspace = self.kernel.workspace(len(X), None)
         self.kernel.load(X, workspace)
-        own, shared = self.kernel.energies(workspace)
+        own, shared = weighted_energies(self.kernel, self.absent, workspace)
         own = own.astype(np.float64, copy=False)
         inner = self.family.code_entropy(self.components, temperature)
         if inner is not None:
@@ -179,7 +214,7 @@ class BoundMixture(BoundEnergy):
 
     def hmax_gradient(self, X, temperature):
         joint = self.joint(X, temperature)
-        codes = tempered_softmax(joint, temperature, axis=1)
+        codes = tempered_softmax(joint, temperature, axis=1, rounding=self.rounding[:, None, None])
         X = X.astype(np.float64, copy=False)
         return tempered_logsumexp(joint, temperature, axis=1), self.kernel.code_gradient(X, codes)
 
@@ -198,21 +233,29 @@ class MixtureEnergy(StatisticsEnergy, Generic[Family]):
         self.family, self.equal_weights = family, equal_weights
         self.n_components, self.n_features = family.n_components, family.n_features
 
-    def _kernel(self, params, frame, dtype, temperature=None):
-        """Return the components' kernel, with what their own codes add if T is given."""
+    def _kernel(
+        self, params: MixtureParameters, frame: Frame, dtype: Any, temperature: float | None = None
+    ) -> tuple[ComponentKernel, NDArray[np.bool_]]:
+        """Return the components' kernel, with what their own codes add if T is given.
+
+        Also return which components are absent, (S, K): no weight, or codes without volume.
+        """
         with np.errstate(divide="ignore"):
             log_weights = np.log(params.weights)
         if temperature is not None:
             inner = self.family.code_entropy(params.components, temperature)
             log_weights = log_weights if inner is None else log_weights + inner
-        return self.family.kernel(log_weights, params.components, frame, dtype)
+        absent = np.isneginf(log_weights)
+        finite = np.where(absent, 0.0, log_weights)
+        return self.family.kernel(finite, params.components, frame, dtype), absent
 
     def bind(self, params, frame, dtype):
-        return BoundMixture(self._kernel(params, frame, dtype), self.family, params.components)
+        kernel, absent = self._kernel(params, frame, dtype)
+        return BoundMixture(kernel, absent, self.family, params.components)
 
     def expectation(self, params, frame, dtype, temperature, tilt):
-        kernel = self._kernel(params, frame, dtype, temperature)
-        return MixtureExpectation(kernel, temperature, tilt, len(params.weights))
+        kernel, absent = self._kernel(params, frame, dtype, temperature)
+        return MixtureExpectation(kernel, absent, temperature, tilt)
 
     def maximise(self, statistics, params):
         counts = statistics.counts

@@ -105,7 +105,8 @@ class _Workspace:
 class ProductKernel(ComponentKernel):
     """Energies and sums by one matrix product each."""
 
-    def __init__(self, log_weights, params, centre, dtype):
+    def __init__(self, log_weights, params, centre, dtype, rounding=None):
+        self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         self.params, self.centre, self.dtype = params, centre, np.dtype(dtype)
         self.n_models, self.n_components = log_weights.shape
         basis = params.basis
@@ -210,7 +211,8 @@ class ResidualKernel(ComponentKernel):
 
     dtype = np.dtype(np.float64)
 
-    def __init__(self, log_weights, params):
+    def __init__(self, log_weights, params, rounding=None):
+        self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         self.params, self.basis = params, params.basis
         self.n_models, self.n_components = log_weights.shape
         n_features = params.means.shape[2]
@@ -278,25 +280,27 @@ def _code_gradient(params: PCAComponents, X: Array, codes: Array) -> Array:
     return gradient
 
 
-def rounding_bound(params: PCAComponents, frame: Frame, dtype: Any) -> float:
-    """Bound the rounding error of energies from :class:`ProductKernel`, in nats.
+def rounding_bound(params: PCAComponents, frame: Frame, dtype: Any) -> Array:
+    """Bound the rounding error of energies from :class:`ProductKernel`, in nats, (S,).
 
     A row of a component reaches about ``|mu - centre| + scale`` from the centre, and terms of the
     size of its squared length over the noise cancel each other, each the product of rounded
     factors: four times the roundoff of their size in all.
     """
     reach = np.abs(params.means - frame.centre) + frame.scale
+    return _roundoff(params, reach, np.finfo(dtype))
+
+
+def _roundoff(params: PCAComponents, reach: Array, info: Any) -> Array:
+    """Return four times the roundoff of ``|x|^2 / s2`` where ``|x|`` is `reach` (S, K, D)."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         squares = np.square(reach)
-        size = float(np.max(squares.sum(axis=-1) / params.noise))
-        largest = float(np.max(squares))
-        smallest = float(np.min(squares[squares > 0], initial=1.0))
-    info = np.finfo(dtype)
-    if not np.isfinite(size) or largest > 1e-4 * float(info.max):
-        return np.inf
-    if smallest < 1e4 * float(info.tiny):
-        return np.inf
-    return 4 * size * float(info.eps)
+        size = np.max(squares.sum(axis=-1) / params.noise, axis=1)
+        largest = np.max(squares, axis=(1, 2))
+        smallest = np.min(np.where(squares > 0, squares, 1.0), axis=(1, 2))
+    sound = np.isfinite(size) & (largest <= 1e-4 * float(info.max))
+    sound &= np.minimum(smallest, 1.0) >= 1e4 * float(info.tiny)
+    return np.where(sound, 4 * size * float(info.eps), np.inf)
 
 
 def bind_components(
@@ -304,8 +308,12 @@ def bind_components(
 ) -> ComponentKernel:
     """Choose the cheapest sound kernel for these parameters."""
     single = np.dtype(dtype) == np.float32
-    if single and rounding_bound(params, frame, np.float32) < _SINGLE_TOLERANCE:
-        return ProductKernel(log_weights, params, frame.centre, np.float32)
-    if rounding_bound(params, frame, np.float64) < _DOUBLE_TOLERANCE:
-        return ProductKernel(log_weights, params, frame.centre, np.float64)
-    return ResidualKernel(log_weights, params)
+    for precision, tolerance in ((np.float32, _SINGLE_TOLERANCE), (np.float64, _DOUBLE_TOLERANCE)):
+        if precision is np.float32 and not single:
+            continue
+        bound = rounding_bound(params, frame, precision)
+        if bound.max() < tolerance:
+            return ProductKernel(log_weights, params, frame.centre, precision, bound)
+    reach = np.broadcast_to(frame.scale, params.means.shape)
+    bound = _roundoff(params, reach, np.finfo(np.float64))
+    return ResidualKernel(log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
