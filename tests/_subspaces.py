@@ -14,6 +14,7 @@ from skbae.energies.mixture._energy import MixtureParameters
 from skbae.energies.mixture_pca._components import PCAComponents, orthonormal_rows
 from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWithPrior
 from skbae.energies.pca._prior import PCAPrior
+from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
@@ -56,13 +57,9 @@ def tempered(energy, rows, temperature, seed=0, n_particles=4096):
     """Return the log evidence by sampling, with its standard error over islands."""
     with RowRunner() as runner:
         run = sample_tempered(
-            energy,
-            rows,
-            runner,
+            Objective(energy, rows, runner, temperature),
+            temperature,
             np.random.default_rng(seed),
-            temperature=temperature,
-            model_temperature=temperature,
-            tilt=0.0,
             plan=SMCPlan(n_islands=8, n_particles=n_particles),
         )
     peak = run.log_evidence.max()

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits, load_iris
 from skbae.energies.pca import _prior as pca_prior
 from skbae.energies.pca._charts import PCACharts
 from skbae.energies.pca._prior import RowMoments
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan, sample_from_modes
@@ -25,15 +26,11 @@ def annealed(rows, n_components, temperature=1.0, model_temperature=1.0, seed=0,
     size = energy.charts(start, 1.0).centres.shape[1]
     with RowRunner(1) as runner:
         return sample_from_modes(
-            energy,
+            Objective(energy, energy.moments.stand_in(), runner, temperature),
             start,
+            model_temperature,
             np.zeros((1, 1), dtype=bool),
-            energy.moments.stand_in(),
-            runner,
             np.random.default_rng(seed),
-            temperature=temperature,
-            model_temperature=model_temperature,
-            tilt=0.0,
             plan=anneal_plan(1, size, 50) if plan is None else plan,
             **more,
         )
@@ -121,13 +118,9 @@ def test_iris_from_modes_and_from_the_prior(n_components):
     energy = bayesian_pca(IRIS, n_components)
     with RowRunner(1) as runner:
         other = sample_tempered(
-            energy,
-            energy.moments.stand_in(),
-            runner,
+            Objective(energy, energy.moments.stand_in(), runner, 1.0),
+            1.0,
             np.random.default_rng(0),
-            temperature=1.0,
-            model_temperature=1.0,
-            tilt=0.0,
             plan=SMCPlan(n_particles=512),
         )
     theirs, error = evidence(other)
@@ -153,13 +146,9 @@ def test_all_directions_melt(n_components):
     energy = bayesian_pca(rows, n_components)
     with RowRunner(1) as runner:
         other = sample_tempered(
-            energy,
-            energy.moments.stand_in(),
-            runner,
+            Objective(energy, energy.moments.stand_in(), runner, 1.0),
+            1.0,
             np.random.default_rng(0),
-            temperature=1.0,
-            model_temperature=1.0,
-            tilt=0.0,
             plan=SMCPlan(n_particles=2048),
         )
     (value, error), (theirs, of_theirs) = evidence(run), evidence(other)
@@ -187,15 +176,11 @@ def test_the_cost_does_not_grow_with_the_rows(monkeypatch):
         start = pca_start(energy)
         with RowRunner(1) as runner:
             run = sample_from_modes(
-                energy,
+                Objective(energy, moments.stand_in(), runner, 1.0),
                 start,
+                1.0,
                 np.zeros((1, 1), dtype=bool),
-                moments.stand_in(),
-                runner,
                 np.random.default_rng(0),
-                temperature=1.0,
-                model_temperature=1.0,
-                tilt=0.0,
                 plan=AnnealPlan(n_particles=128),
             )
         assert assess(run).status == "ok"
@@ -229,14 +214,10 @@ def test_what_it_refuses():
     rows = make_rows(IRIS[:, :2], None)
     with RowRunner(1) as runner, pytest.raises(TypeError, match=r"needs a ChartedEnergy.*charts"):
         sample_from_modes(
-            problem.energy(),
+            Objective(problem.energy(), rows, runner, 1.0),
             None,
+            1.0,
             np.zeros((1, 2), dtype=bool),
-            rows,
-            runner,
             np.random.default_rng(0),
-            temperature=1.0,
-            model_temperature=1.0,
-            tilt=0.0,
             plan=AnnealPlan(),
         )

@@ -17,7 +17,9 @@ from scipy import stats
 from skbae import BayesianGMMAutoEncoder
 from skbae.energies.gaussian import _normal_wishart
 from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
+from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.estimators.gmm._fit import as_models
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import balance_of
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
@@ -68,9 +70,7 @@ def posterior_draws(prior, X, rng, temperature=1.0):
     )
     with RowRunner(1) as runner:
         starts = energy.draw_prior(N_CHAINS, rng)
-        run = sample_conjugate(
-            energy, starts, rows, runner, rng, temperature=temperature, plan=PLAN
-        )
+        run = sample_conjugate(Objective(energy, rows, runner, temperature), starts, rng, plan=PLAN)
     return as_models(energy, run.params), run
 
 
@@ -132,9 +132,9 @@ def without_shrinkage(monkeypatch):
 
 def without_heat(monkeypatch):
     """Count rows once, whatever T."""
-    right = _normal_wishart.ConjugateMixture.conditional
+    right = ConjugateMixture.conditional
     monkeypatch.setattr(
-        _normal_wishart.ConjugateMixture,
+        ConjugateMixture,
         "conditional",
         lambda self, statistics, temperature: right(self, statistics, 1.0),
     )

@@ -24,6 +24,7 @@ from skbae.energies.gaussian._covariance import COVARIANCE_TYPES as SHAPES
 from skbae.energies.gaussian._mixture import gaussian_mixture
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
 from skbae.energies.mixture_pca._components import PCAFamily
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import RowRunner, make_rows
 
@@ -378,12 +379,12 @@ def test_several_models_side_by_side_are_each_alone():
     X = np.random.default_rng(8).normal(size=(100, D))
     energy, rows = gaussian_mixture(K, D, "full"), make_rows(X, None)
     models = MixtureParameters(weights, params)
-    options = {"temperature": 0.5, "tol": 0.0, "max_iter": 7}
     with RowRunner(1) as runner:
-        together = expectation_maximisation(energy, models, rows, runner, **options)
+        objective = Objective(energy, rows, runner, 0.5)
+        together = expectation_maximisation(objective, models, tol=0.0, max_iter=7)
         for s in range(S):
             one = models.take(np.array([s]))
-            alone = expectation_maximisation(energy, one, rows, runner, **options)
+            alone = expectation_maximisation(objective, one, tol=0.0, max_iter=7)
             np.testing.assert_allclose(
                 alone.params.components.means[0], together.params.components.means[s], atol=1e-10
             )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from _samplers import make_problem
 
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._convergence import split_rhat
 from skbae.inference.evidence._verdict import RHAT_LIMIT
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -21,8 +22,8 @@ def run(n_sweeps, seed, max_lengths=4, on_step=None):
     plan = GibbsPlan(n_burn=10, n_rounds=1, n_between=2, n_keep=16, **lengths)
     with RowRunner(1) as runner:
         found = sample_conjugate(
-            energy, energy.draw_prior(16, rng), make_rows(X, None), runner, rng,
-            temperature=1.0, plan=plan, on_step=on_step,
+            Objective(energy, make_rows(X, None), runner, 1.0), energy.draw_prior(16, rng), rng,
+            plan=plan, on_step=on_step,
         )  # fmt: skip
     return found, plan
 

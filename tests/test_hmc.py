@@ -8,10 +8,10 @@ from _samplers import COVARIANCE_TYPES, make_problem, small_rows
 from scipy.special import gammaln
 from scipy.stats import dirichlet, gamma, kstest, multivariate_normal, wishart
 
+from skbae.inference._objective import Objective, Target
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample import _hmc
-from skbae.inference.sample._hmc import Particles, Target, hmc_move, leapfrog, place
-from skbae.inference.sample._tempering import EnergyTarget
+from skbae.inference.sample._hmc import Particles, hmc_move, leapfrog, place
 from skbae.operators._draws import log_gamma_draws, systematic_resample
 
 # -- coordinates -----------------------------------------------------------------------------------
@@ -64,9 +64,9 @@ def test_objective_gradient(kind, n_components, n_features, equal, temperature, 
     rows = make_rows(small_rows(17, n_features), weights)
     theta = energy.draw_prior_coordinates(5, rng)
     with RowRunner(1) as runner:
-        target = EnergyTarget(energy, rows, runner, temperature, tilt)
-        _, gradient = target.objective(theta)
-        expected = central_differences(lambda t: target.objective(t)[0], theta)
+        objective = Objective(energy, rows, runner, temperature, tilt)
+        _, gradient = objective.value_and_gradient(theta)
+        expected = central_differences(lambda t: objective.value_and_gradient(t)[0], theta)
     scale = 1 + np.abs(expected).max(axis=1, keepdims=True)
     np.testing.assert_allclose(gradient / scale, expected / scale, atol=2e-7)
 
@@ -175,9 +175,9 @@ def test_far_out_models_have_no_density_but_a_number():
     theta = energy.draw_prior_coordinates(200, rng) * rng.choice([1, 30, 300], size=(200, 1))
     for tilt in (0.0, 2.0, -0.5):
         with RowRunner(1) as runner:
-            objective, gradient = EnergyTarget(energy, rows, runner, 1.0, tilt).objective(theta)
-        assert not np.isnan(objective).any()
-        assert (objective < np.inf).all()
+            value, gradient = Objective(energy, rows, runner, 1.0, tilt).value_and_gradient(theta)
+        assert not np.isnan(value).any()
+        assert (value < np.inf).all()
         assert np.isfinite(gradient).all()
 
 
@@ -209,7 +209,7 @@ class Banana(Target):
         value = 2 * x - np.exp(x) - gammaln(2.0)
         return value, np.stack([2 - np.exp(x), np.zeros(len(x))], axis=1)
 
-    def objective(self, theta):
+    def value_and_gradient(self, theta):
         x, y = theta.T
         deviation = y - x**2
         gradient = np.stack([2 * x * deviation, -deviation], axis=1)

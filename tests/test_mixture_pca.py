@@ -28,6 +28,7 @@ from skbae.energies.mixture_pca._components import (
     pooled_noise,
 )
 from skbae.energies.pca._energy import PCAEnergy, PCAParameters, melt
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import RowRunner, make_rows
 
@@ -242,7 +243,7 @@ def test_a_component_without_rows_stays_as_it_is():
     start = MixtureParameters(np.full((1, 2), 0.5), params)
     with RowRunner(1) as runner:
         found = expectation_maximisation(
-            energy, start, rows, runner, temperature=1.0, tol=0, max_iter=5
+            Objective(energy, rows, runner, 1.0), start, tol=0, max_iter=5
         )
     new = found.params.components
     assert found.params.weights[0, 1] == 0

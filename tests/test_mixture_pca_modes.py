@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae import BayesianMixturePCAAutoEncoder
 from skbae.estimators._sampling import held_against_modes, summarise
 from skbae.estimators.mixture_pca._fit import energy_with_prior, sampling_starts
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample import _mode_annealing
@@ -63,12 +64,14 @@ def own_prior(X):
     }
 
 
-def annealed(energy, starts, vacant, rows, plan, seed=0, **temperatures):
+def annealed(
+    energy, starts, vacant, rows, plan, seed=0, temperature=1.0, model_temperature=1.0, tilt=0.0
+):
     """Return the log evidence by sampling from modes, with its error."""
-    settings = {"temperature": 1.0, "model_temperature": 1.0, "tilt": 0.0, **temperatures}
     rng = np.random.default_rng(seed)
     with RowRunner(1) as runner:
-        run = sample_from_modes(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+        objective = Objective(energy, rows, runner, temperature, tilt)
+        run = sample_from_modes(objective, starts, model_temperature, vacant, rng, plan=plan)
     return combine_evidence(run.log_evidence, run.log_evidence_error)
 
 
@@ -166,12 +169,16 @@ def test_any_temperatures_and_tilt(settings):
     settings = {"temperature": 1.0, "model_temperature": 1.0, "tilt": 0.0, **settings}
     with RowRunner(1) as runner:
         other = sample_tempered(
-            mixture(2, 1, settings["temperature"]),
-            make_rows(X, weights),
-            runner,
+            Objective(
+                mixture(2, 1, settings["temperature"]),
+                make_rows(X, weights),
+                runner,
+                settings["temperature"],
+                settings["tilt"],
+            ),
+            settings["model_temperature"],
             np.random.default_rng(1),
             plan=SMCPlan(4, 2048, n_keep=5),
-            **settings,
         )
     value, theirs = combine_evidence(other.log_evidence, other.log_evidence_error)
     own = fitted.sampling_.log_evidence_error
@@ -227,13 +234,12 @@ def test_tempering_that_missed_a_mode_is_not_believed():
     """A run from the prior that is sure of too little: what modes alone hold is far above it."""
     X = small_rows(12)
     energy, starts, vacant, rows = problem(X, 2, 1, **own_prior(X))
-    settings = {"temperature": 1.0, "model_temperature": 1.0, "tilt": 0.0}
     rng = np.random.default_rng(0)
     with RowRunner(1) as runner:
-        plan = SMCPlan(4, 1024, n_keep=5)
-        run = sample_tempered(energy, rows, runner, rng, plan=plan, **settings)
+        objective = Objective(energy, rows, runner, 1.0)
+        run = sample_tempered(objective, 1.0, rng, plan=SMCPlan(4, 1024, n_keep=5))
         plan = anneal_plan(len(X), 12, 5)
-        least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+        least = crude_log_evidence(objective, starts, 1.0, vacant, rng, plan=plan)
     assert held_against_modes(run, least) is run
     less = replace(run, log_evidence=run.log_evidence - 3)
     with pytest.warns(ConvergenceWarning, match="about the modes alone"):

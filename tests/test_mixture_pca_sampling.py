@@ -20,8 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae import BayesianMixturePCAAutoEncoder
 from skbae.energies.pca._prior import BayesianPCAEnergy, PCAPrior, RowMoments
 from skbae.estimators._sampling import summarise
+from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.inference.sample._tempering import EnergyTarget, SMCPlan, sample_tempered
+from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,8 @@ def test_gradients_equal_finite_differences(temperature, tilt, n_latent, tied, e
     theta = 0.5 * energy.draw_prior_coordinates(5, np.random.default_rng(9))
     assert theta.shape[1] == len(energy.coordinate_kinds())
     with RowRunner(1) as runner:
-        target = EnergyTarget(energy, rows, runner, temperature, tilt)
-        for function in (target.objective, target.prior):
+        objective = Objective(energy, rows, runner, temperature, tilt)
+        for function in (objective.value_and_gradient, objective.prior):
             gradient, step = function(theta)[1], 1e-5
             for index, shift in enumerate(step * np.eye(theta.shape[1])):
                 difference = function(theta + shift)[0] - function(theta - shift)[0]
@@ -166,13 +167,9 @@ def test_sampling_says_when_it_fails():
     X = small_rows(12)
     with RowRunner(1) as runner:
         run = sample_tempered(
-            mixture(2, 1, 1.0),
-            make_rows(X, None),
-            runner,
+            Objective(mixture(2, 1, 1.0), make_rows(X, None), runner, 1.0),
+            1.0,
             np.random.default_rng(0),
-            temperature=1.0,
-            model_temperature=1.0,
-            tilt=0.0,
             plan=SMCPlan(2, 32, 3, n_keep=5),
         )
     with pytest.warns(ConvergenceWarning, match="sampling of the models is"):

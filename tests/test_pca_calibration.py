@@ -12,6 +12,7 @@ from _calibration import CRITICAL, p_values
 from _oracles import pca_hmax
 
 from skbae.energies.pca._prior import BayesianPCAEnergy, PCAModeEnergy, PCAPrior, RowMoments
+from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
@@ -50,13 +51,9 @@ def posterior(X, n_components, rng, kind):
     energy = kind(n_components, PRIOR, moments, 1.0)
     with RowRunner(1) as runner:
         run = sample_tempered(
-            energy,
-            moments.stand_in(),
-            runner,
+            Objective(energy, moments.stand_in(), runner, 1.0),
+            1.0,
             rng,
-            temperature=1.0,
-            model_temperature=1.0,
-            tilt=0.0,
             plan=PLAN,
         )
     models = energy.as_pca(run.params)

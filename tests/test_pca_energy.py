@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 
 from skbae.energies.pca._energy import PCAEnergy, PCAParameters
 from skbae.energies.pca._prior import BayesianPCAEnergy, Loadings, RowMoments, default_prior
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
@@ -126,12 +127,8 @@ def test_tilted_climb_never_descends(temperature, tilt):
     best, _ = optimum(temperature)
     with RowRunner(1) as runner:
         found = expectation_maximisation(
-            PCAEnergy(2, 4, temperature),
+            Objective(PCAEnergy(2, 4, temperature), rows, runner, temperature, tilt),
             best,
-            rows,
-            runner,
-            temperature=temperature,
-            tilt=tilt,
             tol=1e-8,
             max_iter=60,
         )
@@ -208,13 +205,9 @@ def test_evidence_by_quadrature():
     exact = quadrature(rows, energy.prior, 1.0, 1.0)
     with RowRunner(1) as runner:
         run = sample_tempered(
-            energy,
-            energy.moments.stand_in(),
-            runner,
+            Objective(energy, energy.moments.stand_in(), runner, 1.0),
+            1.0,
             np.random.default_rng(6),
-            temperature=1.0,
-            model_temperature=1.0,
-            tilt=0.0,
             plan=SMCPlan(n_islands=8, n_particles=4096),
         )
     shares = np.exp(run.log_evidence - run.log_evidence.max())

@@ -20,6 +20,7 @@ from skbae.estimators.pca._fit import (
     row_moments,
     start_of_climb,
 )
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._laplace import laplace_log_evidence
 from skbae.inference.passes._principal_axes import rows_with_covariance
 from skbae.inference.passes._rows import RowRunner
@@ -116,12 +117,7 @@ def test_laplace_is_near_enough_to_screen():
             moments = row_moments(rows_with_covariance(IRIS, None, runner))
             energy = energy_with_prior(fitted, moments, n_components)
             value = laplace_log_evidence(
-                energy,
-                start_of_climb(energy),
-                moments.stand_in(),
-                runner,
-                temperature=1.0,
-                model_temperature=1.0,
+                Objective(energy, moments.stand_in(), runner, 1.0), start_of_climb(energy), 1.0
             )
         assert abs(value - fitted.log_evidence_) < 1 + 5 * fitted.sampling_.log_evidence_error
 

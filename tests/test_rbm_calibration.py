@@ -15,6 +15,7 @@ from _rbm_oracles import hmax, log_partition, states
 
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
 from skbae.energies.rbm._visible import BinaryLayer
+from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
@@ -64,8 +65,7 @@ def posterior(X, rng, kind):
     layer = BinaryLayer()
     energy = kind(N_CODES, N_FEATURES, layer, base_rates(layer, rows.centre, rows.scale), PRIOR)
     with RowRunner(1) as runner:
-        settings = {"temperature": 1.0, "model_temperature": 1.0, "tilt": 0.0}
-        run = sample_tempered(energy, rows, runner, rng, plan=PLAN, **settings)
+        run = sample_tempered(Objective(energy, rows, runner, 1.0), 1.0, rng, plan=PLAN)
     return zip(run.params.weights, run.params.visible, run.params.hidden, strict=True)
 
 

@@ -11,6 +11,7 @@ from sklearn.neural_network import BernoulliRBM
 from skbae import BayesianRBMAutoEncoder
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
 from skbae.energies.rbm._visible import LAYERS, RBMParameters
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._partition import estimate_partition
 from skbae.inference.optimise._lbfgs import climb, contrastive_ascent, hold_out, merged_rows
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -127,7 +128,7 @@ def test_the_exact_climb_ends_where_the_gradient_vanishes(visible):
     theta = 0.3 * energy.draw_prior_coordinates(1, np.random.default_rng(0))[0]
     with RowRunner(1) as runner:
         found = climb(
-            energy, theta, rows, None, runner, temperature=1.0, max_iter=3000, tol=1e-5, patience=1
+            Objective(energy, rows, runner, 1.0), theta, None, max_iter=3000, tol=1e-5, patience=1
         )
     assert found.history[-1] > found.history[0]
     _, gradient = evaluate(energy, found.theta[None], rows, 1.0)
@@ -158,7 +159,7 @@ def test_persistent_chains_stand_still_at_the_exact_optimum(visible, wrong):
     start = truth.unconstrain(params)[0]
     with RowRunner(1) as runner:
         best = climb(
-            energy, start, rows, None, runner, temperature=1.0, max_iter=1000, tol=1e-7, patience=1
+            Objective(energy, rows, runner, 1.0), start, None, max_iter=1000, tol=1e-7, patience=1
         ).theta
     if wrong:
         exact = type(energy).advance

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianGMMAutoEncoder
 from skbae.estimators._sampling import chain_starts, summarise
+from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample import _gibbs
 from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
@@ -47,8 +48,9 @@ def few_sweeps(X, n_components, n_threads=1):
     rows, rng = make_rows(X, None), np.random.default_rng(0)
     with RowRunner(n_threads) as runner:
         drawn = energy.draw_prior(16, rng)
-        starts = chain_starts(energy, drawn, 16, rows, runner, rng, 1.0)
-        return sample_conjugate(energy, starts, rows, runner, rng, temperature=1.0, plan=FEW_SWEEPS)
+        objective = Objective(energy, rows, runner, 1.0)
+        starts = chain_starts(objective, drawn, 16, rng)
+        return sample_conjugate(objective, starts, rng, plan=FEW_SWEEPS)
 
 
 def test_threads_agree_over_several_chunks():

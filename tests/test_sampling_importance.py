@@ -9,6 +9,7 @@ from _mixture_oracles import importance_sample
 from _samplers import make_problem, small_rows
 
 from skbae import BayesianGMMAutoEncoder
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
@@ -37,13 +38,10 @@ def test_tempering_at_any_temperatures(n_rows, temperature, model_temperature, w
     assert theirs.size > 1000
     with RowRunner(1) as runner:
         run = sample_tempered(
-            problem.energy(),
-            make_rows(X, weights),
-            runner,
+            Objective(problem.energy(), make_rows(X, weights), runner, temperature),
+            model_temperature,
             np.random.default_rng(1),
-            tilt=0.0,
             plan=SMCPlan(n_islands=8, n_particles=2048),
-            **temperatures,
         )
     value, error = combine_evidence(run.log_evidence, run.log_evidence_error)
     expected, of_expected = theirs.log_evidence

@@ -18,6 +18,7 @@ from scipy.stats import gamma, norm
 from skbae.energies._capabilities import GradientEnergy
 from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture, gaussian_mixture
 from skbae.energies.mixture._conjugate import ConjugateMixture
+from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference.sample._tempering import (
@@ -40,13 +41,9 @@ def run(
     rows = make_rows(np.asarray(X), weights)
     with RowRunner(options.pop("n_threads", 1)) as runner:
         return sample_tempered(
-            energy,
-            rows,
-            runner,
+            Objective(energy, rows, runner, temperature, tilt),
+            tau,
             np.random.default_rng(seed),
-            temperature=temperature,
-            model_temperature=tau,
-            tilt=tilt,
             plan=plan,
             **options,
         )
@@ -133,7 +130,7 @@ def run_gibbs(energy, X, weights, seed):
     starts = energy.draw_prior(64, rng)
     with RowRunner(1) as runner:
         return sample_conjugate(
-            energy, starts, rows, runner, rng, temperature=1.0, plan=GibbsPlan(n_sweeps=300)
+            Objective(energy, rows, runner, 1.0), starts, rng, plan=GibbsPlan(n_sweeps=300)
         )
 
 

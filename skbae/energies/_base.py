@@ -30,7 +30,7 @@ rest from :class:`skbae.energies.mixture._energy.MixtureEnergy`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,8 +217,11 @@ class StatisticsEnergy(ExpectationEnergy):
         """
 
 
-def require(energy: Energy, capability: type, algorithm: str) -> None:
-    """Raise TypeError unless `energy` has a `capability`, naming what is missing.
+Capability = TypeVar("Capability", bound=Energy)
+
+
+def require(energy: Energy, capability: type[Capability], algorithm: str) -> Capability:
+    """Return the energy if it has a `capability`; else raise TypeError, naming what is missing.
 
     Examples
     --------
@@ -238,3 +241,4 @@ def require(energy: Energy, capability: type, algorithm: str) -> None:
         raise TypeError(
             f"{algorithm} needs a {capability.__name__}, but {name} lacks {', '.join(missing)}"
         )
+    return energy

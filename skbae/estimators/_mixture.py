@@ -14,6 +14,7 @@ from skbae.energies.gaussian._mixture import gaussian_mixture, nearest_mean_mode
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_choice, check_flag, check_integer, check_real
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._starting_points import distinct_rows, kmeans_plus_plus, random_rows
 from skbae.operators._labels import match_labels
@@ -174,11 +175,8 @@ def initial_means(
         return means
     k_means = gaussian_mixture(n_components, X.shape[1], "tied_spherical", equal_weights=True)
     found = expectation_maximisation(
-        k_means,
+        Objective(k_means, rows, runner, 0.0),
         nearest_mean_models(k_means, means, float(np.mean(rows.scale**2)) or 1.0),
-        rows,
-        runner,
-        temperature=0.0,
         tol=1e-4,
         max_iter=300,
         dtype=np.float64,

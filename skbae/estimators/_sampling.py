@@ -10,7 +10,8 @@ import numpy as np
 from sklearn import get_config
 from sklearn.exceptions import ConvergenceWarning
 
-from skbae._types import Rows, SamplingResult, SamplingRun
+from skbae._types import SamplingResult, SamplingRun
+from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.optimise._map_em import posterior_mode
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
-    from skbae.inference.passes._rows import RowRunner
+    from skbae.inference._objective import Objective
     from skbae.inference.sample._tempering import SMCPlan
 
 # Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
@@ -81,15 +81,7 @@ def check_memory(numbers_per_model: int, n_models: int) -> None:
         )
 
 
-def chain_starts(
-    energy: ConjugateEnergy,
-    fitted: Any,
-    n_chains: int,
-    rows: Rows,
-    runner: RowRunner,
-    rng: np.random.Generator,
-    temperature: float,
-) -> Any:
+def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator) -> Any:
     """Return diverse models for chains to start from.
 
     Half climb from the fits given, of which those far below the best are left out; the other half
@@ -97,27 +89,21 @@ def chain_starts(
 
     Parameters
     ----------
-    energy : ConjugateEnergy
+    objective : Objective
+        Of a ConjugateEnergy.
     fitted : ArrayRecord
         Starts for the climb.
     n_chains : int
-    rows, runner, rng, temperature
-        As for the samplers.
+    rng : Generator
     """
+    energy = objective.require(ConjugateEnergy, "Gibbs sampling")
     climbed, _, log_target = posterior_mode(
-        energy,
-        fitted,
-        rows,
-        runner,
-        temperature=temperature,
-        model_temperature=temperature,
-        tol=1e-4,
-        max_iter=30,
+        objective, fitted, objective.temperature, tol=1e-4, max_iter=30
     )
     # a mode this much lower cannot make it up by its width
     worst = log_target.max() - 30 - 3 * energy.n_parameters()
     good = np.flatnonzero(log_target >= worst)
-    if rows.total > 5000:
+    if objective.rows.total > 5000:
         return climbed.take(np.resize(good, n_chains))
     half = n_chains // 2
     joined = type(climbed).concatenate(
@@ -129,62 +115,40 @@ def chain_starts(
 
 
 def run_gibbs(
-    energy: ConjugateEnergy,
+    objective: Objective,
     fitted: Any,
-    rows: Rows,
-    runner: RowRunner,
     rng: np.random.Generator,
     *,
-    temperature: float,
     n_models: int,
     on_step: Callable[[int, float], bool],
 ) -> SamplingRun:
     """Sample at T = tau, with a schedule fit for the number of rows."""
-    n_chains, plan = gibbs_schedule(len(rows.X), n_models)
-    starts = chain_starts(energy, fitted, n_chains, rows, runner, rng, temperature)
-    return sample_conjugate(
-        energy, starts, rows, runner, rng, temperature=temperature, plan=plan, on_step=on_step
-    )
+    n_chains, plan = gibbs_schedule(len(objective.rows.X), n_models)
+    starts = chain_starts(objective, fitted, n_chains, rng)
+    return sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
 
 
 def run_tempered(
-    energy: Any,
-    rows: Rows,
-    runner: RowRunner,
+    objective: Objective,
+    model_temperature: float,
     rng: np.random.Generator,
     *,
-    temperature: float,
-    model_temperature: float,
-    tilt: float,
     n_models: int,
     on_step: Callable[[int, float], bool],
     plan: SMCPlan | None = None,
 ) -> SamplingRun:
     """Sample at any temperatures, weights and tilt, by gradients."""
-    return sample_tempered(
-        energy,
-        rows,
-        runner,
-        rng,
-        temperature=temperature,
-        model_temperature=model_temperature,
-        tilt=tilt,
-        plan=tempered_plan(len(rows.X), n_models) if plan is None else plan,
-        on_step=on_step,
-    )
+    plan = tempered_plan(len(objective.rows.X), n_models) if plan is None else plan
+    return sample_tempered(objective, model_temperature, rng, plan=plan, on_step=on_step)
 
 
 def run_charted(
-    energy: ChartedEnergy,
+    objective: Objective,
     starts: Any,
+    model_temperature: float,
     vacant: NDArray[np.bool_],
-    rows: Rows,
-    runner: RowRunner,
     rng: np.random.Generator,
     *,
-    temperature: float,
-    model_temperature: float,
-    tilt: float,
     n_models: int,
     on_step: Callable[[int, float], bool],
     few_rows: float = _FEW_ROWS,
@@ -196,25 +160,21 @@ def run_charted(
     normal: that is where to start from the prior. What the modes alone show is a check on it.
     How few they must be depends on how normal the prior itself is in the energy's charts.
     """
-    settings: dict[str, Any] = {
-        "temperature": temperature,
-        "model_temperature": model_temperature,
-        "tilt": tilt,
-    }
-    power = rows.total / model_temperature
+    energy = objective.require(ChartedEnergy, "sampling from modes")
+    power, n_rows = objective.power(model_temperature), len(objective.rows.X)
     size = energy.charts(starts.take([0]), power).centres.shape[1]
-    plan = anneal_plan(len(rows.X), size, n_models)
+    plan = anneal_plan(n_rows, size, n_models)
     if power >= few_rows or size > _MANY_COORDINATES:
         return sample_from_modes(
-            energy, starts, vacant, rows, runner, rng, plan=plan, on_step=on_step, **settings
+            objective, starts, model_temperature, vacant, rng, plan=plan, on_step=on_step
         )
-    tempered = tempered_plan(len(rows.X), n_models)
-    if len(rows.X) >= 2 * _FEW_ROWS:
+    tempered = tempered_plan(n_rows, n_models)
+    if n_rows >= 2 * _FEW_ROWS:
         tempered = replace(tempered, n_particles=min(tempered.n_particles, 1024))
-    run = sample_tempered(energy, rows, runner, rng, plan=tempered, on_step=on_step, **settings)
+    run = sample_tempered(objective, model_temperature, rng, plan=tempered, on_step=on_step)
     if run.stopped:
         return run
-    least = crude_log_evidence(energy, starts, vacant, rows, runner, rng, plan=plan, **settings)
+    least = crude_log_evidence(objective, starts, model_temperature, vacant, rng, plan=plan)
     return held_against_modes(run, least)
 
 

@@ -32,8 +32,9 @@ from skbae.estimators.gmm._fit import (
     reference_attributes,
     starts,
 )
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.optimise._map_em import log_targets, posterior_mode
+from skbae.inference.optimise._map_em import posterior_mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -276,12 +277,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
         models = self._start(energy, rows, rng, runner, int(self.n_init))
         with progress(self, rows.X, None, int(self.max_iter)) as step:
             found = expectation_maximisation(
-                energy,
+                Objective(energy, rows, runner, float(self.temperature), float(self.tilt)),
                 models,
-                rows,
-                runner,
-                temperature=float(self.temperature),
-                tilt=float(self.tilt),
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 on_iteration=step,
@@ -293,17 +290,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
         """Sample the models; the best of them, climbed to the mode, is the reference."""
         temperature, tau = float(self.temperature), self._resolved_model_temperature()
         energy = conjugate_energy(self, config, rows, runner)
-        run = self._sample(energy, config, rows, rng, runner, temperature, tau)
-        _, target = log_targets(energy, run.params, rows, runner, temperature, tau, self.tilt)
-        reference, hmaxe, _ = posterior_mode(
-            energy,
-            run.params.take(np.array([int(np.argmax(target))])),
-            rows,
-            runner,
-            temperature=temperature,
-            model_temperature=tau,
-            tilt=float(self.tilt),
-        )
+        objective = Objective(energy, rows, runner, temperature, float(self.tilt))
+        run = self._sample(objective, config, rng, tau)
+        best = int(np.argmax(objective.log_targets(run.params, tau)))
+        reference, hmaxe, _ = posterior_mode(objective, run.params.take(np.array([best])), tau)
         matched = match_to_reference(energy, run.params, reference, rows, temperature)
         return {
             **reference_attributes(energy, reference),
@@ -313,38 +303,20 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
             "lower_bound_": float(hmaxe[0]),
         }
 
-    def _sample(self, energy, config, rows, rng, runner, temperature, tau):
+    def _sample(self, objective, config, rng, tau):
         """Run the sampler that serves these temperatures and weights."""
+        rows = objective.rows
         whole = rows.weights is None or np.all(rows.weights == np.round(rows.weights))
-        conjugate = temperature == tau and self.tilt == 0 and whole
+        conjugate = objective.temperature == tau and self.tilt == 0 and whole
         if not conjugate:
             with progress(self, rows.X, None, None) as step:
-                return run_tempered(
-                    energy,
-                    rows,
-                    runner,
-                    rng,
-                    temperature=temperature,
-                    model_temperature=tau,
-                    tilt=float(self.tilt),
-                    n_models=int(self.n_models),
-                    on_step=step,
-                )
+                return run_tempered(objective, tau, rng, n_models=int(self.n_models), on_step=step)
         n_starts = max(int(self.n_init), 8)
         plain = gaussian_mixture(**{**config, "reg_covar": self._positive_floor(rows)})
-        models = self._start(plain, rows, rng, runner, n_starts)
+        models = self._start(plain, rows, rng, objective.runner, n_starts)
         n_steps = gibbs_schedule(len(rows.X), int(self.n_models))[1].n_steps
         with progress(self, rows.X, None, n_steps) as step:
-            return run_gibbs(
-                energy,
-                models,
-                rows,
-                runner,
-                rng,
-                temperature=temperature,
-                n_models=int(self.n_models),
-                on_step=step,
-            )
+            return run_gibbs(objective, models, rng, n_models=int(self.n_models), on_step=step)
 
     def _positive_floor(self, rows: Rows) -> float:
         """Return a floor for the variances of starts, which must exist whatever reg_covar is."""

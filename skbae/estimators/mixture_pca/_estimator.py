@@ -30,6 +30,7 @@ from skbae.estimators.mixture_pca._fit import (
     starts,
 )
 from skbae.estimators.pca._fit import given_prior, mean_variance
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._map_lbfgs import climb_to_mode
 
@@ -271,12 +272,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
             models = starts(self, energy, rows, rng, runner, int(self.n_init))
         with progress(self, rows.X, None, int(self.max_iter)) as step:
             found = expectation_maximisation(
-                energy,
+                Objective(energy, rows, runner, temperature, float(self.tilt)),
                 models,
-                rows,
-                runner,
-                temperature=temperature,
-                tilt=float(self.tilt),
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 on_iteration=step,
@@ -288,26 +285,20 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
     def _fit_sampled(self, config, rows, rng, runner):
         """Sample the models; the best of them, climbed to the mode, is the reference."""
         temperature, tau = float(self.temperature), self._resolved_model_temperature()
-        settings = {
-            "temperature": temperature,
-            "model_temperature": tau,
-            "tilt": float(self.tilt),
-        }
         energy = energy_with_prior(self, config, rows)
+        objective = Objective(energy, rows, runner, temperature, float(self.tilt))
         with progress(self, rows.X, None, None) as step:
             models, vacant = sampling_starts(self, config, rows, rng, runner)
             run = run_charted(
-                energy,
+                objective,
                 models,
+                tau,
                 vacant,
-                rows,
-                runner,
                 rng,
                 n_models=int(self.n_models),
                 on_step=step,
-                **settings,
             )
-        mode, hmaxe, objective = climb_to_mode(energy, run.params, rows, runner, **settings)
+        mode, hmaxe, value = climb_to_mode(objective, run.params, tau)
         mode, draws = energy.canonical(mode), energy.canonical(run.params)
         matched = match_to_reference(energy, draws, mode, rows, temperature)
         reference = as_models(energy, mode, rows, runner, temperature)
@@ -316,7 +307,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
             **summarise(type(self).__name__, run, rows.total, tau),
             "models_": as_models(energy, matched, rows, runner, temperature),
             "hmaxe_": hmaxe,
-            "lower_bound_": objective,
+            "lower_bound_": value,
         }
 
     # -- codes ---------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWith
 from skbae.energies.pca._prior import default_prior
 from skbae.estimators._mixture import initial_means
 from skbae.estimators.pca._fit import given_prior, mean_variance
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 
 if TYPE_CHECKING:
@@ -161,12 +162,8 @@ def sampling_starts(
         smaller = {**config, "n_components": size, "noise_floor": floor if size > 1 else 0.0}
         energy = plain_energy(smaller)
         found = expectation_maximisation(
-            energy,
+            Objective(energy, rows, runner, config["temperature"], float(estimator.tilt)),
             starts(estimator, energy, rows, rng, runner, n_starts if size > 1 else 1),
-            rows,
-            runner,
-            temperature=config["temperature"],
-            tilt=float(estimator.tilt),
             tol=_TOL,
             max_iter=_MAX_ITER,
         )

@@ -14,6 +14,7 @@ from skbae.estimators.pca._fit import (
     sample_models,
     start_of_climb,
 )
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._laplace import laplace_log_evidence
 
 if TYPE_CHECKING:
@@ -59,16 +60,8 @@ def promising_dimensions(
     values = []
     for n_components in range(most + 1):
         energy = energy_with_prior(estimator, moments, n_components)
-        values.append(
-            laplace_log_evidence(
-                energy,
-                start_of_climb(energy),
-                moments.stand_in(),
-                runner,
-                temperature=temperature,
-                model_temperature=model_temperature,
-            )
-        )
+        objective = Objective(energy, moments.stand_in(), runner, temperature)
+        values.append(laplace_log_evidence(objective, start_of_climb(energy), model_temperature))
     return [d for d, value in enumerate(values) if not value < max(values) - _HOPELESS]
 
 

@@ -20,6 +20,7 @@ from skbae.energies.pca._prior import (
 )
 from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._sampling import run_charted
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._map_lbfgs import climb_to_mode
 from skbae.inference.passes._principal_axes import Spectrum, choose_solver, leading_axes
@@ -219,13 +220,10 @@ def tilted_model(
     """Climb the tilted mean from the optimum of the plain one."""
     n_components, n_features = start.components.shape[1:]
     temperature = float(estimator.temperature)
+    energy = PCAEnergy(n_components, n_features, temperature)
     return expectation_maximisation(
-        PCAEnergy(n_components, n_features, temperature),
+        Objective(energy, rows, runner, temperature, float(estimator.tilt)),
         start,
-        rows,
-        runner,
-        temperature=temperature,
-        tilt=float(estimator.tilt),
         tol=float(estimator.tol),
         max_iter=int(estimator.max_iter),
         on_iteration=on_iteration,
@@ -284,15 +282,11 @@ def sample_models(
 ) -> SamplingRun:
     """Draw from ``p(m)``: the one place that chooses a sampler."""
     return run_charted(
-        energy,
+        Objective(energy, energy.moments.stand_in(), runner, energy.temperature),
         start_of_climb(energy),
+        model_temperature,
         np.zeros((1, 1), dtype=bool),
-        energy.moments.stand_in(),
-        runner,
         rng,
-        temperature=energy.temperature,
-        model_temperature=model_temperature,
-        tilt=0.0,
         n_models=n_models,
         on_step=on_step,
         few_rows=_FEW_ROWS,
@@ -310,18 +304,12 @@ def reference_model(
     mode_energy = energy_with_prior(
         estimator, energy.moments, energy.n_components, kind=PCAModeEnergy
     )
+    objective = Objective(mode_energy, energy.moments.stand_in(), runner, energy.temperature)
     mode = start_of_climb(energy)
     # first from where no draw decides; then from the best draw, should that be higher still
     for others in ([], [run.params]):
-        mode, hmaxe, _ = climb_to_mode(
-            mode_energy,
-            Loadings.concatenate([mode, *others]),
-            energy.moments.stand_in(),
-            runner,
-            temperature=energy.temperature,
-            model_temperature=model_temperature,
-            tilt=0.0,
-        )
+        starts = Loadings.concatenate([mode, *others])
+        mode, hmaxe, _ = climb_to_mode(objective, starts, model_temperature)
     return energy.as_pca(mode), hmaxe
 
 

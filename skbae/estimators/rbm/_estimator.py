@@ -38,6 +38,7 @@ from skbae.estimators.rbm._settings import (
     check_size,
     configuration,
 )
+from skbae.inference._objective import Objective
 from skbae.inference.optimise._lbfgs import merged_rows
 from skbae.inference.optimise._map_lbfgs import climb_to_mode
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -299,15 +300,15 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     def _fit_sampled(self, config, rows, rng, runner):
         """Sample the models; the best of them, climbed to the mode, is the reference."""
         temperature, tau = float(self.temperature), self._resolved_model_temperature()
-        settings = {"temperature": temperature, "model_temperature": tau, "tilt": 0.0}
         energy = make_energy(config, rates_of(config, rows), full_prior(self, rows))
         rows = merged_rows(rows)
+        objective = Objective(energy, rows, runner, temperature)
         with progress(self, rows.X, None, None) as step:
             run = run_tempered(
-                energy, rows, runner, rng, n_models=int(self.n_models), on_step=step,
-                plan=sampling_plan(energy, len(rows.X), int(self.n_models)), **settings,
+                objective, tau, rng, n_models=int(self.n_models), on_step=step,
+                plan=sampling_plan(energy, len(rows.X), int(self.n_models)),
             )  # fmt: skip
-        mode, hmaxe, objective = climb_to_mode(energy, run.params, rows, runner, **settings)
+        mode, hmaxe, value = climb_to_mode(objective, run.params, tau)
         draws = match_units(run.params, mode, rows, energy)
         log_partition = energy.log_partition(draws)
         kept = as_models(replace(draws, log_partition=log_partition))
@@ -318,7 +319,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
             "log_partition_error_": 0.0,
             "models_": kept,
             "hmaxe_": hmaxe,
-            "lower_bound_": objective,
+            "lower_bound_": value,
         }
 
     def _reference(self, params: RBMParameters) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
 from skbae.energies.rbm._visible import LAYERS, BaseRates, RBMParameters
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.rbm._settings import MAX_EXACT_UNITS, given_prior
+from skbae.inference._objective import Objective
 from skbae.inference.evidence._partition import estimate_partition
 from skbae.inference.optimise._lbfgs import Ascent, climb, contrastive_ascent, hold_out
 from skbae.inference.passes._rows import make_rows
@@ -193,26 +194,25 @@ def climb_exactly(
         kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
     temperature = float(estimator.temperature)
     settings: dict[str, Any] = {
-        "temperature": temperature,
         "tol": float(estimator.tol),
         "patience": int(estimator.n_iter_no_change),
     }
+    objective = Objective(energy, rows, runner, temperature)
+    on_kept = replace(objective, rows=kept)
     taken = 0
     best: tuple[float, Ascent] | None = None
     for _ in range(n_starts(estimator)):
         theta = first_theta(energy, rng)
         found = climb(
-            energy,
+            on_kept,
             theta,
-            kept,
             held,
-            runner,
             max_iter=step_limit(estimator, True),
             on_step=partial(_report, on_step, taken),
             **settings,
         )
         taken += found.n_iter
-        value = objective_at(energy, found.theta, rows, runner, temperature)
+        value = hmaxe_at(objective, energy, found.theta)
         if best is None or value > best[0]:
             best = value, found
         if on_step.stopped:
@@ -221,10 +221,8 @@ def climb_exactly(
     found = best[1]
     if held is None or on_step.stopped or not found.n_iter:
         return found
-    reached = objective_at(energy, found.theta, kept, runner, temperature)
-    more = climb(
-        energy, found.theta, rows, None, runner, max_iter=_LAST_STEPS, enough=reached, **settings
-    )
+    reached = hmaxe_at(on_kept, energy, found.theta)
+    more = climb(objective, found.theta, None, max_iter=_LAST_STEPS, enough=reached, **settings)
     return replace(found, theta=more.theta)
 
 
@@ -233,12 +231,9 @@ def _report(on_step: Any, before: int, number: int, value: float) -> bool:
     return bool(on_step(before + number, value))
 
 
-def objective_at(
-    energy: RBMEnergy, theta: Array, rows: Rows, runner: RowRunner, temperature: float
-) -> float:
+def hmaxe_at(objective: Objective, energy: RBMEnergy, theta: Array) -> float:
     """Return ``Hmaxe_T`` at coordinates (P,), by enumeration."""
-    kernel = energy.expectation(energy.at(theta), rows.frame, np.float64, temperature, 0.0)
-    return float(runner.reduce(kernel, rows).hmaxe[0])
+    return float(objective.expect(energy.at(theta)).hmaxe[0])
 
 
 def climb_by_contrast(

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import Rows
+from skbae._types import Array
+from skbae.energies._capabilities import GradientEnergy
 from skbae.inference.optimise._map_lbfgs import climb_to_mode
-from skbae.inference.sample._tempering import EnergyTarget
 
 if TYPE_CHECKING:
-    from skbae._types import Array
-    from skbae.energies._capabilities import GradientEnergy
-    from skbae.inference.passes._rows import RowRunner
-
+    from skbae.inference._objective import Objective
 
 # Step of the differences, in units of a coordinate's own standard deviation.
 _STEP = 1e-3
@@ -22,15 +19,7 @@ _STEP = 1e-3
 _BATCH = 1 << 16
 
 
-def laplace_log_evidence(
-    energy: GradientEnergy,
-    params: Any,
-    rows: Rows,
-    runner: RowRunner,
-    *,
-    temperature: float,
-    model_temperature: float,
-) -> float:
+def laplace_log_evidence(objective: Objective, params: Any, model_temperature: float) -> float:
     """Return ``log p(mode) + (P / 2) log 2 pi - (1/2) log det(- Hessian)``.
 
     The Hessian is taken from differences of gradients, in the energy's coordinates. Where the
@@ -38,33 +27,24 @@ def laplace_log_evidence(
 
     Parameters
     ----------
-    energy : GradientEnergy
+    objective : Objective
+        Of a GradientEnergy.
     params : ArrayRecord
-        Models of which the best is the start of the climb to the mode.
-    rows : Rows
-    runner : RowRunner
-    temperature, model_temperature : float
+        Models of which the best is where the search for the mode starts.
+    model_temperature : float
 
     Returns
     -------
     float
     """
-    mode, _, _ = climb_to_mode(
-        energy,
-        params,
-        rows,
-        runner,
-        temperature=temperature,
-        model_temperature=model_temperature,
-        tilt=0.0,
-    )
-    target = EnergyTarget(energy, rows, runner, temperature, 0.0)
-    scale = rows.total / model_temperature
+    energy = objective.require(GradientEnergy, "Laplace's approximation")
+    mode, _, _ = climb_to_mode(objective, params, model_temperature)
+    power = objective.power(model_temperature)
 
     def log_density(theta: Array) -> tuple[Array, Array]:
-        prior, of_prior = target.prior(theta)
-        objective, of_objective = target.objective(theta)
-        return prior + scale * objective, of_prior + scale * of_objective
+        prior, of_prior = objective.prior(theta)
+        value, of_value = objective.value_and_gradient(theta)
+        return prior + power * value, of_prior + power * of_value
 
     theta = energy.unconstrain(mode)
     size = theta.shape[1]

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import EMResult, Rows
-from skbae.energies._base import StatisticsEnergy, require
+from skbae._types import Array, EMResult
+from skbae.energies._base import StatisticsEnergy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array
-    from skbae.inference.passes._rows import RowRunner
+    from skbae.inference._objective import Objective
 
 # A step is halved this often before a start is taken to have converged.
 _MAX_HALVINGS = 30
@@ -25,19 +24,15 @@ _CONFIRMATION = 8
 
 
 def expectation_maximisation(
-    energy: StatisticsEnergy,
+    objective: Objective,
     params: Any,
-    rows: Rows,
-    runner: RowRunner,
     *,
-    temperature: float,
-    tilt: float = 0.0,
     tol: float = 1e-3,
     max_iter: int = 100,
     dtype: Any = None,
     on_iteration: Callable[[int, float], bool] | None = None,
 ) -> EMResult:
-    """Climb the tilted mean of ``Hmax_T``.
+    """Maximise the (tilted) mean of ``Hmax_T``.
 
     Each iteration is a pass over the rows (codes at `temperature`, rows reweighted by
     ``exp(-t Hmax)``) and a maximisation. Without a tilt, or with a tilt below zero, the full step
@@ -47,12 +42,10 @@ def expectation_maximisation(
 
     Parameters
     ----------
-    energy : StatisticsEnergy
+    objective : Objective
+        Of a StatisticsEnergy.
     params : ArrayRecord
         S starts.
-    rows : Rows
-    runner : RowRunner
-    temperature, tilt : float
     tol : float
         A start has converged when the objective changes by less.
     max_iter : int
@@ -62,7 +55,7 @@ def expectation_maximisation(
         they become need float64: their first sums cancel.
     on_iteration : callable or None
         Called with the number of the iteration and the best objective so far; returning true
-        stops the climb.
+        stops the run.
 
     Returns
     -------
@@ -71,23 +64,22 @@ def expectation_maximisation(
     Raises
     ------
     TypeError
-        If `energy` lacks the capability.
+        If the energy lacks the capability.
     ValueError
         If no start has a maximum to step to (collapsed components), from ``energy.maximise``.
         A start that collapses while others live on gets an objective of minus infinity.
     """
-    require(energy, StatisticsEnergy, "expectation maximisation")
-    n_starts = params.n_models
-    dtype = rows.X.dtype if dtype is None else dtype
+    energy = objective.require(StatisticsEnergy, "expectation maximisation")
+    n_starts, tilt = params.n_models, objective.tilt
+    dtype = objective.rows.X.dtype if dtype is None else dtype
 
     def expect(models: Any) -> Any:
-        kernel = energy.expectation(models, rows.frame, dtype, temperature, tilt)
-        return runner.reduce(kernel, rows)
+        return objective.expect(models, dtype)
 
     first_step = 1.0 / (1.0 + max(tilt, 0.0))
     statistics = expect(params)
-    objective, hmaxe = statistics.objective.copy(), statistics.hmaxe.copy()
-    history = [objective.copy()]
+    values, hmaxe = statistics.objective.copy(), statistics.hmaxe.copy()
+    history = [values.copy()]
     n_iter = np.zeros(n_starts, dtype=np.intp)
     converged = np.zeros(n_starts, dtype=bool)
     active = np.arange(n_starts)
@@ -106,35 +98,35 @@ def expectation_maximisation(
             proposal, sound = _maximise_each(energy, statistics, params.take(active))
             if not sound.all():
                 failed, active = active[~sound], active[sound]
-                objective[failed] = -np.inf
+                values[failed] = -np.inf
                 if not len(active):
                     if converged.any():
                         break
                     energy.maximise(statistics, params.take(failed))  # raises, and says why
                 proposal = proposal.take(sound)
-            done = np.abs(objective[active] - previous[active]) < tol
-            previous[active] = objective[active]
+            done = np.abs(values[active] - previous[active]) < tol
+            previous[active] = values[active]
             proposed = expect(proposal)
         else:
             proposal, proposed = _backtrack(
                 energy, expect, params.take(active), statistics, step[active]
             )
-            change = np.abs(proposed.objective - objective[active])
+            change = np.abs(proposed.objective - values[active])
             small = (change < tol) | (change == 0)
             done = small & confirmed[active]
             step[active[small & ~confirmed[active]]] /= _CONFIRMATION
             confirmed[active] = small | (tilt < 0)
         params = params.put(active, proposal)
-        objective[active], hmaxe[active] = proposed.objective, proposed.hmaxe
-        history.append(objective.copy())
+        values[active], hmaxe[active] = proposed.objective, proposed.hmaxe
+        history.append(values.copy())
         n_iter[active] = iteration
         converged[active[done]] = True
         statistics = proposed.take(~done)
         active = active[~done]
-        stop = on_iteration is not None and on_iteration(iteration, float(objective.max()))
+        stop = on_iteration is not None and on_iteration(iteration, float(values.max()))
         if stop or not len(active):
             break
-    return EMResult(params, objective, hmaxe, history, n_iter, converged)
+    return EMResult(params, values, hmaxe, history, n_iter, converged)
 
 
 def _maximise_each(

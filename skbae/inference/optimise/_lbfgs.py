@@ -8,7 +8,7 @@ put into an order of their own first, so that a row of weight two is two rows, e
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,13 @@ from skbae.energies._base import require
 from skbae.energies._capabilities import ContrastiveEnergy, GradientEnergy
 from skbae.inference.passes._rows import make_rows
 from skbae.inference.passes._starting_points import distinct_rows
-from skbae.inference.sample._tempering import EnergyTarget
 
 if TYPE_CHECKING:
-    from skbae._types import Array
-    from skbae.inference.passes._rows import RowRunner
+    from numpy.typing import NDArray
 
+    from skbae.inference._objective import Objective
+
+    Array = NDArray[np.float64]
 
 # Pairs of steps and gradients that the quasi-Newton method remembers.
 _MEMORY = 20
@@ -108,13 +109,10 @@ class Watch:
 
 
 def climb(
-    energy: GradientEnergy,
+    objective: Objective,
     theta: Array,
-    rows: Rows,
     held: Rows | None,
-    runner: RowRunner,
     *,
-    temperature: float,
     max_iter: int,
     tol: float,
     patience: int,
@@ -125,47 +123,44 @@ def climb(
 
     Parameters
     ----------
-    energy : GradientEnergy
+    objective : Objective
+        Of a GradientEnergy; without a tilt.
     theta : ndarray of shape (P,)
-    rows : Rows
     held : Rows or None
         Rows held out: the best model on these is returned, and the climb ends `patience` steps
-        after it. None: the best on `rows`.
-    runner : RowRunner
-    temperature : float
+        after it. None: the best on the objective's own rows.
     max_iter : int
     tol : float
         The climb has converged when no entry of the gradient is larger.
     patience : int
     enough : float
-        The climb ends when the objective on `rows` reaches this.
+        The climb ends when the objective reaches this.
     on_step : callable or None
-        Called with the number of the step and the objective on `rows`; true stops.
+        Called with the number of the step and the objective; true stops.
 
     Returns
     -------
     Ascent
     """
-    require(energy, GradientEnergy, "climbing by gradients")
-    target = EnergyTarget(energy, rows, runner, temperature, 0.0)
+    objective.require(GradientEnergy, "climbing by gradients")
+    on_held = None if held is None else replace(objective, rows=held)
     watch = Watch(patience if held is not None else max_iter + 1)
     last: dict[str, Any] = {}
 
     def descent(theta: Array) -> tuple[float, Array]:
-        objective, gradient = target.objective(theta[None])
-        last.update(theta=theta.copy(), objective=float(objective[0]))
-        value = float(-objective[0])
+        values, gradient = objective.value_and_gradient(theta[None])
+        last.update(theta=theta.copy(), objective=float(values[0]))
+        value = float(-values[0])
         return (value if np.isfinite(value) else 1e300), -gradient[0]
 
     def on_iteration(theta: Array) -> None:
         if not np.array_equal(last["theta"], theta):
             descent(theta)
-        objective, value = last["objective"], last["objective"]
-        if held is not None:
-            other = EnergyTarget(energy, held, runner, temperature, 0.0)
-            value = float(other.objective(theta[None])[0][0])
-        done = watch(theta, value) or objective >= enough
-        stopped = on_step is not None and on_step(len(watch.history), objective)
+        reached, value = last["objective"], last["objective"]
+        if on_held is not None:
+            value = float(on_held.value_and_gradient(theta[None])[0][0])
+        done = watch(theta, value) or reached >= enough
+        stopped = on_step is not None and on_step(len(watch.history), reached)
         if done or stopped:
             last["converged"] = bool(done)
             raise _Stop

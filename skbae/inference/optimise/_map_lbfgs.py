@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize
 
-from skbae._types import Rows
-from skbae.energies._base import require
+from skbae._types import Array
 from skbae.energies._capabilities import GradientEnergy
-from skbae.inference.sample._tempering import EnergyTarget
 
 if TYPE_CHECKING:
-    from skbae._types import Array
-    from skbae.inference.passes._rows import RowRunner
+    from skbae.inference._objective import Objective
 
 
 def climb_to_mode(
-    energy: GradientEnergy,
+    objective: Objective,
     params: Any,
-    rows: Rows,
-    runner: RowRunner,
-    *,
-    temperature: float,
     model_temperature: float,
-    tilt: float,
+    *,
     max_iter: int = 500,
 ) -> tuple[Any, float, float]:
     """Climb from the best of S models to a mode of ``prior(m) exp((N / tau) F(m))``.
@@ -34,12 +27,11 @@ def climb_to_mode(
 
     Parameters
     ----------
-    energy : GradientEnergy
+    objective : Objective
+        F, of a GradientEnergy.
     params : ArrayRecord
         S models.
-    rows : Rows
-    runner : RowRunner
-    temperature, model_temperature, tilt : float
+    model_temperature : float
     max_iter : int
         Of the quasi-Newton method (L-BFGS).
 
@@ -49,24 +41,21 @@ def climb_to_mode(
         One model.
     hmaxe : float
         ``Hmaxe_T``.
-    objective : float
+    value : float
         F; the same unless tilted.
     """
-    require(energy, GradientEnergy, "climbing to the mode")
-    target = EnergyTarget(energy, rows, runner, temperature, tilt)
-    scale = rows.total / model_temperature
+    energy = objective.require(GradientEnergy, "climbing to the mode")
+    power = objective.power(model_temperature)
 
     def descent(theta: Array) -> tuple[float, Array]:
-        log_prior, prior_gradient = target.prior(theta[None])
-        objective, gradient = target.objective(theta[None])
-        value = float(-log_prior[0] - scale * objective[0])
-        return value, -(prior_gradient + scale * gradient)[0]
+        log_prior, prior_gradient = objective.prior(theta[None])
+        value, gradient = objective.value_and_gradient(theta[None])
+        return float(-log_prior[0] - power * value[0]), -(prior_gradient + power * gradient)[0]
 
     starts = energy.unconstrain(params)
-    log_density = target.prior(starts)[0] + scale * target.objective(starts)[0]
+    log_density = objective.prior(starts)[0] + power * objective.value_and_gradient(starts)[0]
     best = starts[int(np.argmax(log_density))]
     found = minimize(descent, best, jac=True, method="L-BFGS-B", options={"maxiter": max_iter})
     mode = energy.constrain(found.x[None])
-    kernel = energy.expectation(mode, rows.frame, np.float64, temperature, tilt)
-    statistics = runner.reduce(kernel, rows)
+    statistics = objective.expect(mode)
     return mode, float(statistics.hmaxe[0]), float(statistics.objective[0])

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import Rows, SamplingRun
-from skbae.energies._base import require
+from skbae._types import Array, SamplingRun
 from skbae.energies._capabilities import ConjugateEnergy
 from skbae.inference.evidence._bridge import bridge_estimate
 from skbae.inference.evidence._convergence import split_rhat
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array
-    from skbae.inference.passes._rows import RowRunner
+    from skbae.inference._objective import Objective
 
 
 @dataclass(frozen=True)
@@ -85,17 +83,10 @@ class _Chains:
     would underestimate the evidence.
     """
 
-    def __init__(
-        self,
-        energy: ConjugateEnergy,
-        starts: Any,
-        rows: Rows,
-        runner: RowRunner,
-        temperature: float,
-        rng: np.random.Generator,
-    ) -> None:
-        self.energy, self.rows, self.runner = energy, rows, runner
-        self.temperature, self.rng = temperature, rng
+    def __init__(self, objective: Objective, starts: Any, rng: np.random.Generator) -> None:
+        self.energy = objective.require(ConjugateEnergy, "Gibbs sampling")
+        self.objective, self.temperature, self.rng = objective, objective.temperature, rng
+        self.power = objective.power(objective.temperature)
         self.seeds = np.random.SeedSequence(rng.integers(2**32, size=4).tolist())
         self.n_chains = starts.n_models
         half = self.n_chains // 2
@@ -105,12 +96,10 @@ class _Chains:
 
     def visit(self, params: Any) -> tuple[Array, Array, Any]:
         """Return ``Hmaxe``, the log target and the conditionals given fresh codes of models."""
-        kernel = self.energy.sweep(params, self.rows.frame, self.rows.X.dtype, self.temperature)
-        statistics = self.runner.reduce(kernel, self.rows, self.seeds.spawn(1)[0])
+        statistics = self.objective.sweep(params, self.seeds.spawn(1)[0])
         self.visited = statistics
         conditional = self.energy.conditional(statistics, self.temperature)
-        scale = self.rows.total / self.temperature
-        log_target = self.energy.log_prior(params) + scale * statistics.hmaxe
+        log_target = self.energy.log_prior(params) + self.power * statistics.hmaxe
         return statistics.hmaxe, log_target, conditional
 
     def sweep(self) -> None:
@@ -120,7 +109,9 @@ class _Chains:
 
     def scores(self) -> Array:
         """Return the total gradients at the models of the latest sweep, (S, P)."""
-        return self.energy.scores(self.params, self.visited, self.temperature, self.rows.total)
+        return self.energy.scores(
+            self.params, self.visited, self.temperature, self.objective.rows.total
+        )
 
     def _draw(self, proposals: list[Any], sizes: list[int]) -> tuple[Any, Array]:
         """Draw from each proposal so many models; return all with their log densities."""
@@ -202,13 +193,10 @@ class _Pool:
 
 
 def sample_conjugate(
-    energy: ConjugateEnergy,
+    objective: Objective,
     starts: Any,
-    rows: Rows,
-    runner: RowRunner,
     rng: np.random.Generator,
     *,
-    temperature: float,
     plan: GibbsPlan,
     on_step: Callable[[int, float], bool] | None = None,
 ) -> SamplingRun:
@@ -216,15 +204,12 @@ def sample_conjugate(
 
     Parameters
     ----------
-    energy : ConjugateEnergy
+    objective : Objective
+        Of a ConjugateEnergy, on rows with integer weights, if any; without a tilt, and at a
+        temperature T = tau above zero.
     starts : ArrayRecord
         S models, as diverse as possible: the chains, an even number.
-    rows : Rows
-        With integer weights, if any.
-    runner : RowRunner
     rng : Generator
-    temperature : float
-        T = tau, positive.
     plan : GibbsPlan
     on_step : callable or None
         Called with the number of the step and the best ``Hmaxe``; returning true ends the run as
@@ -234,8 +219,7 @@ def sample_conjugate(
     -------
     SamplingRun
     """
-    require(energy, ConjugateEnergy, "Gibbs sampling")
-    chains = _Chains(energy, starts, rows, runner, temperature, rng)
+    chains = _Chains(objective, starts, rng)
     pool = _Pool(plan.n_conditionals)
     step, stopped = 0, False
 

@@ -1,50 +1,29 @@
 """Hamiltonian Monte Carlo for many particles side by side (Neal 2011).
 
-A target is a prior density times ``exp(power * objective)``; particles may have different powers,
+A target is a prior density times ``exp(power * value)``; particles may have different powers,
 and all of them make one leapfrog step with one evaluation. Moves are short and forget their
 momentum: they serve populations, which need to be stirred at each temperature, not carried far.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skbae._types import ArrayRecord
+from skbae._types import Array, ArrayRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
-
+    from skbae.inference._objective import Target
 
 # A trajectory along which the log prior has ranged further than this is lost, and is refused
 # without looking at the data again: its models would be too extreme to compute with.
 _MAX_PRIOR_RANGE = 1e4
 # Step sizes are drawn anew for each particle and move, relative to the population's.
 _JITTER = (0.5, 1.2)
-
-
-class Target(ABC):
-    """A prior and an objective over coordinates theta, (S, P)."""
-
-    @abstractmethod
-    def prior(self, theta: Array) -> tuple[Array, Array]:
-        """Return the log prior density, (S,), and its gradient, (S, P)."""
-
-    @abstractmethod
-    def objective(self, theta: Array) -> tuple[Array, Array]:
-        """Return the objective, (S,), and its gradient; ``-inf`` where it is not finite."""
-
-    def force(self, theta: Array) -> Array:
-        """Return what particles follow on their way: the objective's gradient, or close to it.
-
-        Any function of the position will do: moves end with the objective itself.
-        """
-        return self.objective(theta)[1]
 
 
 @dataclass(frozen=True)
@@ -81,7 +60,7 @@ class Particles(ArrayRecord):
 
 def place(target: Target, theta: Array) -> Particles:
     """Evaluate the target at theta."""
-    return Particles(theta, *target.prior(theta), *target.objective(theta))
+    return Particles(theta, *target.prior(theta), *target.value_and_gradient(theta))
 
 
 def leapfrog(
@@ -134,7 +113,7 @@ def leapfrog(
                 theta[lost], log_prior[lost] = start.theta[lost], start.log_prior[lost]
                 prior_gradient[lost], velocity[lost] = start.prior_gradient[lost], 0.0
             last = step == n_steps - 1
-            objective = target.objective(theta) if last else (unknown, target.force(theta))
+            objective = target.value_and_gradient(theta) if last else (unknown, target.force(theta))
             particles = Particles(theta, log_prior, prior_gradient, *objective)
             velocity = velocity + (0.5 if last else 1.0) * steps * particles.gradient(power)
     return particles, velocity, alive

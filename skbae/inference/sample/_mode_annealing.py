@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import gammaln
 
-from skbae._types import Rows, SamplingRun
-from skbae.energies._base import require
+from skbae._types import Array, SamplingRun
 from skbae.energies._capabilities import ChartedEnergy
-from skbae.inference.sample._hmc import Target
+from skbae.inference._objective import Target
 from skbae.inference.sample._mode_search import LocalTarget, find_modes
 from skbae.inference.sample._normal_fits import NormalFits
-from skbae.inference.sample._tempering import EnergyTarget, Population, SMCPlan, TemperingError
+from skbae.inference.sample._tempering import Population, SMCPlan, TemperingError
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
@@ -36,9 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array
-    from skbae.inference.passes._rows import RowRunner
-
+    from skbae.inference._objective import Objective
 
 # Nats by which the crude evidence of a mode may fall short of the best before it is left out.
 _NEGLIGIBLE = 15.0
@@ -62,9 +59,8 @@ class FittedTarget(Target):
     mode.
     """
 
-    def __init__(self, fits: NormalFits, target: EnergyTarget, power: float) -> None:
-        self.fits, self.target, self.power = fits, target, power
-        self.local_target = LocalTarget(target, fits.charts, power)
+    def __init__(self, fits: NormalFits, of_energy: Objective, power: float) -> None:
+        self.fits, self.of_energy, self.power = fits, of_energy, power
 
     def prior(self, theta: Array) -> tuple[Array, Array]:
         """Return the fits' log densities, up to a constant, and their gradients."""
@@ -74,13 +70,13 @@ class FittedTarget(Target):
         """Return coordinates (J, n, P) of models."""
         return self.fits.place(theta.reshape(self.fits.charts.n_charts, -1, theta.shape[1]))
 
-    def objective(self, theta: Array) -> tuple[Array, Array]:
+    def value_and_gradient(self, theta: Array) -> tuple[Array, Array]:
         """Return the log of the target over all fits, and the force: not all of its gradient."""
         fits, charts = self.fits, self.fits.charts
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             local = self.local(theta)
             models = charts.theta_at(local)
-            value, gradient = self.target.objective(models)
+            value, gradient = self.of_energy.value_and_gradient(models)
             log_ratios = fits.log_ratios(models)
             own = fits.own_log_ratio(theta.reshape(local.shape))
             of_own = np.einsum("jnj->jn", log_ratios.reshape(*own.shape, -1))
@@ -95,7 +91,7 @@ class FittedTarget(Target):
         """Return the gradient of the log target less that of the mode's own fit."""
         with np.errstate(over="ignore", invalid="ignore"):
             local = self.local(theta)
-            gradient = self.target.objective(self.fits.charts.theta_at(local))[1]
+            gradient = self.of_energy.value_and_gradient(self.fits.charts.theta_at(local))[1]
         return self._force(theta, local, gradient)
 
     def _force(self, theta: Array, local: Array, gradient: Array) -> Array:
@@ -190,16 +186,12 @@ def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
 
 
 def sample_from_modes(
-    energy: ChartedEnergy,
+    objective: Objective,
     starts: Any,
+    model_temperature: float,
     vacant: NDArray[np.bool_],
-    rows: Rows,
-    runner: RowRunner,
     rng: np.random.Generator,
     *,
-    temperature: float,
-    model_temperature: float,
-    tilt: float,
     plan: AnnealPlan,
     on_step: Callable[[int, float], bool] | None = None,
 ) -> SamplingRun:
@@ -207,21 +199,16 @@ def sample_from_modes(
 
     Parameters
     ----------
-    energy : ChartedEnergy
+    objective : Objective
+        Of a ChartedEnergy, on rows with any weights; T = 0 is allowed.
     starts : ArrayRecord
         S models to climb from, as diverse as possible.
+    model_temperature : float
+        tau, positive.
     vacant : ndarray of bool of shape (S, B)
         Parts of the starts that are to keep their prior; see
         :func:`~skbae.inference.sample._mode_search.find_modes`.
-    rows : Rows
-        With any weights.
-    runner : RowRunner
     rng : Generator
-    temperature : float
-        T, of codes; zero is allowed.
-    model_temperature : float
-        tau, positive.
-    tilt : float
     plan : AnnealPlan
     on_step : callable or None
         Called after each step with its number and the best objective; returning true ends the run.
@@ -235,21 +222,17 @@ def sample_from_modes(
     Raises
     ------
     TypeError
-        If `energy` lacks the capability.
+        If the energy lacks the capability.
     ValueError
         If `model_temperature` is not positive.
     TemperingError
         If no start has a finite density, or the target is not reached within ``plan.max_steps``.
     """
-    require(energy, ChartedEnergy, "annealing from modes")
-    if not model_temperature > 0:
-        raise ValueError(f"model_temperature must be positive, got {model_temperature!r}")
-    power = rows.total / model_temperature
-    target = EnergyTarget(energy, rows, runner, temperature, tilt)
-    fits, once, left_out, _ = _fitted_modes(energy, starts, vacant, target, power, plan, rng)
+    energy = objective.require(ChartedEnergy, "annealing from modes")
+    fits, once, left_out, _ = _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)
     plan = plan.shared(fits.charts.n_charts)
     smc = plan.for_modes(fits.charts.n_charts)
-    fitted = FittedTarget(fits, target, power)
+    fitted = FittedTarget(fits, objective, objective.power(model_temperature))
     theta = rng.standard_normal((smc.n_islands * smc.n_particles, fits.n_coordinates))
     kinds = np.zeros(theta.shape[1], dtype=np.intp)
     population = Population(fitted, theta, kinds, smc, 1.0, rng)
@@ -277,11 +260,10 @@ def sample_from_modes(
 
 
 def _fitted_modes(
-    energy: ChartedEnergy,
+    objective: Objective,
     starts: Any,
+    model_temperature: float,
     vacant: NDArray[np.bool_],
-    target: EnergyTarget,
-    power: float,
     plan: AnnealPlan,
     rng: np.random.Generator,
 ) -> tuple[NormalFits, NDArray[np.bool_], float, float]:
@@ -292,7 +274,7 @@ def _fitted_modes(
     small.
     """
     try:
-        modes = find_modes(energy, starts, vacant, target, power)
+        modes = find_modes(objective, starts, model_temperature, vacant)
     except FloatingPointError as problem:
         raise TemperingError(
             f"{problem}: the prior is too far from the data. Scale the data or choose a prior in "
@@ -300,7 +282,8 @@ def _fitted_modes(
         ) from None
     fits, n_modes = modes.fits, modes.fits.charts.n_charts
     theta = rng.standard_normal((n_modes * plan.n_pilot, fits.n_coordinates))
-    weights = FittedTarget(fits, target, power).objective(theta)[0]
+    power = objective.power(model_temperature)
+    weights = FittedTarget(fits, objective, power).value_and_gradient(theta)[0]
     crude = log_mean_exp(weights.reshape(n_modes, -1), axis=1)
     order = np.argsort(-crude, kind="stable")
     order = order[crude[order] > crude.max() - _NEGLIGIBLE][: plan.max_modes]
@@ -310,16 +293,12 @@ def _fitted_modes(
 
 
 def crude_log_evidence(
-    energy: ChartedEnergy,
+    objective: Objective,
     starts: Any,
+    model_temperature: float,
     vacant: NDArray[np.bool_],
-    rows: Rows,
-    runner: RowRunner,
     rng: np.random.Generator,
     *,
-    temperature: float,
-    model_temperature: float,
-    tilt: float,
     plan: AnnealPlan,
 ) -> float:
     """Return the log evidence by importance sampling from normal fits to the modes.
@@ -327,9 +306,7 @@ def crude_log_evidence(
     Too small where fits are poor, hardly ever too large: what another sampler must not fall short
     of. Parameters are those of :func:`sample_from_modes`.
     """
-    power = rows.total / model_temperature
-    target = EnergyTarget(energy, rows, runner, temperature, tilt)
-    return _fitted_modes(energy, starts, vacant, target, power, plan, rng)[3]
+    return _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)[3]
 
 
 def _report(
@@ -406,6 +383,6 @@ def _scores(fitted: FittedTarget, theta: Array, rng: np.random.Generator) -> tup
     order = np.argsort(rng.random((len(theta), charts.n_blocks)), axis=1)
     models = np.arange(len(theta))[:, None]
     local = blocks[0][np.arange(charts.n_blocks), models, order].reshape(len(theta), -1)
-    first = LocalTarget(fitted.target, charts.take([0]), fitted.power)
-    objective = fitted.target.objective(theta)[0]
+    first = LocalTarget(fitted.of_energy, charts.take([0]), fitted.power)
+    objective = fitted.of_energy.value_and_gradient(theta)[0]
     return objective, first(np.concatenate([local, shared], axis=1)[None])[1][0]

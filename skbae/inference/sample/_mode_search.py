@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize
 
+from skbae._types import Array
 from skbae.energies._capabilities import ChartedEnergy, Charts
 from skbae.inference.sample._normal_fits import NormalFits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
-    from skbae.inference.sample._tempering import EnergyTarget
-
+    from skbae.inference._objective import Objective
 
 # Curvature of the log density below which a direction counts as flat, in units of the prior's:
 # no posterior is much wider than its prior.
@@ -52,16 +51,16 @@ class Modes:
 class LocalTarget:
     """The log density of an energy's models in charts, with its gradient."""
 
-    def __init__(self, target: EnergyTarget, charts: Charts, power: float) -> None:
-        self.target, self.charts, self.power = target, charts, power
+    def __init__(self, objective: Objective, charts: Charts, power: float) -> None:
+        self.objective, self.charts, self.power = objective, charts, power
 
     def __call__(self, local: Array) -> tuple[Array, Array]:
         """Return values (J, n) and gradients (J, n, P) at coordinates (J, n, P)."""
         # what lies too far out overflows somewhere, and is told by not being finite
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            objective, gradient = self.target.objective(self.charts.theta_at(local))
+            mean, gradient = self.objective.value_and_gradient(self.charts.theta_at(local))
             value, total = self.charts.log_prior(local)
-            value = value + self.power * objective.reshape(value.shape)
+            value = value + self.power * mean.reshape(value.shape)
             total = total + self.power * self.charts.pull_back(local, gradient)
         return value, total
 
@@ -191,15 +190,13 @@ def _free(charts: Charts, vacant: NDArray[np.bool_]) -> NDArray[np.intp]:
 class _Climber:
     """Climbs from starts and fits normal densities to where it arrives."""
 
-    def __init__(
-        self, energy: ChartedEnergy, target: EnergyTarget, power: float, max_iter: int
-    ) -> None:
-        self.energy, self.target, self.power = energy, target, power
-        self.max_iter = max_iter
+    def __init__(self, objective: Objective, power: float, max_iter: int) -> None:
+        self.energy = objective.require(ChartedEnergy, "searching for modes")
+        self.objective, self.power, self.max_iter = objective, power, max_iter
 
     def view(self, params: Any) -> LocalTarget:
         """Return the log density in charts around models."""
-        return LocalTarget(self.target, self.energy.charts(params, self.power), self.power)
+        return LocalTarget(self.objective, self.energy.charts(params, self.power), self.power)
 
     def climb(self, params: Any, vacant: NDArray[np.bool_]) -> tuple[Any, Array]:
         """Return a model and, in the chart around it, the coordinates (P,) of a mode.
@@ -263,11 +260,10 @@ class _Climber:
 
 
 def find_modes(
-    energy: ChartedEnergy,
+    objective: Objective,
     params: Any,
+    model_temperature: float,
     vacant: NDArray[np.bool_],
-    target: EnergyTarget,
-    power: float,
     *,
     max_modes: int = 16,
     max_iter: int = 300,
@@ -276,15 +272,14 @@ def find_modes(
 
     Parameters
     ----------
-    energy : ChartedEnergy
+    objective : Objective
+        Of a ChartedEnergy.
     params : ArrayRecord
         S starts.
+    model_temperature : float
     vacant : ndarray of bool of shape (S, B)
         Parts of the starts that are to explain nothing: they keep their prior. Such a region has
         no mode (what is spread widely has none), and yet it can hold most of the probability.
-    target : EnergyTarget
-    power : float
-        ``N / tau``.
     max_modes : int
         Of starts with equally many vacant parts.
     max_iter : int
@@ -299,7 +294,8 @@ def find_modes(
     FloatingPointError
         If no start has a finite density.
     """
-    climber = _Climber(energy, target, power, max_iter)
+    power = objective.power(model_temperature)
+    climber = _Climber(objective, power, max_iter)
     summits: list[_Summit] = []
     once: list[bool] = []
     n_vacant = vacant.sum(axis=1)
@@ -310,6 +306,6 @@ def find_modes(
         once += [count == 1 and len(members) > 1 for count in counts]
     if not summits:
         raise FloatingPointError("no start has a finite density")
-    charts = energy.charts(type(params).concatenate([s.params for s in summits]), power)
+    charts = climber.energy.charts(type(params).concatenate([s.params for s in summits]), power)
     first, *others = (summit.fit for summit in summits)
     return Modes(first.with_charts(charts, others), np.array(once))

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skbae._types import Rows, SamplingRun, TemperedPath
-from skbae.energies._base import require
+from skbae._types import Array, SamplingRun, TemperedPath
 from skbae.energies._capabilities import GradientEnergy
-from skbae.inference.sample._hmc import Particles, Target, coordinate_scales, hmc_move, place
+from skbae.inference.sample._hmc import Particles, coordinate_scales, hmc_move, place
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
@@ -32,9 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array
-    from skbae.inference.passes._rows import RowRunner
-
+    from skbae.inference._objective import Objective, Target
 
 # The acceptance at which moves of given cost go furthest is 0.65 to 0.8 (Beskos et al. 2013;
 # Betancourt et al. 2014).
@@ -130,40 +127,6 @@ def tempered_plan(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
     return SMCPlan(
         n_particles=n_particles, n_moves=31 if n_particles >= 512 else 15, n_keep=n_models
     )
-
-
-class EnergyTarget(Target):
-    """The prior and the objective of an energy on rows."""
-
-    def __init__(
-        self,
-        energy: GradientEnergy,
-        rows: Rows,
-        runner: RowRunner,
-        temperature: float,
-        tilt: float,
-    ) -> None:
-        self.energy, self.rows, self.runner = energy, rows, runner
-        self.temperature, self.tilt = temperature, tilt
-
-    def prior(self, theta: Array) -> tuple[Array, Array]:
-        """Return the log prior density in the coordinates and its gradient."""
-        return self.energy.log_prior_at(theta)
-
-    def objective(self, theta: Array) -> tuple[Array, Array]:
-        """Return the (tilted) mean of ``Hmax_T`` and its gradient."""
-        # draws far out overflow somewhere; what is not finite has no density. Products are in
-        # double precision whatever the rows': leapfrog steps need an energy and its own gradient.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            params = self.energy.constrain(theta)
-            kernel = self.energy.expectation(
-                params, self.rows.frame, np.float64, self.temperature, self.tilt
-            )
-            statistics = self.runner.reduce(kernel, self.rows)
-            gradient = self.energy.objective_gradient(theta, params, statistics, self.rows.total)
-            sound = np.isfinite(statistics.objective) & np.isfinite(gradient).all(axis=1)
-        objective = np.where(sound, statistics.objective, -np.inf)
-        return objective, np.where(sound[:, None], gradient, 0.0)
 
 
 class Population:
@@ -284,14 +247,10 @@ def _stop_betas(stops: Sequence[float], model_temperature: float) -> list[float]
 
 
 def sample_tempered(
-    energy: GradientEnergy,
-    rows: Rows,
-    runner: RowRunner,
+    objective: Objective,
+    model_temperature: float,
     rng: np.random.Generator,
     *,
-    temperature: float,
-    model_temperature: float,
-    tilt: float,
     plan: SMCPlan,
     on_step: Callable[[int, float], bool] | None = None,
     stops: Sequence[float] = (),
@@ -300,16 +259,11 @@ def sample_tempered(
 
     Parameters
     ----------
-    energy : GradientEnergy
-    rows : Rows
-        With any weights.
-    runner : RowRunner
-    rng : Generator
-    temperature : float
-        T, of codes; zero is allowed.
+    objective : Objective
+        Of a GradientEnergy, on rows with any weights; T = 0 is allowed.
     model_temperature : float
         tau, positive.
-    tilt : float
+    rng : Generator
     plan : SMCPlan
     on_step : callable or None
         Called at each temperature with its number and the best objective; returning true ends the
@@ -328,20 +282,17 @@ def sample_tempered(
     Raises
     ------
     TypeError
-        If `energy` lacks the capability.
+        If the energy lacks the capability.
     ValueError
         If `model_temperature` is not positive.
     TemperingError
         If the target is not reached within ``plan.max_steps`` temperatures, or no draw of the prior
         has a finite objective.
     """
-    require(energy, GradientEnergy, "tempered sampling")
-    if not model_temperature > 0:
-        raise ValueError(f"model_temperature must be positive, got {model_temperature!r}")
-    target = EnergyTarget(energy, rows, runner, temperature, tilt)
+    energy = objective.require(GradientEnergy, "tempered sampling")
+    scale = objective.power(model_temperature)
     theta = energy.draw_prior_coordinates(plan.n_islands * plan.n_particles, rng)
-    scale = rows.total / model_temperature
-    population = Population(target, theta, energy.coordinate_kinds(), plan, scale, rng)
+    population = Population(objective, theta, energy.coordinate_kinds(), plan, scale, rng)
     if not np.isfinite(population.objective).any(axis=1).all():
         raise TemperingError(
             "no model drawn from the prior has a finite energy: the prior is too far from the "
@@ -363,10 +314,10 @@ def sample_tempered(
             population.move()
             step += 1
             accepted.append(population.acceptance)
-            objective = population.objective
+            values = population.objective
             tau = model_temperature / population.beta
-            path.append((tau, population.log_evidence.copy(), objective.mean(axis=1)))
-            stopped = on_step is not None and on_step(step, float(objective.max()))
+            path.append((tau, population.log_evidence.copy(), values.mean(axis=1)))
+            stopped = on_step is not None and on_step(step, float(values.max()))
     stopped = stopped and population.beta < 1
     return _report(energy, population, path, accepted, stopped)
 
