@@ -25,11 +25,11 @@ N_CODES, N_FEATURES = 2, 4
 PRIOR = RBMPrior(2.0, 0.5, 1.0, 1.0)
 
 
-class WithoutPartition(RBMEnergy):
+class WithoutPartition(BinaryLayer):
     """The mistake: as if all machines had the same log Z."""
 
-    def _enumerate(self, params):
-        log_partition, moments = super()._enumerate(params)
+    def expectations(self, params):
+        log_partition, moments = super().expectations(params)
         nothing = {name: 0 * value for name, value in vars(moments).items()}
         return 0 * log_partition, replace(moments, **nothing)
 
@@ -60,16 +60,17 @@ def statistics_of(X, weights, visible, hidden):
     ]
 
 
-def posterior(X, rng, kind):
+def posterior(X, rng, layer):
     rows = make_rows(X, None)
-    layer = BinaryLayer()
-    energy = kind(N_CODES, N_FEATURES, layer, base_rates(layer, rows.centre, rows.scale), PRIOR)
+    energy = RBMEnergy(
+        N_CODES, N_FEATURES, layer, base_rates(layer, rows.centre, rows.scale), PRIOR
+    )
     with RowRunner(1) as runner:
         run = sample_tempered(Objective(energy, rows, runner, 1.0), 1.0, rng, plan=PLAN)
     return zip(run.params.weights, run.params.visible, run.params.hidden, strict=True)
 
 
-def ranks(n_sets, seed=0, kind=RBMEnergy, n_rows=15):
+def ranks(n_sets, seed=0, layer=BinaryLayer, n_rows=15):
     """Return the ranks of the truth among draws, (n_sets, n_statistics), as numbers in (0, 1)."""
     rng = np.random.default_rng(seed)
     found = []
@@ -77,7 +78,7 @@ def ranks(n_sets, seed=0, kind=RBMEnergy, n_rows=15):
         machine = draw_truth(rng)
         X = draw_rows(machine, n_rows, rng)
         truth = np.array(statistics_of(X, *machine))
-        draws = np.array([statistics_of(X, *each) for each in posterior(X, rng, kind)])
+        draws = np.array([statistics_of(X, *each) for each in posterior(X, rng, layer())])
         found.append((draws < truth).sum(axis=0))
     return (np.array(found) + rng.random((n_sets, 1))) / (N_DRAWS + 1)
 
@@ -92,4 +93,4 @@ def test_ranks_of_the_truth_are_uniform_over_many_data_sets():
 
 
 def test_calibration_notices_a_forgotten_partition_function():
-    assert p_values(ranks(15, kind=WithoutPartition, n_rows=8)).min() < CRITICAL
+    assert p_values(ranks(15, layer=WithoutPartition, n_rows=8)).min() < CRITICAL

@@ -1,4 +1,4 @@
-"""How restricted Boltzmann machines are found: gradients, climbs, chains, and what comes of it."""
+"""How restricted Boltzmann machines are fitted: gradients, chains, rows held out, digits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
 from skbae.energies.rbm._visible import LAYERS, RBMParameters
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._partition import estimate_partition
-from skbae.inference.optimise._lbfgs import climb, contrastive_ascent, hold_out, merged_rows
+from skbae.inference.optimise._contrastive import contrastive_divergence
+from skbae.inference.optimise._early_stopping import hold_out, merged_rows
+from skbae.inference.optimise._lbfgs import maximise_lbfgs
 from skbae.inference.passes._rows import RowRunner, make_rows
 
 each_visible = pytest.mark.parametrize("visible", LAYERS)
@@ -25,11 +27,11 @@ def rows_of(visible, n=40, size=4, seed=0):
     return X if visible == "gaussian" else (X > 0).astype(float)
 
 
-def energy_of(visible, rows, n_components=3, temperature=1.0):
+def energy_of(visible, rows, n_components=3):
     layer = LAYERS[visible]()
     rates = base_rates(layer, rows.centre, rows.scale)
     prior = RBMPrior(0.8, 1.7, 2.0, 0.6)
-    return RBMEnergy(n_components, rows.X.shape[1], layer, rates, prior, temperature)
+    return RBMEnergy(n_components, rows.X.shape[1], layer, rates, prior)
 
 
 def evaluate(energy, theta, rows, temperature):
@@ -56,7 +58,7 @@ def test_gradients_by_finite_differences(visible, temperature, n_components):
     """Of the objective and of the prior, several models at once; hidden units may be the more."""
     weights = np.random.default_rng(1).uniform(0.5, 2, 40)
     rows = make_rows(rows_of(visible), weights)
-    energy = energy_of(visible, rows, n_components, temperature)
+    energy = energy_of(visible, rows, n_components)
     theta = 0.7 * energy.draw_prior_coordinates(3, np.random.default_rng(2))
     objective, gradient = evaluate(energy, theta, rows, temperature)
     numeric = differences(lambda t: evaluate(energy, t, rows, temperature)[0], theta)
@@ -106,7 +108,7 @@ def test_draws_of_the_prior_have_its_density(visible):
 def test_the_contrast_is_an_ascent_direction_in_expectation(visible, temperature):
     """With exact draws for chains its mean is a positive form of the exact gradient."""
     rows = make_rows(rows_of(visible), None)
-    energy = energy_of(visible, rows, temperature=temperature)
+    energy = energy_of(visible, rows)
     rng = np.random.default_rng(5)
     theta = 0.5 * energy.draw_prior_coordinates(1, rng)
     gradient = evaluate(energy, theta, rows, temperature)[1][0]
@@ -121,16 +123,16 @@ def test_the_contrast_is_an_ascent_direction_in_expectation(visible, temperature
 
 
 @each_visible
-def test_the_exact_climb_ends_where_the_gradient_vanishes(visible):
+def test_the_exact_fit_ends_where_the_gradient_vanishes(visible):
     X = rows_of(visible, 60)
     rows = merged_rows(make_rows(X, None))
     energy = energy_of(visible, rows, 2)
     theta = 0.3 * energy.draw_prior_coordinates(1, np.random.default_rng(0))[0]
     with RowRunner(1) as runner:
-        found = climb(
+        found = maximise_lbfgs(
             Objective(energy, rows, runner, 1.0), theta, None, max_iter=3000, tol=1e-5, patience=1
         )
-    assert found.history[-1] > found.history[0]
+    assert found.scores[-1] > found.scores[0]
     _, gradient = evaluate(energy, found.theta[None], rows, 1.0)
     assert np.abs(gradient).max() < 1e-3
     assert np.abs(evaluate(energy, theta[None], rows, 1.0)[1]).max() > 1e-2
@@ -158,14 +160,14 @@ def test_persistent_chains_stand_still_at_the_exact_optimum(visible, wrong):
     energy = energy_of(visible, rows, 2)
     start = truth.unconstrain(params)[0]
     with RowRunner(1) as runner:
-        best = climb(
+        best = maximise_lbfgs(
             Objective(energy, rows, runner, 1.0), start, None, max_iter=1000, tol=1e-7, patience=1
         ).theta
     if wrong:
         exact = type(energy).advance
         energy.advance = lambda p, v, g: 0.85 * exact(energy, p, v, g)
     chains, _ = energy.draw(energy.at(best), 400, rng)
-    found = contrastive_ascent(
+    found = contrastive_divergence(
         energy,
         best,
         chains,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from skbae.energies._capabilities import BatchStep, MinibatchObjective
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.optimise._adam import Adam
 from skbae.inference.optimise._minibatch import (
-    AscentPlan,
-    BatchObjective,
     DivergedError,
-    ascend,
+    MinibatchPlan,
+    PlainSteps,
     batches,
+    fit_minibatches,
     settled,
 )
 from skbae.inference.sample._langevin import (
@@ -25,23 +26,27 @@ from skbae.inference.sample._langevin import (
 # -- the optimiser ---------------------------------------------------------------------------------
 
 
-class Quadratic(BatchObjective):
+class Quadratic(MinibatchObjective):
     """``-mean |theta - x|^2 / 2``, whose maximum is the mean row."""
 
     def __init__(self, X):
         self.X, self.n_rows = X, len(X)
         self.floor = -np.inf
 
-    def estimate(self, theta, index, rng):
+    def step(self, theta, index, memory, rng):
         deviations = self.X[index] - theta
-        return -0.5 * float((deviations**2).sum(axis=1).mean()), deviations.mean(axis=0)
+        value = -0.5 * float((deviations**2).sum(axis=1).mean())
+        return BatchStep(deviations.mean(axis=0), value)
+
+    def score(self, theta):
+        return -0.5 * float(((self.X - theta) ** 2).sum(axis=1).mean())
 
     def constrain(self, theta):
         np.maximum(theta, self.floor, out=theta)
 
 
 def plan(**changes):
-    return AscentPlan(
+    return MinibatchPlan(
         **{
             "batch_size": 10,
             "max_passes": 400,
@@ -53,35 +58,35 @@ def plan(**changes):
     )
 
 
-def climb(X, rng=0, on_pass=lambda number, value: False, held_out=None, floor=-np.inf, **changes):
+def fit(X, rng=0, on_pass=None, held=None, floor=-np.inf, **changes):
     objective = Quadratic(X)
     objective.floor = floor
-    return ascend(
+    return fit_minibatches(
         objective,
         Adam(np.zeros(X.shape[1])),
         plan(**changes),
         np.random.default_rng(rng),
         on_pass=on_pass,
-        held_out=held_out,
+        held=held,
     )
 
 
 def test_the_average_reaches_the_optimum():
     X = np.random.default_rng(0).normal(size=(95, 3)) + np.array([1.0, -2.0, 3.0])
-    found = climb(X)
+    found = fit(X)
     np.testing.assert_allclose(found.theta, X.mean(axis=0), atol=0.02)
     assert len(found.objectives) == 400
     assert not found.converged
-    bounded = climb(X, floor=-1.0)
+    bounded = fit(X, floor=-1.0)
     np.testing.assert_allclose(bounded.theta, [X[:, 0].mean(), -1.0, X[:, 2].mean()], atol=0.05)
 
 
 def test_patience_and_callbacks_stop():
     X = np.random.default_rng(0).normal(size=(40, 2)) + 1
-    found = climb(X, patience=5, tol=1e-3, max_passes=5000, rate=0.05)
+    found = fit(X, patience=5, tol=1e-3, max_passes=5000, rate=0.05)
     assert found.converged
     assert len(found.objectives) < 1000
-    found = climb(X, on_pass=lambda number, value: number == 7)
+    found = fit(X, on_pass=lambda number, value: number == 7)
     assert len(found.objectives) == 7
     assert not found.converged
 
@@ -90,13 +95,14 @@ def test_held_out_rows_choose_the_pass():
     scores = iter([1.0, 5.0, 2.0, 3.0, 1.0, 0.0, 0.0, 0.0])
     seen = []
 
-    def held_out(theta):
-        seen.append(theta.copy())
-        return next(scores)
+    class Judge(Quadratic):
+        def score(self, theta):
+            seen.append(theta.copy())
+            return next(scores)
 
     X = np.ones((10, 2))
-    found = climb(X, held_out=held_out, patience=4)
-    assert found.held_out == [1.0, 5.0, 2.0, 3.0, 1.0, 0.0]
+    found = fit(X, held=Judge(X), patience=4)
+    assert found.scores == [1.0, 5.0, 2.0, 3.0, 1.0, 0.0]
     np.testing.assert_array_equal(found.theta, seen[1])
     assert found.converged
 
@@ -108,25 +114,23 @@ def test_an_average_across_two_valleys_is_not_returned():
     for _ in range(50):
         adam.ascend(9.0 - adam.theta, 0.01)
     good, bad = [-1e3] * 30, [-1.0] * 30
-    assert settled(objective, adam, good, 10, rng) is adam.average
-    assert settled(objective, adam, bad, 10, rng) is adam.theta
+    assert settled(objective, adam, good, plan(), rng) is adam.average
+    assert settled(objective, adam, bad, plan(), rng) is adam.theta
     adam.theta = np.array([20.0])
-    assert settled(objective, adam, bad, 10, rng) is adam.average
+    assert settled(objective, adam, bad, plan(), rng) is adam.average
 
 
 def test_divergence_is_an_error():
     class Broken(Quadratic):
-        def estimate(self, theta, index, rng):
-            return float("nan"), np.zeros_like(theta)
+        def step(self, theta, index, memory, rng):
+            return BatchStep(np.zeros_like(theta), float("nan"))
 
-    with pytest.raises(DivergedError):
-        ascend(
-            Broken(np.ones((4, 1))),
-            Adam(np.zeros(1)),
-            plan(),
-            np.random.default_rng(0),
-            on_pass=lambda number, value: False,
-        )
+    broken, rng = Broken(np.ones((4, 1))), np.random.default_rng(0)
+    with pytest.raises(DivergedError, match="decrease learning_rate_init"):
+        fit_minibatches(broken, Adam(np.zeros(1)), plan(), rng)
+    sound = Quadratic(np.ones((4, 1)))
+    with np.errstate(all="ignore"), pytest.raises(DivergedError):
+        fit_minibatches(sound, PlainSteps(np.zeros(1)), plan(rate=1e9), rng)
 
 
 def test_adam_resumes():

@@ -9,11 +9,13 @@ from scipy.optimize import minimize
 from sklearn.datasets import load_iris
 
 from skbae import BayesianVAEAutoEncoder
-from skbae.energies.vae._energy import architecture
+from skbae.energies.vae._decoder import Decoder
+from skbae.energies.vae._network import Network
+from skbae.energies.vae._penalty import Prior, Ridge
 from skbae.estimators.vae import _fit as vae_fit
-from skbae.estimators.vae._fit import first_parameters
-from skbae.estimators.vae._objective import Prior, Ridge, TrainingRows, VAEObjective
+from skbae.estimators.vae._fit import first_parameters, fit_energy, frame_settings
 from skbae.estimators.vae._settings import configuration
+from skbae.inference.passes._rows import make_rows
 from skbae.inference.sample._langevin import LangevinPlan
 
 pytestmark = [
@@ -30,16 +32,17 @@ def X():
 def problem(X, weights=None, **settings):
     """Return the objective of one model, and where it might start."""
     model = make(**settings)
-    rows = TrainingRows(X, np.ones(len(X)) if weights is None else weights)
-    config = configuration(model, X.shape[1]) | rows.place()
-    objective = VAEObjective(config, rows, model.model_temperature)
-    start = objective.join(first_parameters(config, rows, np.random.default_rng(1)))
+    rows = make_rows(X, weights)
+    config = configuration(model, X.shape[1]) | frame_settings(rows)
+    energy = fit_energy(config, model.model_temperature, noise_seed=3)
+    objective = energy.minibatch_objective(rows, model.temperature, batch_size=20)
+    start = energy.join(first_parameters(config, rows, np.random.default_rng(1)))
     return objective, start
 
 
 def at(objective, theta, n=150):
-    value, gradient = objective.estimate(theta, np.arange(n), np.random.default_rng(0))
-    return value, gradient.astype(np.float64)
+    step = objective.step(theta, np.arange(n), None, np.random.default_rng(0))
+    return step.value, step.direction.astype(np.float64)
 
 
 # -- arithmetic ------------------------------------------------------------------------------------
@@ -48,10 +51,9 @@ def at(objective, theta, n=150):
 @pytest.mark.parametrize("kind", [Ridge, Prior])
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_gradient_by_finite_differences(kind, likelihood):
-    model = make(alpha=3.0, likelihood=likelihood, noise_scale_prior=0.7, hidden_layer_sizes=(3, 2))
-    config = configuration(model, 3) | {"centre": np.zeros(3), "scale": 2.0}
-    penalty = kind(config)
-    theta = np.random.default_rng(0).normal(size=(2, architecture(config)[0].n_parameters))
+    decoder = Decoder(Network((2, 2, 3, 3), "tanh"), likelihood)
+    penalty = Ridge(decoder, 3.0) if kind is Ridge else Prior(decoder, 1.0, 1.0, 0.7)
+    theta = np.random.default_rng(0).normal(size=(2, decoder.n_parameters))
     slopes = np.empty_like(theta)
     for index in np.ndindex(theta.shape):
         moved = [theta.copy(), theta.copy()]
@@ -68,12 +70,12 @@ def test_penalty_is_the_decoders_weights_alone(temperature, X):
     held, _ = problem(X, alpha=6.0, temperature=temperature)
     theta = theta + np.float32(0.5)  # intercepts and the noise as well
     (value, gradient), (penalised, its_gradient) = at(free, theta), at(held, theta)
-    params = held.part(theta)
-    layers, _ = architecture(held._config)[0].split(params.decoder)
+    decoder = held.batches.decoder
+    layers, _ = decoder.split(theta[None, : held.n_theta].astype(np.float64))
     squares = sum(float((matrix**2).sum()) for matrix, _ in layers)
     assert value - penalised == pytest.approx(6.0 * squares / (2 * 150), rel=1e-4)
     expected = np.zeros(len(theta))
-    slots, _ = architecture(held._config)[0].split(expected[None, : held.n_theta])
+    slots, _ = decoder.split(expected[None, : held.n_theta])
     for slot, layer in zip(slots, layers, strict=True):
         slot[0][...] = -6.0 * layer[0] / 150
     np.testing.assert_allclose(its_gradient - gradient, expected, atol=1e-5)
@@ -167,21 +169,20 @@ def test_units_of_the_data_do_not_matter(X):
 def test_rows_held_out_are_judged_without_penalty(X, monkeypatch):
     free, theta = problem(X, alpha=0.0)
     held, _ = problem(X, alpha=1e6)
-    rows = TrainingRows(X[:20], np.ones(20))
-    assert held.judge(rows, 20, 3)(theta) == free.judge(rows, 20, 3)(theta)
-    # and the sample size is that of the rows that are climbed on
-    seen = []
+    assert held.score(theta) == free.score(theta)
+    # and the sample size is that of the rows that are fitted to
+    totals = []
 
-    def ascend(objective, *args, **kwargs):
-        seen.append(objective)
-        return right(objective, *args, **kwargs)
+    def fit_minibatches(objective, *args, held, **kwargs):
+        totals.extend(1 / part.share for part in (objective, held))
+        return right(objective, *args, held=held, **kwargs)
 
-    right = vae_fit.ascend
-    monkeypatch.setattr(vae_fit, "ascend", ascend)
-    weights = np.full(len(np.unique(X, axis=0)), 3.0)
-    make(early_stopping=True).fit(np.unique(X, axis=0), sample_weight=weights)
-    kept = len(weights) - round(0.1 * len(weights))
-    assert seen[0].share == pytest.approx(1 / (3 * kept))
+    right = vae_fit.fit_minibatches
+    monkeypatch.setattr(vae_fit, "fit_minibatches", fit_minibatches)
+    make(early_stopping=True).fit(X, sample_weight=np.full(len(X), 3.0))
+    kept, out = totals
+    assert kept + out == pytest.approx(450)
+    assert abs(out - 45) < 5 * np.sqrt(0.1 * 0.9 * 450)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -195,5 +196,5 @@ def test_where_models_are_sampled_the_prior_takes_its_place(X, monkeypatch):
         np.testing.assert_array_equal(one, other)
     assert fits[0].loss_curve_ == fits[1].loss_curve_
     objective, _ = problem(X, model_temperature=0.5)
-    assert isinstance(objective.penalty, Prior)
+    assert isinstance(objective.options.penalty, Prior)
     assert objective.share == pytest.approx(0.5 / 150)

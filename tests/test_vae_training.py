@@ -7,6 +7,7 @@ import pytest
 
 from skbae.energies.vae._decoder import LIKELIHOODS, Decoder
 from skbae.energies.vae._network import Network, Scratch
+from skbae.energies.vae._posterior import ModeSearch
 from skbae.energies.vae._training_step import Batch, hard_step, weighted_step
 
 
@@ -91,15 +92,13 @@ def test_encoder_gradient_vanishes_where_the_proposal_is_exact():
 
 
 @pytest.mark.parametrize("kind", LIKELIHOODS)
-def test_hard_gradient_by_finite_differences(kind, monkeypatch):
+def test_hard_gradient_by_finite_differences(kind):
     """At the mode; its own motion does not count (the envelope theorem)."""
-    from skbae.energies.vae import _training_step
-
-    monkeypatch.setattr(_training_step, "_TRAINING_CLIMB", (200, 1e-15))
     decoder, encoder, theta, phi, batch, _ = setting(kind)
 
     def step(theta):
-        return hard_step(decoder, encoder, theta, phi, batch, Scratch())
+        exact = ModeSearch(200, 1e-15)
+        return hard_step(decoder, encoder, theta, phi, batch, Scratch(), exact)
 
     def objective(theta):
         return float((step(theta).hmax @ batch.shares).sum())

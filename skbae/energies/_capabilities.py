@@ -6,12 +6,14 @@ for attributes:
 :class:`ConjugateEnergy`, for Gibbs sampling at T = tau; :class:`GradientEnergy`, for tempered
 sampling at any temperatures; :class:`ChartedEnergy`, for sampling from modes;
 :class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose partition function is a
-sum that may be too long to form.
+sum that may be too long to form; :class:`MinibatchEnergy`, for fits that look at a batch of rows at
+a time.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skbae.energies._base import Energy, ExpectationEnergy, StatisticsEnergy
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Frame
+    from skbae._types import Array, FloatArray, Frame, Rows
     from skbae.energies._base import RowKernel
 
 
@@ -243,6 +245,84 @@ class PartitionEnergy(Energy):
     @abstractmethod
     def anneal(self, params: Any, states: Any, beta: float, rng: np.random.Generator) -> Any:
         """Move states, reversibly with respect to the distribution at `beta`."""
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """What a batch of rows says of a model.
+
+    Attributes
+    ----------
+    direction : ndarray of shape (P,)
+        In which to move the coordinates: in expectation an ascent direction of the objective. The
+        caller may overwrite it.
+    value : float or None
+        Estimate of the objective on all rows; None where a batch gives none.
+    memory : object
+        What the next step needs of this one, such as states of chains; None if nothing.
+    """
+
+    direction: FloatArray
+    value: float | None
+    memory: Any = None
+
+
+class MinibatchObjective(ABC):
+    """A mean over rows as a function of one model's coordinates, estimated batch by batch.
+
+    Attributes
+    ----------
+    n_rows : int
+        Distinct rows, M.
+    """
+
+    n_rows: int
+
+    @abstractmethod
+    def step(
+        self, theta: FloatArray, index: NDArray[np.intp], memory: Any, rng: np.random.Generator
+    ) -> BatchStep:
+        """Return where a batch pulls the model.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (P,)
+        index : ndarray of int
+            The rows of the batch, which are to stand for all.
+        memory : object
+            What the step before left; None at the first of most fits.
+        rng : Generator
+        """
+
+    @abstractmethod
+    def score(self, theta: FloatArray) -> float:
+        """Return a score of a model (P,) on all rows; larger is better.
+
+        It has no penalty, and is the same at every call: rows held out are judged by it.
+        """
+
+    @abstractmethod
+    def constrain(self, theta: FloatArray) -> None:
+        """Move coordinates (P,) that went out of bounds back to them, in place."""
+
+
+class MinibatchEnergy(Energy):
+    """Capability: fits that look at a batch of rows at a time."""
+
+    @abstractmethod
+    def minibatch_objective(
+        self, rows: Rows, temperature: float, batch_size: int
+    ) -> MinibatchObjective:
+        """Return ``Hmaxe_T`` of rows, less what penalises a model, as batches estimate it.
+
+        Parameters
+        ----------
+        rows : Rows
+            Distinct ones.
+        temperature : float
+        batch_size : int
+            Rows of a batch, at most.
+        """
 
 
 class ContrastiveEnergy(Energy):

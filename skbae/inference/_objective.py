@@ -20,6 +20,7 @@ from skbae.energies._capabilities import ConjugateEnergy, GradientEnergy
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from skbae.energies._base import RowKernel
     from skbae.inference.passes._rows import RowRunner
 
 
@@ -101,10 +102,17 @@ class Objective(Target):
         ArrayRecord
             With fields ``objective`` and ``hmaxe`` of shape (S,) among others.
         """
+        return self.runner.reduce(self.kernel(params, dtype), self.rows)
+
+    def kernel(self, params: Any, dtype: DTypeLike | None = None) -> RowKernel:
+        """Return the pass of :meth:`expect`.
+
+        It holds what depends on the models alone (the sum over all states of a machine), which
+        passes over other rows may share.
+        """
         energy = self.require(ExpectationEnergy, "a pass over the rows")
         precision = np.float64 if dtype is None else dtype
-        kernel = energy.expectation(params, self.rows.frame, precision, self.temperature, self.tilt)
-        return self.runner.reduce(kernel, self.rows)
+        return energy.expectation(params, self.rows.frame, precision, self.temperature, self.tilt)
 
     def sweep(self, params: Any, seed: np.random.SeedSequence) -> Any:
         """Return the statistics of the rows under codes drawn from ``p_T(z | x, m)``.

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit, gammaln
 
 from skbae.energies._capabilities import ContrastiveEnergy, GradientEnergy, PartitionEnergy
-from skbae.energies.rbm._kernel import BoundRBM, Contrast, tempered_bits
+from skbae.energies.rbm._kernel import BoundRBM, Contrast, RBMStatistics, tempered_bits
 from skbae.energies.rbm._noisy import BoundNoisyMachine, NoisyMachine
 from skbae.energies.rbm._visible import (
     LOG_2PI,
@@ -27,11 +27,12 @@ from skbae.energies.rbm._visible import (
 from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
-    from skbae._types import Array
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Frame
 
 
-# Most units that are enumerated to draw rows, or to tell a machine with noise added.
-MAX_STATES_UNITS = 20
+# Most hidden units whose codes are enumerated to describe a machine with noise added.
 MAX_CONVOLVED_UNITS = 14
 # Gibbs steps that lead from the kept states to new rows.
 _STEPS_TO_DRAW = 200
@@ -75,9 +76,8 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
     layer : VisibleLayer
     rates : BaseRates
         Of the training rows: where paths of annealing start.
-    prior : RBMPrior
-    temperature : float
-        T of the objective.
+    prior : RBMPrior or None
+        For sampling.
     chains : ndarray of shape (C, D) or None
         States drawn from the machine, for machines too large to be enumerated.
     """
@@ -89,23 +89,25 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
         layer: VisibleLayer,
         rates: BaseRates,
         prior: RBMPrior | None = None,
-        temperature: float = 1.0,
         chains: Array | None = None,
     ) -> None:
         self.n_components, self.n_features = n_components, n_features
         self.layer, self.rates, self.prior = layer, rates, prior
-        self.temperature, self.chains = temperature, chains
-        self._last: Any = None
+        self.chains = chains
         self._split = np.cumsum([n_components * n_features, n_features, n_components])
 
     # -- Energy --------------------------------------------------------------------------------
 
-    def bind(self, params, frame, dtype):
+    def bind(
+        self, params: RBMParameters | NoisyMachine, frame: Frame, dtype: Any
+    ) -> BoundRBM | BoundNoisyMachine:
         if isinstance(params, NoisyMachine):
             return BoundNoisyMachine(params)
         return BoundRBM(params, self.layer)
 
-    def draw(self, params, n_rows, rng):
+    def draw(
+        self, params: RBMParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
         X = np.empty((n_rows, self.n_features))
         codes = np.empty((n_rows, self.n_components))
         chosen = rng.integers(params.n_models, size=n_rows)
@@ -115,7 +117,9 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
             X[rows], codes[rows] = self._draw_one(one, len(rows), rng)
         return X, codes
 
-    def _draw_one(self, params, n_rows, rng):
+    def _draw_one(
+        self, params: RBMParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
         if self.chains is None:
             log_weights, hidden = self.layer.state_weights(params)
             cumulative = np.cumsum(tempered_softmax(log_weights, 1.0))
@@ -132,11 +136,11 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
             X = self.layer.emit(params, codes, rng)
         return X, self._draw_codes(params, X, rng)
 
-    def _draw_codes(self, params, X, rng):
+    def _draw_codes(self, params: RBMParameters, X: Array, rng: np.random.Generator) -> Array:
         probabilities = expit(BoundRBM(params, self.layer).activations(X)[0])
         return (rng.random(probabilities.shape) < probabilities).astype(np.float64)
 
-    def convolve(self, params, variance):
+    def convolve(self, params: RBMParameters, variance: float) -> NoisyMachine:
         if not self.layer.has_noise:
             raise ValueError(
                 "denoise takes normal noise away from rows of real numbers, which binary rows are "
@@ -155,38 +159,29 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
         log_weights -= tempered_logsumexp(log_weights, 1.0)[:, None]
         return NoisyMachine(params.weights, params.visible, params.noise + variance, log_weights)
 
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         return int(self._split[-1]) + int(self.layer.has_noise)
 
     # -- GradientEnergy ------------------------------------------------------------------------
 
-    def expectation(self, params, frame, dtype, temperature, tilt):
+    def expectation(
+        self, params: RBMParameters, frame: Frame, dtype: Any, temperature: float, tilt: float
+    ) -> Contrast:
         if tilt:
             raise ValueError(f"restricted Boltzmann machines have no tilt, got tilt={tilt!r}")
-        return Contrast(params, self.layer, temperature, self._enumerate(params))
+        return Contrast(params, self.layer, temperature, self.layer.expectations(params))
 
-    def _enumerate(self, params):
-        """Return what enumeration says; rows held out meet the same machine right after others."""
-        key = (params.weights, params.visible, params.hidden, params.noise)
-        if self._last is not None:
-            pairs = zip(self._last[0], key, strict=True)
-            if all(np.array_equal(mine, theirs) for mine, theirs in pairs):
-                return self._last[1]
-        found = self.layer.expectations(params)
-        self._last = tuple(array.copy() for array in key), found
-        return found
-
-    def coordinate_kinds(self):
+    def coordinate_kinds(self) -> NDArray[np.intp]:
         kinds = np.repeat(np.arange(3), np.diff(self._split, prepend=0))
         return np.append(kinds, 3) if self.layer.has_noise else kinds
 
-    def unconstrain(self, params):
+    def unconstrain(self, params: RBMParameters) -> Array:
         parts = [params.weights.reshape(params.n_models, -1), params.visible, params.hidden]
         if self.layer.has_noise:
             parts.append(np.log(params.noise)[:, None])
         return np.concatenate(parts, axis=1)
 
-    def constrain(self, theta):
+    def constrain(self, theta: Array) -> RBMParameters:
         first, second, third = self._split
         shape = (len(theta), self.n_components, self.n_features)
         noise = np.exp(theta[:, -1]) if self.layer.has_noise else np.ones(len(theta))
@@ -198,66 +193,74 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
             np.full(len(theta), np.nan),
         )
 
-    def _variances(self) -> Array:
+    def _prior_and_variances(self) -> tuple[RBMPrior, Array]:
+        """Return the prior, and the variance of each coordinate but the noise's."""
         assert self.prior is not None, "sampling needs a prior"
-        prior, (first, _, third) = self.prior, self._split
-        variances = np.full(third, prior.intercept_variance)
-        variances[:first] = prior.weight_variance
-        return variances
+        variances = np.full(self._split[-1], self.prior.intercept_variance)
+        variances[: self._split[0]] = self.prior.weight_variance
+        return self.prior, variances
 
-    def log_prior_at(self, theta):
-        variances, third = self._variances(), self._split[-1]
-        normal = theta[:, :third]
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
+        prior, variances = self._prior_and_variances()
+        normal = theta[:, : len(variances)]
         value = -0.5 * (normal**2 / variances + LOG_2PI + np.log(variances)).sum(axis=1)
         gradient = -normal / variances
         if self.layer.has_noise:
-            shape, scale = self.prior.noise_shape, self.prior.noise_scale
+            shape, scale = prior.noise_shape, prior.noise_scale
             inverse = scale * np.exp(-theta[:, -1])
             value = value + shape * (np.log(scale) - theta[:, -1]) - gammaln(shape) - inverse
             gradient = np.concatenate([gradient, (inverse - shape)[:, None]], axis=1)
         return value, gradient
 
-    def objective_gradient(self, theta, params, statistics, total):
+    def objective_gradient(
+        self, theta: Array, params: RBMParameters, statistics: RBMStatistics, total: float
+    ) -> Array:
         rows = self.layer.energy_gradient(params, statistics.rows)
         machine = self.layer.energy_gradient(params, statistics.machine)
         parts = [ours - theirs for ours, theirs in zip(rows, machine, strict=True)]
         return np.concatenate([part.reshape(len(theta), -1) for part in parts], axis=1)
 
-    def draw_prior_coordinates(self, n_models, rng):
-        variances = self._variances()
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
+        prior, variances = self._prior_and_variances()
         theta = rng.standard_normal((n_models, len(variances))) * np.sqrt(variances)
         if self.layer.has_noise:
-            gammas = np.maximum(rng.standard_gamma(self.prior.noise_shape, (n_models, 1)), 1e-300)
-            log_noise = np.log(self.prior.noise_scale) - np.log(gammas)
+            gammas = np.maximum(rng.standard_gamma(prior.noise_shape, (n_models, 1)), 1e-300)
+            log_noise = np.log(prior.noise_scale) - np.log(gammas)
             theta = np.concatenate([theta, log_noise], axis=1)
         return theta
 
     # -- PartitionEnergy -----------------------------------------------------------------------
 
-    def n_enumerated(self):
+    def n_enumerated(self) -> int:
         return self.layer.n_enumerated(self.n_components, self.n_features)
 
-    def log_partition(self, params):
+    def log_partition(self, params: RBMParameters) -> Array:
         return self.layer.log_partition(params)
 
-    def base_log_partition(self, params):
+    def base_log_partition(self, params: RBMParameters) -> float:
         return self.layer.base_log_sum(self.rates) + self.n_components * float(np.log(2))
 
-    def base_states(self, params, n_states, rng):
+    def base_states(
+        self, params: RBMParameters, n_states: int, rng: np.random.Generator
+    ) -> PathStates:
         return self._states(params, self.layer.base_draw(self.rates, n_states, rng))
 
-    def _states(self, params, rows):
+    def _states(self, params: RBMParameters, rows: Array) -> PathStates:
         return PathStates(rows, BoundRBM(params, self.layer).activations(rows)[0])
 
-    def take_states(self, states, index):
+    def take_states(self, states: PathStates, index: NDArray[np.intp]) -> PathStates:
         return PathStates(states.rows[index], states.activations[index])
 
-    def log_ratio(self, params, states, start, stop):
+    def log_ratio(
+        self, params: RBMParameters, states: PathStates, start: float, stop: float
+    ) -> Array:
         own = self.layer.own(params, states.rows)[0] - self.layer.base_own(self.rates, states.rows)
         free = softplus(stop * states.activations) - softplus(start * states.activations)
         return (stop - start) * own + free.sum(axis=1)
 
-    def anneal(self, params, states, beta, rng):
+    def anneal(
+        self, params: RBMParameters, states: PathStates, beta: float, rng: np.random.Generator
+    ) -> PathStates:
         probabilities = expit(beta * states.activations)
         codes = (rng.random(probabilities.shape) < probabilities).astype(np.float64)
         rows = self.layer.path_emit(params, self.rates, codes, beta, rng)
@@ -265,19 +268,21 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
 
     # -- ContrastiveEnergy ---------------------------------------------------------------------
 
-    def at(self, theta):
+    def at(self, theta: Array) -> RBMParameters:
         return self.constrain(theta[None])
 
-    def advance(self, params, chains, rng):
+    def advance(self, params: RBMParameters, chains: Array, rng: np.random.Generator) -> Array:
         return self.layer.emit(params, self._draw_codes(params, chains, rng), rng)
 
-    def _moments(self, params, X, codes, weights):
+    def _moments(self, params: RBMParameters, X: Array, codes: Array, weights: Array) -> Moments:
         weighted = codes * weights[:, None]
         _, square = self.layer.own_sums(params, X, weights)
         pair, hidden = (weighted.T @ X)[None], weighted.sum(axis=0)[None]
         return Moments(pair, hidden, (weights @ X)[None], square)
 
-    def contrast(self, params, X, weights, chains, temperature):
+    def contrast(
+        self, params: RBMParameters, X: Array, weights: Array, chains: Array, temperature: float
+    ) -> Array:
         """Centred (Montavon and Mueller 2012; Melchior, Fischer and Wiskott 2016).
 
         Where units are mostly on, weights and intercepts pull at each other; the direction is that
@@ -309,5 +314,5 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
             parts.append(2.0 * s2 / self.n_features * noise[0])
         return np.concatenate(parts)
 
-    def proper_score(self, params, X):
+    def proper_score(self, params: RBMParameters, X: Array) -> Array:
         return self.layer.proper_score(params, X)

@@ -100,14 +100,14 @@ class BoundRBM(BoundEnergy):
         """Return ``c + W x / s2``, (S, n, d)."""
         return np.matmul(X, np.swapaxes(self.couplings, 1, 2)) + self.params.hidden[:, None]
 
-    def hmax(self, X, temperature):
+    def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         return self._hmax(X, self.activations(X), temperature)
 
-    def _hmax(self, X, activations, temperature):
+    def _hmax(self, X: NDArray[Any], activations: Array, temperature: float) -> Array:
         free = tempered_softplus(activations, temperature).sum(axis=2)
         return self.layer.own(self.params, X) + free - self.params.log_partition[:, None]
 
-    def hmax_gradient(self, X, temperature):
+    def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         activations = self.activations(X)
         gradient = np.matmul(tempered_bits(activations, temperature), self.couplings)
         gradient = gradient + self.layer.own_gradient(self.params, X)
@@ -131,10 +131,10 @@ class Contrast(RowKernel):
         self.couplings = params.weights / params.noise[:, None, None]
         self.chunk_rows = chunk_rows(min(n_models, 64) * (n_codes + n_features))
 
-    def workspace(self, n_rows, previous=None):
+    def workspace(self, n_rows: int, previous: Any = None) -> None:
         return None
 
-    def zero(self):
+    def zero(self) -> dict[str, Array]:
         n_models, n_codes, n_features = self.params.weights.shape
         return {
             "energy": np.zeros(n_models),
@@ -144,7 +144,14 @@ class Contrast(RowKernel):
             "square": np.zeros(n_models),
         }
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: dict[str, Array],
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
         w = np.ones(len(X)) if weights is None else weights
         X = X.astype(np.float64, copy=False)
         n_models, n_codes, n_features = self.params.weights.shape
@@ -166,12 +173,12 @@ class Contrast(RowKernel):
         accumulator["visible"] += w @ X
         accumulator["square"] += square
 
-    def merge(self, accumulator, other):
+    def merge(self, accumulator: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
         for name, value in other.items():
             accumulator[name] += value
         return accumulator
 
-    def finish(self, accumulator, total):
+    def finish(self, accumulator: dict[str, Array], total: float) -> RBMStatistics:
         hmaxe = accumulator["energy"] / total - self.log_partition
         shape = (len(hmaxe), len(accumulator["visible"]))
         rows = Moments(

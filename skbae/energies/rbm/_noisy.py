@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from skbae.operators._enumeration import binary_states
 from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
 
 
@@ -36,7 +38,7 @@ class BoundNoisyMachine(BoundEnergy):
         self.means = params.visible[:, None] + np.matmul(states, params.weights)
         self.chunk_rows = chunk_rows(params.n_models * len(states))
 
-    def _joint(self, X):
+    def _joint(self, X: NDArray[Any]) -> Array:
         X = X.astype(np.float64, copy=False)
         noise = self.params.noise[:, None, None]
         centre = self.params.visible[:, None]
@@ -47,10 +49,10 @@ class BoundNoisyMachine(BoundEnergy):
         constant = 0.5 * X.shape[1] * (LOG_2PI + np.log(noise))
         return self.params.log_weights[:, None] - 0.5 * square / noise - constant
 
-    def hmax(self, X, temperature):
+    def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         return tempered_logsumexp(self._joint(X), temperature)
 
-    def hmax_gradient(self, X, temperature):
+    def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         joint = self._joint(X)
         expected = np.matmul(tempered_softmax(joint, temperature), self.means)
         noise = self.params.noise[:, None, None]

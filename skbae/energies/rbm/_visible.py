@@ -168,23 +168,23 @@ class BinaryLayer(VisibleLayer):
 
     name, has_noise = "bernoulli", False
 
-    def own(self, params, X):
+    def own(self, params: RBMParameters, X: NDArray[Any]) -> Array:
         return params.visible @ X.T
 
-    def own_gradient(self, params, X):
+    def own_gradient(self, params: RBMParameters, X: NDArray[Any]) -> Array:
         return params.visible[:, None]
 
-    def own_sums(self, params, X, weights):
+    def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
         return params.visible @ (weights @ X), np.zeros(params.n_models)
 
-    def mean(self, params, codes):
+    def mean(self, params: RBMParameters, codes: Array) -> Array:
         return expit(params.visible[0] + codes @ params.weights[0])
 
-    def emit(self, params, codes, rng):
+    def emit(self, params: RBMParameters, codes: Array, rng: np.random.Generator) -> Array:
         mean = self.mean(params, codes)
         return (rng.random(mean.shape) < mean).astype(np.float64)
 
-    def n_enumerated(self, n_components, n_features):
+    def n_enumerated(self, n_components: int, n_features: int) -> int:
         return min(n_components, n_features)
 
     def _layers(self, params: RBMParameters) -> tuple[Array, Array, Array, bool]:
@@ -193,10 +193,10 @@ class BinaryLayer(VisibleLayer):
             return params.weights, params.visible, params.hidden, True
         return np.swapaxes(params.weights, 1, 2), params.hidden, params.visible, False
 
-    def log_partition(self, params):
+    def log_partition(self, params: RBMParameters) -> Array:
         return log_sum_two_layers(*self._layers(params)[:3])
 
-    def expectations(self, params):
+    def expectations(self, params: RBMParameters) -> tuple[Array, Moments]:
         *layers, hidden = self._layers(params)
         sums = sum_two_layers(*layers)
         none = np.zeros(params.n_models)
@@ -205,14 +205,14 @@ class BinaryLayer(VisibleLayer):
         pair = np.swapaxes(sums.pairs, 1, 2)
         return sums.log_sum, Moments(pair, sums.others, sums.units, none)
 
-    def state_weights(self, params):
+    def state_weights(self, params: RBMParameters) -> tuple[Array, bool]:
         weights, offsets, intercepts, hidden = self._layers(params)
         return log_weights_two_layers(weights[0], offsets[0], intercepts[0]), hidden
 
-    def energy_gradient(self, params, moments):
+    def energy_gradient(self, params: RBMParameters, moments: Moments) -> list[Array]:
         return [moments.pair, moments.visible, moments.hidden]
 
-    def proper_score(self, params, X):
+    def proper_score(self, params: RBMParameters, X: Array) -> Array:
         """Pseudo-likelihood: each unit given all others (Besag 1975)."""
         weights, visible = params.weights[0], params.visible[0]
         activations = X @ weights.T + params.hidden[0]
@@ -237,19 +237,26 @@ class BinaryLayer(VisibleLayer):
             score += X[:, i] * gap - softplus(gap)
         return score
 
-    def start(self, rates):
+    def start(self, rates: BaseRates) -> tuple[Array, float]:
         return np.log(rates.mean) - np.log1p(-rates.mean), 1.0
 
-    def base_log_sum(self, rates):
+    def base_log_sum(self, rates: BaseRates) -> float:
         return float(-np.log1p(-rates.mean).sum())
 
-    def base_draw(self, rates, n, rng):
+    def base_draw(self, rates: BaseRates, n: int, rng: np.random.Generator) -> Array:
         return (rng.random((n, len(rates.mean))) < rates.mean).astype(np.float64)
 
-    def base_own(self, rates, X):
+    def base_own(self, rates: BaseRates, X: Array) -> Array:
         return X @ self.start(rates)[0]
 
-    def path_emit(self, params, rates, codes, beta, rng):
+    def path_emit(
+        self,
+        params: RBMParameters,
+        rates: BaseRates,
+        codes: Array,
+        beta: float,
+        rng: np.random.Generator,
+    ) -> Array:
         field = (1 - beta) * self.start(rates)[0]
         field = field + beta * (params.visible[0] + codes @ params.weights[0])
         return (rng.random(field.shape) < expit(field)).astype(np.float64)
@@ -260,15 +267,15 @@ class GaussianLayer(VisibleLayer):
 
     name, has_noise = "gaussian", True
 
-    def own(self, params, X):
+    def own(self, params: RBMParameters, X: NDArray[Any]) -> Array:
         deviations = X - params.visible[:, None]
         squares = np.einsum("snd,snd->sn", deviations, deviations)
         return -0.5 * squares / params.noise[:, None]
 
-    def own_gradient(self, params, X):
+    def own_gradient(self, params: RBMParameters, X: NDArray[Any]) -> Array:
         return (params.visible[:, None] - X) / params.noise[:, None, None]
 
-    def own_sums(self, params, X, weights):
+    def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
         # about the rows' mean: nothing cancels, and no array has the size of models times rows
         total = weights.sum()
         mean = weights @ X / total
@@ -276,14 +283,14 @@ class GaussianLayer(VisibleLayer):
         square = within + total * ((params.visible - mean) ** 2).sum(axis=1)
         return -0.5 * square / params.noise, square
 
-    def mean(self, params, codes):
+    def mean(self, params: RBMParameters, codes: Array) -> Array:
         return params.visible[0] + codes @ params.weights[0]
 
-    def emit(self, params, codes, rng):
+    def emit(self, params: RBMParameters, codes: Array, rng: np.random.Generator) -> Array:
         mean = self.mean(params, codes)
         return mean + np.sqrt(params.noise[0]) * rng.standard_normal(mean.shape)
 
-    def n_enumerated(self, n_components, n_features):
+    def n_enumerated(self, n_components: int, n_features: int) -> int:
         return n_components
 
     def _layer(self, params: RBMParameters) -> tuple[Array, Array]:
@@ -295,10 +302,10 @@ class GaussianLayer(VisibleLayer):
     def _constant(self, params: RBMParameters) -> Array:
         return 0.5 * params.visible.shape[1] * (LOG_2PI + np.log(params.noise))
 
-    def log_partition(self, params):
+    def log_partition(self, params: RBMParameters) -> Array:
         return self._constant(params) + log_sum_one_layer(*self._layer(params))
 
-    def expectations(self, params):
+    def expectations(self, params: RBMParameters) -> tuple[Array, Moments]:
         sums: StateSums = sum_one_layer(*self._layer(params))
         pulled = np.matmul(sums.pairs, params.weights)
         pair = sums.units[:, :, None] * params.visible[:, None] + pulled
@@ -308,11 +315,11 @@ class GaussianLayer(VisibleLayer):
         moments = Moments(pair, sums.units, params.visible + shift, square)
         return self._constant(params) + sums.log_sum, moments
 
-    def state_weights(self, params):
+    def state_weights(self, params: RBMParameters) -> tuple[Array, bool]:
         fields, couplings = self._layer(params)
         return log_weights_one_layer(fields[0], couplings[0]), True
 
-    def energy_gradient(self, params, moments):
+    def energy_gradient(self, params: RBMParameters, moments: Moments) -> list[Array]:
         noise = params.noise[:, None]
         explained = (params.weights * moments.pair).sum(axis=(1, 2))
         return [
@@ -322,7 +329,7 @@ class GaussianLayer(VisibleLayer):
             ((0.5 * moments.square - explained) / params.noise)[:, None],
         ]
 
-    def proper_score(self, params, X):
+    def proper_score(self, params: RBMParameters, X: Array) -> Array:
         """Score matching (Hyvarinen 2005): ``-(|g|^2 / 2 + div g)`` for the gradient g in x."""
         noise, weights = params.noise[0], params.weights[0]
         codes = expit(X @ weights.T / noise + params.hidden[0])
@@ -331,20 +338,27 @@ class GaussianLayer(VisibleLayer):
         divergence = (codes * (1 - codes)) @ lengths / noise**2 - X.shape[1] / noise
         return -(0.5 * (gradient**2).sum(axis=1) + divergence)
 
-    def start(self, rates):
+    def start(self, rates: BaseRates) -> tuple[Array, float]:
         return rates.mean, float(rates.variance.mean())
 
-    def base_log_sum(self, rates):
+    def base_log_sum(self, rates: BaseRates) -> float:
         return float(0.5 * (LOG_2PI + np.log(rates.variance)).sum())
 
-    def base_draw(self, rates, n, rng):
+    def base_draw(self, rates: BaseRates, n: int, rng: np.random.Generator) -> Array:
         noise = rng.standard_normal((n, len(rates.mean)))
         return rates.mean + np.sqrt(rates.variance) * noise
 
-    def base_own(self, rates, X):
+    def base_own(self, rates: BaseRates, X: Array) -> Array:
         return -0.5 * ((X - rates.mean) ** 2 / rates.variance).sum(axis=1)
 
-    def path_emit(self, params, rates, codes, beta, rng):
+    def path_emit(
+        self,
+        params: RBMParameters,
+        rates: BaseRates,
+        codes: Array,
+        beta: float,
+        rng: np.random.Generator,
+    ) -> Array:
         base, own = (1 - beta) / rates.variance, beta / params.noise[0]
         mean = base * rates.mean + own * self.mean(params, codes)
         precision = base + own

@@ -111,7 +111,9 @@ class BernoulliLikelihood(Likelihood):
         bounded = np.clip(mean, 0.01, 0.99)
         return np.log(bounded / (1 - bounded))
 
-    def log_density(self, X, outputs, extra, scratch):
+    def log_density(
+        self, X: FloatArray, outputs: FloatArray, extra: FloatArray, scratch: Scratch
+    ) -> tuple[FloatArray, FloatArray]:
         # with u = 1 + exp(-a): log p = -sum (1 - x) a + log u, and p = 1 / u
         limit = -80.0 if outputs.dtype == np.float32 else -700.0
         np.maximum(outputs, limit, out=outputs)
@@ -128,26 +130,28 @@ class BernoulliLikelihood(Likelihood):
         ones = np.ones(outputs.shape[-1], outputs.dtype)
         return -np.matmul(logs, ones), gradient
 
-    def extra_gradient(self, log_density, extra, n_features):
+    def extra_gradient(
+        self, log_density: FloatArray, extra: FloatArray, n_features: int
+    ) -> FloatArray:
         return np.zeros((*log_density.shape, 0), log_density.dtype)
 
-    def curvature(self, outputs, extra):
+    def curvature(self, outputs: FloatArray, extra: FloatArray) -> FloatArray:
         mean = self.mean(outputs)
         return mean * (1 - mean)
 
-    def row_gradient(self, X, outputs, extra):
+    def row_gradient(self, X: FloatArray, outputs: FloatArray, extra: FloatArray) -> FloatArray:
         return outputs
 
-    def mean(self, outputs):
+    def mean(self, outputs: FloatArray) -> FloatArray:
         return 0.5 * (1 + np.tanh(0.5 * outputs))
 
-    def variance(self, mean, extra):
+    def variance(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
         return mean * (1 - mean)
 
-    def draw(self, mean, extra, rng):
+    def draw(self, mean: FloatArray, extra: FloatArray, rng: np.random.Generator) -> FloatArray:
         return (rng.random(mean.shape) < mean).astype(np.float64)
 
-    def entropy(self, mean, extra):
+    def entropy(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
         def part(p: FloatArray) -> FloatArray:
             return -p * np.log(np.where(p > 0, p, 1.0))
 
@@ -166,7 +170,9 @@ class GaussianLikelihood(Likelihood):
     def first_intercepts(self, mean: FloatArray) -> FloatArray:
         return mean
 
-    def log_density(self, X, outputs, extra, scratch):
+    def log_density(
+        self, X: FloatArray, outputs: FloatArray, extra: FloatArray, scratch: Scratch
+    ) -> tuple[FloatArray, FloatArray]:
         gradient = scratch("gaussian residual", outputs.shape, outputs.dtype)
         np.subtract(X, outputs, out=gradient)
         precision = np.exp(-extra).astype(outputs.dtype)[:, :, None]  # (S, 1, 1)
@@ -175,28 +181,30 @@ class GaussianLikelihood(Likelihood):
         gradient *= precision[..., None]
         return -0.5 * precision * square - constant.astype(outputs.dtype), gradient
 
-    def extra_gradient(self, log_density, extra, n_features):
+    def extra_gradient(
+        self, log_density: FloatArray, extra: FloatArray, n_features: int
+    ) -> FloatArray:
         # square / (2 s2) is what the log density holds besides its constant
         half = -log_density - 0.5 * n_features * (LOG_2PI + extra[:, :, None])
         return (half - 0.5 * n_features)[..., None]
 
-    def curvature(self, outputs, extra):
+    def curvature(self, outputs: FloatArray, extra: FloatArray) -> FloatArray:
         return np.exp(-extra)[:, :, None, None]
 
-    def row_gradient(self, X, outputs, extra):
+    def row_gradient(self, X: FloatArray, outputs: FloatArray, extra: FloatArray) -> FloatArray:
         return (outputs - X) * np.exp(-extra)[:, :, None, None]
 
-    def mean(self, outputs):
+    def mean(self, outputs: FloatArray) -> FloatArray:
         return outputs
 
-    def variance(self, mean, extra):
+    def variance(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
         return np.broadcast_to(np.exp(extra[:, :, None, None]), mean.shape)
 
-    def draw(self, mean, extra, rng):
+    def draw(self, mean: FloatArray, extra: FloatArray, rng: np.random.Generator) -> FloatArray:
         deviation = np.exp(0.5 * extra[:, :, None, None])
         return mean + deviation * rng.standard_normal(mean.shape)
 
-    def entropy(self, mean, extra):
+    def entropy(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
         own = 0.5 * mean.shape[-1] * (LOG_2PI + 1 + extra[:, :, None])
         return np.broadcast_to(own, mean.shape[:-1])
 

@@ -1,149 +1,34 @@
 r"""The network autoencoder's energy, ``H(x, m, z) = log p(x | net_m(z)) - |z|^2 / 2``.
 
-Computation takes place in a frame of its own: rows are centred and, where they are real numbers,
-divided by one common scale, so that weights of ordinary size fit data in any units.
-:class:`RowFrame` goes to and fro between that frame and the units of the data.
+It is computed in a frame of its own, see :class:`~skbae.energies.vae._parameters.RowFrame`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import ArrayRecord
-from skbae.energies._base import BoundEnergy, Energy, chunk_rows
+from skbae.energies._base import BoundEnergy, chunk_rows
+from skbae.energies._capabilities import MinibatchEnergy
 from skbae.energies.vae._decoder import Decoder
+from skbae.energies.vae._minibatch import RowBatches, TrainingOptions, VAEObjective
 from skbae.energies.vae._network import Network, Scratch
-from skbae.energies.vae._posterior import WeightedCodes, climb, draw_codes
+from skbae.energies.vae._parameters import RowFrame, VAEParameters
+from skbae.energies.vae._penalty import Penalty, Prior, Ridge
+from skbae.energies.vae._posterior import ModeSearch, WeightedCodes, draw_codes, find_code_modes
 from skbae.energies.vae._training_step import encoder_guess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, FloatArray, Frame, Rows
 
-
-# At most so many steps to the mode, and the promise (in nats) below which they end: draws only need
-# a good centre, a maximum has to be exact.
-_SOFT_CLIMB = 30, 1e-3
-_HARD_CLIMB = 200, 1e-13
-
-
-@dataclass(frozen=True)
-class VAEParameters(ArrayRecord):
-    """S decoders, and the encoders that propose codes for them, in the frame of computation.
-
-    Attributes
-    ----------
-    decoder : ndarray of shape (S, P)
-        Weights, then the logarithm of the noise variance if there is one.
-    encoder : ndarray of shape (S, Q)
-        A means to find codes, no part of the model.
-    """
-
-    decoder: Array
-    encoder: Array
-
-
-@dataclass(frozen=True)
-class VAEModels:
-    """S models, layer by layer, in the units of the data: what users see.
-
-    Attributes
-    ----------
-    decoder_coefs, encoder_coefs : list of ndarrays of shape (S, in, out)
-    decoder_intercepts, encoder_intercepts : list of ndarrays of shape (S, out)
-    noise_variance : ndarray of shape (S,)
-        NaN for likelihoods without noise.
-    """
-
-    decoder_coefs: list[Array]
-    decoder_intercepts: list[Array]
-    encoder_coefs: list[Array]
-    encoder_intercepts: list[Array]
-    noise_variance: Array
-
-    @property
-    def n_models(self) -> int:
-        """S."""
-        return len(self.noise_variance)
-
-
-@dataclass(frozen=True)
-class RowFrame:
-    """Where rows are and how far they spread.
-
-    Attributes
-    ----------
-    centre : ndarray of shape (D,)
-    scale : float
-        Common to all features, so that noise that is equal stays so.
-    scaled : bool
-        Whether the decoder's rows are centred and scaled too, or only what the encoder sees.
-    """
-
-    centre: Array
-    scale: float
-    scaled: bool
-
-    def inputs(self, X: NDArray[Any]) -> Array:
-        """Return what the encoder sees."""
-        return (X - self.centre) / self.scale
-
-    def targets(self, X: NDArray[Any]) -> Array:
-        """Return what the decoder explains."""
-        return self.inputs(X) if self.scaled else np.asarray(X, np.float64)
-
-    @property
-    def unit(self) -> float:
-        """Units of the data in one of the decoder's."""
-        return self.scale if self.scaled else 1.0
-
-    @property
-    def log_volume(self) -> float:
-        """What to add to a log density in the frame."""
-        return -len(self.centre) * float(np.log(self.unit))
-
-    def restore(self, rows: Array) -> Array:
-        """Return rows in the units of the data."""
-        return self.centre + self.scale * rows if self.scaled else rows
-
-    def to_layers(self, decoder: Decoder, encoder: Network, params: VAEParameters) -> VAEModels:
-        """Return the networks in the units of the data."""
-        layers, extra = decoder.split(params.decoder)
-        weights = [matrix.copy() for matrix, _ in layers]
-        intercepts = [intercept[:, 0].copy() for _, intercept in layers]
-        if self.scaled:
-            weights[-1] *= self.scale
-            intercepts[-1] = self.centre + self.scale * intercepts[-1]
-        reading = encoder.layers(params.encoder)
-        encoder_weights = [matrix.copy() for matrix, _ in reading]
-        encoder_weights[0] /= self.scale
-        encoder_intercepts = [intercept[:, 0].copy() for _, intercept in reading]
-        encoder_intercepts[0] -= np.matmul(self.centre, encoder_weights[0])
-        noise = np.full(len(params.decoder), np.nan)
-        if decoder.rows.n_extra:
-            noise = np.exp(extra[:, 0]) * self.unit**2
-        return VAEModels(weights, intercepts, encoder_weights, encoder_intercepts, noise)
-
-    def from_layers(self, decoder: Decoder, encoder: Network, layered: VAEModels) -> VAEParameters:
-        """Undo :meth:`to_layers`."""
-        weights = [np.array(matrix, np.float64) for matrix in layered.decoder_coefs]
-        intercepts = [np.array(each, np.float64) for each in layered.decoder_intercepts]
-        if self.scaled:
-            weights[-1] /= self.scale
-            intercepts[-1] = (intercepts[-1] - self.centre) / self.scale
-        theta = decoder.network.flatten(weights, intercepts)
-        if decoder.rows.n_extra:
-            log_noise = np.log(layered.noise_variance / self.unit**2)
-            theta = np.concatenate([theta, log_noise[:, None]], axis=1)
-        reading = [np.array(matrix, np.float64) for matrix in layered.encoder_coefs]
-        at = [np.array(each, np.float64) for each in layered.encoder_intercepts]
-        at[0] += np.matmul(self.centre, reading[0])
-        reading[0] *= self.scale
-        return VAEParameters(theta, encoder.flatten(reading, at))
+# Draws only need a good centre (in units of T), a maximum has to be exact.
+_CENTRE_SEARCH = ModeSearch(30, 1e-3)
+_MAXIMUM_SEARCH = ModeSearch(200, 1e-13)
+# The default scale of the noise's prior, as a share of the variance of the data.
+_NOISE_SCALE = 0.1
 
 
 class BoundVAE(BoundEnergy):
@@ -165,11 +50,13 @@ class BoundVAE(BoundEnergy):
         theta = self.params.decoder[model : model + 1]
         phi = self.params.encoder[model : model + 1]
         _, mean, log_deviation = encoder_guess(energy.encoder, phi, inputs, Scratch())
-        n_steps, arrived = _SOFT_CLIMB if temperature else _HARD_CLIMB
-        arrived *= min(temperature, 1.0) or 1.0
+        search = _MAXIMUM_SEARCH
+        if temperature:
+            tol = _CENTRE_SEARCH.tol * min(temperature, 1.0)
+            search = ModeSearch(_CENTRE_SEARCH.max_steps, tol)
         # an encoder that is lost far out, where networks are flat, is no start
         start = np.clip(mean[0], -10, 10)
-        found = climb(energy.decoder, theta, targets, start, n_steps, arrived)
+        found = find_code_modes(energy.decoder, theta, targets, start, search)
         if temperature:
             guess = mean[0], log_deviation[0]
             noise = energy.noise[model % len(energy.noise)]
@@ -180,7 +67,7 @@ class BoundVAE(BoundEnergy):
         value = found.energy
         return WeightedCodes(found.codes[:, None], ones, value[:, None], value, outputs[:, None])
 
-    def hmax(self, X, temperature):
+    def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         return self.hmax_and_error(X, temperature)[0]
 
     def hmax_and_error(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
@@ -196,7 +83,7 @@ class BoundVAE(BoundEnergy):
             errors[model] = 1 / codes.effective - 1 / codes.weights.shape[1]
         return values, np.maximum(errors, 0.0)
 
-    def hmax_gradient(self, X, temperature):
+    def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         energy = self.energy
         targets, likelihood = energy.frame.targets(X), energy.decoder.rows
         values = np.empty((self.params.n_models, len(X)))
@@ -211,7 +98,7 @@ class BoundVAE(BoundEnergy):
         return values, gradients
 
 
-class VAEEnergy(Energy):
+class VAEEnergy(MinibatchEnergy):
     """Autoencoders with networks for decoder and encoder.
 
     Parameters
@@ -223,17 +110,30 @@ class VAEEnergy(Energy):
     noise : ndarray of shape (B, L, d)
         Blocks of standard normal draws, shared by all rows, by which integrals over codes are
         estimated; models take them in turn.
+    training : TrainingOptions or None, default=None
+        For fits.
     """
 
-    def __init__(self, decoder: Decoder, encoder: Network, frame: RowFrame, noise: Array) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        encoder: Network,
+        frame: RowFrame,
+        noise: Array,
+        training: TrainingOptions | None = None,
+    ) -> None:
         self.decoder, self.encoder, self.frame, self.noise = decoder, encoder, frame, noise
-        self.n_features = len(frame.centre)
+        self.training, self.n_features = training, len(frame.centre)
 
-    def bind(self, params, frame, dtype):
+    # -- Energy --------------------------------------------------------------------------------
+
+    def bind(self, params: VAEParameters, frame: Frame, dtype: Any) -> BoundVAE:
         # whatever the rows' precision: energies of a few hundred nats are to keep their digits
         return BoundVAE(self, params)
 
-    def draw(self, params, n_rows, rng):
+    def draw(
+        self, params: VAEParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
         models = rng.integers(params.n_models, size=n_rows)
         codes = rng.standard_normal((n_rows, self.decoder.network.sizes[0]))
         X = np.empty((n_rows, self.n_features))
@@ -245,7 +145,7 @@ class VAEEnergy(Energy):
             X[mine] = self.decoder.rows.draw(mean, extra, rng)[0, 0]
         return self.frame.restore(X), codes
 
-    def convolve(self, params, variance):
+    def convolve(self, params: VAEParameters, variance: float) -> VAEParameters:
         if not self.decoder.rows.n_extra:
             raise ValueError(
                 "denoise needs likelihood='gaussian': adding normal noise to bits leaves no "
@@ -255,8 +155,28 @@ class VAEEnergy(Energy):
         theta[:, -1] = np.log(np.exp(theta[:, -1]) + variance / self.frame.unit**2)
         return VAEParameters(theta, params.encoder)
 
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         return self.decoder.n_parameters
+
+    # -- MinibatchEnergy -----------------------------------------------------------------------
+
+    def row_batches(self, rows: Rows, temperature: float) -> RowBatches:
+        """Return rows in single precision, as training steps take them."""
+        return RowBatches(self.decoder, self.encoder, self.frame, rows, temperature)
+
+    def minibatch_objective(self, rows: Rows, temperature: float, batch_size: int) -> VAEObjective:
+        assert self.training is not None, "a fit needs training options"
+        batches = self.row_batches(rows, temperature)
+        return VAEObjective(batches, self.training, rows.total, batch_size)
+
+    def join(self, params: VAEParameters) -> FloatArray:
+        """Return the coordinates of a single model, one vector in single precision."""
+        return np.concatenate([params.decoder[0], params.encoder[0]]).astype(np.float32)
+
+    def part(self, vector: FloatArray) -> VAEParameters:
+        """Return the model at coordinates, the inverse of :meth:`join`."""
+        size, vector = self.decoder.n_parameters, vector.astype(np.float64)
+        return VAEParameters(vector[None, :size], vector[None, size:])
 
 
 # -- from a configuration --------------------------------------------------------------------------
@@ -277,6 +197,33 @@ def row_frame(config: dict[str, Any]) -> RowFrame:
     return RowFrame(config["centre"], config["scale"], decoder.rows.scaled)
 
 
-def make_energy(config: dict[str, Any], noise: Array) -> VAEEnergy:
+def make_energy(
+    config: dict[str, Any], noise: Array, training: TrainingOptions | None = None
+) -> VAEEnergy:
     """Return the energy of a configuration, with the draws that estimate its integrals."""
-    return VAEEnergy(*architecture(config), row_frame(config), noise)
+    return VAEEnergy(*architecture(config), row_frame(config), noise, training)
+
+
+def training_options(
+    config: dict[str, Any], model_temperature: float, score_seed: int
+) -> TrainingOptions:
+    """Return how a configuration is to be fitted.
+
+    Parameters
+    ----------
+    config : dict
+    model_temperature : float
+        tau: 0 for a single model with a ridge; above, the fit finds the mode of ``p(m)``.
+    score_seed : int
+        Of the draws by which rows held out are scored.
+    """
+    decoder, _ = architecture(config)
+    penalty: Penalty = Ridge(decoder, config["alpha"])
+    if model_temperature:
+        given = config["noise_scale_prior"]
+        scale = _NOISE_SCALE if given is None else float(given) / config["scale"] ** 2
+        penalty = Prior(
+            decoder, config["weight_variance_prior"], float(config["noise_shape_prior"]), scale
+        )
+    n_draws = config["n_importance_samples"]
+    return TrainingOptions(n_draws, penalty, model_temperature or 1.0, score_seed)

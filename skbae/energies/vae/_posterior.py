@@ -8,14 +8,14 @@ that T = 0 gives a reconstruction energy), and
 which tends to ``max_z H`` and at T = 1 is the log density. Integrals are estimated by importance
 sampling from a fixed mixture of three normal distributions, all scaled by T: around the mode of H,
 with the curvature there; the encoder's; and the code's prior. The first is exact for linear
-decoders; the others bound the weights and find modes that the climb missed. Draws are stratified
+decoders; the others bound the weights and find modes that the search missed. Draws are stratified
 over the three and weighted by the whole mixture (the balance heuristic; Veach and Guibas 1995).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -25,7 +25,7 @@ from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._network import Scratch
 
 if TYPE_CHECKING:
-    from skbae._types import Array
+    from skbae._types import Array, FloatArray
 
 
 # One draw in eight each from the encoder's distribution and from the prior.
@@ -58,9 +58,23 @@ def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -
     return noise.reshape(n_blocks, n_draws, n_components)
 
 
+class ModeSearch(NamedTuple):
+    """How long to look for modes of H.
+
+    Attributes
+    ----------
+    max_steps : int
+    tol : float
+        A row rests when its next step promises less than this, in nats.
+    """
+
+    max_steps: int
+    tol: float
+
+
 @dataclass(frozen=True)
-class CodeSearch:
-    """Where a climb ended, for n rows.
+class CodeModes:
+    """Modes of H in the code, for n rows.
 
     Attributes
     ----------
@@ -71,7 +85,7 @@ class CodeSearch:
         Curvature of -H there, with the Fisher information in place of the second derivatives
         (Gauss and Newton): positive definite, and exact for linear decoders.
     first_gradient : ndarray of shape (n, d)
-        Of H where the climb began.
+        Of H where the search began.
     """
 
     codes: Array
@@ -111,10 +125,10 @@ class _Landscape:
         return value[0, 0] - 0.5 * np.einsum("nd,nd->n", z, z), gradient, precision
 
 
-def climb(
-    decoder: Decoder, theta: Array, X: Array, start: Array, n_steps: int, arrived: float
-) -> CodeSearch:
-    """Climb to a mode of H in z (Levenberg 1944, Marquardt 1963), each row on its own.
+def find_code_modes(
+    decoder: Decoder, theta: FloatArray, X: FloatArray, start: FloatArray, search: ModeSearch
+) -> CodeModes:
+    """Find a mode of H in z (Levenberg 1944, Marquardt 1963), each row on its own.
 
     Parameters
     ----------
@@ -122,14 +136,12 @@ def climb(
     theta : ndarray of shape (1, P)
     X : ndarray of shape (n, D)
     start : ndarray of shape (n, d)
-    n_steps : int
-        At most so many. H never falls.
-    arrived : float
-        A row rests when its next step promises less than this, in nats.
+        Codes from which H never falls.
+    search : ModeSearch
 
     Returns
     -------
-    CodeSearch
+    CodeModes
     """
     landscape = _Landscape(decoder, theta, X)
     z = start.copy()
@@ -137,10 +149,10 @@ def climb(
     first = gradient.copy()
     damping = np.zeros(len(z), z.dtype)
     moving = np.arange(len(z))
-    for _ in range(n_steps):
+    for _ in range(search.max_steps):
         steps = _damped_steps(precision[moving], gradient[moving], damping[moving])
         promised = 0.5 * np.einsum("nd,nd->n", steps, gradient[moving])
-        goes_on = (promised > arrived) & (damping[moving] < _MAX_DAMPING)
+        goes_on = (promised > search.tol) & (damping[moving] < _MAX_DAMPING)
         moving, steps, promised = moving[goes_on], steps[goes_on], promised[goes_on]
         if not len(moving):
             break
@@ -159,7 +171,7 @@ def climb(
         if len(up):
             z[up] = tried[better]
             value[up], gradient[up], precision[up] = landscape.derivatives(z[up], up)
-    return CodeSearch(z, value, precision, first)
+    return CodeModes(z, value, precision, first)
 
 
 def _damped_steps(precision: Array, gradient: Array, damping: Array) -> Array:
@@ -225,19 +237,20 @@ def draw_codes(
     decoder: Decoder,
     theta: Array,
     X: Array,
-    search: CodeSearch,
+    modes: CodeModes,
     guess: tuple[Array, Array],
     noise: Array,
     temperature: float,
 ) -> WeightedCodes:
-    """Draw weighted codes around a mode.
+    """Draw weighted codes around modes.
 
     Parameters
     ----------
     decoder : Decoder
     theta : ndarray of shape (1, P)
     X : ndarray of shape (n, D)
-    search : CodeSearch
+    modes : CodeModes
+        One for each row.
     guess : tuple of ndarrays of shape (n, d)
         The encoder's means and the logarithms of its deviations.
     noise : ndarray of shape (L, d)
@@ -253,11 +266,11 @@ def draw_codes(
     few = n_draws // _DEFENSIVE_SHARE
     cuts = [n_draws - 2 * few, n_draws - few]
     around_mode, around_guess, from_prior = np.split(np.sqrt(temperature) * noise, cuts)
-    root = np.linalg.cholesky(search.precision)
-    ones = np.ones_like(search.codes)
+    root = np.linalg.cholesky(modes.precision)
+    ones = np.ones_like(modes.codes)
     # precision C C' means covariance C'^-1 C^-1: rows of noise times C^-1
-    drawn = [search.codes[:, None] + np.matmul(around_mode, np.linalg.inv(root))]
-    parts = [(search.codes, root, len(around_mode) / n_draws)]
+    drawn = [modes.codes[:, None] + np.matmul(around_mode, np.linalg.inv(root))]
+    parts = [(modes.codes, root, len(around_mode) / n_draws)]
     if few:
         mean, log_deviation = guess
         deviation = np.exp(log_deviation)

@@ -24,7 +24,7 @@ import numpy as np
 
 from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._network import Network, Scratch
-from skbae.energies.vae._posterior import climb
+from skbae.energies.vae._posterior import ModeSearch, find_code_modes
 
 if TYPE_CHECKING:
     from skbae._types import FloatArray
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 # Logarithms of the encoder's deviations stay within these.
 _LOG_DEVIATION = (-12.0, 6.0)
-# Steps of a climb while training at T = 0; rows come back, so few will do.
-_TRAINING_CLIMB = 3, 1e-6
+# Of codes while training at T = 0: rows come back, so few steps will do.
+_TRAINING_SEARCH = ModeSearch(3, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -164,16 +164,17 @@ def hard_step(
     phi: FloatArray,
     batch: Batch,
     scratch: Scratch,
+    search: ModeSearch = _TRAINING_SEARCH,
 ) -> Gradients:
     """Return ``max_z H`` and its gradients: T = 0; parameters as for :func:`weighted_step`."""
     n_models = len(theta)
     encoded, mean, _ = encoder_guess(encoder, phi, batch.inputs, scratch)
     starts = np.broadcast_to(mean, (n_models, *mean.shape[1:]))
     found = [
-        climb(decoder, theta[s : s + 1], batch.X, starts[s], *_TRAINING_CLIMB)
+        find_code_modes(decoder, theta[s : s + 1], batch.X, starts[s], search)
         for s in range(n_models)
     ]
-    z = np.stack([search.codes for search in found])
+    z = np.stack([modes.codes for modes in found])
     layers, extra = decoder.split(theta)
     outputs = decoder.network.forward(layers, z, scratch, "decoder")
     log_density, slope = decoder.rows.log_density(batch.X, outputs[-1][:, None], extra, scratch)
@@ -186,7 +187,7 @@ def hard_step(
     if decoder.rows.n_extra:
         own = decoder.rows.extra_gradient(log_density, extra, batch.X.shape[1])
         gradient[:, decoder.network.n_parameters :] = np.einsum("n,slne->se", batch.shares, own)
-    in_mean = np.stack([search.first_gradient for search in found]) * batch.shares[:, None]
+    in_mean = np.stack([modes.first_gradient for modes in found]) * batch.shares[:, None]
     nothing = np.zeros_like(in_mean)
     phi_gradient = _encoder_gradient(encoder, phi, encoded, in_mean, nothing, scratch)
     return Gradients(hmax, gradient, phi_gradient)

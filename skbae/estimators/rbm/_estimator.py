@@ -17,11 +17,11 @@ from skbae.estimators._progress import progress
 from skbae.estimators._sampling import run_tempered, summarise
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.rbm._fit import (
-    MAX_CLIMBED_UNITS,
+    MAX_ENUMERATED_UNITS,
     Scaling,
     as_models,
-    climb_by_contrast,
-    climb_exactly,
+    fit_by_contrast,
+    fit_exactly,
     full_prior,
     make_energy,
     match_units,
@@ -39,7 +39,7 @@ from skbae.estimators.rbm._settings import (
     configuration,
 )
 from skbae.inference._objective import Objective
-from skbae.inference.optimise._lbfgs import merged_rows
+from skbae.inference.optimise._early_stopping import merged_rows
 from skbae.inference.optimise._map_lbfgs import climb_to_mode
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._random import as_generator
@@ -249,18 +249,17 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         scaling = Scaling.of(config, rows)
         merged = merged_rows(scaling.enter(rows))
         energy = make_energy(config, rates_of(config, merged))
-        exact = self.partition != "ais" and energy.n_enumerated() <= MAX_CLIMBED_UNITS
+        exact = self.partition != "ais" and energy.n_enumerated() <= MAX_ENUMERATED_UNITS
         limit = step_limit(self, exact)
         n_steps = limit * (n_starts(self) if exact else 1)
         with progress(self, rows.X, None, n_steps) as step:
             if exact:
-                found = climb_exactly(self, energy, merged, rng, runner, step)
+                found = fit_exactly(self, energy, merged, rng, runner, step)
             else:
-                found = climb_by_contrast(self, energy, merged, rng, step)
-        if exact and not found.converged and limit > 0 and not step.stopped:
+                found = fit_by_contrast(self, energy, merged, rng, step)
+        if found.shortfall:
             warnings.warn(
-                f"the climb did not converge within max_iter={limit} steps. Increase "
-                "max_iter or tol.",
+                f"{type(self).__name__}: {found.shortfall}",
                 ConvergenceWarning,
                 stacklevel=users_stacklevel(),
             )
@@ -289,7 +288,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
             "hmaxemax_error_": error,
             "internal_energy_": hmaxe,
             "lower_bound_": hmaxe,
-            "validation_scores_": found.history,
+            "validation_scores_": found.scores,
             "converged_": found.converged,
             "n_iter_": found.n_iter,
             "models_": as_models(params),
@@ -376,7 +375,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
             if self._persistent is not None:
                 chains = (self._persistent - scaling.centre) / scaling.scale
         with progress(self, rows.X, None, 1) as step:
-            found = climb_by_contrast(self, energy, merged, rng, step, theta, chains, 1)
+            found = fit_by_contrast(self, energy, merged, rng, step, theta, chains, 1)
         fitted = self._finish(config, energy, scaling, found, rows, rng)
         if not first:
             fitted["n_iter_"] += self.n_iter_

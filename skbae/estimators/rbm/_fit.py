@@ -1,4 +1,4 @@
-"""How a restricted Boltzmann machine starts, climbs and is normalised."""
+"""How a restricted Boltzmann machine starts, is fitted and is normalised."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import ArrayRecord, Rows
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
+from skbae.energies.rbm._kernel import BoundRBM
 from skbae.energies.rbm._visible import LAYERS, BaseRates, RBMParameters
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.rbm._settings import MAX_EXACT_UNITS, given_prior
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._partition import estimate_partition
-from skbae.inference.optimise._lbfgs import Ascent, climb, contrastive_ascent, hold_out
+from skbae.inference.optimise._contrastive import contrastive_divergence
+from skbae.inference.optimise._early_stopping import hold_out
+from skbae.inference.optimise._lbfgs import LBFGSResult, maximise_lbfgs
 from skbae.inference.passes._rows import make_rows
 from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 from skbae.operators._labels import match_labels
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     from skbae.inference.passes._rows import RowRunner
 
 
-# Units that are enumerated at every step of a climb.
-MAX_CLIMBED_UNITS = 12
+# Units that are enumerated at every step of an exact fit.
+MAX_ENUMERATED_UNITS = 12
 # Particles of an island where a look at a machine is costly.
 _FEWEST_PARTICLES = 128
 # Standard deviation of the first weights: small, so that all units start in the middle.
@@ -89,7 +92,6 @@ def make_energy(
         LAYERS[config["visible"]](),
         rates,
         prior,
-        config["temperature"],
         chains,
     )
 
@@ -100,7 +102,7 @@ def rates_of(config: dict[str, Any], rows: Rows) -> BaseRates:
 
 
 class Scaling:
-    """The frame in which a machine climbs: real rows are centred and brought to unit variance."""
+    """The frame in which a machine is fitted: real rows centred and brought to unit variance."""
 
     def __init__(self, centre: Array, scale: float) -> None:
         self.centre, self.scale = centre, scale
@@ -165,47 +167,71 @@ def step_scale(rows: Rows) -> float:
 
 
 def n_starts(estimator: Any) -> int:
-    """Return from how many machines an exact climb starts."""
+    """Return from how many machines an exact fit starts."""
     return _N_STARTS if estimator.n_init == "auto" else int(estimator.n_init)
 
 
 def step_limit(estimator: Any, exact: bool) -> int:
-    """Return the most steps of an exact climb, or passes of a contrastive one."""
+    """Return the most steps of an exact fit, or passes of a contrastive one."""
     if estimator.max_iter is None:
         return _EXACT_STEPS if exact else _PASSES
     return int(estimator.max_iter)
 
 
-def climb_exactly(
+@dataclass(frozen=True)
+class MachineFit:
+    """A machine as either way of fitting leaves it.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (P,)
+        Coordinates.
+    scores : list of float
+        Of each step or pass, on rows held out if there are any.
+    n_iter : int
+    converged : bool
+    shortfall : str
+        What to warn the user of; empty if nothing.
+    chains : ndarray of shape (C, D) or None
+        Persistent chains, where there are any.
+    """
+
+    theta: Array
+    scores: list[float]
+    n_iter: int
+    converged: bool
+    shortfall: str
+    chains: Array | None = None
+
+
+def fit_exactly(
     estimator: Any,
     energy: RBMEnergy,
     rows: Rows,
     rng: np.random.Generator,
     runner: RowRunner,
     on_step: Any,
-) -> Ascent:
-    """Climb by the exact gradient from several starts, and keep the best on all rows.
+) -> MachineFit:
+    """Fit by the exact gradient from several starts, and keep the best on all rows.
 
-    Where rows were held out, the machine then climbs on all of them until it is as good there as it
+    Where rows were held out, the fit then goes on with all of them until it is as good there as it
     was on its own rows when those held out stopped it (Goodfellow et al. 2016, algorithm 7.3).
     """
     kept, held = rows, None
     if estimator.early_stopping:
         kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
-    temperature = float(estimator.temperature)
+    objective = Objective(energy, rows, runner, float(estimator.temperature))
+    on_kept = replace(objective, rows=kept)
     settings: dict[str, Any] = {
         "tol": float(estimator.tol),
         "patience": int(estimator.n_iter_no_change),
     }
-    objective = Objective(energy, rows, runner, temperature)
-    on_kept = replace(objective, rows=kept)
     taken = 0
-    best: tuple[float, Ascent] | None = None
+    best: tuple[float, LBFGSResult] | None = None
     for _ in range(n_starts(estimator)):
-        theta = first_theta(energy, rng)
-        found = climb(
+        found = maximise_lbfgs(
             on_kept,
-            theta,
+            first_theta(energy, rng),
             held,
             max_iter=step_limit(estimator, True),
             on_step=partial(_report, on_step, taken),
@@ -219,15 +245,18 @@ def climb_exactly(
             break
     assert best is not None
     found = best[1]
-    if held is None or on_step.stopped or not found.n_iter:
-        return found
-    reached = hmaxe_at(on_kept, energy, found.theta)
-    more = climb(objective, found.theta, None, max_iter=_LAST_STEPS, enough=reached, **settings)
-    return replace(found, theta=more.theta)
+    theta = found.theta
+    if held is not None and not on_step.stopped and found.n_iter:
+        reached = hmaxe_at(on_kept, energy, theta)
+        theta = maximise_lbfgs(
+            objective, theta, None, max_iter=_LAST_STEPS, enough=reached, **settings
+        ).theta
+    shortfall = "" if on_step.stopped else found.shortfall
+    return MachineFit(theta, found.scores, found.n_iter, found.converged, shortfall)
 
 
 def _report(on_step: Any, before: int, number: int, value: float) -> bool:
-    """Pass on a step of one of several climbs."""
+    """Pass on a step of a fit from one of several starts."""
     return bool(on_step(before + number, value))
 
 
@@ -236,7 +265,7 @@ def hmaxe_at(objective: Objective, energy: RBMEnergy, theta: Array) -> float:
     return float(objective.expect(energy.at(theta)).hmaxe[0])
 
 
-def climb_by_contrast(
+def fit_by_contrast(
     estimator: Any,
     energy: RBMEnergy,
     rows: Rows,
@@ -245,8 +274,8 @@ def climb_by_contrast(
     theta: Array | None = None,
     chains: Array | None = None,
     n_passes: int | None = None,
-) -> Ascent:
-    """Climb by persistent contrastive divergence, on from a machine if one is given."""
+) -> MachineFit:
+    """Fit by persistent contrastive divergence, on from a machine if one is given."""
     kept, held = rows, None
     # at other temperatures nothing that can be computed on rows held out tells good from better
     if estimator.early_stopping and float(estimator.temperature) == 1 and n_passes is None:
@@ -254,7 +283,7 @@ def climb_by_contrast(
     theta = first_theta(energy, rng) if theta is None else theta
     if chains is None:
         chains = energy.layer.base_draw(energy.rates, int(estimator.n_chains), rng)
-    return contrastive_ascent(
+    found = contrastive_divergence(
         energy,
         theta,
         chains,
@@ -267,6 +296,9 @@ def climb_by_contrast(
         batch_size=int(estimator.batch_size),
         max_iter=step_limit(estimator, False) if n_passes is None else n_passes,
         on_step=on_step,
+    )
+    return MachineFit(
+        found.theta, found.scores, found.n_iter, found.converged, found.shortfall, found.memory
     )
 
 
@@ -322,8 +354,8 @@ def match_units(
     X = rows.X[:2000]
 
     def codes(machines: RBMParameters) -> Array:
-        bound = energy.bind(machines, rows.frame, np.float64)
-        return 1 / (1 + np.exp(-np.clip(bound.activations(X), -500, 500)))
+        activations = BoundRBM(machines, energy.layer).activations(X)
+        return 1 / (1 + np.exp(-np.clip(activations, -500, 500)))
 
     ours = codes(reference)[0]
     for start in range(0, params.n_models, 10):

@@ -9,24 +9,24 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from skbae.energies.vae._decoder import LIKELIHOODS
-from skbae.energies.vae._energy import VAEModels, architecture, row_frame
+from skbae.energies.vae._energy import architecture, row_frame
+from skbae.energies.vae._parameters import VAEModels
 from skbae.estimators._checks import check_sample_weight, fits_one_model
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import check_memory
 from skbae.estimators.vae._fit import (
-    climb,
     first_parameters,
-    objective_at,
+    fit_energy,
+    fit_networks,
+    frame_settings,
+    hmaxe_of,
     one_more_pass,
     sampled_attributes,
     single_attributes,
 )
-from skbae.estimators.vae._objective import (
-    VAEObjective,
-    training_rows,
-)
 from skbae.estimators.vae._predictions import NetworkPredictions
 from skbae.estimators.vae._settings import check_parameters, check_same_shape, configuration
+from skbae.inference.optimise._early_stopping import merged_rows
 from skbae.inference.passes._rows import make_rows
 
 if TYPE_CHECKING:
@@ -253,37 +253,27 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     def _fit_family(self, rows, rng, runner):
         config = configuration(self, rows.X.shape[1])
         LIKELIHOODS[config["likelihood"]].check(rows.X)
-        distinct = training_rows(rows)
-        config |= distinct.place()
+        rows = merged_rows(rows)
+        config |= frame_settings(rows)
         noise_seed = int(rng.integers(2**32))
         tau = self._resolved_model_temperature()
-        objective = VAEObjective(config, distinct, tau)
         if self.warm_start and hasattr(self, "models_"):
             start = row_frame(config).from_layers(*architecture(config), self._reference_models())
         else:
-            start = first_parameters(config, distinct, rng)
-        with progress(self, distinct.X, None, None if tau > 0 else int(self.max_iter)) as step:
-            return self._fit_from(start, config, distinct, objective, noise_seed, rng, runner, step)
+            start = first_parameters(config, rows, rng)
+        with progress(self, rows.X, None, None if tau > 0 else int(self.max_iter)) as step:
+            return self._fit_from(start, config, rows, noise_seed, rng, runner, step)
 
-    def _fit_from(self, start, config, distinct, objective, noise_seed, rng, runner, step):
-        """Climb, and sample around where the climb ends if asked to; return the attributes."""
+    def _fit_from(self, start, config, rows, noise_seed, rng, runner, step):
+        """Fit one model, and sample around it if asked to; return the attributes."""
         tau = self._resolved_model_temperature()
-        found = climb(self, config, distinct, objective, start, rng, step)
-        params = objective.part(found.theta)
-        hmaxe = objective_at(self, config, distinct, params, noise_seed, runner)
-        fitted = {
-            **single_attributes(config, params, hmaxe, noise_seed),
-            "loss_curve_": [-value for value in found.objectives],
-            "converged_": found.converged,
-            "n_iter_": len(found.objectives),
-            "_optimizer": found.state,
-        }
-        if self.early_stopping:
-            fitted["validation_scores_"] = found.held_out
+        energy = fit_energy(config, tau, noise_seed)
+        found, course = fit_networks(self, energy, rows, start, rng, step)
+        params = energy.part(found.theta)
+        hmaxe = hmaxe_of(energy, params, rows, runner, float(self.temperature))
+        fitted = {**single_attributes(config, params, hmaxe, noise_seed), **course}
         if tau > 0:
-            fitted |= sampled_attributes(
-                self, config, distinct, objective, found.theta, tau, rng, step
-            )
+            fitted |= sampled_attributes(self, config, energy, rows, found.theta, rng, step)
         return fitted
 
     @available_if(fits_one_model)
@@ -326,7 +316,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             LIKELIHOODS[config["likelihood"]].check(X)
             if not first:
                 check_same_shape(config, self._config, "partial_fit")
-            fitted = one_more_pass(self, config, training_rows(rows), first)
+            fitted = one_more_pass(self, config, merged_rows(rows), first)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)

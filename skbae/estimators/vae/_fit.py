@@ -1,4 +1,4 @@
-"""What BayesianVAEAutoEncoder.fit does: where it starts, how it climbs, how models are sampled."""
+"""What BayesianVAEAutoEncoder.fit does: where it starts, how it goes on, how models are sampled."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae.energies.vae._energy import (
-    VAEModels,
-    VAEParameters,
+    VAEEnergy,
     architecture,
     make_energy,
     row_frame,
+    training_options,
 )
+from skbae.energies.vae._parameters import VAEModels, VAEParameters
 from skbae.energies.vae._posterior import fixed_noise
 from skbae.estimators._stacklevel import users_stacklevel
-from skbae.estimators.vae._objective import (
-    TrainingRows,
-    VAEObjective,
-    VAETarget,
-    hold_out,
-)
+from skbae.estimators.vae._target import VAETarget
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.optimise._adam import Adam
+from skbae.inference.optimise._early_stopping import hold_out
 from skbae.inference.optimise._minibatch import (
-    AscentPlan,
-    AscentResult,
     DivergedError,
-    ascend,
+    MinibatchPlan,
+    MinibatchResult,
+    fit_minibatches,
     one_pass,
 )
 from skbae.inference.passes._rows import RowRunner
@@ -38,8 +35,9 @@ from skbae.operators._random import as_generator
 from skbae.operators._tempered import tilted_mean
 
 if TYPE_CHECKING:
-    from skbae._types import FloatArray
+    from collections.abc import Callable
 
+    from skbae._types import FloatArray, Rows
 
 # Rows of a step, unless the user says otherwise.
 _AUTO_BATCH = 100
@@ -49,9 +47,15 @@ _N_STEPS, _N_BURN = 4000, 2000
 _ROWS_FOR_ONE = 48
 
 
-def first_parameters(
-    config: dict[str, Any], rows: TrainingRows, rng: np.random.Generator
-) -> VAEParameters:
+def frame_settings(rows: Rows) -> dict[str, Any]:
+    """Return where distinct rows are and how far they spread, as a configuration has it.
+
+    They come from the distinct rows, so that not even rounding tells weighted from repeated.
+    """
+    return {"centre": rows.centre, "scale": float(np.sqrt(np.mean(rows.scale**2))) or 1.0}
+
+
+def first_parameters(config: dict[str, Any], rows: Rows, rng: np.random.Generator) -> VAEParameters:
     """Return random weights, with intercepts at the mean row and codes of unit deviation."""
     decoder, encoder = architecture(config)
     theta = np.zeros((1, decoder.n_parameters))
@@ -83,82 +87,97 @@ def langevin_plan(size: int, scale: float, n_models: int) -> LangevinPlan:
 # -- the course of a fit ---------------------------------------------------------------------------
 
 
-def batch_size(estimator: Any, n_rows: int) -> int:
-    """Return how many of so many rows a step takes."""
+def fit_energy(config: dict[str, Any], model_temperature: float, noise_seed: int) -> VAEEnergy:
+    """Return the energy that a fit takes: with training options, and the draws that score it."""
+    noise = fixed_noise(config["n_score_samples"], config["n_components"], noise_seed)
+    return make_energy(config, noise, training_options(config, model_temperature, noise_seed))
+
+
+def minibatch_plan(estimator: Any, n_rows: int) -> MinibatchPlan:
+    """Return how to fit so many distinct rows."""
     given = estimator.batch_size
-    return min(_AUTO_BATCH if given == "auto" else int(given), n_rows)
-
-
-def diverged(estimator: Any) -> ValueError:
-    """Return the error of a fit that left the finite numbers."""
-    return ValueError(
-        "the fit diverged: its objective is no finite number any more. Decrease "
-        f"learning_rate_init={estimator.learning_rate_init!r}"
-    )
-
-
-def climb(
-    estimator: Any,
-    config: dict[str, Any],
-    distinct: TrainingRows,
-    objective: VAEObjective,
-    start: VAEParameters,
-    rng: np.random.Generator,
-    step: Any,
-) -> AscentResult:
-    """Return where the optimiser ends; warn if it might have gone on."""
-    held_out = None
-    if estimator.early_stopping:
-        distinct, out = hold_out(distinct, float(estimator.validation_fraction), rng)
-        objective = VAEObjective(config, distinct, estimator._resolved_model_temperature())
-        size = batch_size(estimator, len(out.X))
-        held_out = objective.judge(out, size, int(rng.integers(2**32)))
-    plan = AscentPlan(
-        batch_size(estimator, len(distinct.X)),
+    return MinibatchPlan(
+        min(_AUTO_BATCH if given == "auto" else int(given), n_rows),
         int(estimator.max_iter),
         float(estimator.learning_rate_init),
-        float(estimator.tol),
-        int(estimator.n_iter_no_change),
+        tol=float(estimator.tol),
+        patience=int(estimator.n_iter_no_change),
     )
-    adam = Adam(objective.join(start))
-    try:
-        found = ascend(objective, adam, plan, rng, on_pass=step, held_out=held_out)
-    except DivergedError as error:
-        raise diverged(estimator) from error
-    if not (found.converged or step.stopped):
+
+
+def fit_networks(
+    estimator: Any,
+    energy: VAEEnergy,
+    rows: Rows,
+    start: VAEParameters,
+    rng: np.random.Generator,
+    on_pass: Callable[[int, float], bool],
+) -> tuple[MinibatchResult, dict[str, Any]]:
+    """Fit one model; warn if the objective still improved at the end.
+
+    Parameters
+    ----------
+    estimator : BayesianVAEAutoEncoder
+    energy : VAEEnergy
+    rows : Rows
+        Distinct ones.
+    start : VAEParameters
+    rng : Generator
+    on_pass : callable
+
+    Returns
+    -------
+    found : MinibatchResult
+    attributes : dict
+        Fitted attributes that tell of the course of the fit.
+    """
+    kept, held = rows, None
+    if estimator.early_stopping:
+        kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
+    plan = minibatch_plan(estimator, len(kept.X))
+    temperature, size = float(estimator.temperature), plan.batch_size
+    adam = Adam(energy.join(start))
+    found = fit_minibatches(
+        energy.minibatch_objective(kept, temperature, size),
+        adam,
+        plan,
+        rng,
+        held=None if held is None else energy.minibatch_objective(held, temperature, size),
+        on_pass=on_pass,
+    )
+    if found.shortfall:
         warnings.warn(
-            f"{type(estimator).__name__} still improved after max_iter={plan.max_passes} passes. "
-            "Increase max_iter, tol or learning_rate_init, or use early_stopping.",
+            f"{type(estimator).__name__}: {found.shortfall}",
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
         )
-    return found
+    attributes: dict[str, Any] = {
+        "loss_curve_": [-value for value in found.objectives if value is not None],
+        "converged_": found.converged,
+        "n_iter_": found.n_iter,
+        "_optimizer": adam.state(),
+    }
+    if estimator.early_stopping:
+        attributes["validation_scores_"] = [] if held is None else found.scores
+    return found, attributes
 
 
-def objective_at(
-    estimator: Any,
-    config: dict[str, Any],
-    distinct: TrainingRows,
-    params: VAEParameters,
-    noise_seed: int,
-    runner: RowRunner,
+def hmaxe_of(
+    energy: VAEEnergy, params: VAEParameters, rows: Rows, runner: RowRunner, temperature: float
 ) -> float:
     """Return ``Hmaxe_T`` of one model."""
-    noise = fixed_noise(config["n_score_samples"], config["n_components"], noise_seed)
-    bound = make_energy(config, noise).bind(params, None, np.float64)
-    values = runner.map(
-        lambda chunk: bound.hmax(chunk, config["temperature"])[0], distinct.X, bound.chunk_rows
-    )
-    hmaxe = float(tilted_mean(values, distinct.weights, 0.0))
+    bound = energy.bind(params, rows.frame, np.float64)
+    values = runner.map(lambda chunk: bound.hmax(chunk, temperature)[0], rows.X, bound.chunk_rows)
+    hmaxe = float(tilted_mean(values, rows.weights, 0.0))
     if not np.isfinite(hmaxe):
-        raise diverged(estimator)
+        raise DivergedError
     return hmaxe
 
 
 def one_more_pass(
-    estimator: Any, config: dict[str, Any], distinct: TrainingRows, first: bool
+    estimator: Any, config: dict[str, Any], rows: Rows, first: bool
 ) -> dict[str, Any]:
-    """Make a pass over rows, from the estimator's current model unless it is the first.
+    """Make a pass over distinct rows, from the estimator's current model unless it is the first.
 
     Returns
     -------
@@ -167,24 +186,23 @@ def one_more_pass(
     """
     if first:
         rng = as_generator(estimator.random_state)
-        config |= distinct.place()
+        config |= frame_settings(rows)
         noise_seed, curve = int(rng.integers(2**32)), []
-        objective = VAEObjective(config, distinct, 0.0)
-        adam = Adam(objective.join(first_parameters(config, distinct, rng)))
+        energy = fit_energy(config, 0.0, noise_seed)
+        adam = Adam(energy.join(first_parameters(config, rows, rng)))
     else:
         config |= {name: estimator._config[name] for name in ("centre", "scale")}
         noise_seed, curve = estimator._noise_seed, estimator.loss_curve_
-        objective = VAEObjective(config, distinct, 0.0)
+        energy = fit_energy(config, 0.0, noise_seed)
         adam = Adam.resume(estimator._optimizer)
         rng = np.random.default_rng([noise_seed, adam.n_steps])
-    size, rate = batch_size(estimator, len(distinct.X)), float(estimator.learning_rate_init)
-    try:
-        value = one_pass(objective, adam, size, rate, rng)
-    except DivergedError as error:
-        raise diverged(estimator) from error
-    params = objective.part(adam.average)
+    plan, temperature = minibatch_plan(estimator, len(rows.X)), float(estimator.temperature)
+    objective = energy.minibatch_objective(rows, temperature, plan.batch_size)
+    value, _ = one_pass(objective, adam, plan, rng)
+    assert value is not None
+    params = energy.part(adam.average)
     with RowRunner() as runner:
-        hmaxe = objective_at(estimator, config, distinct, params, noise_seed, runner)
+        hmaxe = hmaxe_of(energy, params, rows, runner, temperature)
     return {
         **single_attributes(config, params, hmaxe, noise_seed),
         "loss_curve_": [*curve, -value],
@@ -197,27 +215,37 @@ def one_more_pass(
 def sampled_attributes(
     estimator: Any,
     config: dict[str, Any],
-    distinct: TrainingRows,
-    objective: VAEObjective,
+    energy: VAEEnergy,
+    rows: Rows,
     best: FloatArray,
-    model_temperature: float,
     rng: np.random.Generator,
-    step: Any,
+    on_step: Callable[[int, float], bool],
 ) -> dict[str, Any]:
-    """Sample decoders around the best one; return the attributes that follow."""
-    theta, phi = best[: objective.n_theta], best[objective.n_theta :]
-    rate, first = float(estimator.learning_rate_init), int(estimator.max_iter)
-    target = VAETarget(config, distinct, phi, model_temperature, rate)
-    size = batch_size(estimator, len(distinct.X))
+    """Sample decoders around the best one; return the attributes that follow.
+
+    Parameters
+    ----------
+    estimator : BayesianVAEAutoEncoder
+    config : dict
+    energy : VAEEnergy
+    rows : Rows
+        Distinct ones.
+    best : ndarray of shape (P,)
+        Coordinates of the mode of ``p(m)``.
+    rng : Generator
+    on_step : callable
+        Steps are counted on from those of the fit.
+    """
+    n_theta = energy.decoder.n_parameters
+    theta, phi = best[:n_theta], best[n_theta:]
+    temperature, tau = float(estimator.temperature), estimator._resolved_model_temperature()
+    rate, before = float(estimator.learning_rate_init), int(estimator.max_iter)
+    target = VAETarget(energy, rows, phi, temperature, tau, rate)
+    size = minibatch_plan(estimator, len(rows.X)).batch_size
     plan = langevin_plan(size, target.scale, int(estimator.n_models))
-
-    def on_step(number: int, value: float) -> bool:
-        return step(first + number, value)
-
-    try:
-        run = sample_langevin(target, theta, plan, rng, on_step=on_step)
-    except DivergedError as error:
-        raise diverged(estimator) from error
+    run = sample_langevin(
+        target, theta, plan, rng, on_step=lambda number, value: on_step(before + number, value)
+    )
     sampling = assess(run)
     if sampling.status != "ok":
         warnings.warn(
@@ -226,8 +254,8 @@ def sampled_attributes(
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
         )
-    phi = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
-    params = VAEParameters(run.params, phi)
+    encoders = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
+    params = VAEParameters(run.params, encoders)
     return {
         "models_": row_frame(config).to_layers(*architecture(config), params),
         "sampling_": sampling,

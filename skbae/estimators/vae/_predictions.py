@@ -13,12 +13,11 @@ from skbae.energies.vae._decoder import LIKELIHOODS
 from skbae.energies.vae._distributions import NetworkRows, WeightedPoints
 from skbae.energies.vae._energy import (
     VAEEnergy,
-    VAEModels,
-    VAEParameters,
     architecture,
     make_energy,
     row_frame,
 )
+from skbae.energies.vae._parameters import VAEModels, VAEParameters
 from skbae.energies.vae._posterior import fixed_noise
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_codes, check_integer

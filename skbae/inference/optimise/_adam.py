@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.inference.optimise._minibatch import Optimiser
+
 if TYPE_CHECKING:
+    from typing import Self
+
     from skbae._types import FloatArray
 
-
+# Decay of the moments.
 _FIRST, _SECOND = 0.9, 0.999
 _EPSILON = 1e-8
 # An average in which the last third of the steps has most of the weight.
 _AVERAGING = 2.0
 
 
-class Adam:
+class Adam(Optimiser):
     """Ascent with moments of the gradient, and the polynomially weighted average of its path.
 
     The average gives step t a weight that grows like ``t^2``: it forgets the beginning, however
@@ -50,8 +54,9 @@ class Adam:
         self._work = np.empty_like(theta)
         self.n_steps = 0
 
-    def ascend(self, gradient: FloatArray, rate: float) -> None:
-        """Make one step along `gradient`, which is overwritten."""
+    def ascend(self, direction: FloatArray, rate: float) -> None:
+        """Make one step along the gradient `direction` (P,), which is overwritten."""
+        gradient = direction
         self.n_steps += 1
         work = self._work
         kind = self.theta.dtype.type
@@ -79,7 +84,7 @@ class Adam:
         return {**{name: getattr(self, name).copy() for name in names}, "n_steps": self.n_steps}
 
     @classmethod
-    def resume(cls, state: dict[str, Any]) -> Adam:
+    def resume(cls, state: dict[str, Any]) -> Self:
         """Undo :meth:`state`."""
         adam = cls(state["theta"])
         for name in ("average", "first", "second"):

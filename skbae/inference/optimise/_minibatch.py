@@ -1,4 +1,11 @@
-"""Ascent by batches of rows, for objectives whose every evaluation is itself an estimate.
+"""Fits that look at a batch of rows at a time: the loop that all of them share.
+
+The loop knows nothing of a model but a vector of coordinates. A
+:class:`~skbae.energies._capabilities.MinibatchObjective` says in which direction a batch of rows
+pulls it; an :class:`Optimiser` makes the step (:class:`PlainSteps` here, Adam in ``_adam.py``); a
+:class:`MinibatchPlan` has the schedule and says when to stop. The direction may be a gradient, a
+contrast with persistent chains, or, for expectation maximisation in steps, the way from the
+statistics so far to those of the batch, with a rate that falls.
 
 A pass visits each *distinct* row once, in random order, and lets it count by its weight: a row of
 weight two is two rows, to the last bit, since neither the order nor the noise of a step depends on
@@ -8,53 +15,97 @@ how often a row came.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.inference.optimise._adam import Adam
+from skbae.inference.optimise._early_stopping import BestModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from numpy.typing import NDArray
 
     from skbae._types import FloatArray
+    from skbae.energies._capabilities import MinibatchObjective
+
+# Share of the first rate below which a falling rate does not fall.
+_LAST_RATE = 0.01
+
+Schedule = Callable[[int, int], float]
+"""Factor of the learning rate, given the number of a step, from 0, and of all steps."""
 
 
-class DivergedError(ArithmeticError):
-    """The objective left the finite numbers."""
+class DivergedError(ValueError):
+    """An objective or its parameters became NaN or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the objective or the parameters became NaN or infinite; decrease learning_rate_init"
+        )
 
 
-class BatchObjective(ABC):
-    """A mean over rows of something that can be estimated batch by batch."""
+def constant_rate(step: int, n_steps: int) -> float:
+    """Return 1."""
+    return 1.0
 
-    n_rows: int
-    """Distinct rows, M."""
+
+def falling_rate(step: int, n_steps: int) -> float:
+    """Return a factor that falls linearly from 1 to almost nothing.
+
+    Examples
+    --------
+    >>> [falling_rate(step, 4) for step in range(5)]
+    [1.0, 0.75, 0.5, 0.25, 0.01]
+    """
+    return max(1 - step / n_steps, _LAST_RATE)
+
+
+class Optimiser(ABC):
+    """Makes steps along directions of ascent.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (P,)
+        Where it is.
+    average : ndarray of shape (P,)
+        An average of where it has been; `theta` itself for those that form none.
+    n_steps : int
+        Steps made so far.
+    """
+
+    theta: FloatArray
+    average: FloatArray
+    n_steps: int
 
     @abstractmethod
-    def estimate(
-        self, theta: FloatArray, index: NDArray[np.intp], rng: np.random.Generator
-    ) -> tuple[float, FloatArray]:
-        """Return an estimate of the mean, and its gradient (which the caller may overwrite).
+    def ascend(self, direction: FloatArray, rate: float) -> None:
+        """Make one step along `direction` (P,), which may be overwritten."""
 
-        Parameters
-        ----------
-        theta : ndarray of shape (P,)
-        index : ndarray of int
-            The rows to look at, to stand for all.
-        rng : Generator
-        """
 
-    @abstractmethod
-    def constrain(self, theta: FloatArray) -> None:
-        """Move parameters that went out of bounds back to them, in place."""
+class PlainSteps(Optimiser):
+    """``theta += rate * direction``.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (P,)
+        Where to begin; copied.
+    """
+
+    def __init__(self, theta: FloatArray) -> None:
+        self.theta = self.average = theta.copy()
+        self.n_steps = 0
+
+    def ascend(self, direction: FloatArray, rate: float) -> None:
+        """Make one step."""
+        self.n_steps += 1
+        self.theta += rate * direction
 
 
 @dataclass(frozen=True)
-class AscentPlan:
-    """How to climb.
+class MinibatchPlan:
+    """How a fit goes on, and when it ends.
 
     Attributes
     ----------
@@ -62,48 +113,74 @@ class AscentPlan:
         Distinct rows of a step, at most.
     max_passes : int
     rate : float
-        Step size of Adam.
+        Of learning, at the start.
+    schedule : callable
+        See `Schedule`.
     tol : float
         What counts as an improvement.
-    patience : int
+    patience : int or None
         Stop when so many passes, on average, are no improvement over as many before (single ones
-        are too noisy to compare); where rows are held out: when none of so many was the best.
+        are too noisy to compare); where rows are held out: when none of so many was the best. None:
+        run the schedule to its end.
+    least_steps : int
+        Steps of a pass, at least: fewer batches than that are passed over repeatedly.
     """
 
     batch_size: int
     max_passes: int
     rate: float
-    tol: float
-    patience: int
+    schedule: Schedule = constant_rate
+    tol: float = 0.0
+    patience: int | None = None
+    least_steps: int = 1
+
+    def steps_of_a_pass(self, n_rows: int) -> tuple[int, int]:
+        """Return how often a pass goes over so many rows, and how many steps it makes in all."""
+        n_batches = -(-n_rows // self.batch_size)
+        n_rounds = -(-self.least_steps // n_batches)
+        return n_rounds, n_rounds * n_batches
 
 
 @dataclass(frozen=True)
-class AscentResult:
-    """Where an ascent ended.
+class MinibatchResult:
+    """Where a fit ended.
 
     Attributes
     ----------
     theta : ndarray of shape (P,)
-        Averaged over the last steps (see :func:`settled`); where rows were held out, at the best
-        pass for them.
-    objectives : list of float
-        Mean of the batches of each pass.
-    held_out : list of float
-        Score of the rows held out after each pass, if there are any.
+        At the best pass for the rows held out. Where none were: at the end, averaged over the last
+        steps if the optimiser averages (see :func:`settled`).
+    objectives : list of float or None
+        Mean of the batches' estimates in each pass; None where batches give none.
+    scores : list of float
+        What models were judged by after each pass: their score on rows held out; without these the
+        estimate above, or else the score of the rows fitted to.
     converged : bool
-    state : dict
-        Of Adam, to go on from.
+        Whether the fit ended before it was told to, or ran a schedule to its end.
+    stopped : bool
+        Whether a callback ended it.
+    memory : object
+        Of the last step.
+    shortfall : str
+        What to warn the user of: that the fit ended at its limit. Empty otherwise.
     """
 
     theta: FloatArray
-    objectives: list[float]
-    held_out: list[float]
+    objectives: list[float | None]
+    scores: list[float]
     converged: bool
-    state: dict[str, Any]
+    stopped: bool
+    memory: Any
+    shortfall: str
+
+    @property
+    def n_iter(self) -> int:
+        """Passes made."""
+        return len(self.scores)
 
 
-def batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows of one pass, in random order and in batches of nearly equal size.
+def batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    """Return rows in random order and in batches of nearly equal size.
 
     Rows that fit into one batch keep their order.
 
@@ -117,35 +194,62 @@ def batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[
     """
     n_batches = -(-n_rows // batch_size)
     order = np.arange(n_rows) if n_batches == 1 else rng.permutation(n_rows)
-    yield from np.array_split(order, n_batches)
+    return np.array_split(order, n_batches)
 
 
 def one_pass(
-    objective: BatchObjective, adam: Adam, batch_size: int, rate: float, rng: np.random.Generator
-) -> float:
-    """Visit all rows once; return the mean of the batches' estimates.
+    objective: MinibatchObjective,
+    optimiser: Optimiser,
+    plan: MinibatchPlan,
+    rng: np.random.Generator,
+    memory: Any = None,
+) -> tuple[float | None, Any]:
+    """Visit all rows.
+
+    Parameters
+    ----------
+    objective, optimiser, plan, rng, memory
+        As for :func:`fit_minibatches`.
+
+    Returns
+    -------
+    value : float or None
+        Mean of the batches' estimates of the objective, if they give any.
+    memory : object
+        Of the last step.
 
     Raises
     ------
     DivergedError
+        If an estimate, or the parameters at the end, are not finite.
     """
-    total = 0.0
-    for index in batches(objective.n_rows, batch_size, rng):
-        value, gradient = objective.estimate(adam.theta, index, rng)
-        if not np.isfinite(value):
+    n_rounds, n_steps = plan.steps_of_a_pass(objective.n_rows)
+    rounds = [batches(objective.n_rows, plan.batch_size, rng) for _ in range(n_rounds)]
+    total: float | None = 0.0
+    for index in chain.from_iterable(rounds):
+        step = objective.step(optimiser.theta, index, memory, rng)
+        memory = step.memory
+        if step.value is None:
+            total = None
+        elif not np.isfinite(step.value):
             raise DivergedError
-        total += value * len(index)
-        adam.ascend(gradient, rate)
-        objective.constrain(adam.theta)
-    return total / objective.n_rows
+        elif total is not None:
+            total += step.value * len(index)
+        factor = plan.schedule(optimiser.n_steps, plan.max_passes * n_steps)
+        optimiser.ascend(step.direction, plan.rate * factor)
+        objective.constrain(optimiser.theta)
+    if not np.isfinite(optimiser.theta).all():
+        raise DivergedError
+    return None if total is None else total / (n_rounds * objective.n_rows), memory
 
 
 def settled(
-    objective: BatchObjective,
-    adam: Adam,
+    objective: MinibatchObjective,
+    optimiser: Optimiser,
     objectives: list[float],
-    batch_size: int,
+    plan: MinibatchPlan,
     rng: np.random.Generator,
+    memory: Any = None,
 ) -> FloatArray:
     """Return the average of the path, or its end if the average is no good.
 
@@ -154,89 +258,109 @@ def settled(
 
     Parameters
     ----------
-    objective, adam, batch_size, rng
-        As for :func:`ascend`.
+    objective, optimiser, plan, rng, memory
+        As for :func:`fit_minibatches`.
     objectives : list of float
         Of the passes.
+
+    Returns
+    -------
+    ndarray of shape (P,)
     """
     seed = int(rng.integers(2**32))
 
     def value(theta: FloatArray) -> float:
         same = np.random.default_rng(seed)
         total = 0.0
-        for index in batches(objective.n_rows, batch_size, same):
-            total += objective.estimate(theta, index, same)[0] * len(index)
+        for index in batches(objective.n_rows, plan.batch_size, same):
+            estimate = objective.step(theta, index, memory, same).value
+            assert estimate is not None  # as the passes had estimates
+            total += estimate * len(index)
         return total / objective.n_rows
 
-    reached = value(adam.average)
+    reached = value(optimiser.average)
     began = 2 * len(objectives) // 3
     if reached >= float(np.mean(objectives[max(began - 1, 0) : began + 2])):
-        return adam.average
-    return adam.theta if value(adam.theta) > reached else adam.average
+        return optimiser.average
+    return optimiser.theta if value(optimiser.theta) > reached else optimiser.average
 
 
-def _levelled_off(objectives: list[float], plan: AscentPlan) -> bool:
-    if len(objectives) < 2 * plan.patience:
+def _levelled_off(scores: list[float], plan: MinibatchPlan) -> bool:
+    """Return whether the last passes are, on average, no improvement over those before."""
+    if plan.patience is None or len(scores) < 2 * plan.patience:
         return False
-    before = np.mean(objectives[-2 * plan.patience : -plan.patience])
-    return bool(np.mean(objectives[-plan.patience :]) <= before + plan.tol)
+    before = np.mean(scores[-2 * plan.patience : -plan.patience])
+    return bool(np.mean(scores[-plan.patience :]) <= before + plan.tol)
 
 
-def ascend(
-    objective: BatchObjective,
-    adam: Adam,
-    plan: AscentPlan,
+def fit_minibatches(
+    objective: MinibatchObjective,
+    optimiser: Optimiser,
+    plan: MinibatchPlan,
     rng: np.random.Generator,
     *,
-    on_pass: Callable[[int, float], bool],
-    held_out: Callable[[FloatArray], float] | None = None,
-) -> AscentResult:
-    """Climb until nothing improves.
+    held: MinibatchObjective | None = None,
+    memory: Any = None,
+    on_pass: Callable[[int, float], bool] | None = None,
+) -> MinibatchResult:
+    """Make passes until nothing improves, or the plan ends.
 
     Parameters
     ----------
-    objective : BatchObjective
-    adam : Adam
-        Where to begin.
-    plan : AscentPlan
+    objective : MinibatchObjective
+        Of the rows to fit to.
+    optimiser : Optimiser
+        Stands where the fit begins, and is moved.
+    plan : MinibatchPlan
     rng : Generator
-    on_pass : callable
-        Given the number of a pass (from 1) and its objective; true means stop.
-    held_out : callable or None
-        Score of parameters on rows that are not climbed on; then its best pass is returned, and
-        decides when to stop.
+    held : MinibatchObjective or None
+        Of rows held out, whose score decides which pass is the best, and when to stop.
+    memory : object
+        What the first step has of those before it, such as states of chains.
+    on_pass : callable or None
+        Given the number of a pass (from 1) and its score; true means stop.
 
     Returns
     -------
-    AscentResult
+    MinibatchResult
 
     Raises
     ------
     DivergedError
-        If the objective is not finite.
+        If the objective or the parameters are not finite.
     """
-    objectives: list[float] = []
+    objectives: list[float | None] = []
     scores: list[float] = []
-    best, best_theta, waited, converged = -np.inf, adam.average.copy(), 0, False
+    best = BestModel(plan.patience, plan.tol)
+    levelled_off = stopped = False
     for number in range(1, plan.max_passes + 1):
-        objectives.append(one_pass(objective, adam, plan.batch_size, plan.rate, rng))
-        judged = objectives[-1]
-        if held_out is not None:
-            judged = held_out(adam.average)
-            scores.append(judged)
-        waited = 0 if judged > best + plan.tol else waited + 1
-        if judged > best:
-            best = judged
-            if held_out is not None:
-                best_theta = adam.average.copy()
-        stop = on_pass(number, judged)
-        lost_patience = held_out is not None and waited >= plan.patience
-        converged = lost_patience or (held_out is None and _levelled_off(objectives, plan))
-        if stop or converged:
+        value, memory = one_pass(objective, optimiser, plan, rng, memory)
+        score = value
+        if held is not None or score is None:
+            score = (objective if held is None else held).score(optimiser.average)
+        objectives.append(value)
+        scores.append(score)
+        levelled_off = best.update(optimiser.average, score)
+        if held is None:
+            levelled_off = _levelled_off(scores, plan)
+        stopped = on_pass is not None and on_pass(number, score)
+        if stopped or levelled_off:
             break
-    theta = best_theta
-    if held_out is None:
-        theta = settled(objective, adam, objectives, plan.batch_size, rng)
+    theta = optimiser.average
+    if held is not None and best.theta is not None:
+        theta = best.theta
+    elif theta is not optimiser.theta:
+        estimates = [value for value in objectives if value is not None]
+        theta = settled(objective, optimiser, estimates, plan, rng, memory)
     if not np.isfinite(theta).all():
         raise DivergedError
-    return AscentResult(theta.copy(), objectives, scores, converged, adam.state())
+    converged = levelled_off or (plan.patience is None and not stopped)
+    shortfall = ""
+    if not (converged or stopped):
+        shortfall = (
+            f"the objective still improved after max_iter={plan.max_passes} passes; increase "
+            "max_iter, tol or learning_rate_init, or set early_stopping=True"
+        )
+    return MinibatchResult(
+        theta.copy(), objectives, scores, bool(converged), bool(stopped), memory, shortfall
+    )

@@ -1,0 +1,90 @@
+"""What keeps a decoder's weights small: a ridge, or the log of a prior."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from skbae._types import Array, FloatArray
+    from skbae.energies.vae._decoder import Decoder
+
+
+class Penalty(ABC):
+    """What is added to N times the mean over rows, in nats and in the frame of computation."""
+
+    @abstractmethod
+    def value(self, theta: FloatArray) -> FloatArray:
+        """Return what is added, (S,), for decoders (S, P)."""
+
+    @abstractmethod
+    def gradient(self, theta: FloatArray) -> FloatArray:
+        """Return its gradient, (S, P)."""
+
+
+class Ridge(Penalty):
+    """``-alpha / 2`` times the sum of squared weights; intercepts and noise are not penalised.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    alpha : float
+    """
+
+    def __init__(self, decoder: Decoder, alpha: float) -> None:
+        network = decoder.network
+        self.strength = np.zeros(decoder.n_parameters, np.float32)
+        self.strength[: network.n_parameters] = alpha * network.is_weight()
+
+    def value(self, theta: FloatArray) -> FloatArray:
+        """Return minus half the weighted sum of squares."""
+        return -0.5 * np.einsum("p,sp,sp->s", self.strength, theta, theta)
+
+    def gradient(self, theta: FloatArray) -> FloatArray:
+        """Return its gradient."""
+        return -self.strength * theta
+
+
+class Prior(Penalty):
+    """Normal weights of variance ``v / fan_in``, intercepts of variance v, inverse gamma noise.
+
+    Values leave the constants of the densities out.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    weight_variance : float
+        v.
+    noise_shape, noise_scale : float
+        Of the noise variance, in the frame of computation.
+    """
+
+    def __init__(
+        self, decoder: Decoder, weight_variance: float, noise_shape: float, noise_scale: float
+    ) -> None:
+        network = decoder.network
+        self.noise_at = network.n_parameters
+        self.precision = np.zeros(decoder.n_parameters, np.float32)
+        self.precision[: self.noise_at] = network.fan_in() / weight_variance
+        self.shape, self.scale = noise_shape, noise_scale
+
+    def value(self, theta: FloatArray) -> FloatArray:
+        """Return the log density of (weights, log s2)."""
+        logs = theta[:, self.noise_at :]
+        noise = (self.scale * np.exp(-logs) + self.shape * logs).sum(axis=1)
+        return -0.5 * np.einsum("p,sp,sp->s", self.precision, theta, theta) - noise
+
+    def gradient(self, theta: FloatArray) -> FloatArray:
+        """Return its gradient."""
+        found = -self.precision * theta
+        logs = theta[:, self.noise_at :]
+        found[:, self.noise_at :] = self.scale * np.exp(-logs) - self.shape
+        return found
+
+    def curvature(self) -> Array:
+        """Return the precision of the normal approximation at the prior's mode, (P,)."""
+        found = self.precision.astype(np.float64)
+        found[self.noise_at :] = self.shape
+        return found

@@ -1,0 +1,68 @@
+"""What the Langevin sampler sees of network autoencoders: decoders, and an encoder beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae.energies.vae._penalty import Prior
+from skbae.inference.optimise._adam import Adam
+from skbae.inference.sample._langevin import BatchTarget
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, FloatArray, Rows
+    from skbae.energies.vae._energy import VAEEnergy
+
+
+class VAETarget(BatchTarget):
+    """``p(m)`` over decoders; one encoder is trained along, for all chains.
+
+    Parameters
+    ----------
+    energy : VAEEnergy
+        Its penalty is a prior.
+    rows : Rows
+        Distinct ones.
+    phi : ndarray of shape (Q,)
+        The encoder to begin with.
+    temperature, model_temperature : float
+    rate : float
+        At which the encoder learns.
+    """
+
+    def __init__(
+        self,
+        energy: VAEEnergy,
+        rows: Rows,
+        phi: FloatArray,
+        temperature: float,
+        model_temperature: float,
+        rate: float,
+    ) -> None:
+        options = energy.training
+        assert options is not None, "sampling needs training options"
+        assert isinstance(options.penalty, Prior), "sampling needs a prior"
+        self.prior, self.n_draws = options.penalty, options.n_draws
+        self.batches, self.n_rows = energy.row_batches(rows, temperature), len(rows.X)
+        self.scale, self.rate = rows.total / model_temperature, rate
+        self.encoder = Adam(phi)
+
+    def estimate(
+        self, theta: FloatArray, index: NDArray[np.intp], rng: np.random.Generator
+    ) -> tuple[Array, FloatArray]:
+        """Return estimates for decoders (S, P), and let the encoder learn from the batch."""
+        phi = self.encoder.theta[None]
+        values, found = self.batches.step(theta, phi, index, rng, self.n_draws)
+        self.encoder.ascend(found.encoder[0] / np.float32(len(theta)), self.rate)
+        return values, found.decoder
+
+    def prior_gradient(self, theta: FloatArray) -> FloatArray:
+        """Return the gradient of the log prior density, (S, P)."""
+        return self.prior.gradient(theta)
+
+    def prior_precision(self) -> Array:
+        """Return the precision of the normal approximation of the prior, (P,)."""
+        return self.prior.curvature()

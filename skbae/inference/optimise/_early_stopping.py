@@ -1,0 +1,95 @@
+"""Stopping by rows held out: which rows these are, and which model was the best on them.
+
+Equal rows are merged and put into an order of their own first, so that a row of weight two is two
+rows to the last bit: neither the order of the rows nor how often one came tells a fit anything but
+its weight.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._starting_points import distinct_rows
+
+if TYPE_CHECKING:
+    from skbae._types import FloatArray, Rows
+
+# Fewer distinct rows can neither be fitted to nor be judged by.
+_FEWEST_ROWS = 2
+
+
+def merged_rows(rows: Rows) -> Rows:
+    """Return the distinct rows in canonical order, float64, with merged weights."""
+    return make_rows(*distinct_rows(rows, limit=len(rows.X)))
+
+
+def hold_out(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows | None]:
+    """Split merged rows by weight; a row of weight w is w rows, each held out by chance.
+
+    Parameters
+    ----------
+    rows : Rows
+        From :func:`merged_rows`.
+    fraction : float
+        Expected share of the weight to hold out.
+    rng : Generator
+
+    Returns
+    -------
+    kept, held : Rows
+        `held` is None, and `kept` is `rows`, where chance left fewer than two distinct rows on
+        either side.
+    """
+    weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
+    whole = np.floor(weights)
+    held = rng.binomial(whole.astype(np.int64), fraction).astype(np.float64)
+    held += (weights - whole) * (rng.random(len(weights)) < fraction)
+    kept = weights - held
+    if min(np.count_nonzero(held), np.count_nonzero(kept)) < _FEWEST_ROWS:
+        return rows, None
+    return make_rows(rows.X[kept > 0], kept[kept > 0]), make_rows(rows.X[held > 0], held[held > 0])
+
+
+class BestModel:
+    """The best of the models a fit has met, and how long ago there was an improvement.
+
+    Parameters
+    ----------
+    patience : int or None
+        How many models in a row may be no improvement; None: any number.
+    tol : float, default=0.0
+        By how much a score must exceed the best one for the patience to start anew.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (P,) or None
+        The best model; None before the first.
+    score : float
+        Its score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> best = BestModel(patience=2)
+    >>> [best.update(np.array([number]), score) for number, score in enumerate([1, 3, 2, 0])]
+    [False, False, False, True]
+    >>> best.theta.tolist(), best.score
+    ([1], 3)
+    """
+
+    def __init__(self, patience: int | None, tol: float = 0.0) -> None:
+        self.patience, self.tol = patience, tol
+        self.theta: FloatArray | None = None
+        self.score = -np.inf
+        self._waited = 0
+
+    def update(self, theta: FloatArray, score: float) -> bool:
+        """Take note of a model; return whether the patience is at its end."""
+        self._waited = 0 if score > self.score + self.tol else self._waited + 1
+        if self.theta is None or score > self.score:
+            self.theta = theta.copy()
+        self.score = max(self.score, score)
+        return self.patience is not None and self._waited >= self.patience
