@@ -17,7 +17,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,10 +178,22 @@ class MinibatchResult:
         return len(self.scores)
 
 
-def batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Return rows in random order and in batches of nearly equal size.
+def batches(
+    n_rows: int, batch_size: int, rng: np.random.Generator, n_rounds: int = 1
+) -> list[NDArray[np.intp]]:
+    """Return the rows of a pass in random order and in batches of nearly equal size.
 
-    Rows that fit into one batch keep their order.
+    Parameters
+    ----------
+    n_rows, batch_size : int
+    rng : Generator
+    n_rounds : int, default=1
+        How often the pass goes over the rows, each time in another order.
+
+    Returns
+    -------
+    list of ndarray of int
+        If it is a single one, with the rows in their own order.
 
     Examples
     --------
@@ -193,8 +204,10 @@ def batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> list[NDAr
     [[0, 1, 2]]
     """
     n_batches = -(-n_rows // batch_size)
-    order = np.arange(n_rows) if n_batches == 1 else rng.permutation(n_rows)
-    return np.array_split(order, n_batches)
+    if n_batches * n_rounds == 1:
+        return [np.arange(n_rows)]
+    rounds = [np.array_split(rng.permutation(n_rows), n_batches) for _ in range(n_rounds)]
+    return [batch for each in rounds for batch in each]
 
 
 def one_pass(
@@ -224,9 +237,8 @@ def one_pass(
         If an estimate, or the parameters at the end, are not finite.
     """
     n_rounds, n_steps = plan.steps_of_a_pass(objective.n_rows)
-    rounds = [batches(objective.n_rows, plan.batch_size, rng) for _ in range(n_rounds)]
     total: float | None = 0.0
-    for index in chain.from_iterable(rounds):
+    for index in batches(objective.n_rows, plan.batch_size, rng, n_rounds):
         step = objective.step(optimiser.theta, index, memory, rng)
         memory = step.memory
         if step.value is None:
