@@ -386,6 +386,23 @@ def test_a_callback_may_stop_the_fit(partition):
     assert np.isfinite(model.score(bits()))
 
 
+@each_visible
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.01}, {"temperature": 0.0}, {"partition": "ais"}]
+)
+def test_no_floating_point_error_is_left_to_the_caller(visible, settings):
+    """Not even underflow, where units are all but certain."""
+    X = DATA[visible](100)
+    with np.errstate(all="raise"):
+        fitted = BayesianRBMAutoEncoder(
+            3, visible=visible, max_iter=30, random_state=0, **settings
+        ).fit(X)
+        fitted.inverse_transform(fitted.transform(X))
+        fitted.score_gradient(X)
+        scores = fitted.score_samples(1e3 * X if visible == "gaussian" else X)
+    assert np.isfinite(scores).all()
+
+
 def test_too_few_steps_are_reported():
     with pytest.warns(ConvergenceWarning, match=r"max_iter=2"):
         BayesianRBMAutoEncoder(3, max_iter=2, random_state=0).fit(bits())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from _rbm_oracles import hmax, log_partition, log_z_of, machine_of, mixture_of, states
@@ -136,6 +138,32 @@ def test_the_exact_fit_ends_where_the_gradient_vanishes(visible):
     _, gradient = evaluate(energy, found.theta[None], rows, 1.0)
     assert np.abs(gradient).max() < 1e-3
     assert np.abs(evaluate(energy, theta[None], rows, 1.0)[1]).max() > 1e-2
+
+
+@each_visible
+def test_rows_held_out_share_the_sum_over_states(visible, monkeypatch):
+    """It is formed once for each evaluation of the objective, whatever is scored besides."""
+    X = rows_of(visible, 60)
+    kept, held = (merged_rows(make_rows(part, None)) for part in (X[:40], X[40:]))
+    energy = energy_of(visible, kept, 2)
+    theta = 0.3 * energy.draw_prior_coordinates(1, np.random.default_rng(0))[0]
+    machines = []
+
+    def expectations(params):
+        machines.append(params.weights.copy())
+        return right(params)
+
+    right = energy.layer.expectations
+    monkeypatch.setattr(energy.layer, "expectations", expectations)
+    before = dict(vars(energy))
+    with RowRunner(1) as runner:
+        objective = Objective(energy, kept, runner, 1.0)
+        found = maximise_lbfgs(objective, theta, held, max_iter=20, tol=0.0, patience=100)
+        distinct = {weights.tobytes() for weights in machines}
+        assert len(distinct) == len(machines) >= found.n_iter == 20
+        score = replace(objective, rows=held).expect(energy.at(found.theta)).objective[0]
+    np.testing.assert_allclose(max(found.scores), score, rtol=1e-12)
+    assert vars(energy) == before  # nothing is remembered
 
 
 @each_visible

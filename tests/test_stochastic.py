@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import gammaln, logsumexp
 
 from skbae.energies._capabilities import BatchStep, MinibatchObjective
 from skbae.inference.evidence._verdict import assess
@@ -13,6 +14,8 @@ from skbae.inference.optimise._minibatch import (
     MinibatchPlan,
     PlainSteps,
     batches,
+    constant_rate,
+    falling_rate,
     fit_minibatches,
     settled,
 )
@@ -131,6 +134,109 @@ def test_divergence_is_an_error():
     sound = Quadratic(np.ones((4, 1)))
     with np.errstate(all="ignore"), pytest.raises(DivergedError):
         fit_minibatches(sound, PlainSteps(np.zeros(1)), plan(rate=1e9), rng)
+
+
+def test_plain_steps_end_where_they_are_and_need_a_falling_rate_to_come_to_rest():
+    """At a constant rate a batch's noise stays: rate / 2 times a batch's variance, or so."""
+    X = np.random.default_rng(0).normal(size=(200, 1))
+    errors = {}
+    for schedule in (falling_rate, constant_rate):
+        squares = []
+        for seed in range(30):
+            rng, steps = np.random.default_rng(seed), PlainSteps(np.full(1, 5.0))
+            settings = {"schedule": schedule, "rate": 0.5, "max_passes": 10, "patience": None}
+            found = fit_minibatches(Quadratic(X), steps, plan(**settings), rng)
+            np.testing.assert_array_equal(found.theta, steps.theta)
+            assert found.converged
+            assert not found.shortfall
+            squares.append((found.theta[0] - X.mean()) ** 2)
+        errors[schedule] = np.mean(squares)
+    assert errors[falling_rate] < 0.3 * errors[constant_rate]
+    assert 0.01 < errors[constant_rate] < 0.1
+
+
+class Counting(Quadratic):
+    """Remembers the batches it has seen, and says nothing of its value."""
+
+    def step(self, theta, index, memory, rng):
+        return BatchStep(super().step(theta, index, None, rng).direction, None, [*memory, index])
+
+
+def test_what_a_step_remembers_is_handed_on_and_short_passes_are_repeated():
+    X = np.random.default_rng(0).normal(size=(25, 1))
+    settings = {"max_passes": 3, "least_steps": 7, "patience": None}
+    objective, rng = Counting(X), np.random.default_rng(0)
+    seen = []
+    found = fit_minibatches(
+        objective,
+        PlainSteps(np.zeros(1)),
+        plan(**settings),
+        rng,
+        memory=["before"],
+        on_pass=lambda number, score: seen.append((number, score)),
+    )
+    first, *index = found.memory
+    assert first == "before"
+    # 25 rows make 3 batches of at most 10, which 3 rounds make at least 7 steps of
+    assert [len(batch) for batch in index] == [9, 8, 8] * 9
+    for each in range(9):
+        together = np.sort(np.concatenate(index[3 * each : 3 * each + 3]))
+        np.testing.assert_array_equal(together, np.arange(25))
+    # without an estimate by batches, models are judged by their score on all rows
+    assert found.objectives == [None] * 3
+    assert [number for number, _ in seen] == [1, 2, 3]
+    assert found.scores == [score for _, score in seen]
+    assert found.scores[-1] == objective.score(found.theta)
+
+
+class PoissonMixtureInSteps(MinibatchObjective):
+    """Expectation maximisation in steps (Cappe and Moulines 2009): theta are mean statistics.
+
+    Of two Poisson components, (share, share * mean) each. The direction is the way from the
+    statistics so far to those of a batch.
+    """
+
+    def __init__(self, x):
+        self.x, self.n_rows = x, len(x)
+
+    def log_joint(self, theta, x):
+        shares, sums = theta.reshape(2, 2)
+        means = sums / shares
+        return np.log(shares) + x[:, None] * np.log(means) - means - gammaln(x + 1)[:, None]
+
+    def step(self, theta, index, memory, rng):
+        joint = self.log_joint(theta, self.x[index])
+        codes = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        statistics = np.r_[codes.mean(axis=0), self.x[index] @ codes / len(index)]
+        return BatchStep(statistics - theta, float(logsumexp(joint, axis=1).mean()))
+
+    def score(self, theta):
+        return float(logsumexp(self.log_joint(theta, self.x), axis=1).mean())
+
+    def constrain(self, theta):
+        pass
+
+
+def test_expectation_maximisation_in_steps_reaches_the_optimum_of_whole_passes():
+    rng = np.random.default_rng(0)
+    x = rng.poisson(np.where(rng.random(2000) < 0.3, 2.0, 9.0)).astype(float)
+    objective = PoissonMixtureInSteps(x)
+    start = np.array([0.5, 0.5, 0.5 * 4.0, 0.5 * 6.0])
+    best = start.copy()
+    for _ in range(500):
+        best += objective.step(best, np.arange(len(x)), None, rng).direction
+    settings = {
+        "batch_size": 50,
+        "max_passes": 10,
+        "rate": 0.5,
+        "schedule": lambda step, n_steps: (1 + step) ** -0.7,
+        "patience": None,
+    }
+    found = fit_minibatches(objective, PlainSteps(start), plan(**settings), rng)
+    gained = objective.score(best) - objective.score(start)
+    assert gained > 0.1
+    assert objective.score(best) - objective.score(found.theta) < 0.002 * gained
+    np.testing.assert_allclose(found.theta, best, rtol=0.1)
 
 
 def test_adam_resumes():

@@ -221,6 +221,30 @@ def test_early_stopping(X):
     assert max(scores) > scores[0]
 
 
+def test_early_stopping_without_enough_distinct_rows_holds_none_out():
+    """A single distinct row, of whatever weight, cannot be split: the fit takes all of it."""
+    X = np.full((20, 3), 2.0)
+    fitted = make(early_stopping=True).fit(X)
+    assert fitted.validation_scores_ == []
+    assert len(fitted.loss_curve_) == 5
+    assert np.isfinite(fitted.score_samples(X)).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.01}, {"temperature": 0.0}, {"likelihood": "bernoulli"}]
+)
+def test_no_floating_point_error_is_left_to_the_caller(settings, X):
+    """Not even underflow, where weights of draws next to vanish."""
+    bits = "likelihood" in settings
+    X = X / 8 if bits else X
+    with np.errstate(all="raise"):
+        fitted = make(**settings).fit(X)
+        fitted.inverse_transform(fitted.transform(X))
+        fitted.score_gradient(X)
+        scores = fitted.score_samples(X if bits else X + 1e3)
+    assert np.isfinite(scores).all()
+
+
 def test_warning_without_convergence(X):
     with pytest.warns(ConvergenceWarning, match="still improved after max_iter=3"):
         make(max_iter=3).fit(X)

@@ -174,6 +174,7 @@ class _OneLayer:
         return units, np.zeros((len(shares), 0)), pairs
 
 
+@np.errstate(under="ignore")  # states that are next to impossible
 def _sum_states(table: _TwoLayers | _OneLayer, n_models: int, expect: bool) -> tuple[Array, ...]:
     """Return the log sum and, if asked for, normalised expectations."""
     log_sum = np.full(n_models, -np.inf)

@@ -41,6 +41,7 @@ def tempered_bits(activations: Array, temperature: float) -> Array:
     return expit(activations / temperature)
 
 
+@np.errstate(under="ignore")
 def tempered_softplus(activations: Array, temperature: float) -> Array:
     """Return ``T log(1 + exp(a / T))``; at T = 0 the positive part."""
     if temperature == 0:
@@ -48,6 +49,7 @@ def tempered_softplus(activations: Array, temperature: float) -> Array:
     return temperature * softplus(activations / temperature)
 
 
+@np.errstate(under="ignore")  # units that are all but certain
 def free_energy_and_bits(activations: Array, temperature: float) -> tuple[Array, Array]:
     """Return the sum of :func:`tempered_softplus` over units, and :func:`tempered_bits`.
 
@@ -144,6 +146,7 @@ class Contrast(RowKernel):
             "square": np.zeros(n_models),
         }
 
+    @np.errstate(under="ignore")  # products of units that are all but certain
     def accumulate(
         self,
         accumulator: dict[str, Array],

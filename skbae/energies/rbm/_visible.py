@@ -75,6 +75,7 @@ class BaseRates:
     variance: Array
 
 
+@np.errstate(under="ignore")
 def softplus(a: Array) -> Array:
     """Return ``log(1 + exp(a))``."""
     return np.maximum(a, 0.0) + np.log1p(np.exp(-np.abs(a)))

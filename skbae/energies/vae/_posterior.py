@@ -233,6 +233,7 @@ def _log_normals(z: Array, parts: list[Any], temperature: float) -> Array:
     return total
 
 
+@np.errstate(under="ignore")  # draws that next to never count
 def draw_codes(
     decoder: Decoder,
     theta: Array,

@@ -18,7 +18,7 @@ is that at the mode (the envelope theorem), and the encoder follows the gradient
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -73,12 +73,51 @@ class Gradients:
     encoder: FloatArray
 
 
-def encoder_guess(network: Network, theta: FloatArray, inputs: FloatArray, scratch: Scratch) -> Any:
-    """Return the encoder's outputs layer by layer, its means and log deviations, (E, n, d)."""
+class EncoderGuess(NamedTuple):
+    """What E encoders say of n rows.
+
+    Attributes
+    ----------
+    outputs : list of ndarray
+        Layer by layer.
+    mean, log_deviation : ndarrays of shape (E, n, d)
+        Of each code.
+    """
+
+    outputs: list[FloatArray]
+    mean: FloatArray
+    log_deviation: FloatArray
+
+
+def encoder_guess(
+    network: Network, theta: FloatArray, inputs: FloatArray, scratch: Scratch
+) -> EncoderGuess:
+    """Return what encoders (E, Q) say of rows (n, D)."""
     outputs = network.forward(network.layers(theta), inputs[None], scratch, "encoder")
     d = network.sizes[-1] // 2
     log_deviation = np.clip(outputs[-1][..., d:], *_LOG_DEVIATION)
-    return outputs, outputs[-1][..., :d], log_deviation
+    return EncoderGuess(outputs, outputs[-1][..., :d], log_deviation)
+
+
+def _importance_weights(
+    log_density: FloatArray,
+    z: FloatArray,
+    noise: FloatArray,
+    log_deviation: FloatArray,
+    temperature: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Return ``Hmax_T`` (S, n), and the normalised weights (S, L, n) of draws z (S, L, n, d)."""
+    kind = z.dtype.type
+    log_weights = log_density - 0.5 * np.einsum("slnd,slnd->sln", z, z)
+    log_weights /= kind(temperature)
+    log_weights += 0.5 * np.einsum("slnd,slnd->sln", noise, noise)
+    log_weights += log_deviation.sum(axis=-1)[:, None]
+    peak = log_weights.max(axis=1, keepdims=True)
+    weights = np.exp(log_weights - peak)
+    total = weights.sum(axis=1, keepdims=True)
+    hmax = kind(temperature) * (np.log(total / z.shape[1]) + peak)[:, 0]
+    weights /= total
+    return hmax, weights
 
 
 def weighted_step(
@@ -124,15 +163,7 @@ def weighted_step(
     outputs = decoder.network.forward(layers, flat, scratch, "decoder")
     shaped = outputs[-1].reshape(n_models, n_draws, n, -1)
     log_density, slope = decoder.rows.log_density(batch.X, shaped, extra, scratch)
-    log_weights = log_density - 0.5 * np.einsum("slnd,slnd->sln", z, z)
-    log_weights /= dtype.type(temperature)
-    log_weights += 0.5 * np.einsum("slnd,slnd->sln", noise, noise)
-    log_weights += log_deviation.sum(axis=-1)[:, None]
-    peak = log_weights.max(axis=1, keepdims=True)
-    weights = np.exp(log_weights - peak)
-    total = weights.sum(axis=1, keepdims=True)
-    hmax = dtype.type(temperature) * (np.log(total / n_draws) + peak)[:, 0]
-    weights /= total
+    hmax, weights = _importance_weights(log_density, z, noise, log_deviation, temperature)
 
     gradient = scratch("decoder gradient", theta.shape, dtype)
     shared = weights * batch.shares

@@ -89,17 +89,31 @@ class _Steps:
 
     def __init__(
         self,
-        evaluate: Callable[[Array], _Evaluation],
-        score: Callable[[_Evaluation], float],
-        best: BestModel,
+        objective: Objective,
+        held: Rows | None,
+        patience: int,
         enough: float,
         on_step: Callable[[int, float], bool] | None,
     ) -> None:
-        self.evaluate, self.score, self.best = evaluate, score, best
-        self.enough, self.on_step = enough, on_step
+        self.objective, self.held, self.enough, self.on_step = objective, held, enough, on_step
+        self.energy = objective.require(GradientEnergy, "maximising by gradients")
+        self.best = BestModel(None if held is None else patience)
         self.scores: list[float] = []
         self.last: _Evaluation | None = None
         self.satisfied = self.stopped = False
+
+    def evaluate(self, theta: Array) -> _Evaluation:
+        """Return the objective at theta (P,)."""
+        return _evaluate(self.objective, self.energy, theta)
+
+    def score(self, evaluation: _Evaluation) -> float:
+        """Return what a model is judged by: the objective on the rows held out, if there are."""
+        if self.held is None:
+            return evaluation.objective
+        with np.errstate(all="ignore"):
+            statistics = self.objective.runner.reduce(evaluation.kernel, self.held)
+            value = float(statistics.objective[0])
+        return value if np.isfinite(value) else -np.inf
 
     def descent(self, theta: Array) -> tuple[float, Array]:
         """Return minus the objective and its gradient."""
@@ -161,20 +175,7 @@ def maximise_lbfgs(
     TypeError
         If the energy lacks the capability.
     """
-    energy = objective.require(GradientEnergy, "maximising by gradients")
-
-    def evaluate(theta: Array) -> _Evaluation:
-        return _evaluate(objective, energy, theta)
-
-    def score(evaluation: _Evaluation) -> float:
-        if held is None:
-            return evaluation.objective
-        with np.errstate(all="ignore"):
-            value = float(objective.runner.reduce(evaluation.kernel, held).objective[0])
-        return value if np.isfinite(value) else -np.inf
-
-    best = BestModel(None if held is None else patience)
-    steps = _Steps(evaluate, score, best, enough, on_step)
+    steps = _Steps(objective, held, patience, enough, on_step)
     options = {
         "maxiter": max_iter,
         "maxfun": 20 * max_iter + 20,
@@ -200,5 +201,5 @@ def maximise_lbfgs(
             f"the gradient was still above tol={tol:g} after max_iter={max_iter} steps; increase "
             "max_iter or tol"
         )
-    reached = theta if best.theta is None else best.theta
+    reached = theta if steps.best.theta is None else steps.best.theta
     return LBFGSResult(reached, steps.scores, bool(converged), shortfall)

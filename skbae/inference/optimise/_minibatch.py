@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from skbae._types import FloatArray
     from skbae.energies._capabilities import MinibatchObjective
 
+_STILL_IMPROVED = (
+    "the objective still improved after max_iter={} passes; increase max_iter, tol or "
+    "learning_rate_init, or set early_stopping=True"
+)
 # Share of the first rate below which a falling rate does not fall.
 _LAST_RATE = 0.01
 
@@ -258,12 +262,12 @@ def one_pass(
 def settled(
     objective: MinibatchObjective,
     optimiser: Optimiser,
-    objectives: list[float],
+    objectives: list[float | None],
     plan: MinibatchPlan,
     rng: np.random.Generator,
     memory: Any = None,
 ) -> FloatArray:
-    """Return the average of the path, or its end if the average is no good.
+    """Return the average of the path, or its end if there is none or it is no good.
 
     The average should be better than where the steps that it is made of began. It is not where the
     path crossed from one valley to another meanwhile.
@@ -272,13 +276,16 @@ def settled(
     ----------
     objective, optimiser, plan, rng, memory
         As for :func:`fit_minibatches`.
-    objectives : list of float
+    objectives : list of float or None
         Of the passes.
 
     Returns
     -------
     ndarray of shape (P,)
     """
+    estimates = [value for value in objectives if value is not None]
+    if optimiser.average is optimiser.theta or not estimates:
+        return optimiser.average
     seed = int(rng.integers(2**32))
 
     def value(theta: FloatArray) -> float:
@@ -291,8 +298,8 @@ def settled(
         return total / objective.n_rows
 
     reached = value(optimiser.average)
-    began = 2 * len(objectives) // 3
-    if reached >= float(np.mean(objectives[max(began - 1, 0) : began + 2])):
+    began = 2 * len(estimates) // 3
+    if reached >= float(np.mean(estimates[max(began - 1, 0) : began + 2])):
         return optimiser.average
     return optimiser.theta if value(optimiser.theta) > reached else optimiser.average
 
@@ -358,21 +365,13 @@ def fit_minibatches(
         stopped = on_pass is not None and on_pass(number, score)
         if stopped or levelled_off:
             break
-    theta = optimiser.average
-    if held is not None and best.theta is not None:
-        theta = best.theta
-    elif theta is not optimiser.theta:
-        estimates = [value for value in objectives if value is not None]
-        theta = settled(objective, optimiser, estimates, plan, rng, memory)
+    theta = best.theta if held is not None else None
+    if theta is None:
+        theta = settled(objective, optimiser, objectives, plan, rng, memory)
     if not np.isfinite(theta).all():
         raise DivergedError
-    converged = levelled_off or (plan.patience is None and not stopped)
-    shortfall = ""
-    if not (converged or stopped):
-        shortfall = (
-            f"the objective still improved after max_iter={plan.max_passes} passes; increase "
-            "max_iter, tol or learning_rate_init, or set early_stopping=True"
-        )
+    converged = bool(levelled_off or (plan.patience is None and not stopped))
+    shortfall = "" if converged or stopped else _STILL_IMPROVED.format(plan.max_passes)
     return MinibatchResult(
-        theta.copy(), objectives, scores, bool(converged), bool(stopped), memory, shortfall
+        theta.copy(), objectives, scores, converged, bool(stopped), memory, shortfall
     )
