@@ -4,7 +4,7 @@
 the same 1400 rows, one after the other in each repetition; ours with the default settings, theirs
 for 200 epochs at each learning rate. Their likelihood is found from their attributes as ours is, by
 enumeration or by annealing. Printed are the time of the whole fit and of one pass over the rows (an
-exact climb has no passes: a step is one), the mean log-likelihood of 397 test rows with the error
+exact fit has no passes: a step is one), the mean log-likelihood of 397 test rows with the error
 of its log Z, and ratios of medians.
 """
 

@@ -255,7 +255,7 @@ def test_best_codes_at_zero_temperature(iris, bits):
         side = np.linspace(-4, 4, 81)
         grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
         values = log_likelihood(model, X, grid) - 0.5 * (grid**2).sum(axis=1)
-        # a climb may end in another mode than the best, but not often
+        # a search may end in another mode than the best, but not often
         assert np.mean(found >= values.max(axis=1) - 1e-6) > 0.9
 
 

@@ -86,7 +86,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     n_models : int, default=50
         How many draws of the models to keep for prediction, when they are sampled.
     n_init : int or "auto", default="auto"
-        Starts of the exact climb, of which the best on all rows is kept; "auto": 3. Larger
+        Starts of an exact fit, of which the best on all rows is kept; "auto": 3. Larger
         machines have one.
     learning_rate_init : float, default=1.0
         Rate at which contrastive divergence starts, in units of the inverse of the largest variance
@@ -96,18 +96,19 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     n_chains : int, default=100
         Persistent chains.
     max_iter : int or None, default=None
-        Most steps of an exact climb (None: 500); passes of contrastive divergence (None: 100),
+        Most steps of an exact fit (None: 500); passes of contrastive divergence (None: 100),
         which its learning rate is planned for.
     tol : float, default=1e-5
-        The exact climb has converged when no entry of the gradient is larger.
+        An exact fit has converged when no entry of the gradient is larger.
     early_stopping : bool, default=True
         Hold rows out, and keep the model that is best on them: by the exact objective, or by a
-        score that needs no Z (pseudo-likelihood, or score matching for real features). The exact
-        climb then goes on, on all rows, to what it had reached when it was stopped.
+        score that needs no Z (pseudo-likelihood, or score matching for real features). An exact
+        fit then goes on with all rows, until the objective is what it was when the fit was stopped.
+        Where chance leaves fewer than two distinct rows on either side, none is held out.
     validation_fraction : float, default=0.1
         Share of the rows to hold out.
     n_iter_no_change : int, default=50
-        Steps of the exact climb without a better model before it stops. Contrastive divergence
+        Steps of an exact fit without a better model before it stops. Contrastive divergence
         runs to the end of its schedule, since a high learning rate hides what is better.
     verbose : int, default=0
         Print each step's objective if positive.
@@ -153,7 +154,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
 
     Notes
     -----
-    Machines with a layer of up to 12 units climb the exact likelihood; larger ones follow
+    Machines with a layer of up to 12 units maximise the exact likelihood; larger ones follow
     persistent contrastive divergence with centred gradients. Codes come from the reference model,
     scores average over all kept ones.
 

@@ -42,7 +42,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     variational autoencoder, without a variational bound for a definition; at ``temperature=0`` the
     energy of each row's best code, an ordinary autoencoder whose encoder is the maximisation. The
     encoder is a second network that proposes codes. It is a means: what it proposes is weighted (or
-    climbed from, at T = 0), and no number depends on it except by how precisely it is known.
+    improved on, at T = 0), and no number depends on it except by how precisely it is known.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     alpha : float, default=1.0
         Strength of the penalty on the weights of a single best decoder: ``alpha / (2 N)`` times the
         sum of their squares is taken from the objective, with N the sum of the rows' weights (of
-        those that are climbed on; in `partial_fit`, of those given). This is as if weights were
+        those that are fitted to; in `partial_fit`, of those given). This is as if weights were
         normal with variance ``1 / alpha``. Intercepts bear none, nor does the encoder, which is a
         means and explains no row. Where rows are real numbers, weights are those for rows that are
         centred and divided by their standard deviation (one for all features). Where models are
@@ -101,9 +101,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         row's answers do not depend on its company.
     early_stopping : bool, default=False
         Hold rows out, stop when their score does not improve and keep the weights that were best
-        for them.
+        for them. Where chance leaves fewer than two distinct rows on either side, none is held out.
     validation_fraction : float, default=0.1
-        Share of the distinct rows to hold out.
+        Expected share of the rows to hold out; a row of weight two is two rows.
     n_iter_no_change : int, default=20
         Stop when so many passes, on average, are no improvement over as many before; with
         `early_stopping`, when none of so many was the best for the rows held out.
@@ -130,7 +130,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Minus the objective of each pass, as the fit saw it, penalty included (minus ``tau / N``
         times the log prior, without its constants, where models are sampled).
     validation_scores_ : list of float
-        Score of the rows held out after each pass, without penalty. Only with `early_stopping`.
+        Score of the rows held out after each pass, without penalty; empty if none were. Only with
+        `early_stopping`.
     hmaxe_ : float
         ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row and
         without penalty. The reference model, which the attributes above belong to, is the best fit

@@ -105,7 +105,7 @@ class NetworkPredictions(BayesianAutoEncoder):
 
         At ``temperature=1`` this is the log density, estimated by importance sampling: the mean of
         ``exp`` of the estimate is exact, so the estimate itself is low on average. At T = 0 the
-        code is climbed to, and nothing is drawn.
+        best code is searched for, and nothing is drawn.
 
         Parameters
         ----------
