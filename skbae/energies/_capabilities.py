@@ -80,7 +80,19 @@ class ConjugateEnergy(StatisticsEnergy):
 
     @abstractmethod
     def maximise_posterior(self, statistics: Any, temperature: float) -> Any:
-        """Return the modes of the conditionals of (soft) statistics: the M step of a MAP fit."""
+        """Return the modes of the conditionals of (soft) statistics: the M step of a MAP fit.
+
+        Modes are those of the density over coordinates in which they always exist, logarithms of
+        weights and scales: see :meth:`log_mode_measure`.
+        """
+
+    @abstractmethod
+    def log_mode_measure(self, params: Any) -> Array:
+        """Return what turns :meth:`log_prior` into the density whose modes are sought, (S,).
+
+        The log of the Jacobian of the parameters with respect to the coordinates of
+        :meth:`maximise_posterior`.
+        """
 
 
 class GradientEnergy(ExpectationEnergy):

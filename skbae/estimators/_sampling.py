@@ -14,7 +14,7 @@ from skbae._types import SamplingResult, SamplingRun
 from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.evidence._verdict import assess, combine_evidence
-from skbae.inference.optimise._map_em import posterior_mode
+from skbae.inference.optimise._mode import find_mode
 from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference.sample._mode_annealing import (
     anneal_plan,
@@ -84,7 +84,7 @@ def check_memory(numbers_per_model: int, n_models: int) -> None:
 def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator) -> Any:
     """Return diverse models for chains to start from.
 
-    Half climb from the fits given, of which those far below the best are left out; the other half
+    Half are modes that the fits given lead to, without those far below the best; the other half
     are draws of the prior, where there are few enough rows for such chains to find their way.
 
     Parameters
@@ -92,22 +92,20 @@ def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.rando
     objective : Objective
         Of a ConjugateEnergy.
     fitted : ArrayRecord
-        Starts for the climb.
+        From which modes are sought.
     n_chains : int
     rng : Generator
     """
     energy = objective.require(ConjugateEnergy, "Gibbs sampling")
-    climbed, _, log_target = posterior_mode(
-        objective, fitted, objective.temperature, tol=1e-4, max_iter=30
-    )
+    found = find_mode(objective, fitted, objective.temperature, tol=1e-4, max_iter=30)
     # a mode this much lower cannot make it up by its width
-    worst = log_target.max() - 30 - 3 * energy.n_parameters()
-    good = np.flatnonzero(log_target >= worst)
+    worst = found.log_target.max() - 30 - 3 * energy.n_parameters()
+    modes, good = found.params, np.flatnonzero(found.log_target >= worst)
     if objective.rows.total > 5000:
-        return climbed.take(np.resize(good, n_chains))
+        return modes.take(np.resize(good, n_chains))
     half = n_chains // 2
-    joined = type(climbed).concatenate(
-        [climbed.take(np.resize(good, n_chains - half)), energy.draw_prior(half, rng)]
+    joined = type(modes).concatenate(
+        [modes.take(np.resize(good, n_chains - half)), energy.draw_prior(half, rng)]
     )
     # alternate, so that each island of chains has both kinds
     order = np.argsort(np.r_[np.arange(n_chains - half), np.arange(half) + 0.5], kind="stable")

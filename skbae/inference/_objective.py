@@ -142,11 +142,14 @@ class Objective(Target):
     def log_targets(self, params: Any, model_temperature: float) -> Array:
         """Return ``log prior + (N / tau) F`` of S models, (S,).
 
-        For an energy with a conjugate prior, whose measure the density has.
+        The prior's density is that of the parameters themselves where it is conjugate, and that of
+        the energy's coordinates otherwise.
         """
-        energy = self.require(ConjugateEnergy, "the density of models")
         power = self.power(model_temperature)
-        return energy.log_prior(params) + power * self.expect(params).objective
+        if isinstance(self.energy, ConjugateEnergy):
+            return self.energy.log_prior(params) + power * self.expect(params).objective
+        theta = self.require(GradientEnergy, "the density of models").unconstrain(params)
+        return self.prior(theta)[0] + power * self.value_and_gradient(theta)[0]
 
     # -- in the energy's coordinates -----------------------------------------------------------
 

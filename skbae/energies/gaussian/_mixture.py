@@ -158,6 +158,9 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
     def mode(self, conditional):
         return conjugate.mode(self.kind, conditional)
 
+    def log_mode_measure(self, params):
+        return conjugate.log_mode_measure(self.kind, params)
+
     def permute(self, params, order):
         means = np.take_along_axis(params.means, order[..., None], axis=1)
         if self.tied:

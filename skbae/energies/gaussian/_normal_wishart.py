@@ -192,3 +192,13 @@ def mode(kind: PrecisionPrior, posterior: NormalWishart) -> GaussianParameters:
     degrees = posterior.dof + kind.degrees_per_row * n_means
     covariances = posterior.scale / kind.shape.lift(degrees)
     return GaussianParameters(posterior.location, kind.shape.factorise(covariances))
+
+
+def log_mode_measure(kind: PrecisionPrior, params: GaussianParameters) -> Array:
+    """Return the log of the measure of :func:`mode` relative to ``d mu d Lambda``, (S,).
+
+    ``|Lambda|^((D + 1) / 2)`` for full precisions, their product for diagonal ones.
+    """
+    half_log_det = kind.shape.half_log_det(params.factors)
+    # what the Wishart's exponent lacks of its degrees of freedom
+    return -(kind.log_det_exponent(np.zeros(1)) * half_log_det).sum(axis=1)

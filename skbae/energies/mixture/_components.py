@@ -152,6 +152,10 @@ class ConjugateComponentFamily(ComponentFamily):
         """Return the conditionals' modes."""
 
     @abstractmethod
+    def log_mode_measure(self, params: Any) -> Array:
+        """Return the log of the measure in which :meth:`mode` is one, (S,)."""
+
+    @abstractmethod
     def permute(self, params: Any, order: NDArray[np.intp]) -> Any:
         """Return components with labels reordered: ``order`` has shape (S, K)."""
 

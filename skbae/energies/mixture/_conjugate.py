@@ -165,6 +165,14 @@ class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
             weights = weights / weights.sum(axis=1, keepdims=True)
         return MixtureParameters(weights, self.family.mode(conditional.components))
 
+    def log_mode_measure(self, params):
+        of_components = self.family.log_mode_measure(params.components)
+        return (
+            of_components
+            if self.equal_weights
+            else (of_components + np.log(params.weights).sum(axis=1))
+        )
+
     def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:
         """Return the models with labels reordered; `order` has shape (S, K)."""
         weights = np.take_along_axis(params.weights, order, axis=1)

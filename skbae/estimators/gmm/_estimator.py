@@ -34,7 +34,7 @@ from skbae.estimators.gmm._fit import (
 )
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.optimise._map_em import posterior_mode
+from skbae.inference.optimise._mode import best_start, find_mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -287,20 +287,20 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
         return {**reference_attributes(energy, best), **told, "models_": as_models(energy, best)}
 
     def _fit_sampled(self, config, rows, rng, runner):
-        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        """Sample the models; the mode that the best of them leads to is the reference."""
         temperature, tau = float(self.temperature), self._resolved_model_temperature()
         energy = conjugate_energy(self, config, rows, runner)
         objective = Objective(energy, rows, runner, temperature, float(self.tilt))
         run = self._sample(objective, config, rng, tau)
-        best = int(np.argmax(objective.log_targets(run.params, tau)))
-        reference, hmaxe, _ = posterior_mode(objective, run.params.take(np.array([best])), tau)
+        best = find_mode(objective, best_start(objective, run.params, tau), tau)
+        reference = best.params
         matched = match_to_reference(energy, run.params, reference, rows, temperature)
         return {
             **reference_attributes(energy, reference),
             **summarise(type(self).__name__, run, rows.total, tau),
             "models_": as_models(energy, matched),
-            "hmaxe_": float(hmaxe[0]),
-            "lower_bound_": float(hmaxe[0]),
+            "hmaxe_": float(best.hmaxe[0]),
+            "lower_bound_": float(best.objective[0]),
         }
 
     def _sample(self, objective, config, rng, tau):

@@ -32,7 +32,7 @@ from skbae.estimators.mixture_pca._fit import (
 from skbae.estimators.pca._fit import given_prior, mean_variance
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.optimise._map_lbfgs import climb_to_mode
+from skbae.inference.optimise._mode import best_start, find_mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -283,7 +283,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
         return {**reference_attributes(kept), **told, "models_": kept}
 
     def _fit_sampled(self, config, rows, rng, runner):
-        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        """Sample the models; the mode that the best of them leads to is the reference."""
         temperature, tau = float(self.temperature), self._resolved_model_temperature()
         energy = energy_with_prior(self, config, rows)
         objective = Objective(energy, rows, runner, temperature, float(self.tilt))
@@ -298,16 +298,16 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
                 n_models=int(self.n_models),
                 on_step=step,
             )
-        mode, hmaxe, value = climb_to_mode(objective, run.params, tau)
-        mode, draws = energy.canonical(mode), energy.canonical(run.params)
+        best = find_mode(objective, best_start(objective, run.params, tau), tau)
+        mode, draws = energy.canonical(best.params), energy.canonical(run.params)
         matched = match_to_reference(energy, draws, mode, rows, temperature)
         reference = as_models(energy, mode, rows, runner, temperature)
         return {
             **reference_attributes(reference),
             **summarise(type(self).__name__, run, rows.total, tau),
             "models_": as_models(energy, matched, rows, runner, temperature),
-            "hmaxe_": hmaxe,
-            "lower_bound_": value,
+            "hmaxe_": float(best.hmaxe[0]),
+            "lower_bound_": float(best.objective[0]),
         }
 
     # -- codes ---------------------------------------------------------------------------------

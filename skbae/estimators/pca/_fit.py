@@ -22,7 +22,7 @@ from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._sampling import run_charted
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.optimise._map_lbfgs import climb_to_mode
+from skbae.inference.optimise._mode import best_start, find_mode
 from skbae.inference.passes._principal_axes import Spectrum, choose_solver, leading_axes
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def reference_model(
     runner: RowRunner,
     model_temperature: float,
 ) -> tuple[PCAParameters, float]:
-    """Climb from the best model known to the mode of ``p(m)``; return it with its ``Hmaxe_T``."""
+    """Return the mode of ``p(m)`` that the best model known leads to, and its ``Hmaxe_T``."""
     mode_energy = energy_with_prior(
         estimator, energy.moments, energy.n_components, kind=PCAModeEnergy
     )
@@ -308,9 +308,10 @@ def reference_model(
     mode = start_of_climb(energy)
     # first from where no draw decides; then from the best draw, should that be higher still
     for others in ([], [run.params]):
-        starts = Loadings.concatenate([mode, *others])
-        mode, hmaxe, _ = climb_to_mode(objective, starts, model_temperature)
-    return energy.as_pca(mode), hmaxe
+        start = best_start(objective, Loadings.concatenate([mode, *others]), model_temperature)
+        found = find_mode(objective, start, model_temperature)
+        mode = found.params
+    return energy.as_pca(mode), float(found.hmaxe[0])
 
 
 # -- results ---------------------------------------------------------------------------------------

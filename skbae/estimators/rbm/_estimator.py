@@ -40,7 +40,7 @@ from skbae.estimators.rbm._settings import (
 )
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._early_stopping import merged_rows
-from skbae.inference.optimise._map_lbfgs import climb_to_mode
+from skbae.inference.optimise._mode import best_start, find_mode
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._random import as_generator
 
@@ -298,7 +298,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         }
 
     def _fit_sampled(self, config, rows, rng, runner):
-        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        """Sample the models; the mode that the best of them leads to is the reference."""
         temperature, tau = float(self.temperature), self._resolved_model_temperature()
         energy = make_energy(config, rates_of(config, rows), full_prior(self, rows))
         rows = merged_rows(rows)
@@ -308,7 +308,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
                 objective, tau, rng, n_models=int(self.n_models), on_step=step,
                 plan=sampling_plan(energy, len(rows.X), int(self.n_models)),
             )  # fmt: skip
-        mode, hmaxe, value = climb_to_mode(objective, run.params, tau)
+        best = find_mode(objective, best_start(objective, run.params, tau), tau)
+        mode = best.params
         draws = match_units(run.params, mode, rows, energy)
         log_partition = energy.log_partition(draws)
         kept = as_models(replace(draws, log_partition=log_partition))
@@ -318,8 +319,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
             **summarise(type(self).__name__, run, rows.total, tau),
             "log_partition_error_": 0.0,
             "models_": kept,
-            "hmaxe_": hmaxe,
-            "lower_bound_": value,
+            "hmaxe_": float(best.hmaxe[0]),
+            "lower_bound_": float(best.objective[0]),
         }
 
     def _reference(self, params: RBMParameters) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from skbae._types import Array
 from skbae.energies._capabilities import GradientEnergy
-from skbae.inference.optimise._map_lbfgs import climb_to_mode
+from skbae.inference.optimise._mode import best_start, find_mode
 
 if TYPE_CHECKING:
     from skbae.inference._objective import Objective
@@ -38,7 +38,8 @@ def laplace_log_evidence(objective: Objective, params: Any, model_temperature: f
     float
     """
     energy = objective.require(GradientEnergy, "Laplace's approximation")
-    mode, _, _ = climb_to_mode(objective, params, model_temperature)
+    start = best_start(objective, params, model_temperature)
+    mode = find_mode(objective, start, model_temperature).params
     power = objective.power(model_temperature)
 
     def log_density(theta: Array) -> tuple[Array, Array]:

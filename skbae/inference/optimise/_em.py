@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import Array, EMResult
+from skbae._types import Array, ArrayRecord, EMResult
 from skbae.energies._base import StatisticsEnergy
+from skbae.inference.optimise._backtracking import (
+    Proposals,
+    backtrack,
+    first_steps,
+    judge_steps,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from skbae.inference._objective import Objective
 
-# A step is halved this often before a start is taken to have converged.
-_MAX_HALVINGS = 30
-# With a positive tilt, steps that overshoot to and fro gain little each: a start has converged only
-# when a step this many times shorter gains little too.
-_CONFIRMATION = 8
+
+@dataclass(frozen=True)
+class EMState(ArrayRecord):
+    """Starts on their way.
+
+    Attributes
+    ----------
+    params, statistics : ArrayRecord
+        S models, and the statistics of the pass made with them.
+    previous : ndarray of shape (S,)
+        The objective a step ago.
+    steps : ndarray of shape (S,)
+        Shares of the way to the maximum to try first; 1 unless the tilt is positive.
+    confirmed : ndarray of bool of shape (S,)
+        Whether the last step gained too little to count, so that this one is shorter.
+    """
+
+    params: Any
+    statistics: Any
+    previous: Array
+    steps: Array
+    confirmed: NDArray[np.bool_]
 
 
 def expectation_maximisation(
@@ -29,16 +53,14 @@ def expectation_maximisation(
     *,
     tol: float = 1e-3,
     max_iter: int = 100,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     on_iteration: Callable[[int, float], bool] | None = None,
 ) -> EMResult:
     """Maximise the (tilted) mean of ``Hmax_T``.
 
-    Each iteration is a pass over the rows (codes at `temperature`, rows reweighted by
-    ``exp(-t Hmax)``) and a maximisation. Without a tilt, or with a tilt below zero, the full step
-    never descends: the objective is minorised by the expected energy. With a positive tilt the
-    full step overshoots (its slope is ``-t`` on a Gaussian), so a step of ``1 / (1 + t)`` of the
-    way is tried first and halved while the objective falls.
+    Each iteration is a pass over the rows (codes at the temperature, rows reweighted by
+    ``exp(-t Hmax)``) and a maximisation, followed by backtracking where there is a tilt: the
+    objective never falls.
 
     Parameters
     ----------
@@ -70,63 +92,105 @@ def expectation_maximisation(
         A start that collapses while others live on gets an objective of minus infinity.
     """
     energy = objective.require(StatisticsEnergy, "expectation maximisation")
-    n_starts, tilt = params.n_models, objective.tilt
-    dtype = objective.rows.X.dtype if dtype is None else dtype
-
-    def expect(models: Any) -> Any:
-        return objective.expect(models, dtype)
-
-    first_step = 1.0 / (1.0 + max(tilt, 0.0))
-    statistics = expect(params)
-    values, hmaxe = statistics.objective.copy(), statistics.hmaxe.copy()
+    precision = objective.rows.X.dtype if dtype is None else dtype
+    state = em_init(objective, params, precision)
+    values, hmaxe = state.statistics.objective.copy(), state.statistics.hmaxe.copy()
     history = [values.copy()]
-    n_iter = np.zeros(n_starts, dtype=np.intp)
-    converged = np.zeros(n_starts, dtype=bool)
-    active = np.arange(n_starts)
-    previous = np.full(n_starts, -np.inf)
-    step, confirmed = np.full(n_starts, first_step), np.full(n_starts, tilt < 0)
-
+    n_iter = np.zeros(len(values), dtype=np.intp)
+    converged = np.zeros(len(values), dtype=bool)
+    active = np.arange(len(values))
     for iteration in range(1, max_iter + 1):
-        if dtype != np.float64:
-            _, sound = _maximise_each(energy, statistics, params.take(active))
-            if not sound.all():
-                # sums in single precision have cancelled: these data need double from here on
-                dtype = np.float64
-                statistics = expect(params.take(active))
-        if tilt == 0:
-            # as scikit-learn does: the step is taken, then the change that led to it is judged
-            proposal, sound = _maximise_each(energy, statistics, params.take(active))
-            if not sound.all():
-                failed, active = active[~sound], active[sound]
-                values[failed] = -np.inf
-                if not len(active):
-                    if converged.any():
-                        break
-                    energy.maximise(statistics, params.take(failed))  # raises, and says why
-                proposal = proposal.take(sound)
-            done = np.abs(values[active] - previous[active]) < tol
-            previous[active] = values[active]
-            proposed = expect(proposal)
-        else:
-            proposal, proposed = _backtrack(
-                energy, expect, params.take(active), statistics, step[active]
-            )
-            change = np.abs(proposed.objective - values[active])
-            small = (change < tol) | (change == 0)
-            done = small & confirmed[active]
-            step[active[small & ~confirmed[active]]] /= _CONFIRMATION
-            confirmed[active] = small | (tilt < 0)
-        params = params.put(active, proposal)
-        values[active], hmaxe[active] = proposed.objective, proposed.hmaxe
+        new, done, alive, precision = em_step(objective, state, precision, tol)
+        if not alive.all():
+            values[active[~alive]] = -np.inf
+            active = active[alive]
+            if not len(active):
+                if converged.any():
+                    break
+                energy.maximise(new.statistics, new.params)  # raises, and says why
+        params = params.put(active, new.params)
+        values[active], hmaxe[active] = new.statistics.objective, new.statistics.hmaxe
         history.append(values.copy())
         n_iter[active] = iteration
         converged[active[done]] = True
-        statistics = proposed.take(~done)
-        active = active[~done]
+        state, active = (new.take(~done), active[~done]) if done.any() else (new, active)
         stop = on_iteration is not None and on_iteration(iteration, float(values.max()))
         if stop or not len(active):
             break
     return EMResult(params, values, hmaxe, history, n_iter, converged)
+
+
+def em_init(objective: Objective, params: Any, precision: DTypeLike) -> EMState:
+    """Return the state before the first step from S models."""
+    statistics = objective.expect(params, precision)
+    steps = first_steps(params.n_models, objective.tilt)
+    never = np.full(len(steps), -np.inf)
+    return EMState(params, statistics, never, steps, np.full(len(steps), objective.tilt < 0))
+
+
+def em_step(
+    objective: Objective, state: EMState, precision: DTypeLike, tol: float
+) -> tuple[EMState, NDArray[np.bool_], NDArray[np.bool_], DTypeLike]:
+    """Make one step of all starts.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of a StatisticsEnergy.
+    state : EMState
+        S starts.
+    precision : dtype
+    tol : float
+
+    Returns
+    -------
+    state : EMState
+        Of the starts that live on; as it was if there are none.
+    converged : ndarray of bool
+        Which of these have converged.
+    alive : ndarray of bool of shape (S,)
+        False for starts that have no maximum to step to.
+    precision : dtype
+        Double from here on if sums in single precision have cancelled.
+    """
+    energy = objective.require(StatisticsEnergy, "expectation maximisation")
+
+    def propose(params: Any, statistics: Any, steps: Array) -> Proposals:
+        if objective.tilt:
+            statistics = energy.interpolate(params, statistics, steps)
+        return _maximise_each(energy, statistics, params)
+
+    def expect(params: Any) -> Any:
+        return objective.expect(params, precision)
+
+    first = propose(state.params, state.statistics, state.steps)
+    if precision != np.float64 and not first[1].all():
+        precision = np.float64
+        state = replace(state, statistics=expect(state.params))
+        first = propose(state.params, state.statistics, state.steps)
+    reached = state.statistics.objective
+    if objective.tilt == 0:
+        # as scikit-learn does: the step is taken, then the change that led to it is judged
+        params, alive = first
+        if not alive.any():
+            return state, alive, alive, precision
+        if not alive.all():
+            state, params, reached = state.take(alive), params.take(alive), reached[alive]
+        done = np.abs(reached - state.previous) < tol
+        new = replace(state, params=params, statistics=expect(params), previous=reached)
+        return new, done, alive, precision
+    params, statistics = backtrack(
+        propose, expect, _objective_of, state.params, state.statistics, state.steps, first
+    )
+    change = np.abs(statistics.objective - reached)
+    done, steps, confirmed = judge_steps(change, tol, state.steps, state.confirmed)
+    new = EMState(params, statistics, reached, steps, confirmed | (objective.tilt < 0))
+    return new, done, np.ones(len(done), dtype=bool), precision
+
+
+def _objective_of(params: Any, statistics: Any) -> Array:
+    """Return what must not fall."""
+    return np.asarray(statistics.objective)
 
 
 def _maximise_each(
@@ -149,34 +213,3 @@ def _maximise_each(
             else:
                 params = params.put(one, maximum)
     return params, sound
-
-
-def _backtrack(
-    energy: StatisticsEnergy,
-    expect: Callable[[Any], Any],
-    params: Any,
-    statistics: Any,
-    step: Array,
-) -> tuple[Any, Any]:
-    """Return models no worse than `params`, and their statistics.
-
-    The path leads from the statistics that the models expect of themselves to those of the pass;
-    maximising along it is an ascent direction, so some step is short enough.
-    """
-    n_models = params.n_models
-    step = step.copy()
-    accepted, accepted_statistics = params, statistics
-    pending = np.arange(n_models)
-    for _ in range(_MAX_HALVINGS):
-        target = statistics.take(pending)
-        path = energy.interpolate(params.take(pending), target, step[pending])
-        proposal, sound = _maximise_each(energy, path, params.take(pending))
-        proposed = expect(proposal)
-        better = sound & (proposed.objective >= target.objective)
-        accepted = accepted.put(pending[better], proposal.take(better))
-        accepted_statistics = accepted_statistics.put(pending[better], proposed.take(better))
-        pending = pending[~better]
-        if not len(pending):
-            break
-        step[pending] /= 2
-    return accepted, accepted_statistics

@@ -1,0 +1,166 @@
+"""The best model: the mode of ``prior(m) exp((N / tau) F(m))``, F the (tilted) mean of ``Hmax_T``.
+
+One finder serves all families. Where the prior is conjugate it is expectation maximisation with the
+prior, whose steps have a closed form; where there is a gradient only, L-BFGS in the energy's
+coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from skbae._types import ArrayRecord
+from skbae.energies._capabilities import ConjugateEnergy, GradientEnergy
+from skbae.inference.optimise._backtracking import backtrack, first_steps, judge_steps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae._types import Array
+    from skbae.inference._objective import Objective
+    from skbae.inference.optimise._backtracking import Proposals
+
+# Change of the log density, relative to its size, at which L-BFGS stops: ten million roundings.
+_RELATIVE_TOL = 1e7 * float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class ModeResult(ArrayRecord):
+    """Where S starts led.
+
+    Attributes
+    ----------
+    params : ArrayRecord
+        S models.
+    hmaxe, objective : ndarrays of shape (S,)
+        The plain mean ``Hmaxe_T`` and the tilted one, F.
+    log_target : ndarray of shape (S,)
+        ``log prior + (N / tau) F``, as ``Objective.log_targets`` has it.
+    converged : ndarray of bool of shape (S,)
+    """
+
+    params: Any
+    hmaxe: Array
+    objective: Array
+    log_target: Array
+    converged: NDArray[np.bool_]
+
+
+def best_start(objective: Objective, params: Any, model_temperature: float) -> Any:
+    """Return the one of S models whose density is highest."""
+    best = int(np.argmax(objective.log_targets(params, model_temperature)))
+    return params.take(np.array([best]))
+
+
+def find_mode(
+    objective: Objective,
+    starts: Any,
+    model_temperature: float,
+    *,
+    tol: float | None = None,
+    max_iter: int | None = None,
+) -> ModeResult:
+    """Return the mode that each start leads to; the density never falls on the way.
+
+    Parameters
+    ----------
+    objective : Objective
+        F, of a ConjugateEnergy or a GradientEnergy. The mode is that of a density over coordinates
+        whose measure the energy chooses: see ``log_mode_measure`` and ``log_prior_at``.
+    starts : ArrayRecord
+        S models.
+    model_temperature : float
+        tau, positive.
+    tol : float or None, default=None
+        Starts have converged when a step changes F by less; 1e-6 for conjugate energies. By
+        gradients the change of the log density counts, relative to its size; there the default is
+        2.2e-9.
+    max_iter : int or None, default=None
+        Most steps; 200 for conjugate energies, 500 by gradients.
+
+    Returns
+    -------
+    ModeResult
+
+    Raises
+    ------
+    TypeError
+        If the energy has neither capability.
+    ValueError
+        If `model_temperature` is not positive.
+    """
+    if isinstance(objective.energy, ConjugateEnergy):
+        tol = 1e-6 if tol is None else tol
+        max_iter = 200 if max_iter is None else max_iter
+        return _by_expectation_maximisation(objective, starts, model_temperature, tol, max_iter)
+    tol = _RELATIVE_TOL if tol is None else tol
+    max_iter = 500 if max_iter is None else max_iter
+    return _by_lbfgs(objective, starts, model_temperature, tol, max_iter)
+
+
+def _by_expectation_maximisation(
+    objective: Objective, params: Any, model_temperature: float, tol: float, max_iter: int
+) -> ModeResult:
+    """Maximise from all starts side by side, until none changes any more."""
+    energy = objective.require(ConjugateEnergy, "finding the mode")
+    power = objective.power(model_temperature)
+
+    def propose(params: Any, statistics: Any, steps: Array) -> Proposals:
+        # A share s of the way: a model maximises the statistics that it expects of itself, and
+        # those weigh (1 - s) / s times what the rows and the prior do together.
+        mixed = energy.interpolate(params, statistics, steps)
+        for step in np.unique(steps):
+            index = np.flatnonzero(steps == step)
+            proposal = energy.maximise_posterior(mixed.take(index), step * model_temperature)
+            params = params.put(index, proposal)
+        return params, np.ones(len(steps), dtype=bool)
+
+    def value(params: Any, statistics: Any) -> Array:
+        log_prior = energy.log_prior(params) + energy.log_mode_measure(params)
+        return np.asarray(log_prior / power + statistics.objective)
+
+    statistics = objective.expect(params)
+    steps = first_steps(params.n_models, objective.tilt)
+    confirmed = converged = np.zeros(len(steps), dtype=bool)
+    for _ in range(max_iter):
+        before = params, statistics
+        if objective.tilt > 0:
+            params, statistics = backtrack(propose, objective.expect, value, *before, steps)
+            change = value(params, statistics) - value(*before)
+            converged, steps, confirmed = judge_steps(change, tol, steps, confirmed)
+        else:
+            params = energy.maximise_posterior(statistics, model_temperature)
+            statistics = objective.expect(params)
+            converged = np.abs(statistics.objective - before[1].objective) < tol
+        if converged.all():
+            break
+    log_target = energy.log_prior(params) + power * statistics.objective
+    return ModeResult(params, statistics.hmaxe, statistics.objective, log_target, converged)
+
+
+def _by_lbfgs(
+    objective: Objective, params: Any, model_temperature: float, tol: float, max_iter: int
+) -> ModeResult:
+    """Maximise from one start after the other, by a quasi-Newton method."""
+    energy = objective.require(GradientEnergy, "finding the mode")
+    power = objective.power(model_temperature)
+
+    def negative_density(theta: Array) -> tuple[float, Array]:
+        log_prior, prior_gradient = objective.prior(theta[None])
+        value, gradient = objective.value_and_gradient(theta[None])
+        return float(-log_prior[0] - power * value[0]), -(prior_gradient + power * gradient)[0]
+
+    options = {"maxiter": max_iter, "ftol": tol}
+    found = [
+        minimize(negative_density, theta, jac=True, method="L-BFGS-B", options=options)
+        for theta in energy.unconstrain(params)
+    ]
+    modes = energy.constrain(np.stack([each.x for each in found]))
+    statistics = objective.expect(modes)
+    log_target = -np.array([each.fun for each in found])
+    converged = np.array([bool(each.success) for each in found])
+    return ModeResult(modes, statistics.hmaxe, statistics.objective, log_target, converged)
