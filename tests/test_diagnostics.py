@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from skbae._types import SamplingRun
-from skbae.inference.evidence._bridge import bridge_estimate, importance_estimate
+from skbae.inference.evidence._bridge import bridge_estimate
 from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.operators._labels import match_labels
@@ -197,8 +197,8 @@ def test_a_bridge_to_the_wrong_place_is_noticed():
     value, error = bridge_estimate(proposed, ratio(both))
     assert abs(value - np.log(2)) < 5 * error < 0.3
     value, error = bridge_estimate(proposed, ratio(one_mode))
-    importance, its_error, _ = importance_estimate(proposed)
-    assert abs(importance - np.log(2)) < 5 * its_error
+    weights = np.exp(proposed)  # by importance the proposal itself is good enough
+    assert abs(weights.mean() - 2) < 5 * weights.std() / np.sqrt(len(weights))
     skewed = one_mode + 0.8 * rng.random(one_mode.shape)
     value, error = bridge_estimate(proposed, ratio(skewed) + 0.3)
     assert abs(value - np.log(2)) > 5 * error
@@ -207,18 +207,6 @@ def test_a_bridge_to_the_wrong_place_is_noticed():
 def test_a_perfect_proposal_gives_the_answer_without_error():
     value, error = bridge_estimate(np.full(50, 7.0), np.full((2, 30), 7.0))
     np.testing.assert_allclose((value, error), (7.0, 0.0), atol=1e-12)
-
-
-def test_importance_estimate_covers():
-    rng = np.random.default_rng(0)
-    z = []
-    for _ in range(200):
-        proposed, _, log_z = normal_problem(rng)
-        value, error, ess = importance_estimate(proposed)
-        assert 100 < ess < 1000
-        z.append((value - log_z) / error)
-    low, high = stats.chi2(200).ppf([1e-6, 1 - 1e-6]) / 200
-    assert low < np.mean(np.square(z)) < high
 
 
 # -- the verdict ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianGMMAutoEncoder
+from skbae.energies.mixture._energy import MixtureEnergy
 
 # Fits are stopped early on purpose in most of these tests.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -218,3 +219,20 @@ def test_verbose_prints_each_step(blobs, capsys):
     assert f"{fitted.lower_bound_:.6f}" in lines[-1]
     model(3, tol=0, max_iter=5).fit(blobs)
     assert capsys.readouterr().out == ""
+
+
+# -- what a step costs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tilt", [0.0, -0.3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_step_maximises_once(dtype, tilt, blobs, monkeypatch):
+    calls, maximise = [], MixtureEnergy.maximise
+
+    def counted(self, statistics, params):
+        calls.append(statistics)
+        return maximise(self, statistics, params)
+
+    monkeypatch.setattr(MixtureEnergy, "maximise", counted)
+    fitted = model(3, tilt=tilt, tol=0, max_iter=7).fit(blobs.astype(dtype))
+    assert fitted.n_iter_ == len(calls) == 7

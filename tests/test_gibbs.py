@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from _samplers import make_problem
 
+from skbae._types import ArrayRecord
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._convergence import split_rhat
 from skbae.inference.evidence._verdict import RHAT_LIMIT
 from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
+from skbae.inference.sample._gibbs import GibbsMoves, GibbsPlan, GibbsState, sample_conjugate
 
 
 def run(n_sweeps, seed, max_lengths=4, on_step=None):
@@ -56,3 +61,60 @@ def test_a_stop_ends_the_extension_too():
     found, plan = run(10, seed, on_step=lambda step, _: step >= stop_at)
     assert found.stopped
     assert stop_at <= found.n_sweeps < stop_at + plan.max_between_jumps
+
+
+@dataclass(frozen=True)
+class Numbers(ArrayRecord):
+    """Models, or conditionals, that are a number each."""
+
+    value: Any
+
+
+class FirstHasNoDensity:
+    """An energy whose draws are the numbers 0, 1, ..., of which the first has no density."""
+
+    def draw_conditional(self, conditional, rng):
+        return Numbers(np.arange(conditional.n_models))
+
+    def relabel(self, params, rng):
+        return params
+
+    def log_prior(self, params):
+        return np.where(params.value == 0, -np.inf, 0.0)
+
+    def log_conditional(self, conditional, params):
+        return np.zeros((params.n_models, conditional.n_models))
+
+    def conditional(self, statistics, temperature):
+        return Numbers(statistics.hmaxe)
+
+
+class LeftEdge(np.random.Generator):
+    """Single uniform numbers are zero, the least that they can be."""
+
+    def random(self, size=None, **more):
+        return 0.0 if size is None else super().random(size, **more)
+
+
+def test_chains_are_not_replaced_by_models_without_density():
+    objective = SimpleNamespace(
+        temperature=1.0,
+        require=lambda capability, algorithm: FirstHasNoDensity(),
+        power=lambda model_temperature: 1.0,
+        sweep=lambda params, seed: SimpleNamespace(hmaxe=np.zeros(params.n_models)),
+    )
+    moves = GibbsMoves.of(objective, 8, LeftEdge(np.random.PCG64(0)))
+    nothing = np.full(8, -1.0)
+    state = GibbsState(Numbers(nothing), nothing, nothing, Numbers(nothing))
+    proposals = [Numbers(np.zeros(4)), Numbers(np.zeros(4))]
+    replaced = moves.replace(state, proposals)
+    assert np.isfinite(replaced.log_target).all()
+    assert (replaced.params.value > 0).all()
+
+
+def test_a_tilt_is_refused():
+    rows = make_rows(np.zeros((4, 1)), None)
+    with RowRunner(1) as runner:
+        objective = Objective(make_problem("full", 2, 1).energy(), rows, runner, 1.0, 0.5)
+        with pytest.raises(ValueError, match=r"needs tilt=0, got 0\.5"):
+            sample_conjugate(objective, None, np.random.default_rng(0), plan=GibbsPlan())

@@ -120,6 +120,25 @@ def test_gradient_in_x(temperature):
         np.testing.assert_allclose(gradient[:, feature], (up - down) / (2 * step), rtol=1e-7)
 
 
+def test_models_with_a_prior_draw_rows_of_their_density():
+    """Each row from a model chosen at random; codes are along the components."""
+    energy = bayesian()
+    params = energy.constrain(energy.draw_prior_coordinates(2, np.random.default_rng(1)))
+    n_rows = 40_000
+    drawn, codes = energy.draw(params, n_rows, np.random.default_rng(0))
+    models = energy.as_pca(params)
+    covariances = PCAEnergy(2, 4, 1.0).covariances(models)
+    mean = models.means.mean(axis=0)
+    offsets = models.means - mean
+    expected = covariances.mean(axis=0) + np.einsum("sd,se->de", offsets, offsets) / 2
+    scale = np.sqrt(np.diag(expected))
+    errors = (np.cov(drawn.T) - expected) / np.outer(scale, scale)
+    assert codes.shape == (n_rows, 2)
+    assert np.abs((drawn.mean(axis=0) - mean) / scale).max() < 5 / np.sqrt(n_rows)
+    # fourth moments of a mixture of two normals are below four times those of one
+    assert np.abs(errors).max() < 5 * np.sqrt(8 / n_rows)
+
+
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("tilt", [0.7, 2.0])
 def test_tilted_climb_never_descends(temperature, tilt):

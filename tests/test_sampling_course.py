@@ -17,8 +17,7 @@ from skbae import BayesianGMMAutoEncoder
 from skbae.estimators._sampling import chain_starts, summarise
 from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.inference.sample import _gibbs
-from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
+from skbae.inference.sample._gibbs import GibbsMoves, GibbsPlan, sample_conjugate
 
 # -- the course of a fit -------------------------------------------------------------------------
 
@@ -62,15 +61,15 @@ def test_threads_agree_over_several_chunks():
 
 def test_an_interrupted_run_leaves_no_trace(monkeypatch):
     """Control-C in the middle of the sweeps."""
-    calls, sweep = [], _gibbs._Chains.sweep
+    calls, step = [], GibbsMoves.step
 
-    def interrupt(self):
+    def interrupt(self, state):
         calls.append(1)
         if len(calls) > 20:
             raise KeyboardInterrupt
-        return sweep(self)
+        return step(self, state)
 
-    monkeypatch.setattr(_gibbs._Chains, "sweep", interrupt)
+    monkeypatch.setattr(GibbsMoves, "step", interrupt)
     before, model = threading.active_count(), BayesianGMMAutoEncoder(2, random_state=0, n_jobs=2)
     state = dict(vars(model))
     with pytest.raises(KeyboardInterrupt):

@@ -20,7 +20,7 @@ from skbae._types import ArrayRecord
 from skbae.energies._base import RowKernel
 from skbae.energies._capabilities import ChartedEnergy
 from skbae.energies.pca._charts import PCACharts
-from skbae.energies.pca._energy import BoundPCA, PCAParameters, fix_signs
+from skbae.energies.pca._energy import BoundPCA, PCAEnergy, PCAParameters, fix_signs
 from skbae.energies.pca._loadings import Loadings, PCAPrior, RowMoments
 from skbae.operators._constants import LOG_2PI
 
@@ -117,7 +117,8 @@ class BayesianPCAEnergy(ChartedEnergy):
         return BoundPCA(self.as_pca(params))
 
     def draw(self, params, n_rows, rng):
-        raise NotImplementedError("convert the models with as_pca, and draw from PCAEnergy")
+        plain = PCAEnergy(self.n_components, self.n_features, self.temperature)
+        return plain.draw(self.as_pca(params), n_rows, rng)
 
     def convolve(self, params, variance):
         return Loadings(params.loadings, params.offset, params.noise + variance)

@@ -13,28 +13,6 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-def importance_estimate(log_ratios: Array) -> tuple[float, float, float]:
-    """Return ``log mean exp`` of log weights, its standard error and the effective sample size.
-
-    Parameters
-    ----------
-    log_ratios : ndarray of shape (J,)
-        Log target minus log proposal at independent draws of the proposal.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> importance_estimate(np.full(4, 2.0))
-    (2.0, 0.0, 4.0)
-    """
-    peak = log_ratios.max()
-    weights = np.exp(log_ratios - peak)
-    mean = weights.mean()
-    ess = weights.sum() ** 2 / (weights**2).sum()
-    error = weights.std() / mean / np.sqrt(len(weights))
-    return float(np.log(mean) + peak), float(error), float(ess)
-
-
 def bridge_estimate(
     proposal_ratios: Array, target_ratios: Array, n_iterations: int = 100
 ) -> tuple[float, float]:

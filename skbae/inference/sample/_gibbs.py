@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import Array, SamplingRun
+from skbae._types import Array, ArrayRecord, SamplingRun
 from skbae.energies._capabilities import ConjugateEnergy
 from skbae.inference.evidence._bridge import bridge_estimate
 from skbae.inference.evidence._convergence import split_rhat
 from skbae.inference.evidence._verdict import RHAT_LIMIT
+from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
@@ -75,43 +76,100 @@ class GibbsPlan:
         return self.n_burn + self.n_rounds * self.n_between + 1 + recorded
 
 
-class _Chains:
-    """S chains in two islands, and the moves that advance them.
+@dataclass(frozen=True)
+class GibbsState(ArrayRecord):
+    """Where S chains are.
+
+    Attributes
+    ----------
+    params : ArrayRecord
+        S models.
+    hmaxe : ndarray of shape (S,)
+        ``Hmaxe_T`` there.
+    log_target : ndarray of shape (S,)
+        ``log prior + (N / T) Hmaxe_T``.
+    conditional : ArrayRecord
+        ``p(m | X, codes)`` given codes drawn with these models.
+    """
+
+    params: Any
+    hmaxe: Array
+    log_target: Array
+    conditional: Any
+
+
+@dataclass(frozen=True)
+class Jump(ArrayRecord):
+    """A Metropolis-Hastings step of S chains.
+
+    Attributes
+    ----------
+    target_ratios, proposal_ratios : ndarrays of shape (S,)
+        Log target minus log proposal at the chains and at the proposed models.
+    accepted : ndarray of bool of shape (S,)
+    """
+
+    target_ratios: Array
+    proposal_ratios: Array
+    accepted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class GibbsMoves:
+    """The moves of chains in two islands, each from a state to the next.
 
     Islands never exchange draws. Each jumps by the proposal made of the *other*'s conditionals:
     were it its own, chains would sit where their own past had put proposal density, and the bridge
     would underestimate the evidence.
+
+    Attributes
+    ----------
+    objective : Objective
+        Of a ConjugateEnergy, at T = tau and without a tilt.
+    islands : tuple of ndarrays of int
+        The chains of each.
+    rng : Generator
+    seeds : SeedSequence
+        Where passes get their seeds from.
     """
 
-    def __init__(self, objective: Objective, starts: Any, rng: np.random.Generator) -> None:
-        self.energy = objective.require(ConjugateEnergy, "Gibbs sampling")
-        self.objective, self.temperature, self.rng = objective, objective.temperature, rng
-        self.power = objective.power(objective.temperature)
-        self.seeds = np.random.SeedSequence(rng.integers(2**32, size=4).tolist())
-        self.n_chains = starts.n_models
-        half = self.n_chains // 2
-        self.islands = (np.arange(half), np.arange(half, self.n_chains))
-        self.params = starts
-        self.hmaxe, self.log_target, self.conditional = self.visit(starts)
+    objective: Objective
+    islands: tuple[NDArray[np.intp], NDArray[np.intp]]
+    rng: np.random.Generator
+    seeds: np.random.SeedSequence
 
-    def visit(self, params: Any) -> tuple[Array, Array, Any]:
-        """Return ``Hmaxe``, the log target and the conditionals given fresh codes of models."""
+    @classmethod
+    def of(cls, objective: Objective, n_chains: int, rng: np.random.Generator) -> GibbsMoves:
+        """Return the moves of so many chains, one half in each island."""
+        seeds = np.random.SeedSequence(rng.integers(2**32, size=4).tolist())
+        half = n_chains // 2
+        return cls(objective, (np.arange(half), np.arange(half, n_chains)), rng, seeds)
+
+    @property
+    def energy(self) -> ConjugateEnergy:
+        """The energy."""
+        return self.objective.require(ConjugateEnergy, "Gibbs sampling")
+
+    def init(self, params: Any) -> GibbsState:
+        """Return the state of chains at S models, with fresh codes."""
+        return self._visit(params)[0]
+
+    def _visit(self, params: Any) -> tuple[GibbsState, Any]:
+        temperature = self.objective.temperature
         statistics = self.objective.sweep(params, self.seeds.spawn(1)[0])
-        self.visited = statistics
-        conditional = self.energy.conditional(statistics, self.temperature)
-        log_target = self.energy.log_prior(params) + self.power * statistics.hmaxe
-        return statistics.hmaxe, log_target, conditional
+        conditional = self.energy.conditional(statistics, temperature)
+        power = self.objective.power(temperature)
+        log_target = self.energy.log_prior(params) + power * statistics.hmaxe
+        return GibbsState(params, statistics.hmaxe, log_target, conditional), statistics
 
-    def sweep(self) -> None:
-        """Draw models given codes, then codes given models."""
-        self.params = self.energy.draw_conditional(self.conditional, self.rng)
-        self.hmaxe, self.log_target, self.conditional = self.visit(self.params)
+    def step(self, state: GibbsState) -> tuple[GibbsState, Any]:
+        """Draw models given codes, then codes given models; return the codes' statistics too."""
+        return self._visit(self.energy.draw_conditional(state.conditional, self.rng))
 
-    def scores(self) -> Array:
-        """Return the total gradients at the models of the latest sweep, (S, P)."""
-        return self.energy.scores(
-            self.params, self.visited, self.temperature, self.objective.rows.total
-        )
+    def scores(self, state: GibbsState, statistics: Any) -> Array:
+        """Return the total gradients at the models, given statistics of codes drawn, (S, P)."""
+        total, temperature = self.objective.rows.total, self.objective.temperature
+        return self.energy.scores(state.params, statistics, temperature, total)
 
     def _draw(self, proposals: list[Any], sizes: list[int]) -> tuple[Any, Array]:
         """Draw from each proposal so many models; return all with their log densities."""
@@ -127,69 +185,34 @@ class _Chains:
     def _log_density(self, proposal: Any, params: Any) -> Array:
         return log_mean_exp(self.energy.log_conditional(proposal, params), axis=1)
 
-    def _put(self, index: NDArray[np.intp], params: Any, visited: tuple[Array, Array, Any]) -> None:
-        hmaxe, log_target, conditional = visited
-        self.params = self.params.put(index, params)
-        self.conditional = self.conditional.put(index, conditional)
-        self.hmaxe[index], self.log_target[index] = hmaxe, log_target
-
-    def replace(self, proposals: list[Any]) -> None:
+    def replace(self, state: GibbsState, proposals: list[Any]) -> GibbsState:
         """Replace each island by weighted draws of its own proposal."""
         sizes = [max(len(i), p.n_models) for i, p in zip(self.islands, proposals, strict=True)]
-        drawn, log_q = self._draw(proposals, sizes)
-        hmaxe, log_target, conditional = self.visit(drawn)
+        params, log_q = self._draw(proposals, sizes)
+        drawn = self.init(params)
         start = 0
         for island, size in zip(self.islands, sizes, strict=True):
             part = slice(start, start + size)
-            chosen = start + _resample(log_target[part] - log_q[part], len(island), self.rng)
-            visited = (hmaxe[chosen], log_target[chosen], conditional.take(chosen))
-            self._put(island, drawn.take(chosen), visited)
+            log_weights = drawn.log_target[part] - log_q[part]
+            chosen = start + systematic_resample(log_weights, len(island), self.rng)
+            state = state.put(island, drawn.take(chosen))
             start += size
+        return state
 
-    def jump(self, proposals: list[Any]) -> tuple[Array, Array, Array]:
-        """Make a Metropolis-Hastings step; proposals come from the other island.
-
-        Returns
-        -------
-        target_ratios, proposal_ratios : ndarrays of shape (S,)
-            Log target minus log proposal at the chains and at the proposed models.
-        accepted : ndarray of bool of shape (S,)
-        """
+    def jump(self, state: GibbsState, proposals: list[Any]) -> tuple[GibbsState, Jump]:
+        """Make a Metropolis-Hastings step; proposals come from the other island."""
         crossed = proposals[::-1]
-        log_q = np.concatenate(
-            [
-                self._log_density(proposal, self.params.take(island))
-                for proposal, island in zip(crossed, self.islands, strict=True)
-            ]
-        )
-        target_ratios = self.log_target - log_q
-        drawn, new_q = self._draw(crossed, [len(island) for island in self.islands])
-        hmaxe, log_target, conditional = self.visit(drawn)
-        proposal_ratios = log_target - new_q
-        accepted = np.log(self.rng.random(self.n_chains)) < proposal_ratios - target_ratios
+        log_q = [
+            self._log_density(proposal, state.params.take(island))
+            for proposal, island in zip(crossed, self.islands, strict=True)
+        ]
+        target_ratios = state.log_target - np.concatenate(log_q)
+        params, new_q = self._draw(crossed, [len(island) for island in self.islands])
+        drawn = self.init(params)
+        proposal_ratios = drawn.log_target - new_q
+        accepted = np.log(self.rng.random(len(target_ratios))) < (proposal_ratios - target_ratios)
         index = np.flatnonzero(accepted)
-        visited = (hmaxe[index], log_target[index], conditional.take(index))
-        self._put(index, drawn.take(index), visited)
-        return target_ratios, proposal_ratios, accepted
-
-
-class _Pool:
-    """The latest conditionals, from which proposals are made."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.kept: list[Any] = []
-
-    def add(self, conditional: Any, n_chains: int) -> None:
-        self.kept = [*self.kept, conditional][-max(1, -(-2 * self.size // n_chains)) :]
-
-    def proposals(self, islands: tuple[NDArray[np.intp], ...]) -> list[Any]:
-        """Return one proposal an island, of `size` conditionals if there are so many."""
-        made = []
-        for island in islands:
-            joined = type(self.kept[0]).concatenate([c.take(island) for c in self.kept])
-            made.append(joined.take(slice(max(0, joined.n_models - self.size), None)))
-        return made
+        return state.put(index, drawn.take(index)), Jump(target_ratios, proposal_ratios, accepted)
 
 
 def sample_conjugate(
@@ -218,72 +241,113 @@ def sample_conjugate(
     Returns
     -------
     SamplingRun
+
+    Raises
+    ------
+    TypeError
+        If the energy lacks the capability.
+    ValueError
+        If the temperature is not positive, or there is a tilt.
     """
-    chains = _Chains(objective, starts, rng)
-    pool = _Pool(plan.n_conditionals)
-    step, stopped = 0, False
-
-    def report() -> None:
-        nonlocal step, stopped
-        step += 1
-        if on_step is not None and on_step(step, float(chains.hmaxe.max())):
-            stopped = True
-
-    def sweeps(n: int) -> None:
-        for _ in range(n):
-            chains.sweep()
-            pool.add(chains.conditional, chains.n_chains)
-            report()
-            if stopped:
-                break
-
-    sweeps(plan.n_burn)
-    # Where the chains' starts led them, whatever its weight: a share of these conditionals stays in
-    # the proposals, so that a region that holds little probability is not a trap without exit.
-    spread = [p.take(slice(0, plan.n_conditionals // 4)) for p in pool.proposals(chains.islands)]
-    for _ in range(plan.n_rounds):
-        proposals = _join(pool.proposals(chains.islands), spread)
-        chains.replace(proposals)
-        sweeps(plan.n_between)
-    proposals = _join(pool.proposals(chains.islands), spread)
-
+    if objective.tilt:
+        raise ValueError(f"Gibbs sampling needs tilt=0, got {objective.tilt!r}")
+    moves = GibbsMoves.of(objective, starts.n_models, rng)
+    steps = _Steps(on_step)
+    state, proposals = _find_proposals(moves, moves.init(starts), plan, steps)
     # the first jump only tells how often to jump; it is recorded like the others
-    jumps = [chains.jump(proposals)]
-    report()
-    between = int(np.clip(2 / max(jumps[0][2].mean(), 0.01), 2, plan.max_between_jumps))
+    state, jump = moves.jump(state, proposals)
+    steps.report(state)
+    between = int(np.clip(2 / max(jump.accepted.mean(), 0.01), 2, plan.max_between_jumps))
     between = max(between, plan.n_sweeps // plan.max_jumps)
     n_jumps = max(1, plan.n_sweeps // between)
-    quota = min(chains.n_chains, -(-plan.n_keep // n_jumps))
-    kept: list[Any] = []
+    quota = min(starts.n_models, -(-plan.n_keep // n_jumps))
+    jumps, kept = [jump], []
     trace: list[Array] = []
     scores: list[Array] = []
     for length in range(plan.max_lengths):
-        if length and (stopped or split_rhat(np.stack(trace, axis=1)) <= RHAT_LIMIT):
+        if length and (steps.stopped or split_rhat(np.stack(trace, axis=1)) <= RHAT_LIMIT):
             break
         for _ in range(n_jumps):
             for _ in range(between):
-                chains.sweep()
-                report()
-                trace.append(chains.hmaxe)
-                scores.append(chains.scores())
-            kept.append(chains.params.take(rng.permutation(chains.n_chains)[:quota]))
-            if stopped:
+                state, statistics = moves.step(state)
+                steps.report(state)
+                trace.append(state.hmaxe)
+                scores.append(moves.scores(state, statistics))
+            kept.append(state.params.take(rng.permutation(starts.n_models)[:quota]))
+            if steps.stopped:
                 break
-            jumps.append(chains.jump(proposals))
-            report()
-    target, proposed, accepted = (np.stack(parts, axis=1) for parts in zip(*jumps, strict=True))
-    bridges = [bridge_estimate(proposed[i].ravel(), target[i]) for i in chains.islands]
+            state, jump = moves.jump(state, proposals)
+            jumps.append(jump)
+            trace[-1] = state.hmaxe  # the draw is where the jump led
+            steps.report(state)
+    target = np.stack([each.target_ratios for each in jumps], axis=1)
+    proposed = np.stack([each.proposal_ratios for each in jumps], axis=1)
+    bridges = [bridge_estimate(proposed[i].ravel(), target[i]) for i in moves.islands]
     return SamplingRun(
-        _thin(type(chains.params).concatenate(kept), plan.n_keep),
-        np.stack(trace, axis=1),
-        np.stack(scores, axis=1),
-        np.array([value for value, _ in bridges]),
-        np.array([error for _, error in bridges]),
-        float(accepted.mean()),
-        stopped,
-        "gibbs",
-        step,
+        params=_thin(type(state.params).concatenate(kept), plan.n_keep),
+        hmaxe=np.stack(trace, axis=1),
+        scores=np.stack(scores, axis=1),
+        log_evidence=np.array([value for value, _ in bridges]),
+        log_evidence_error=np.array([error for _, error in bridges]),
+        acceptance=float(np.mean([each.accepted for each in jumps])),
+        stopped=steps.stopped,
+        method="gibbs",
+        n_sweeps=steps.number,
     )
+
+
+class _Steps:
+    """Counts steps, and passes them on."""
+
+    def __init__(self, on_step: Callable[[int, float], bool] | None) -> None:
+        self.on_step, self.number, self.stopped = on_step, 0, False
+
+    def report(self, state: GibbsState) -> None:
+        """Take note of a step."""
+        self.number += 1
+        if self.on_step is not None and self.on_step(self.number, float(state.hmaxe.max())):
+            self.stopped = True
+
+
+def _find_proposals(
+    moves: GibbsMoves, state: GibbsState, plan: GibbsPlan, steps: _Steps
+) -> tuple[GibbsState, list[Any]]:
+    """Return chains that have mixed, as far as they do, and one proposal for each island.
+
+    Proposals are made of the chains' latest conditionals. Where the chains' starts led them,
+    whatever its weight, a share of the conditionals stays in the proposals, so that a region that
+    holds little probability is not a trap without exit.
+    """
+    size, n_chains = plan.n_conditionals, len(state.hmaxe)
+    latest: list[Any] = []
+
+    def sweeps(state: GibbsState, n: int) -> GibbsState:
+        for _ in range(n):
+            state, _ = moves.step(state)
+            latest.append(state.conditional)
+            del latest[: -max(1, -(-2 * size // n_chains))]
+            steps.report(state)
+            if steps.stopped:
+                break
+        return state
+
+    state = sweeps(state, plan.n_burn)
+    spread = [each.take(slice(0, size // 4)) for each in _proposals(latest, moves.islands, size)]
+    for _ in range(plan.n_rounds):
+        proposals = _join(_proposals(latest, moves.islands, size), spread)
+        state = sweeps(moves.replace(state, proposals), plan.n_between)
+    return state, _join(_proposals(latest, moves.islands, size), spread)
+
+
+def _proposals(
+    conditionals: list[Any], islands: tuple[NDArray[np.intp], ...], size: int
+) -> list[Any]:
+    """Return one proposal an island, of the latest `size` conditionals if there are so many."""
+    made = []
+    for island in islands:
+        joined = type(conditionals[0]).concatenate([each.take(island) for each in conditionals])
+        made.append(joined.take(slice(max(0, joined.n_models - size), None)))
+    return made
 
 
 def _join(first: list[Any], second: list[Any]) -> list[Any]:
@@ -296,11 +360,3 @@ def _thin(params: Any, n: int) -> Any:
     if params.n_models <= n:
         return params
     return params.take(np.linspace(0, params.n_models - 1, n).round().astype(int))
-
-
-def _resample(log_weights: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return n indices in proportion to weights (systematic resampling, Kitagawa 1996)."""
-    weights = np.exp(log_weights - log_weights.max())
-    cumulative = np.cumsum(weights)
-    positions = (rng.random() + np.arange(n)) / n * cumulative[-1]
-    return np.minimum(np.searchsorted(cumulative, positions), len(weights) - 1)
