@@ -7,10 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 from _instances import COVARIANCE_TYPES
+from _mixture_oracles import enumerated_log_evidence
 from _oracles import dense_covariances, em_step, hmax, joint_energies, tilted
+from _samplers import make_prior, small_data
 from _subspaces import some_components
+from scipy.special import logsumexp
 
-from skbae import BayesianGMMAutoEncoder
+from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder
 from skbae._types import Frame
 from skbae.energies._base import StatisticsEnergy, chunk_rows, require
 from skbae.energies.gaussian._components import (
@@ -21,9 +24,10 @@ from skbae.energies.gaussian._components import (
     rounding_bound,
 )
 from skbae.energies.gaussian._covariance import COVARIANCE_TYPES as SHAPES
-from skbae.energies.gaussian._mixture import gaussian_mixture
-from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
+from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture, gaussian_mixture
+from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
 from skbae.energies.mixture_pca._components import PCAFamily
+from skbae.energies.mixture_pca._kernel import ProductKernel
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -482,3 +486,67 @@ def test_equal_rows_get_equal_labels_wherever_they_stand():
     one_by_one = np.array([fitted.predict(row[None])[0] for row in X])
     np.testing.assert_array_equal(labels, one_by_one)
     np.testing.assert_array_equal(fitted.predict_proba(X).argmax(axis=1), labels)
+
+
+@each_kind
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("equal_weights", [False, True])
+def test_marginal_likelihoods_of_allocations_add_up_to_the_evidence(
+    kind, temperature, equal_weights
+):
+    """All ``K^N`` allocations side by side, as the models of one pass."""
+    X, prior = small_data(6, 2), make_prior(kind, 2, 2, equal_weights=equal_weights)
+    energy = conjugate_gaussian_mixture(
+        2,
+        2,
+        kind,
+        equal_weights,
+        0.0,
+        concentration=prior.concentration,
+        mean_precision=prior.mean_precision,
+        mean=np.asarray(prior.mean),
+        degrees_of_freedom=prior.degrees_of_freedom,
+        covariance=np.asarray(prior.covariance),
+        centre=X.mean(axis=0),
+    )
+    labels = np.indices((2,) * len(X)).reshape(len(X), -1).T
+    models = energy.draw_prior(len(labels), np.random.default_rng(0))
+    kernel = energy.sweep(models, make_rows(X, None).frame, float, temperature).kernel
+    workspace, sums = kernel.workspace(len(X)), kernel.zero()
+    kernel.load(X, workspace)
+    kernel.accumulate(sums, np.moveaxis(np.eye(2)[labels], 2, 1), None, workspace)
+    nothing = np.zeros(len(labels))
+    statistics = MixtureStatistics(*kernel.moments(sums), nothing, nothing)
+    value = logsumexp(energy.log_joint(statistics, temperature))
+    np.testing.assert_allclose(value, enumerated_log_evidence(X, prior, temperature), rtol=1e-10)
+
+
+def test_kernels_share_a_workspace_only_where_their_features_are_the_same():
+    """Equal numbers of rows and features are not enough, nor is the identity of a centre."""
+    X = np.random.default_rng(14).normal(size=(20, 1))
+    log_weights, means = np.zeros((1, 1)), np.zeros((1, 1, 1))
+    factors = np.ones((1, 1, 1))
+    gaussian = partial(ExpandedKernel, SHAPES["diag"][0](1), False, log_weights)
+    params = GaussianParameters(means, factors)
+    first = gaussian(params, np.zeros(1), np.float64)
+    workspace = first.workspace(len(X))
+    first.load(X, workspace)
+    again = gaussian(params, np.zeros(1), np.float64)
+    assert again.workspace(len(X), workspace) is workspace
+    moved = gaussian(params, np.ones(1), np.float64)
+    assert moved.workspace(len(X), workspace) is not workspace
+    dense = GaussianParameters(means, np.ones((1, 1, 1, 1)))
+    full = ExpandedKernel(SHAPES["full"][0](1), False, log_weights, dense, np.zeros(1), float)
+    assert full.workspace(len(X), workspace) is not workspace
+    components = some_components(np.random.default_rng(15), 1, 1, 1, 1, 0)
+    pca = ProductKernel(log_weights, components, np.zeros(1), np.float64)
+    assert pca.workspace(len(X), workspace) is not workspace
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_subspaces_of_one_column_start_from_k_means(dtype):
+    X = np.random.default_rng(16).normal(size=(60, 1)).astype(dtype)
+    X[30:] += 5
+    settings = {"init_params": "kmeans", "model_temperature": 0, "random_state": 0}
+    fitted = BayesianMixturePCAAutoEncoder(2, n_latent=1, **settings).fit(X)
+    np.testing.assert_allclose(np.sort(fitted.means_.ravel()), [0, 5], atol=0.5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import logsumexp, softmax
 
-from skbae.operators._linalg import is_positive_definite, triangular_inverse
+from skbae.operators._linalg import triangular_inverse
 from skbae.operators._random import as_generator
 from skbae.operators._tempered import (
     log_mean_exp,
@@ -220,11 +220,6 @@ def test_triangular_inverse(size, seed, batch):
     np.testing.assert_allclose(
         inverse @ lower, np.broadcast_to(np.eye(size), lower.shape), atol=1e-11
     )
-
-
-def test_is_positive_definite():
-    matrices = np.stack([np.eye(3), -np.eye(3), np.ones((3, 3)) + 2 * np.eye(3), np.zeros((3, 3))])
-    np.testing.assert_array_equal(is_positive_definite(matrices), [True, False, True, False])
 
 
 class TestAsGenerator:

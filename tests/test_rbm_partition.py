@@ -165,7 +165,7 @@ def test_a_wrong_transition_is_noticed():
 class Walls(PartitionEnergy):
     """Two boxes without a door: states stay where they start, wherever the weight goes."""
 
-    bind = draw = convolve = n_parameters = n_enumerated = log_partition = None
+    bind = draw = n_parameters = n_enumerated = log_partition = None
 
     def base_log_partition(self, params):
         return 0.0

@@ -6,8 +6,7 @@ A family is written against this file alone. It consists of
 restarts, chains and posterior draws run side by side in one product;
 
 an :class:`Energy`, the family's fixed choices (number of features and codes, constraints,
-regularisation) and what follows from parameters alone: drawing data, counting parameters,
-adding noise;
+regularisation) and what follows from parameters alone: drawing data, counting parameters;
 
 a :class:`BoundEnergy`, that energy with parameters filled in and everything derived from them
 computed once (natural parameters, log determinants), ready to meet chunks of rows.
@@ -22,9 +21,10 @@ on several threads, and merges in a fixed order, so that results do not depend o
 
 What samplers ask for is in ``_capabilities.py``.
 
-To add a family: write parameters, energy and bound energy in one file here; whatever can be
-phrased as a mixture of something only needs a ComponentFamily (``_components.py``) and gets the
-rest from :class:`skbae.energies.mixture._energy.MixtureEnergy`.
+To add a family: write parameters, energy and bound energy in a folder beside this file; whatever
+can be phrased as a mixture of something only needs a ComponentFamily (``mixture/_components.py``)
+and gets the rest from :class:`skbae.energies.mixture._energy.MixtureEnergy`; components that are
+linear in features of a row need some fifty lines (``mixture/_exponential.py``).
 """
 
 from __future__ import annotations
@@ -123,6 +123,10 @@ class BoundEnergy(ABC):
     def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         """Return ``Hmax_T(x, m)``, of shape (S, n), for a chunk of shape (n, D)."""
 
+
+class SmoothBoundEnergy(BoundEnergy):
+    """Capability: the gradient of ``Hmax_T`` in x, for rows of real numbers."""
+
     @abstractmethod
     def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         """Return ``Hmax_T``, of shape (S, n), and its gradient in x, of shape (S, n, D)."""
@@ -162,10 +166,6 @@ class Energy(ABC):
         self, params: Any, n_rows: int, rng: np.random.Generator
     ) -> tuple[Array, NDArray[Any]]:
         """Draw ``(X, codes)`` from the density at T = 1, each row from a model chosen at random."""
-
-    @abstractmethod
-    def convolve(self, params: Any, variance: float) -> Any:
-        """Return the models of data to which independent normal noise of `variance` was added."""
 
     @abstractmethod
     def n_parameters(self) -> int:
@@ -217,16 +217,18 @@ class StatisticsEnergy(ExpectationEnergy):
         """
 
 
-Capability = TypeVar("Capability", bound=Energy)
+Capability = TypeVar("Capability")
 
 
-def require(energy: Energy, capability: type[Capability], algorithm: str) -> Capability:
+def require(energy: object, capability: type[Capability], algorithm: str) -> Capability:
     """Return the energy if it has a `capability`; else raise TypeError, naming what is missing.
+
+    Bound energies, families of components and their kernels are asked in the same way.
 
     Examples
     --------
     >>> class Silent(Energy):
-    ...     bind = draw = convolve = n_parameters = None
+    ...     bind = draw = n_parameters = None
     >>> require(Silent(), StatisticsEnergy, "Gibbs")
     Traceback (most recent call last):
     TypeError: Gibbs needs a StatisticsEnergy, but Silent lacks expectation, interpolate, maximise
@@ -238,7 +240,6 @@ def require(energy: Energy, capability: type[Capability], algorithm: str) -> Cap
             for method in getattr(capability, "__abstractmethods__", ())
             if not hasattr(energy, method)
         )
-        raise TypeError(
-            f"{algorithm} needs a {capability.__name__}, but {name} lacks {', '.join(missing)}"
-        )
+        lacks = ", ".join(missing) or f"{capability.__name__} among its bases"
+        raise TypeError(f"{algorithm} needs a {capability.__name__}, but {name} lacks {lacks}")
     return energy

@@ -3,11 +3,11 @@
 An algorithm asks for one of these classes (:func:`~skbae.energies._base.require`) and never probes
 for attributes:
 
-:class:`ConjugateEnergy`, for Gibbs sampling at T = tau; :class:`GradientEnergy`, for tempered
-sampling at any temperatures; :class:`ChartedEnergy`, for sampling from modes;
-:class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose partition function is a
-sum that may be too long to form; :class:`MinibatchEnergy`, for fits that look at a batch of rows at
-a time.
+:class:`NoisyEnergy`, for removing noise; :class:`ConjugateEnergy`, for Gibbs sampling at T = tau;
+:class:`GradientEnergy`, for tempered sampling at any temperatures; :class:`ChartedEnergy`, for
+sampling from modes; :class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose
+partition function is a sum that may be too long to form; :class:`MinibatchEnergy`, for
+fits that look at a batch of rows at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
     from skbae._types import Array, FloatArray, Frame, Rows
     from skbae.energies._base import RowKernel
+
+
+class NoisyEnergy(Energy):
+    """Capability: models of data to which normal noise was added, for rows of real numbers."""
+
+    @abstractmethod
+    def convolve(self, params: Any, variance: float) -> Any:
+        """Return the models of data to which independent normal noise of `variance` was added."""
 
 
 class ConjugateEnergy(StatisticsEnergy):

@@ -16,6 +16,8 @@ from sklearn.base import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skbae._version import __version__
+from skbae.energies._base import SmoothBoundEnergy, require
+from skbae.energies._capabilities import NoisyEnergy
 from skbae.estimators._checks import (
     check_integer,
     check_real,
@@ -265,9 +267,10 @@ class BayesianAutoEncoder(
 
     def _gradient(self, params: Any, X: NDArray[Any], temperature: float) -> Array:
         bound = self._energy().bind(params, self._frame, X.dtype)
+        smooth = require(bound, SmoothBoundEnergy, "the gradient in x")
 
         def function(chunk: NDArray[Any]) -> Array:
-            hmax, gradient = bound.hmax_gradient(chunk, temperature)
+            hmax, gradient = smooth.hmax_gradient(chunk, temperature)
             return np.einsum("sn,snd->nd", tempered_softmax(hmax, 1.0, axis=0), gradient)
 
         return self._map(function, X, bound.chunk_rows)
@@ -293,7 +296,8 @@ class BayesianAutoEncoder(
         variance = check_real("noise_variance", noise_variance, at_least=0)
         X = self._read(X)
         self._require_density("denoise")
-        noisy = self._energy().convolve(self._parameters(), variance)
+        energy = require(self._energy(), NoisyEnergy, "denoise")
+        noisy = energy.convolve(self._parameters(), variance)
         moved = X + variance * self._gradient(noisy, X, 1.0)
         return moved.astype(X.dtype, copy=False)
 

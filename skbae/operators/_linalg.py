@@ -49,24 +49,3 @@ def triangular_inverse(lower: Array) -> Array:
             # dtrtri reads Fortran order: the transpose of a lower factor is an upper one
             out[...] = np.tril(dtrtri(matrix.T, lower=0)[0].T)
     return inverse.reshape(lower.shape)
-
-
-def is_positive_definite(matrices: Array) -> Array:
-    """Tell which of a batch of symmetric matrices have a Cholesky factor.
-
-    Parameters
-    ----------
-    matrices : ndarray of shape (S, D, D)
-
-    Returns
-    -------
-    ndarray of bool of shape (S,)
-    """
-    verdict = np.zeros(len(matrices), dtype=bool)
-    for i, matrix in enumerate(matrices):
-        try:
-            np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            continue
-        verdict[i] = True
-    return verdict

@@ -19,10 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord, Frame
-from skbae.energies.mixture._components import ComponentFamily, ComponentKernel
+from skbae.energies.mixture._components import (
+    FeatureKernel,
+    NoisyComponentFamily,
+    SmoothComponentKernel,
+    Workspace,
+    WorkspaceKey,
+    interpolated,
+)
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
     from skbae.energies.gaussian._covariance import CovarianceShape
 
@@ -54,28 +63,23 @@ class GaussianMoments(ArrayRecord):
     reference: Array
 
 
-class _Workspace:
-    """Scratch arrays of one thread; `source` is the chunk whose features are loaded.
+class ExpandedKernel(FeatureKernel, SmoothComponentKernel):
+    """Energies and sums as products with expanded features ``(quadratic, x, 1)``.
 
-    `key` says which kernels may share the features: those with equal keys.
+    Components with a tied covariance share the coefficients of the quadratic ones.
     """
 
-    def __init__(self, key: Any, **arrays: Any) -> None:
-        self.key = key
-        self.source: Any = None
-        self.n = 0
-        self.arrays = arrays
-
-
-class ExpandedKernel(ComponentKernel):
-    """Energies and sums as products with expanded features."""
-
-    def __init__(self, shape, tied, log_weights, params, centre, dtype, rounding=None):
-        self.shape, self.tied, self.dtype, self.centre = shape, tied, np.dtype(dtype), centre
-        self.params = params
-        self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
-        n_models, n_components = log_weights.shape
-        self.n_models, self.n_components = n_models, n_components
+    def __init__(
+        self,
+        shape: CovarianceShape,
+        tied: bool,
+        log_weights: Array,
+        params: GaussianParameters,
+        centre: Array,
+        dtype: Any,
+        rounding: Array | None = None,
+    ) -> None:
+        self.shape, self.tied, self.params, self.centre = shape, tied, params, centre
         offsets = params.means - centre
         linear = shape.apply_precision(params.factors, offsets)
         half_log_det = shape.half_log_det(params.factors)
@@ -86,85 +90,37 @@ class ExpandedKernel(ComponentKernel):
             - 0.5 * shape.n_features * LOG_2PI
         )
         quadratic = shape.quadratic_coefficients(params.factors)
-        parts = [linear, constant[..., None]]
-        if not tied:
-            parts.insert(0, quadratic)
-        flat = np.concatenate(parts, axis=-1).reshape(n_models * n_components, -1)
-        self.natural = flat.astype(self.dtype)
-        self.shared = quadratic[:, 0].astype(self.dtype) if tied else None
-        self.narrow = len(self.natural) <= 64 and self.natural.shape[1] >= 1024
-        self.n_quadratic = shape.n_quadratic
-        self.numbers_per_row = shape.n_quadratic + shape.n_features + 1 + n_models * n_components
+        parts = [linear, constant[..., None]] if tied else [quadratic, linear, constant[..., None]]
+        super().__init__(
+            np.concatenate(parts, axis=-1),
+            dtype,
+            np.zeros(len(log_weights)) if rounding is None else rounding,
+            quadratic[:, 0] if tied else None,
+        )
 
-    def workspace(self, n_rows, previous=None):
-        n_energies = len(self.natural)
-        key = (n_rows, self.n_quadratic, self.dtype, id(self.centre))
-        if previous is None or previous.key != key:
-            features = np.empty((self.n_quadratic + self.shape.n_features + 1, n_rows), self.dtype)
-            features[-1] = 1
-            previous = _Workspace(key, features=features, energies=np.empty((0, n_rows)))
-        if len(previous.arrays["energies"]) != n_energies:
-            previous.arrays["energies"] = np.empty((n_energies, n_rows), self.dtype)
-        return previous
+    def key(self, n_rows: int) -> WorkspaceKey:
+        kernel, centre = f"gaussian {self.shape.name}", self.centre.tobytes()
+        return WorkspaceKey(kernel, n_rows, self.n_features, self.dtype.str, centre)
 
-    def load(self, X, workspace):
-        if workspace.source is X:
-            return
-        n = len(X)
-        features = workspace.arrays["features"][:, :n]
-        x = features[self.n_quadratic : -1]
+    def write(self, X: NDArray[Any], features: NDArray[Any]) -> None:
+        x = features[self.shape.n_quadratic :]
         # subtract in double precision: a float32 chunk far from the origin keeps its digits
         np.subtract(X.T, self.centre[:, None], out=x, casting="unsafe", dtype=np.float64)
-        self.shape.write_quadratic(x, features[: self.n_quadratic])
-        workspace.source, workspace.n = X, n
+        self.shape.write_quadratic(x, features[: self.shape.n_quadratic])
 
-    def _own(self, workspace):
-        start = self.n_quadratic if self.tied else 0
-        return workspace.arrays["features"][start:, : workspace.n]
-
-    def _quadratic(self, workspace):
-        return workspace.arrays["features"][: self.n_quadratic, : workspace.n]
-
-    def energies(self, workspace):
-        out = workspace.arrays["energies"][:, : workspace.n]
-        if self.narrow:
-            # few energies from many features: BLAS is half as fast again the other way round
-            np.copyto(out, np.matmul(self._own(workspace).T, self.natural.T).T)
-        else:
-            np.matmul(self.natural, self._own(workspace), out=out)
-        own = out.reshape(self.n_models, self.n_components, workspace.n)
-        if self.shared is None:
-            return own, None
-        return own, self.shared @ self._quadratic(workspace)
-
-    def zero(self):
-        sums = [np.zeros(self.natural.shape)]
-        if self.tied:
-            sums.append(np.zeros((self.n_models, self.n_quadratic)))
-        return sums
-
-    def accumulate(self, sums, codes, row_weights, workspace):
-        own = self._own(workspace)
-        sums[0] += codes.reshape(len(self.natural), workspace.n) @ own.T
-        if self.tied:
-            quadratic = self._quadratic(workspace)
-            if row_weights is None:
-                sums[1] += quadratic.sum(axis=-1)
-            else:
-                sums[1] += row_weights.astype(self.dtype, copy=False) @ quadratic.T
-
-    def moments(self, sums):
-        own = sums[0].reshape(self.n_models, self.n_components, -1)
-        counts, first = own[..., -1], own[..., -1 - self.shape.n_features : -1]
-        quadratic = sums[1][:, None] if self.tied else own[..., : self.n_quadratic]
+    def moments(self, sums: list[Array]) -> tuple[Array, GaussianMoments]:
+        counts, features, shared = self.split(sums)
+        first = features[..., -self.shape.n_features :]
+        own = features[..., : self.shape.n_quadratic]
+        quadratic = own if shared is None else shared[:, None]
         reference = np.broadcast_to(self.centre, first.shape)
         return counts, GaussianMoments(first, self.shape.unpack(quadratic), reference)
 
-    def code_gradient(self, X, codes):
+    def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
         return _code_gradient(self.shape, self.params, X, codes)
 
 
-class LocalKernel(ComponentKernel):
+class LocalKernel(SmoothComponentKernel):
     """Energies and sums from differences to each component's mean: slower, and always sound."""
 
     dtype = np.dtype(np.float64)
@@ -179,7 +135,8 @@ class LocalKernel(ComponentKernel):
         self.numbers_per_row = 4 * shape.n_features + self.n_models * self.n_components
 
     def workspace(self, n_rows, previous=None):
-        return _Workspace(None, energies=np.empty((self.n_models, self.n_components, n_rows)))
+        key = WorkspaceKey("gaussian deviations", n_rows, self.shape.n_features, self.dtype.str)
+        return Workspace(key, energies=np.empty((self.n_models, self.n_components, n_rows)))
 
     def load(self, X, workspace):
         if workspace.source is not X:
@@ -263,7 +220,7 @@ def bind_gaussians(
     params: GaussianParameters,
     frame: Frame,
     dtype: Any,
-) -> ComponentKernel:
+) -> ExpandedKernel | LocalKernel:
     """Choose the cheapest sound kernel for these parameters."""
     tied = params.factors.shape[1] == 1
     single = np.dtype(dtype) == np.float32
@@ -278,7 +235,7 @@ def bind_gaussians(
     return LocalKernel(shape, tied, log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
 
 
-class GaussianComponents(ComponentFamily):
+class GaussianComponents(NoisyComponentFamily):
     """Gaussian components of one covariance shape, tied or not.
 
     Parameters
@@ -342,12 +299,10 @@ class GaussianComponents(ComponentFamily):
         return GaussianMoments(counts[..., None] * shift, second, like.reference)
 
     def mix_moments(self, first, second, step):
-        def mix(a, b):
-            weight = step.reshape(step.shape + (1,) * (a.ndim - 1))
-            return (1 - weight) * a + weight * b
-
         return GaussianMoments(
-            mix(first.first, second.first), mix(first.second, second.second), second.reference
+            interpolated(first.first, second.first, step),
+            interpolated(first.second, second.second, step),
+            second.reference,
         )
 
     def draw(self, params, models, labels, rng):
@@ -372,6 +327,3 @@ class GaussianComponents(ComponentFamily):
     def n_parameters(self):
         n_covariances = 1 if self.tied else self.n_components
         return self.n_components * self.n_features + n_covariances * self.shape.n_free
-
-    def means(self, params):
-        return params.means

@@ -13,7 +13,7 @@ from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
 from skbae.energies.gaussian._normal_wishart import NormalWishart
 from skbae.energies.gaussian._precision_prior import precision_prior
 from skbae.energies.mixture._components import ConjugateComponentFamily
-from skbae.energies.mixture._conjugate import ConjugateMixture
+from skbae.energies.mixture._conjugate import SmoothConjugateMixture
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
 
 if TYPE_CHECKING:
@@ -161,12 +161,13 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
     def log_mode_measure(self, params):
         return conjugate.log_mode_measure(self.kind, params)
 
-    def permute(self, params, order):
-        means = np.take_along_axis(params.means, order[..., None], axis=1)
-        if self.tied:
-            return GaussianParameters(means, params.factors)
-        models = np.arange(len(order))[:, None]
-        return GaussianParameters(means, params.factors[models, order])
+    def scores(self, params, counts, moments, temperature):
+        theta = self.unconstrain(params)
+        energy = self.energy_gradient(theta, counts, moments)
+        return self.log_prior_at(theta)[1] + energy / temperature
+
+    def log_marginal(self, counts, moments, temperature):
+        return conjugate.log_marginal(self.kind, self.prior, counts, moments, temperature)
 
 
 def conjugate_gaussian_mixture(
@@ -182,7 +183,7 @@ def conjugate_gaussian_mixture(
     degrees_of_freedom: float,
     covariance: Array,
     centre: Array,
-) -> ConjugateMixture:
+) -> SmoothConjugateMixture:
     """Return a Gaussian mixture with the conjugate prior, which samplers can move in.
 
     Parameters
@@ -202,7 +203,7 @@ def conjugate_gaussian_mixture(
 
     Returns
     -------
-    ConjugateMixture
+    SmoothConjugateMixture
     """
     shape_class, tied = COVARIANCE_TYPES[covariance_type]
     shape = shape_class(n_features)
@@ -214,4 +215,4 @@ def conjugate_gaussian_mixture(
         np.broadcast_to(covariance, (1, n_covariances, *shape.tail)).copy(),
     )
     family = ConjugateGaussians(shape, n_components, tied, reg_covar, prior, centre)
-    return ConjugateMixture(family, np.full(n_components, concentration), equal_weights)
+    return SmoothConjugateMixture(family, np.full(n_components, concentration), equal_weights)

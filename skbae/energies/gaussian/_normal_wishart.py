@@ -173,6 +173,36 @@ def linear_form(
     return np.concatenate(of_models, axis=-1), np.concatenate(of_posteriors, axis=-1), shared
 
 
+def log_marginal(
+    kind: PrecisionPrior,
+    prior: NormalWishart,
+    counts: Array,
+    moments: GaussianMoments,
+    temperature: float,
+) -> Array:
+    """Return the log marginal likelihood of rows with known codes, (S, K).
+
+    The ratio of the normalisers of prior and posterior. What belongs to a precision that all
+    components share is spread evenly over them.
+
+    Parameters
+    ----------
+    kind : PrecisionPrior
+    prior : NormalWishart
+        With S = 1.
+    counts : ndarray of shape (S, K)
+    moments : GaussianMoments
+    temperature : float
+    """
+    posterior = update(kind, prior, counts, moments, temperature)
+    size, n_covariances = kind.n_features, prior.dof.shape[1]
+    of_means = 0.5 * size * (np.log(prior.strength) - np.log(posterior.strength))
+    of_means = of_means - 0.5 * size * LOG_2PI * counts / temperature
+    of_precisions = kind.log_normaliser(prior.dof, prior.scale)
+    of_precisions = of_precisions - kind.log_normaliser(posterior.dof, posterior.scale)
+    return of_means + of_precisions * (n_covariances / counts.shape[1])
+
+
 def log_prior(
     kind: PrecisionPrior, prior: NormalWishart, params: GaussianParameters, centre: Array
 ) -> Array:

@@ -50,10 +50,6 @@ class PrecisionPrior(ABC):
     def log_det_exponent(self, dof: Array) -> Array:
         """Return the exponent of ``|Lambda|^(1/2)`` in the density."""
 
-    @abstractmethod
-    def scale_of(self, covariance: Array) -> Array:
-        """Return a full covariance (D, D) as a scale: itself, its diagonal or its mean."""
-
 
 class Wishart(PrecisionPrior):
     """``Lambda ~ Wishart(dof, inverse(scale))`` for full covariances."""
@@ -94,9 +90,6 @@ class Wishart(PrecisionPrior):
     def log_det_exponent(self, dof):
         return dof - self.n_features - 1
 
-    def scale_of(self, covariance):
-        return covariance
-
 
 class IndependentGammas(PrecisionPrior):
     """``lambda_d ~ Gamma(dof / 2, rate scale_d / 2)`` for diagonal covariances."""
@@ -120,9 +113,6 @@ class IndependentGammas(PrecisionPrior):
     def log_det_exponent(self, dof):
         return dof - 2
 
-    def scale_of(self, covariance):
-        return np.diagonal(covariance).copy()
-
 
 class SingleGamma(PrecisionPrior):
     """``lambda ~ Gamma(dof / 2, rate scale / 2)`` for spherical covariances."""
@@ -145,9 +135,6 @@ class SingleGamma(PrecisionPrior):
 
     def log_det_exponent(self, dof):
         return (dof - 2) / self.n_features
-
-    def scale_of(self, covariance):
-        return np.asarray(np.diagonal(covariance).mean())
 
 
 _KINDS: dict[type[CovarianceShape], type[PrecisionPrior]] = {

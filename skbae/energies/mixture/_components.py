@@ -3,19 +3,70 @@
 Whatever can be phrased as a mixture of something is written against this file: a
 :class:`ComponentFamily` (and its :class:`ComponentKernel`) says what the components are, and
 ``MixtureEnergy`` of ``_energy.py`` does the rest: weights, codes, temperature, tilt and
-the pass over the rows. The other classes are capabilities, as in ``_capabilities.py``.
+the pass over the rows. Components that are linear in features of a row need not even write these:
+they start from ``ExponentialComponents`` of ``_exponential.py``.
+
+The other classes are capabilities, as in ``_capabilities.py``: conjugate priors, unconstrained
+coordinates, noise added to the data, gradients in x.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from skbae._types import ArrayRecord
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from skbae._types import Array, ArrayRecord, Frame
+    from skbae._types import Array, Frame
+
+Components = TypeVar("Components", bound=ArrayRecord)
+
+
+@dataclass(frozen=True)
+class WorkspaceKey:
+    """What the features in a workspace are: kernels with equal keys may share them.
+
+    Attributes
+    ----------
+    kernel : str
+        The kind of the features, as the kernel that writes them calls it.
+    n_rows, n_features : int
+        Shape of the array of features.
+    dtype : str
+    centre : bytes
+        The point that was subtracted from the rows.
+    """
+
+    kernel: str
+    n_rows: int
+    n_features: int
+    dtype: str
+    centre: bytes = b""
+
+
+class Workspace:
+    """Scratch arrays of one thread.
+
+    Attributes
+    ----------
+    key : WorkspaceKey
+    source : ndarray or None
+        The chunk of rows whose features are loaded.
+    n : int
+        How many rows it has.
+    arrays : dict
+    """
+
+    def __init__(self, key: WorkspaceKey, **arrays: NDArray[Any]) -> None:
+        self.key, self.arrays = key, arrays
+        self.source: NDArray[Any] | None = None
+        self.n = 0
 
 
 class ComponentKernel(ABC):
@@ -23,21 +74,21 @@ class ComponentKernel(ABC):
 
     numbers_per_row: int
     """Float64 numbers of work space a row takes, for the size of chunks."""
-    dtype: Any
+    dtype: np.dtype[Any]
     """Precision of the products."""
     rounding: Array
     """Bound on the rounding error of an energy, (S,): at T = 0 energies this close are a tie."""
 
     @abstractmethod
-    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+    def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
         """Return scratch arrays for up to `n_rows` rows, reusing those of an earlier kernel."""
 
     @abstractmethod
-    def load(self, X: NDArray[Any], workspace: Any) -> None:
+    def load(self, X: NDArray[Any], workspace: Workspace) -> None:
         """Prepare a chunk of shape (n, D): centred, as features, features first."""
 
     @abstractmethod
-    def energies(self, workspace: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
         """Return ``log w_k + H_k`` of shape (S, K, n), and a part all components share, (S, n).
 
         The first array belongs to the workspace and may be overwritten by the caller.
@@ -53,7 +104,7 @@ class ComponentKernel(ABC):
         sums: list[Array],
         codes: NDArray[Any],
         row_weights: NDArray[Any] | None,
-        workspace: Any,
+        workspace: Workspace,
     ) -> None:
         """Add a loaded chunk's statistics, weighted by codes (S, K, n) that sum to row weights.
 
@@ -64,9 +115,113 @@ class ComponentKernel(ABC):
     def moments(self, sums: list[Array]) -> tuple[Array, Any]:
         """Turn sums into counts (S, K) and an ArrayRecord of the components' statistics."""
 
+
+class SmoothComponentKernel(ComponentKernel):
+    """Capability: gradients in x, for rows of real numbers."""
+
     @abstractmethod
     def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
         """Return ``sum_k codes_k dH_k/dx`` of shape (S, n, D) for codes of shape (S, K, n)."""
+
+
+class FeatureKernel(ComponentKernel):
+    """Energies and sums as products with features of a row.
+
+    One product with the natural parameters of all components of all models gives every energy, one
+    product of the codes with the same features gives every sum. The last feature is 1. Features
+    whose coefficients all components share come first, and stay out of the softmax.
+
+    Parameters
+    ----------
+    natural : ndarray of shape (S, K, P)
+        Coefficients of the last P features.
+    dtype : dtype
+    rounding : ndarray of shape (S,)
+    shared : ndarray of shape (S, Q) or None
+        Coefficients of the first Q features, which all components share.
+    """
+
+    def __init__(
+        self, natural: Array, dtype: Any, rounding: Array, shared: Array | None = None
+    ) -> None:
+        self.n_models, self.n_components, n_own = natural.shape
+        self.dtype, self.rounding = np.dtype(dtype), rounding
+        self.natural = natural.reshape(-1, n_own).astype(self.dtype)
+        self.shared = None if shared is None else shared.astype(self.dtype)
+        self.n_shared = 0 if shared is None else shared.shape[1]
+        self.n_features = self.n_shared + n_own
+        self.narrow = len(self.natural) <= 64 and n_own >= 1024
+        self.numbers_per_row = self.n_features + len(self.natural)
+
+    @abstractmethod
+    def key(self, n_rows: int) -> WorkspaceKey:
+        """Return what tells the features from those of other kernels."""
+
+    @abstractmethod
+    def write(self, X: NDArray[Any], features: NDArray[Any]) -> None:
+        """Write the features of a chunk, but for the last, into `features` of shape (P, n)."""
+
+    def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
+        n_energies, key = len(self.natural), self.key(n_rows)
+        if previous is None or previous.key != key:
+            features = np.empty((self.n_features, n_rows), self.dtype)
+            features[-1] = 1
+            previous = Workspace(key, features=features, energies=np.empty((0, n_rows)))
+        if len(previous.arrays["energies"]) != n_energies:
+            previous.arrays["energies"] = np.empty((n_energies, n_rows), self.dtype)
+        return previous
+
+    def load(self, X: NDArray[Any], workspace: Workspace) -> None:
+        if workspace.source is X:
+            return
+        n = len(X)
+        self.write(X, workspace.arrays["features"][:-1, :n])
+        workspace.source, workspace.n = X, n
+
+    def _own(self, workspace: Workspace) -> NDArray[Any]:
+        return workspace.arrays["features"][self.n_shared :, : workspace.n]
+
+    def _in_common(self, workspace: Workspace) -> NDArray[Any]:
+        return workspace.arrays["features"][: self.n_shared, : workspace.n]
+
+    def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        out = workspace.arrays["energies"][:, : workspace.n]
+        if self.narrow:
+            # few energies from many features: BLAS is half as fast again the other way round
+            np.copyto(out, np.matmul(self._own(workspace).T, self.natural.T).T)
+        else:
+            np.matmul(self.natural, self._own(workspace), out=out)
+        own = out.reshape(self.n_models, self.n_components, workspace.n)
+        if self.shared is None:
+            return own, None
+        return own, self.shared @ self._in_common(workspace)
+
+    def zero(self) -> list[Array]:
+        sums = [np.zeros(self.natural.shape)]
+        if self.shared is not None:
+            sums.append(np.zeros((self.n_models, self.n_shared)))
+        return sums
+
+    def accumulate(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        row_weights: NDArray[Any] | None,
+        workspace: Workspace,
+    ) -> None:
+        own = self._own(workspace)
+        sums[0] += codes.reshape(len(self.natural), workspace.n) @ own.T
+        if self.shared is not None:
+            features = self._in_common(workspace)
+            if row_weights is None:
+                sums[1] += features.sum(axis=-1)
+            else:
+                sums[1] += row_weights.astype(self.dtype, copy=False) @ features.T
+
+    def split(self, sums: list[Array]) -> tuple[Array, Array, Array | None]:
+        """Return counts (S, K), sums of components' features (S, K, P - 1) and of shared ones."""
+        own = sums[0].reshape(self.n_models, self.n_components, -1)
+        return own[..., -1], own[..., :-1], None if self.shared is None else sums[1]
 
 
 class ComponentFamily(ABC):
@@ -103,25 +258,54 @@ class ComponentFamily(ABC):
 
     @abstractmethod
     def draw(
-        self, params: Any, models: NDArray[np.intp], labels: NDArray[np.intp], rng: Any
-    ) -> Array:
+        self,
+        params: Any,
+        models: NDArray[np.intp],
+        labels: NDArray[np.intp],
+        rng: np.random.Generator,
+    ) -> NDArray[Any]:
         """Draw a row from component `labels[i]` of model `models[i]` each: shape (n, D)."""
-
-    @abstractmethod
-    def convolve(self, params: Any, variance: float) -> Any:
-        """Add noise of `variance` to every component."""
 
     @abstractmethod
     def n_parameters(self) -> int:
         """Return the number of free parameters of all components of one model."""
 
+    def permute(self, params: Any, order: NDArray[np.intp]) -> Any:
+        """Return components with labels reordered: ``order`` has shape (S, K)."""
+        return permuted(params, order)
+
+
+def permuted(params: Components, order: NDArray[np.intp]) -> Components:
+    """Return components, all of whose arrays are (S, K, ...), with labels reordered.
+
+    An array that all components share, (S, 1, ...), stays as it is.
+    """
+    models = np.arange(len(order))[:, None]
+
+    def reorder(array: Array) -> Array:
+        is_shared = array.shape[1] == 1 and order.shape[1] > 1
+        return array if is_shared else array[models, order]
+
+    arrays = {field.name: reorder(getattr(params, field.name)) for field in fields(params)}
+    return replace(params, **arrays)
+
+
+def interpolated(first: Array, second: Array, step: Array) -> Array:
+    """Return ``(1 - step) first + step second`` for arrays (S, ...) and `step` (S,)."""
+    weight = step.reshape(step.shape + (1,) * (first.ndim - 1))
+    return (1 - weight) * first + weight * second
+
+
+class NoisyComponentFamily(ComponentFamily):
+    """Capability: components of data to which normal noise was added."""
+
     @abstractmethod
-    def means(self, params: ArrayRecord) -> Array:
-        """Return the components' expected rows, of shape (S, K, D)."""
+    def convolve(self, params: Any, variance: float) -> Any:
+        """Add noise of `variance` to every component."""
 
 
 class ConjugateComponentFamily(ComponentFamily):
-    """Components with a conjugate prior; for the names see ``_capabilities.py``."""
+    """Capability: a conjugate prior; for the names see ``_capabilities.py``."""
 
     @abstractmethod
     def conditional(self, counts: Array, moments: Any, temperature: float) -> Any:
@@ -156,12 +340,24 @@ class ConjugateComponentFamily(ComponentFamily):
         """Return the log of the measure in which :meth:`mode` is one, (S,)."""
 
     @abstractmethod
-    def permute(self, params: Any, order: NDArray[np.intp]) -> Any:
-        """Return components with labels reordered: ``order`` has shape (S, K)."""
+    def scores(self, params: Any, counts: Array, moments: Any, temperature: float) -> Array:
+        """Return gradients of the log joint density of components and rows with known codes.
+
+        In coordinates (S, P) in which their expectation over components and codes is zero; it must
+        not rest on :meth:`conditional`, which it checks.
+        """
+
+    @abstractmethod
+    def log_marginal(self, counts: Array, moments: Any, temperature: float) -> Array:
+        """Return the log marginal likelihood of rows with known codes, components integrated out.
+
+        ``log of the integral of prior(m_k) exp(sum of codes_k H_k / T)``, of shape (S, K). Of
+        components that share parameters only the sum over K has a meaning.
+        """
 
 
 class GradientComponentFamily(ComponentFamily):
-    """Components in unconstrained coordinates (S, P); for the names see ``_capabilities.py``."""
+    """Capability: unconstrained coordinates (S, P); for the names see ``_capabilities.py``."""
 
     @abstractmethod
     def coordinate_kinds(self) -> NDArray[np.intp]:

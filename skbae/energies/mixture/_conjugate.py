@@ -23,8 +23,6 @@ from skbae.energies.mixture._energy import (
 from skbae.operators._permanent import log_permanent
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from skbae._types import Array
 
 
@@ -79,19 +77,16 @@ class MixtureDraws(MixtureExpectation):
         self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
 
 
-class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
+class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy):
     """A mixture with a Dirichlet prior on the weights and a conjugate family of components.
 
     Parameters
     ----------
     family : ConjugateComponentFamily
-        With unconstrained coordinates too (GradientComponentFamily) where gradients are asked for.
     concentration : ndarray of shape (K,)
         Of the Dirichlet prior.
     equal_weights : bool, default=False
     """
-
-    family: Any  # both a ConjugateComponentFamily and a GradientComponentFamily
 
     def __init__(
         self, family: ConjugateComponentFamily, concentration: Array, equal_weights: bool = False
@@ -151,9 +146,28 @@ class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
     def scores(self, params, statistics, temperature, total):
         # by the densities themselves, not by the conditionals that are drawn from: a wrong
         # conditional must show
-        theta = self.unconstrain(params)
-        gradient = self.objective_gradient(theta, params, statistics, total)
-        return self.log_prior_at(theta)[1] + total / temperature * gradient
+        counts = statistics.counts
+        scores = self.family.scores(params.components, counts, statistics.moments, temperature)
+        if self.equal_weights or self.n_components == 1:
+            return scores
+        seen = self.concentration + counts / temperature
+        expected = params.weights * (self.concentration.sum() + total / temperature)
+        return np.concatenate([seen - expected, scores], axis=1)
+
+    def log_joint(self, statistics: MixtureStatistics, temperature: float) -> Array:
+        """Return ``log p(X, z)``, (S,): models integrated out, given statistics of known codes.
+
+        The log of the integral of ``prior(m) exp(sum over rows of H(x, m, z) / T)``.
+        """
+        counts = statistics.counts
+        marginals = self.family.log_marginal(counts, statistics.moments, temperature)
+        rows = counts.sum(axis=1) / temperature
+        if self.equal_weights:
+            return marginals.sum(axis=1) - rows * np.log(self.n_components)
+        prior = self.concentration
+        weights = gammaln(prior + counts / temperature) - gammaln(prior)
+        constant = gammaln(prior.sum()) - gammaln(prior.sum() + rows)
+        return (marginals + weights).sum(axis=1) + constant
 
     def maximise_posterior(self, statistics, temperature):
         conditional = self.conditional(statistics, temperature)
@@ -173,14 +187,15 @@ class ConjugateMixture(MixtureEnergy, MixtureCoordinates, ConjugateEnergy):
             else (of_components + np.log(params.weights).sum(axis=1))
         )
 
-    def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:
-        """Return the models with labels reordered; `order` has shape (S, K)."""
-        weights = np.take_along_axis(params.weights, order, axis=1)
-        return MixtureParameters(weights, self.family.permute(params.components, order))
-
     def relabel(self, params, rng):
         keys = rng.random(params.weights.shape)
         return self.permute(params, np.argsort(keys, axis=1))
 
 
-__all__ = ["MAX_RELABELLED", "ConjugateMixture", "MixtureConditional", "MixtureStatistics"]
+class SmoothConjugateMixture(ConjugateMixture, MixtureCoordinates):
+    """A conjugate mixture whose components have unconstrained coordinates too.
+
+    Its `family` is both a ConjugateComponentFamily and a GradientComponentFamily.
+    """
+
+    family: Any

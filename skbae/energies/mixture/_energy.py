@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import BoundEnergy, RowKernel, StatisticsEnergy, chunk_rows
-from skbae.energies.mixture._components import ComponentFamily, ComponentKernel
+from skbae.energies._base import (
+    RowKernel,
+    SmoothBoundEnergy,
+    StatisticsEnergy,
+    chunk_rows,
+    require,
+)
+from skbae.energies._capabilities import NoisyEnergy
+from skbae.energies.mixture._components import (
+    ComponentFamily,
+    ComponentKernel,
+    NoisyComponentFamily,
+    SmoothComponentKernel,
+)
 from skbae.operators._tempered import first_maximum, tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
@@ -176,7 +188,7 @@ class MixtureExpectation(RowKernel):
         return MixtureStatistics(counts, moments, objective, hmaxe)
 
 
-class BoundMixture(BoundEnergy):
+class BoundMixture(SmoothBoundEnergy):
     """Mixtures with parameters filled in."""
 
     def __init__(
@@ -213,13 +225,14 @@ class BoundMixture(BoundEnergy):
         return tempered_logsumexp(self.joint(X, temperature), temperature, axis=1)
 
     def hmax_gradient(self, X, temperature):
+        kernel = require(self.kernel, SmoothComponentKernel, "the gradient in x")
         joint = self.joint(X, temperature)
         codes = tempered_softmax(joint, temperature, axis=1, rounding=self.rounding[:, None, None])
         X = X.astype(np.float64, copy=False)
-        return tempered_logsumexp(joint, temperature, axis=1), self.kernel.code_gradient(X, codes)
+        return tempered_logsumexp(joint, temperature, axis=1), kernel.code_gradient(X, codes)
 
 
-class MixtureEnergy(StatisticsEnergy, Generic[Family]):
+class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
     """``H(x, m, k) = log w_k + H_k(x)``.
 
     Parameters
@@ -291,7 +304,13 @@ class MixtureEnergy(StatisticsEnergy, Generic[Family]):
         return self.family.draw(params.components, models, labels, rng), labels
 
     def convolve(self, params, variance):
-        return MixtureParameters(params.weights, self.family.convolve(params.components, variance))
+        family = require(self.family, NoisyComponentFamily, "adding noise")
+        return MixtureParameters(params.weights, family.convolve(params.components, variance))
+
+    def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:
+        """Return the models with labels reordered; `order` has shape (S, K)."""
+        weights = np.take_along_axis(params.weights, order, axis=1)
+        return MixtureParameters(weights, self.family.permute(params.components, order))
 
     def n_parameters(self):
         free_weights = 0 if self.equal_weights else self.n_components - 1

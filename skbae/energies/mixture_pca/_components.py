@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skbae.energies.mixture._components import ComponentFamily
+from skbae.energies.mixture._components import NoisyComponentFamily, interpolated
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
 from skbae.energies.mixture_pca._distributions import linear_code
 from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments, bind_components
 from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from skbae._types import Array
 
 
@@ -114,7 +112,7 @@ def _leading(matrices: Array) -> tuple[Array, Array]:
     return values[..., ::-1], np.swapaxes(vectors[..., ::-1], -1, -2)
 
 
-class PCAFamily(ComponentFamily):
+class PCAFamily(NoisyComponentFamily):
     """PCA components with d code dimensions, at a temperature.
 
     Parameters
@@ -279,14 +277,10 @@ class PCAFamily(ComponentFamily):
         )
 
     def mix_moments(self, first, second, step):
-        def mix(a, b):
-            weight = step.reshape(step.shape + (1,) * (a.ndim - 1))
-            return (1 - weight) * a + weight * b
-
         return PCAMoments(
-            mix(first.first, second.first),
-            mix(first.total, second.total),
-            mix(first.products, second.products),
+            interpolated(first.first, second.first, step),
+            interpolated(first.total, second.total, step),
+            interpolated(first.products, second.products, step),
             second.basis,
             second.reference,
         )
@@ -327,20 +321,6 @@ class PCAFamily(ComponentFamily):
         n_noise = 1 if self.tied_noise else self.n_components
         return self.n_components * (subspace + self.n_features) + n_noise
 
-    def means(self, params):
-        return params.means
-
-    def permute(self, params: PCAComponents, order: NDArray[np.intp]) -> PCAComponents:
-        """Return components with labels reordered: ``order`` has shape (S, K)."""
-        models = np.arange(len(order))[:, None]
-        return PCAComponents(
-            params.means[models, order],
-            params.components[models, order],
-            params.precisions[models, order],
-            params.noise if self.tied_noise else params.noise[models, order],
-            params.directions[models, order],
-        )
-
     def explained_variance(self, counts: Array, moments: PCAMoments) -> Array:
         """Return the variances of the rows along the components, (S, K, d); zero without rows."""
         d = self.n_latent
@@ -359,11 +339,6 @@ class PCAMixture(MixtureEnergy[PCAFamily]):
         X, coordinates = self.family.draw_with_codes(params.components, models, labels, rng)
         picked = np.eye(self.n_components)[labels]
         return X, linear_code(picked, picked[..., None] * coordinates[:, None])
-
-    def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:
-        """Return the models with labels reordered; `order` has shape (S, K)."""
-        weights = np.take_along_axis(params.weights, order, axis=1)
-        return MixtureParameters(weights, self.family.permute(params.components, order))
 
 
 def nearest_mean_components(family: PCAFamily, means: Array, variance: float, basis: Array):

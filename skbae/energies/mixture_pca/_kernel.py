@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord, Frame
-from skbae.energies.mixture._components import ComponentKernel
+from skbae.energies.mixture._components import SmoothComponentKernel, Workspace, WorkspaceKey
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
@@ -92,17 +92,7 @@ class PCAMoments(ArrayRecord):
     reference: Array
 
 
-class _Workspace:
-    """Scratch arrays of one thread; `source` is the chunk that is loaded."""
-
-    def __init__(self, key: Any, **arrays: Any) -> None:
-        self.key, self.arrays = key, arrays
-        self.source: Any = None
-        self.own: Any = None
-        self.n = 0
-
-
-class ProductKernel(ComponentKernel):
+class ProductKernel(SmoothComponentKernel):
     """Energies and sums by one matrix product each."""
 
     def __init__(self, log_weights, params, centre, dtype, rounding=None):
@@ -131,11 +121,12 @@ class ProductKernel(ComponentKernel):
         self.numbers_per_row = size + 2 + n_cells * (1 + self.n_basis + self.n_codes)
 
     def workspace(self, n_rows, previous=None):
-        key = (n_rows, self.n_features, self.dtype, id(self.centre))
+        centre = self.centre.tobytes()
+        key = WorkspaceKey("pca", n_rows, self.n_features, self.dtype.str, centre)
         if previous is None or previous.key != key:
             features = np.empty((self.n_features + 2, n_rows), self.dtype)
             features[-1] = 1
-            previous = _Workspace(key, features=features, out=np.empty((0, n_rows)))
+            previous = Workspace(key, features=features, out=np.empty((0, n_rows)))
         if len(previous.arrays["out"]) != len(self.natural):
             n_squares = self.n_models * self.n_components * self.n_codes
             previous.arrays["out"] = np.empty((len(self.natural), n_rows), self.dtype)
@@ -171,7 +162,7 @@ class ProductKernel(ComponentKernel):
             squares = squares.reshape(self.n_models, self.n_components, self.n_codes, n)
             np.square(coordinates[:, :, : self.n_codes], out=squares)
             own += np.matmul(self.gain, squares)[:, :, 0]
-        workspace.own = own
+        workspace.arrays["own"] = own
         return own, None
 
     def zero(self):
@@ -181,7 +172,7 @@ class ProductKernel(ComponentKernel):
 
     def accumulate(self, sums, codes, row_weights, workspace):
         own, coordinates = self._parts(workspace)
-        if codes is not workspace.own:
+        if codes is not workspace.arrays.get("own"):
             own[...] = codes
         coordinates *= own[:, :, None]
         features = workspace.arrays["features"][:, : workspace.n]
@@ -206,7 +197,7 @@ class ProductKernel(ComponentKernel):
         return _code_gradient(self.params, X, codes)
 
 
-class ResidualKernel(ComponentKernel):
+class ResidualKernel(SmoothComponentKernel):
     """Energies and sums from each component's own residuals: slower, and always sound."""
 
     dtype = np.dtype(np.float64)
@@ -221,7 +212,8 @@ class ResidualKernel(ComponentKernel):
         self.numbers_per_row = 4 * n_features + self.n_models * self.n_components
 
     def workspace(self, n_rows, previous=None):
-        return _Workspace(None, energies=np.empty((self.n_models, self.n_components, n_rows)))
+        key = WorkspaceKey("pca residuals", n_rows, self.params.means.shape[2], self.dtype.str)
+        return Workspace(key, energies=np.empty((self.n_models, self.n_components, n_rows)))
 
     def load(self, X, workspace):
         if workspace.source is not X:
@@ -305,7 +297,7 @@ def _roundoff(params: PCAComponents, reach: Array, info: Any) -> Array:
 
 def bind_components(
     log_weights: Array, params: PCAComponents, frame: Frame, dtype: Any
-) -> ComponentKernel:
+) -> ProductKernel | ResidualKernel:
     """Choose the cheapest sound kernel for these parameters."""
     single = np.dtype(dtype) == np.float32
     for precision, tolerance in ((np.float32, _SINGLE_TOLERANCE), (np.float64, _DOUBLE_TOLERANCE)):

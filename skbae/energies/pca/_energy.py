@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import BoundEnergy, RowKernel, StatisticsEnergy, chunk_rows
+from skbae.energies._base import RowKernel, SmoothBoundEnergy, StatisticsEnergy, chunk_rows
+from skbae.energies._capabilities import NoisyEnergy
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def fix_signs(components: Array) -> Array:
     return components * np.where(signs == 0, 1.0, signs)
 
 
-class BoundPCA(BoundEnergy):
+class BoundPCA(SmoothBoundEnergy):
     """PCA models with parameters filled in."""
 
     def __init__(self, params: PCAParameters) -> None:
@@ -294,7 +295,7 @@ def optimum(
     return params, _mean_energy(params, variances, total_variance, temperature)
 
 
-class PCAEnergy(StatisticsEnergy):
+class PCAEnergy(StatisticsEnergy, NoisyEnergy):
     """PCA with d code dimensions; the maximisation is the closed form.
 
     Parameters

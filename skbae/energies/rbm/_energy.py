@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit, gammaln
 
-from skbae.energies._capabilities import ContrastiveEnergy, GradientEnergy, PartitionEnergy
+from skbae.energies._capabilities import (
+    ContrastiveEnergy,
+    GradientEnergy,
+    NoisyEnergy,
+    PartitionEnergy,
+)
 from skbae.energies.rbm._kernel import BoundRBM, Contrast, RBMStatistics, tempered_bits
 from skbae.energies.rbm._noisy import BoundNoisyMachine, NoisyMachine
 from skbae.energies.rbm._visible import (
@@ -66,7 +71,7 @@ class PathStates:
     activations: Array
 
 
-class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy):
+class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy):
     """Restricted Boltzmann machines.
 
     Parameters

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import BoundEnergy, RowKernel, chunk_rows
+from skbae.energies._base import RowKernel, SmoothBoundEnergy, chunk_rows
 from skbae.energies.rbm._visible import Moments, RBMParameters, VisibleLayer, softplus
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def free_energy_and_bits(activations: Array, temperature: float) -> tuple[Array,
     return free, np.divide(decay, either, out=decay)
 
 
-class BoundRBM(BoundEnergy):
+class BoundRBM(SmoothBoundEnergy):
     """Machines with parameters filled in."""
 
     def __init__(self, params: RBMParameters, layer: VisibleLayer) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import BoundEnergy, chunk_rows
+from skbae.energies._base import SmoothBoundEnergy, chunk_rows
 from skbae.energies.rbm._visible import LOG_2PI
 from skbae.operators._enumeration import binary_states
 from skbae.operators._tempered import tempered_logsumexp, tempered_softmax
@@ -29,7 +29,7 @@ class NoisyMachine(ArrayRecord):
     log_weights: Array
 
 
-class BoundNoisyMachine(BoundEnergy):
+class BoundNoisyMachine(SmoothBoundEnergy):
     """A machine with noise added, as the mixture it is; at T = 1 only."""
 
     def __init__(self, params: NoisyMachine) -> None:

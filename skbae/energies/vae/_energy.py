@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.energies._base import BoundEnergy, chunk_rows
-from skbae.energies._capabilities import MinibatchEnergy
+from skbae.energies._base import SmoothBoundEnergy, chunk_rows
+from skbae.energies._capabilities import MinibatchEnergy, NoisyEnergy
 from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._minibatch import RowBatches, TrainingOptions, VAEObjective
 from skbae.energies.vae._network import Network, Scratch
@@ -31,7 +31,7 @@ _MAXIMUM_SEARCH = ModeSearch(200, 1e-13)
 _NOISE_SCALE = 0.1
 
 
-class BoundVAE(BoundEnergy):
+class BoundVAE(SmoothBoundEnergy):
     """Decoders with their parameters filled in."""
 
     def __init__(self, energy: VAEEnergy, params: VAEParameters) -> None:
@@ -98,7 +98,7 @@ class BoundVAE(BoundEnergy):
         return values, gradients
 
 
-class VAEEnergy(MinibatchEnergy):
+class VAEEnergy(MinibatchEnergy, NoisyEnergy):
     """Autoencoders with networks for decoder and encoder.
 
     Parameters

@@ -1,0 +1,240 @@
+r"""Components of an exponential family: linear in features of a row.
+
+A component whose log density is
+
+.. math:: H(x) = \langle \eta, s(x) \rangle - \Psi(\eta) + h(x)
+
+is known by its features ``s``, its natural parameters ``eta`` with the constant ``-Psi``, and by
+the map between parameters and the features they expect. Everything that a mixture asks for
+follows: the pass over the rows is two matrix products, maximisation is the matching of moments, at
+any temperature and tilt. A conjugate prior (Diaconis and Ylvisaker 1979) is a number of imagined
+rows and the sum of their features; conditionals given codes add the real ones to them, and one
+function, the logarithm of the density's normaliser, gives densities, evidence and marginal
+likelihoods.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae._types import ArrayRecord
+from skbae.energies.mixture._components import (
+    ComponentFamily,
+    ConjugateComponentFamily,
+    FeatureKernel,
+    WorkspaceKey,
+    interpolated,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Frame
+
+
+@dataclass(frozen=True)
+class FeatureSums(ArrayRecord):
+    """Sums over rows of their features, (S, K, P), and of their base, (S, K)."""
+
+    features: Array
+    base: Array
+
+
+@dataclass(frozen=True)
+class FeatureConditional(ArrayRecord):
+    """What prior and rows count for, (S, K, P + 1): sums of features, and last how many rows."""
+
+    statistics: Array
+
+
+class ExponentialKernel(FeatureKernel):
+    """The kernel of any :class:`ExponentialComponents`, in double precision."""
+
+    def __init__(
+        self, family: ExponentialComponents, log_weights: Array, params: ArrayRecord
+    ) -> None:
+        natural = family.natural(params)
+        # what a row adds whatever the component is a feature too, whose coefficient is 1
+        ones = np.ones((*log_weights.shape, 1))
+        constant = natural[..., -1:] + log_weights[..., None]
+        size = np.abs(natural[..., -1])
+        size += (np.abs(natural[..., :-1]) * np.abs(family.expected_features(params))).sum(axis=-1)
+        rounding = 4 * np.finfo(np.float64).eps * size.max(axis=1)
+        parts = [natural[..., :-1], ones, constant]
+        super().__init__(np.concatenate(parts, axis=-1), np.float64, rounding)
+        self.family = family
+
+    def key(self, n_rows: int) -> WorkspaceKey:
+        name = type(self.family).__qualname__
+        return WorkspaceKey(name, n_rows, self.n_features, self.dtype.str)
+
+    def write(self, X: NDArray[Any], features: NDArray[Any]) -> None:
+        features[:-1] = self.family.features(X).T
+        features[-1] = self.family.base(X)
+
+    def moments(self, sums: list[Array]) -> tuple[Array, FeatureSums]:
+        counts, features, _ = self.split(sums)
+        return counts, FeatureSums(features[..., :-1], features[..., -1])
+
+
+class ExponentialComponents(ComponentFamily):
+    """Components that are linear in features of a row, each with its own parameters.
+
+    A family has the attributes ``n_components`` and ``n_features``, and writes the methods below,
+    :meth:`draw` and :meth:`n_parameters`. Its parameters are an ArrayRecord of arrays (S, K, ...).
+    """
+
+    @abstractmethod
+    def features(self, X: NDArray[Any]) -> Array:
+        """Return the P features of rows (n, D), of shape (n, P); the constant is not among them."""
+
+    def base(self, X: NDArray[Any]) -> Array | float:
+        """Return what rows (n, D) add to the energy whatever the component, (n,)."""
+        return 0.0
+
+    @abstractmethod
+    def natural(self, params: Any) -> Array:
+        """Return coefficients of the features, and last the constant of the energy, (S, K, P + 1).
+
+        They must be finite: parameters at the boundary belong a little inside it.
+        """
+
+    @abstractmethod
+    def expected_features(self, params: Any) -> Array:
+        """Return what each component expects of the features, (S, K, P)."""
+
+    @abstractmethod
+    def match_features(self, means: Array) -> Any:
+        """Return the components that expect these features (S, K, P), and so fit them best."""
+
+    def kernel(
+        self, log_weights: Array, params: Any, frame: Frame, dtype: Any
+    ) -> ExponentialKernel:
+        return ExponentialKernel(self, log_weights, params)
+
+    def maximise(self, counts: Array, moments: FeatureSums, params: Any) -> Any:
+        alive = (counts > 0)[..., None]
+        means = moments.features / np.where(alive, counts[..., None], 1.0)
+        return self.match_features(np.where(alive, means, self.expected_features(params)))
+
+    def expected_moments(self, counts: Array, params: Any, like: FeatureSums) -> FeatureSums:
+        return FeatureSums(counts[..., None] * self.expected_features(params), like.base)
+
+    def mix_moments(self, first: FeatureSums, second: FeatureSums, step: Array) -> FeatureSums:
+        return FeatureSums(
+            interpolated(first.features, second.features, step),
+            interpolated(first.base, second.base, step),
+        )
+
+
+class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFamily):
+    """Components that are linear in features of a row, with a conjugate prior.
+
+    Densities of parameters are those over natural parameters. A family writes the two methods
+    below besides those of :class:`ExponentialComponents`.
+
+    Attributes
+    ----------
+    prior : ndarray of shape (P + 1,)
+        What the prior counts for: the sums of features of imagined rows, and last their number.
+    """
+
+    prior: Array
+
+    @abstractmethod
+    def log_normaliser(self, statistics: Array) -> Array:
+        """Return ``A = log of the integral of exp(<natural, statistics>)``, of shape (...).
+
+        The integral is over natural parameters; `statistics` of shape (..., P + 1) are sums of
+        features and, last, the number of rows.
+        """
+
+    @abstractmethod
+    def draw_statistics(self, statistics: Array, rng: np.random.Generator) -> Any:
+        """Draw components from densities ``exp(<natural, statistics> - A)`` (S, K, P + 1)."""
+
+    # -- what follows --------------------------------------------------------------------------
+
+    def conditional(
+        self, counts: Array, moments: FeatureSums, temperature: float
+    ) -> FeatureConditional:
+        rows = np.concatenate([moments.features, counts[..., None]], axis=-1)
+        return FeatureConditional(self.prior + rows / temperature)
+
+    def draw_conditional(self, conditional: FeatureConditional, rng: np.random.Generator) -> Any:
+        return self.draw_statistics(conditional.statistics, rng)
+
+    def draw_prior(self, n_models: int, rng: np.random.Generator) -> Any:
+        shape = (n_models, self.n_components, len(self.prior))
+        return self.draw_statistics(np.broadcast_to(self.prior, shape), rng)
+
+    def linear_form(
+        self, conditional: FeatureConditional, params: Any
+    ) -> tuple[Array, Array, Array | None]:
+        natural, statistics = self.natural(params), conditional.statistics
+        ones = np.ones((*natural.shape[:2], 1))
+        constant = -self.log_normaliser(statistics)[..., None]
+        of_models = np.concatenate([natural, ones], axis=-1)
+        return of_models, np.concatenate([statistics, constant], axis=-1), None
+
+    def log_prior(self, params: Any) -> Array:
+        density = self.natural(params) @ self.prior - self.log_normaliser(self.prior)
+        return density.sum(axis=1)
+
+    def mode(self, conditional: FeatureConditional) -> Any:
+        statistics = conditional.statistics
+        return self.match_features(statistics[..., :-1] / statistics[..., -1:])
+
+    def log_mode_measure(self, params: Any) -> Array:
+        return np.zeros(params.n_models)  # densities and modes are over natural parameters
+
+    def scores(self, params: Any, counts: Array, moments: FeatureSums, temperature: float) -> Array:
+        # the gradient in natural parameters: features that were seen less those expected
+        seen = self.prior[:-1] + moments.features / temperature
+        n_rows = self.prior[-1] + counts / temperature
+        gradient = seen - n_rows[..., None] * self.expected_features(params)
+        return gradient.reshape(len(counts), -1)
+
+    def log_marginal(self, counts: Array, moments: FeatureSums, temperature: float) -> Array:
+        statistics = self.conditional(counts, moments, temperature).statistics
+        evidence = self.log_normaliser(statistics) - self.log_normaliser(self.prior)
+        return evidence + moments.base / temperature
+
+    def log_joining(
+        self,
+        conditional: FeatureConditional,
+        X: NDArray[Any],
+        temperature: float,
+        labels: NDArray[np.intp] | None = None,
+    ) -> Array:
+        """Return by how much :meth:`log_marginal` rises when a row joins a component.
+
+        Parameters
+        ----------
+        conditional : FeatureConditional
+            S of them.
+        X : ndarray of shape (n, D)
+        temperature : float
+            T.
+        labels : ndarray of int of shape (S, n) or None, default=None
+            Where each row is counted already: the component is taken without it (leave one out).
+            None for rows that are not among those of `conditional`.
+
+        Returns
+        -------
+        ndarray of shape (S, K, n)
+            Of each row by itself. At T = 1, log predictive densities.
+        """
+        statistics = conditional.statistics
+        rows = np.concatenate([self.features(X), np.ones((len(X), 1))], axis=1) / temperature
+        now = self.log_normaliser(statistics)
+        change = self.log_normaliser(statistics[:, :, None] + rows) - now[..., None]
+        if labels is not None:
+            models = np.arange(len(statistics))[:, None]
+            without = self.log_normaliser(statistics[models, labels] - rows)
+            change[models, labels, np.arange(len(X))] = now[models, labels] - without
+        return change + np.broadcast_to(self.base(X), len(X)) / temperature
