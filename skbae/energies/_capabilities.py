@@ -302,7 +302,7 @@ class MinibatchObjective(ABC):
     def step(
         self, theta: FloatArray, index: NDArray[np.intp], memory: Any, rng: np.random.Generator
     ) -> BatchStep:
-        """Return where a batch pulls the model.
+        """Return the direction in which a batch moves the model.
 
         Parameters
         ----------

@@ -1,8 +1,7 @@
 """Stopping by rows held out: which rows these are, and which model was the best on them.
 
-Equal rows are merged and put into an order of their own first, so that a row of weight two is two
-rows to the last bit: neither the order of the rows nor how often one came tells a fit anything but
-its weight.
+Equal rows are merged and sorted first. A row of weight two is then two rows to the last bit, since
+a fit depends neither on the order of the rows nor on how they were repeated.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ class LBFGSResult:
     ----------
     theta : ndarray of shape (P,)
         Coordinates of the best model met.
+    objective, score : float
+        Of that model: on the rows fitted to, and on those held out; the same without these.
     scores : list of float
         After each step: the objective on the rows held out, or on all rows without these.
     converged : bool
@@ -43,6 +45,8 @@ class LBFGSResult:
     """
 
     theta: Array
+    objective: float
+    score: float
     scores: list[float]
     converged: bool
     shortfall: str
@@ -55,7 +59,7 @@ class LBFGSResult:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The objective at a model, and the pass that told it, which other rows may share.
+    """The objective at a model, and the pass over rows that gave it, which other rows may share.
 
     The pass holds what is costly and the same for all rows (the sum over all states of a machine).
     """
@@ -100,6 +104,7 @@ class _Steps:
         self.best = BestModel(None if held is None else patience)
         self.scores: list[float] = []
         self.last: _Evaluation | None = None
+        self.reached: _Evaluation | None = None  # at the best model
         self.satisfied = self.stopped = False
 
     def evaluate(self, theta: Array) -> _Evaluation:
@@ -126,6 +131,8 @@ class _Steps:
         if self.last is None or not np.array_equal(self.last.theta, theta):
             self.last = self.evaluate(theta)
         score = self.score(self.last)
+        if self.reached is None or score > self.best.score:
+            self.reached = self.last
         self.scores.append(score)
         lost_patience = self.best.update(theta, score)
         self.satisfied = lost_patience or self.last.objective >= self.enough
@@ -201,5 +208,8 @@ def maximise_lbfgs(
             f"the gradient was still above tol={tol:g} after max_iter={max_iter} steps; increase "
             "max_iter or tol"
         )
-    reached = theta if steps.best.theta is None else steps.best.theta
-    return LBFGSResult(reached, steps.scores, bool(converged), shortfall)
+    reached = steps.reached or steps.evaluate(theta)
+    score = steps.score(reached)
+    return LBFGSResult(
+        reached.theta, reached.objective, score, steps.scores, bool(converged), shortfall
+    )

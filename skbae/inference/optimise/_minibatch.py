@@ -1,11 +1,12 @@
 """Fits that look at a batch of rows at a time: the loop that all of them share.
 
-The loop knows nothing of a model but a vector of coordinates. A
-:class:`~skbae.energies._capabilities.MinibatchObjective` says in which direction a batch of rows
-pulls it; an :class:`Optimiser` makes the step (:class:`PlainSteps` here, Adam in ``_adam.py``); a
-:class:`MinibatchPlan` has the schedule and says when to stop. The direction may be a gradient, a
-contrast with persistent chains, or, for expectation maximisation in steps, the way from the
-statistics so far to those of the batch, with a rate that falls.
+A model is a vector of coordinates here. A
+:class:`~skbae.energies._capabilities.MinibatchObjective` gives the direction in which a batch of
+rows moves it; an :class:`Optimiser` makes the step (:class:`PlainSteps` here, Adam in
+``_adam.py``); a :class:`MinibatchPlan` has the schedule of the learning rate and the rule for
+stopping. The direction may be a gradient, a contrast with persistent chains, or, for stepwise
+expectation maximisation, the difference of the batch's statistics from those so far, with a rate
+that falls.
 
 A pass visits each *distinct* row once, in random order, and lets it count by its weight: a row of
 weight two is two rows, to the last bit, since neither the order nor the noise of a step depends on
@@ -159,7 +160,7 @@ class MinibatchResult:
         What models were judged by after each pass: their score on rows held out; without these the
         estimate above, or else the score of the rows fitted to.
     converged : bool
-        Whether the fit ended before it was told to, or ran a schedule to its end.
+        Whether there was no more improvement, or a schedule was run to its end.
     stopped : bool
         Whether a callback ended it.
     memory : object
