@@ -282,7 +282,7 @@ def laplace(model, X):
     """
     rows = make_rows(X, None)
     with RowRunner() as runner:
-        energy = conjugate_energy(model, model._config, rows, runner)
+        energy = conjugate_energy(model._check_parameters(), rows, runner)
         params = type(model._parameters())(
             model.weights_[None],
             type(model._parameters().components)(

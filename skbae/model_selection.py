@@ -232,13 +232,13 @@ def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     steps, last = _unpack(estimator)
     check_is_fitted(last)
     name = type(last).__name__
-    if last._fit_temperature != 1 or last._fit_tilt != 0:
+    if last._fitted.temperature != 1 or last._fitted.tilt != 0:
         raise ValueError(
             "evidence_scorer needs temperature=1 and tilt=0, since values at others don't compare; "
-            f"this {name} was fitted with temperature={last._fit_temperature:g} and "
-            f"tilt={last._fit_tilt:g}. Use hmaxemax_scorer with rows held out instead."
+            f"this {name} was fitted with temperature={last._fitted.temperature:g} and "
+            f"tilt={last._fitted.tilt:g}. Use hmaxemax_scorer with rows held out instead."
         )
-    if last._fit_model_temperature == 0:
+    if last._fitted.model_temperature == 0:
         raise ValueError(
             f"evidence_scorer needs models that were sampled, but this {name} was fitted with "
             "model_temperature=0. Leave it at None, or use hmaxemax_scorer with rows held out."

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from _altered import with_plans
 from _data import GALAXIES, GALAXIES_PRIOR
 from _mixture_oracles import MixturePrior
 
@@ -147,9 +148,12 @@ def fit(prior, X, temperature=1.0, sample_weight=None, **settings):
 # -- galaxies ------------------------------------------------------------------------------------
 
 
-def galaxies(n_components, seed=0, **settings):
+def galaxies(n_components, seed=0, plans=None, **settings):
     settings = {**GALAXIES_PRIOR, **settings}
-    return BayesianGMMAutoEncoder(n_components, random_state=seed, **settings).fit(GALAXIES)
+    estimator = BayesianGMMAutoEncoder(n_components, random_state=seed, **settings)
+    if plans is not None:
+        estimator = with_plans(estimator, plans)
+    return estimator.fit(GALAXIES)
 
 
 @cache

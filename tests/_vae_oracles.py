@@ -30,9 +30,9 @@ def outputs(coefs, intercepts, activation, Z):
 
 def log_likelihood(model, X, Z):
     """Return ``log p(x | z)`` of all pairs, (N, M)."""
-    activation = model._config["activation"]
+    activation = model.activation
     out = outputs(model.decoder_coefs_, model.decoder_intercepts_, activation, Z)
-    if model._config["likelihood"] == "gaussian":
+    if model.likelihood == "gaussian":
         square = ((X[:, None] - out[None]) ** 2).sum(axis=2)
         s2 = model.noise_variance_
         return -0.5 * (square / s2 + X.shape[1] * np.log(2 * np.pi * s2))
@@ -52,7 +52,7 @@ def gauss_hermite(d, n):
 
 def quadrature(model, X, temperature, n):
     """Return ``Hmax_T`` (N,), mean codes (N, d) and second moments (N, d, d), by n nodes a side."""
-    d = model._config["n_components"]
+    d = model.n_components
     nodes, log_weights = gauss_hermite(d, n)
     # T log of the integral of exp(log p(x|z) / T) N(z; 0, T I): nodes spread as sqrt(T)
     Z = np.sqrt(temperature) * nodes

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from inspect import signature
 
-import numpy as np
 import pytest
+from _altered import quick
 from _instances import INSTANCES, MACHINE_INSTANCES, NETWORK_INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
-
-from skbae.estimators import _sampling
-from skbae.estimators.gmm import _estimator as gmm_estimator
-from skbae.estimators.mixture_pca import _fit as mixture_pca_fit
-from skbae.estimators.rbm import _fit as rbm_fit
-from skbae.estimators.vae import _fit as vae_fit
-from skbae.inference.evidence._partition import AnnealingPlan, estimate_partition
-from skbae.inference.sample._gibbs import GibbsPlan
-from skbae.inference.sample._langevin import LangevinPlan
-from skbae.inference.sample._mode_annealing import AnnealPlan
-from skbae.inference.sample._tempering import SMCPlan
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -73,13 +61,12 @@ def fed_more_than_bits(estimator):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
-    [row.make() for row in MACHINE_INSTANCES], expected_failed_checks=fed_more_than_bits, **STRICT
+    [quick(row.make()) for row in MACHINE_INSTANCES],
+    expected_failed_checks=fed_more_than_bits,
+    **STRICT,
 )
-def test_contract_of_machines(estimator, check, monkeypatch):
+def test_contract_of_machines(estimator, check):
     """With short annealing: its accuracy is tested elsewhere."""
-    short = AnnealingPlan(n_steps=20, max_steps=20, n_settle=2)
-    estimate = partial(estimate_partition, plan=short)
-    monkeypatch.setattr(rbm_fit, "estimate_partition", estimate)
     check(estimator)
 
 
@@ -99,32 +86,12 @@ def expected_failures_of_short_chains(estimator):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
-    [row.make() for row in SAMPLED_INSTANCES],
+    [quick(row.make()) for row in SAMPLED_INSTANCES],
     expected_failed_checks=expected_failures_of_short_chains,
     **STRICT,
 )
-def test_contract_while_sampling(estimator, check, monkeypatch):
+def test_contract_while_sampling(estimator, check):
     """With short chains: the contract is about forms, and the statistics are tested elsewhere."""
-
-    def schedule(n_rows, n_models):
-        return 16, GibbsPlan(5, 8, 1, 2, 12, max_lengths=1, n_keep=n_models)
-
-    def plan(n_rows, n_models, fewest=64):
-        return SMCPlan(n_islands=2, n_particles=64, n_moves=3, n_keep=n_models)
-
-    def from_modes(n_rows, n_coordinates, n_models):
-        return AnnealPlan(n_islands=2, n_particles=32, n_moves=3, n_pilot=32, n_keep=n_models)
-
-    def langevin(batch_size, scale, n_models):
-        return LangevinPlan(batch_size, n_burn=10, n_steps=20, n_traced=10, n_keep=n_models)
-
-    monkeypatch.setattr(vae_fit, "langevin_plan", langevin)
-    for module in (_sampling, gmm_estimator):
-        monkeypatch.setattr(module, "gibbs_schedule", schedule)
-    for module in (_sampling, rbm_fit):
-        monkeypatch.setattr(module, "tempered_plan", plan)
-    monkeypatch.setattr(_sampling, "anneal_plan", from_modes)
-    monkeypatch.setattr(mixture_pca_fit, "_N_STARTS", ((np.inf, 3),))
     check(estimator)
 
 

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.estimators.mixture_pca._fit import MAX_SAMPLED_COORDINATES
+from skbae.estimators.mixture_pca._settings import MAX_SAMPLED_COORDINATES
 from skbae.model_selection import hmaxemax_scorer
 
 # -- codes ---------------------------------------------------------------------------------------

@@ -44,12 +44,11 @@ def fit(X, n_components, n_latent, seed=0, sample_weight=None, **settings):
 
 def problem(X, n_components, n_latent, **settings):
     """Return the energy, the starts and what is vacant in them, and the rows, as a fit has them."""
-    estimator = fit(X, n_components, n_latent, model_temperature=0, **settings)
-    rows, config = make_rows(X, None), estimator._config
+    estimator = BayesianMixturePCAAutoEncoder(n_components, n_latent=n_latent, **settings)
+    asked, rows = estimator._check_parameters(), make_rows(X, None)
     with RowRunner(1) as runner:
-        rng = np.random.default_rng(0)
-        starts, vacant = sampling_starts(estimator, config, rows, rng, runner)
-    return energy_with_prior(estimator, config, rows), starts, vacant, rows
+        starts, vacant = sampling_starts(asked, rows, np.random.default_rng(0), runner)
+    return energy_with_prior(asked, rows), starts, vacant, rows
 
 
 def own_prior(X):

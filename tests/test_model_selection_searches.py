@@ -121,15 +121,9 @@ def default_covariance_prior(model, X):
     from skbae.estimators.gmm._fit import conjugate_energy
     from skbae.inference.passes._rows import RowRunner, make_rows
 
-    config = {
-        "n_components": model.n_components,
-        "n_features": X.shape[1],
-        "covariance_type": "full",
-        "equal_weights": False,
-        "reg_covar": 0.0,
-    }
+    settings = model._check_parameters()
     with RowRunner() as runner:
-        return conjugate_energy(model, config, make_rows(X, None), runner).family.prior.scale[0, 0]
+        return conjugate_energy(settings, make_rows(X, None), runner).family.prior.scale[0, 0]
 
 
 def test_held_out_density_finds_the_number_of_clusters_within_one():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _callbacks import Stopper, callbacks
 from _oracles import pca_hmax
 from scipy.special import logsumexp
 from scipy.stats import invgamma, norm
@@ -13,13 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianPCAAutoEncoder
-from skbae.estimators import _progress
-from skbae.estimators.pca._fit import (
-    MAX_SAMPLED_COORDINATES,
-    energy_with_prior,
-    row_moments,
-    start_of_climb,
-)
+from skbae.estimators.pca._fit import energy_with_prior, row_moments, start_of_climb
+from skbae.estimators.pca._settings import MAX_SAMPLED_COORDINATES
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._laplace import laplace_log_evidence
 from skbae.inference.passes._principal_axes import rows_with_covariance
@@ -115,7 +111,7 @@ def test_laplace_is_near_enough_to_screen():
         fitted = BayesianPCAAutoEncoder(n_components, random_state=0).fit(IRIS)
         with RowRunner(1) as runner:
             moments = row_moments(rows_with_covariance(IRIS, None, runner))
-            energy = energy_with_prior(fitted, moments, n_components)
+            energy = energy_with_prior(fitted._check_parameters(), moments, n_components)
             value = laplace_log_evidence(
                 Objective(energy, moments.stand_in(), runner, 1.0), start_of_climb(energy), 1.0
             )
@@ -310,16 +306,13 @@ def test_weights_count_rows():
 
 
 @pytest.mark.parametrize("tau", [1, 6])
-def test_a_callback_that_stops_is_obeyed(tau, monkeypatch):
+def test_a_callback_that_stops_is_obeyed(tau):
     """On the way from the prior, and before the next dimension."""
-
-    def stop(steps, *arguments):
-        steps.stopped = True
-        return True
-
-    monkeypatch.setattr(_progress.Steps, "__call__", stop)
+    callbacks()
+    fitted = BayesianPCAAutoEncoder("evidence", model_temperature=tau, random_state=0)
+    fitted.set_callbacks(Stopper(1))
     with pytest.warns(ConvergenceWarning, match="stopped the run early"):
-        fitted = BayesianPCAAutoEncoder("evidence", model_temperature=tau, random_state=0).fit(IRIS)
+        fitted.fit(IRIS)
     assert fitted.sampling_.status != "ok"
     assert fitted.transform(IRIS).shape == (150, fitted.n_components_)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _altered import with_plans
 from _networks import make
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.estimators.vae import _fit as vae_fit
+from skbae.estimators._plans import SamplerPlans
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
 
@@ -25,17 +26,18 @@ def X():
     return load_iris().data
 
 
-@pytest.fixture
-def short_chains(monkeypatch):
+def short_chains(**settings):
+    """Return an estimator that samples for a short while."""
+
     def plan(batch_size, scale, n_models):
         return LangevinPlan(batch_size, n_burn=40, n_steps=200, n_traced=40, n_keep=n_models)
 
-    monkeypatch.setattr(vae_fit, "langevin_plan", plan)
+    return with_plans(make(**settings), SamplerPlans(langevin=plan))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_sampled_models(X, short_chains):
-    fitted = make(model_temperature=1.0, n_models=7, max_iter=30, n_score_samples=64).fit(X)
+def test_sampled_models(X):
+    fitted = short_chains(model_temperature=1.0, n_models=7, max_iter=30, n_score_samples=64).fit(X)
     assert fitted.models_.n_models == 7
     assert fitted.models_.noise_variance.shape == (7,)
     assert fitted.sampling_.method == "langevin"
@@ -63,8 +65,8 @@ def test_sampled_models(X, short_chains):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"early_stopping": True}])
-def test_sampling_goes_with_other_settings(settings, X, short_chains):
-    fitted = make(model_temperature=0.5, n_models=3, **settings).fit(X)
+def test_sampling_goes_with_other_settings(settings, X):
+    fitted = short_chains(model_temperature=0.5, n_models=3, **settings).fit(X)
     assert fitted.models_.n_models == 3
     assert np.isfinite(fitted.score_samples(X)).all()
     assert np.isfinite(fitted.internal_energy_)

@@ -6,6 +6,7 @@ import inspect
 import warnings
 
 import pytest
+from _altered import with_plans
 from _callbacks import Stopper, callbacks
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -20,7 +21,7 @@ from skbae import (
     BayesianRBMAutoEncoder,
     BayesianVAEAutoEncoder,
 )
-from skbae.estimators import _sampling
+from skbae.estimators._plans import SamplerPlans
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan
 from skbae.inference.sample._tempering import SMCPlan
@@ -64,14 +65,14 @@ def two_lines_below():
     return frame.f_code.co_filename, frame.f_lineno + 2
 
 
-@pytest.fixture
-def too_short(monkeypatch):
-    """Make every sampler's run too short to be trusted."""
+def too_short(estimator):
+    """Return an estimator whose samplers' runs are too short to be trusted."""
     gibbs, smc = GibbsPlan(2, 2, 1, 1, 2, n_keep=5), SMCPlan(2, 32, 3, n_keep=5)
     anneal = AnnealPlan(n_islands=2, n_particles=16, n_moves=1, n_pilot=8, n_keep=5)
-    monkeypatch.setattr(_sampling, "gibbs_schedule", lambda *_: (4, gibbs))
-    monkeypatch.setattr(_sampling, "tempered_plan", lambda *_: smc)
-    monkeypatch.setattr(_sampling, "anneal_plan", lambda *_: anneal)
+    plans = SamplerPlans(
+        gibbs=lambda *_: (4, gibbs), tempered=lambda *_, **__: smc, anneal=lambda *_: anneal
+    )
+    return with_plans(estimator, plans)
 
 
 @pytest.mark.parametrize("name", ONE_MODEL)
@@ -84,10 +85,11 @@ def test_a_single_model_that_has_not_converged(name):
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_sampling_that_can_not_be_trusted(name, too_short):
+def test_sampling_that_can_not_be_trusted(name):
+    estimator = too_short(SAMPLED[name])
     here = two_lines_below()
     with pytest.warns(ConvergenceWarning, match="sampling of the models is") as caught:
-        SAMPLED[name].fit(X)
+        estimator.fit(X)
     assert set(lines_of(caught)) == {here}
 
 
@@ -106,8 +108,8 @@ def test_with_callbacks(name):
     assert set(lines_of(caught)) == {here}
 
 
-def test_through_the_other_ways_to_fit(too_short):
-    estimator = SAMPLED["gmm"]
+def test_through_the_other_ways_to_fit():
+    estimator = too_short(SAMPLED["gmm"])
     here = two_lines_below()
     with pytest.warns(ConvergenceWarning) as caught:
         estimator.fit_transform(X)

@@ -1,43 +1,53 @@
-"""What all estimators share: checks, the course of a fit, persistence, averages over models."""
+"""What all estimators share: the course of a fit, codes, scores, persistence."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     DensityMixin,
     TransformerMixin,
 )
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skbae._version import __version__
 from skbae.energies._base import SmoothBoundEnergy, require
 from skbae.energies._capabilities import NoisyEnergy
+from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.estimators._checks import (
+    check_codes,
     check_integer,
     check_real,
     check_sample_weight,
+    supports_partial_fit,
 )
+from skbae.estimators._fitted import DetailsT, Fit, FittedState, RowSummary
+from skbae.estimators._plans import SamplerPlans
 from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, with_callbacks
+from skbae.estimators._settings import Given, Settings
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._random import as_generator
 from skbae.operators._tempered import log_mean_exp, tempered_softmax, tilted_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from numpy.typing import NDArray
 
     from skbae._types import Array, Rows
-    from skbae.energies._base import Energy
+    from skbae.energies._base import BoundEnergy, Energy
 
 # Layout of the pickled state; raised when a change makes older files unreadable.
-_STATE_FORMAT = 1
+_STATE_FORMAT = 2
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class BayesianAutoEncoder(
@@ -46,25 +56,54 @@ class BayesianAutoEncoder(
     TransformerMixin,
     DensityMixin,
     BaseEstimator,
+    Generic[SettingsT, DetailsT],
 ):
     """Base of the estimators: a family's shell says what is particular about it.
 
-    A subclass stores its constructor's parameters and provides :meth:`_check_family`,
-    :meth:`_fit_family`, :meth:`_energy` and :meth:`_parameters`. Fitted state is written in one go,
-    after the work has succeeded.
+    A subclass stores its constructor's parameters, names the class of its settings and of its
+    codes' distributions, and provides the work of a fit (:meth:`_check_data`, :meth:`_fit_rows`),
+    the energy of fitted models (:meth:`_energy`, :meth:`_parameters`) and the kernels of codes
+    (:meth:`_transform_rows` and those below it). Public methods read, check, cast and document.
+
+    Fitted state is written in one go, after the work has succeeded: the public attributes, and
+    ``_fitted``, a frozen record of what else is needed.
     """
+
+    _settings_class: ClassVar[type[Settings]]
+    _code_class: ClassVar[type[Distribution]]
+    _plans: ClassVar[SamplerPlans] = SamplerPlans()
+
+    n_jobs: int | None
+    random_state: Any
+    verbose: int
+    models_: Any
+    _fitted: FittedState[DetailsT]
 
     # -- for the families ----------------------------------------------------------------------
 
-    @abstractmethod
-    def _check_family(self, n_rows: int | None, n_features: int | None) -> None:
-        """Check the family's parameters; against the data when the numbers are given."""
+    def _check_parameters(self) -> SettingsT:
+        """Return the settings: the constructor's parameters, read once and checked."""
+        given = Given(self.get_params(deep=False))
+        return self._settings_class.read(type(self).__name__, given, self._plans)  # type: ignore[return-value]
 
     @abstractmethod
-    def _fit_family(
-        self, rows: Rows, rng: np.random.Generator, runner: RowRunner
-    ) -> dict[str, Any]:
-        """Do the work; return the fitted attributes, ``models_`` among them."""
+    def _check_data(self, settings: SettingsT, n_rows: int, n_features: int) -> None:
+        """Check settings against the size of the data, before any work is done."""
+
+    def _check_warm_start(self, settings: SettingsT, n_features: int) -> None:
+        """Raise ValueError unless a fit with these settings can go on from the fitted model."""
+
+    def _make_rows(
+        self, settings: SettingsT, X: NDArray[Any], weights: Array | None, runner: RowRunner
+    ) -> Rows:
+        """Bundle validated rows; a family that needs other sums as well may take them along."""
+        return make_rows(X, weights)
+
+    @abstractmethod
+    def _fit_rows(
+        self, settings: SettingsT, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[DetailsT]:
+        """Do the work of a fit."""
 
     @abstractmethod
     def _energy(self) -> Energy:
@@ -73,10 +112,6 @@ class BayesianAutoEncoder(
     @abstractmethod
     def _parameters(self) -> Any:
         """Return the kept models as the energy's parameters."""
-
-    def _make_rows(self, X: NDArray[Any], weights: Array | None, runner: RowRunner) -> Rows:
-        """Bundle validated rows; a family that needs other sums as well may take them along."""
-        return make_rows(X, weights)
 
     # -- fit -----------------------------------------------------------------------------------
 
@@ -105,77 +140,188 @@ class BayesianAutoEncoder(
             the data determine no model of the family; the message names the culprit. The
             estimator is then as it was before.
         """
+        with self._transaction():
+            settings = self._check_parameters()
+            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            self._work_on(settings, X, sample_weight, self._fit_rows, self._check_before_fit)
+        return self
+
+    def _check_before_fit(self, settings: SettingsT, n_rows: int, n_features: int) -> None:
+        self._check_data(settings, n_rows, n_features)
+        if self._continues(settings):
+            self._check_warm_start(settings, n_features)
+
+    def _continues(self, settings: SettingsT) -> bool:
+        """Return whether a fit goes on from the fitted model."""
+        return settings.warm_start and hasattr(self, "models_")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Leave the estimator as it was if anything is raised within, Control-C included."""
         before = vars(self).copy()
         try:
-            self._check_common()
-            self._check_family(None, None)
-            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-            weights = check_sample_weight(sample_weight, len(X))
-            given = X
-            if weights is not None and not weights.all():
-                X, weights = X[weights > 0], weights[weights > 0]
-            self._check_family(len(X), X.shape[1])
-            rng = as_generator(self.random_state)
-            n_threads = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
-            with RowRunner(n_threads) as runner:
-                rows = self._make_rows(X, weights, runner)
-                if not (np.isfinite(rows.centre).all() and np.isfinite(rows.scale).all()):
-                    raise ValueError(
-                        "X is too large: its variance overflows. Scale the columns (the largest "
-                        f"entry is {np.abs(X).max():.3g})."
-                    )
-                fitted = self._fit_family(rows, rng, runner)
+            yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        for name in [name for name in vars(self) if name.endswith("_") and name in before]:
+
+    def _work_on(
+        self,
+        settings: SettingsT,
+        X: NDArray[Any],
+        sample_weight: Any,
+        work: Callable[[SettingsT, Rows, np.random.Generator, RowRunner], Fit[DetailsT]],
+        check: Callable[[SettingsT, int, int], None],
+    ) -> None:
+        """Check data, do some work on validated rows, and write what came of it."""
+        given, weights = X, check_sample_weight(sample_weight, len(X))
+        if weights is not None and not weights.all():
+            X, weights = X[weights > 0], weights[weights > 0]
+        check(settings, *X.shape)
+        rng = as_generator(self.random_state)
+        with RowRunner(settings.n_threads) as runner:
+            rows = self._make_rows(settings, X, weights, runner)
+            if not (np.isfinite(rows.centre).all() and np.isfinite(rows.scale).all()):
+                raise ValueError(
+                    "X is too large: its variance overflows. Scale the columns (the largest "
+                    f"entry is {np.abs(X).max():.3g})."
+                )
+            found = work(settings, rows, rng, runner)
+        self._write(settings, found, rows, RowSummary.of(given, rows))
+
+    def _write(
+        self, settings: SettingsT, found: Fit[DetailsT], rows: Rows, summary: RowSummary
+    ) -> None:
+        """Replace the fitted state, of which nothing older stays."""
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             if name not in ("n_features_in_", "feature_names_in_"):
                 delattr(self, name)
-        fitted["_frame"] = rows.frame
-        fitted["_fit_temperature"] = float(self.temperature)
-        fitted["_fit_model_temperature"] = self._resolved_model_temperature()
-        fitted["_fit_tilt"] = float(self.tilt)
-        plain = rows if weights is None else make_rows(given, None)
-        fitted["_fit_rows"] = (len(given), plain.centre, plain.scale)
-        self.__dict__.update(fitted)
-        return self
-
-    def _check_common(self) -> None:
-        """Check the parameters that all families share."""
-        check_real("temperature", self.temperature, at_least=0)
-        check_real("model_temperature", self.model_temperature, at_least=0, optional=True)
-        tilt = check_real("tilt", self.tilt)
-        if tilt <= -1:
-            raise ValueError(
-                f"tilt must be > -1, got {self.tilt!r}: at -1 and below the best rows' energy "
-                "grows without bound as a component collapses onto one of them"
-            )
-        check_integer("n_models", self.n_models, minimum=1)
-        if self.n_jobs is not None and check_integer("n_jobs", self.n_jobs, -(2**31)) == 0:
-            raise ValueError("n_jobs must be None or a non-zero integer, got 0")
-        if not isinstance(self.verbose, (int, np.integer)):
-            raise TypeError(f"verbose must be an integer or a bool, got {self.verbose!r}")
-        if not isinstance(self.random_state, (np.random.Generator, np.random.RandomState)):
-            as_generator(self.random_state)
-
-    def _resolved_model_temperature(self) -> float:
-        """Return tau: `model_temperature`, or `temperature` where that is None."""
-        tau = self.temperature if self.model_temperature is None else self.model_temperature
-        return float(tau)
+        state = FittedState(
+            settings.temperature,
+            settings.model_temperature,
+            settings.tilt,
+            rows.frame,
+            summary,
+            found.details,
+        )
+        self.__dict__.update(found.attributes, _fitted=state)
 
     # -- reading rows --------------------------------------------------------------------------
 
     def _read(self, X: Any) -> NDArray[Any]:
+        """Return validated rows, in single precision if they came so."""
         check_is_fitted(self)
         return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
 
-    def _bound(self, X: NDArray[Any]) -> Any:
-        return self._energy().bind(self._parameters(), self._frame, X.dtype)
+    def _bound(self, X: NDArray[Any]) -> BoundEnergy:
+        return self._energy().bind(self._parameters(), self._fitted.frame, X.dtype)
 
-    def _map(self, function: Any, X: NDArray[Any], chunk_rows: int) -> Any:
+    def _map(self, function: Callable[..., Any], X: NDArray[Any], chunk_rows: int) -> Any:
         with RowRunner() as runner:
             return runner.map(function, X, chunk_rows)
+
+    # -- codes ---------------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the mean code of each row, at the temperature of the fit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_codes)
+            What a code is, and from which models, the class says under Codes; float32 for float32
+            rows.
+        """
+        X = self._read(X)
+        return self._transform_rows(X).astype(X.dtype, copy=False)
+
+    def inverse_transform(self, Z: Any) -> NDArray[Any]:
+        """Return the expected row for each code, under the reference model.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_codes)
+            As from :meth:`transform`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            float32 for float32 codes.
+        """
+        check_is_fitted(self)
+        Z = check_codes(Z, self._n_features_out, self)
+        return self._expected_rows(Z).astype(Z.dtype, copy=False)
+
+    def encode(self, X: Any) -> Distribution:
+        """Return the distribution of each row's code, whose mean is that of :meth:`transform`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Distribution
+            With ``mean``, ``variance``, ``covariance``, ``sample`` and ``entropy`` for each of the
+            rows; its class is the family's.
+        """
+        return self._encode_rows(self._read(X))
+
+    def decode(self, Z: Any) -> DistributionWithDensity:
+        """Return the distribution of rows given codes, under the reference model.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_codes) or Distribution
+            Codes, or what :meth:`encode` returned; then the result is the distribution of the
+            reconstruction, with the codes summed (or integrated) out.
+
+        Returns
+        -------
+        DistributionWithDensity
+            With ``mean``, ``variance``, ``covariance``, ``sample``, ``entropy`` and
+            ``log_density``.
+        """
+        check_is_fitted(self)
+        if isinstance(Z, self._code_class):
+            return self._decode_distribution(Z)
+        if isinstance(Z, Distribution):
+            raise TypeError(
+                f"decode of {type(self).__name__} takes codes or {self._code_class.__name__}, got "
+                f"{type(Z).__name__}"
+            )
+        return self._decode_codes(check_codes(Z, self._n_features_out, self).astype(np.float64))
+
+    @property
+    @abstractmethod
+    def _n_features_out(self) -> int:
+        """Number of columns of :meth:`transform`."""
+
+    @abstractmethod
+    def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return mean codes (N, n_codes) of rows (N, D)."""
+
+    @abstractmethod
+    def _expected_rows(self, Z: NDArray[Any]) -> NDArray[Any]:
+        """Return expected rows (N, D) for codes (N, n_codes)."""
+
+    @abstractmethod
+    def _encode_rows(self, X: NDArray[Any]) -> Distribution:
+        """Return the distribution of the codes of rows (N, D)."""
+
+    @abstractmethod
+    def _decode_distribution(self, codes: Any) -> DistributionWithDensity:
+        """Return the distribution of rows given one of codes, of the family's class."""
+
+    @abstractmethod
+    def _decode_codes(self, Z: Array) -> DistributionWithDensity:
+        """Return the distribution of rows given codes (N, n_codes)."""
+
+    # -- scores --------------------------------------------------------------------------------
 
     def score_samples(self, X: Any) -> Array:
         """Return ``Hmax_T`` of each row, averaged over the kept models in probability.
@@ -192,7 +338,7 @@ class BayesianAutoEncoder(
         ndarray of shape (n_samples,)
             In nats, ``log mean_m exp(Hmax_T(x, m))``.
         """
-        return self._score_rows(self._read(X), self._fit_temperature)
+        return self._score_rows(self._read(X), self._fitted.temperature)
 
     def _score_rows(self, X: NDArray[Any], temperature: float) -> Array:
         bound = self._bound(X)
@@ -224,14 +370,7 @@ class BayesianAutoEncoder(
 
     def _was_fitted_to(self, X: Any) -> bool:
         """Return whether these are the training rows, in any order, up to rounding."""
-        rows = make_rows(self._read(X), None)
-        number, centre, scale = self._fit_rows
-        rounding = 1e-5 * scale + 1e-6 * np.abs(centre)
-        return (
-            len(rows.X) == number
-            and bool(np.all(np.abs(rows.centre - centre) <= rounding))
-            and bool(np.all(np.abs(rows.scale - scale) <= rounding))
-        )
+        return self._fitted.training_rows.describes(self._read(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the (weighted) mean of :meth:`score_samples`.
@@ -263,10 +402,10 @@ class BayesianAutoEncoder(
             In nats per unit of X; at ``temperature=1`` the score of the density.
         """
         X = self._read(X)
-        return self._gradient(self._parameters(), X, self._fit_temperature)
+        return self._gradient(self._parameters(), X, self._fitted.temperature)
 
     def _gradient(self, params: Any, X: NDArray[Any], temperature: float) -> Array:
-        bound = self._energy().bind(params, self._frame, X.dtype)
+        bound = self._energy().bind(params, self._fitted.frame, X.dtype)
         smooth = require(bound, SmoothBoundEnergy, "the gradient in x")
 
         def function(chunk: NDArray[Any]) -> Array:
@@ -350,3 +489,63 @@ class BayesianAutoEncoder(
                 "with the version that saved it, or fit it again."
             )
         super().__setstate__(state)
+
+
+class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
+    """Base of the estimators that can go on with some rows at a time."""
+
+    @abstractmethod
+    def _fit_batch(
+        self,
+        settings: SettingsT,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> Fit[DetailsT]:
+        """Make one pass over rows, from the fitted model if there is one."""
+
+    @abstractmethod
+    def _check_same_shape(self, settings: SettingsT, n_features: int, what: str) -> None:
+        """Raise ValueError unless the fitted model has the shape that settings ask for.
+
+        `what` needs it, for the message.
+        """
+
+    def _check_warm_start(self, settings: SettingsT, n_features: int) -> None:
+        self._check_same_shape(settings, n_features, "warm_start=True")
+
+    def _check_before_batch(self, settings: SettingsT, n_rows: int, n_features: int) -> None:
+        self._check_data(settings, n_rows, n_features)
+        if hasattr(self, "models_"):
+            self._check_same_shape(settings, n_features, "partial_fit")
+
+    @available_if(supports_partial_fit)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Make one pass over some rows, going on from the fitted model.
+
+        Only with ``model_temperature=0``: sampling takes all rows at once. The first call, or the
+        fit before it, sets where rows are centred and how they are scaled; it needs rows that are
+        typical. The learning rate stays at `learning_rate_init`, and nothing is held out. Values on
+        the training rows, such as `hmaxe_`, are those of the rows of the latest call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for :meth:`fit`. The estimator is then as it was before.
+        """
+        with self._transaction():
+            settings = self._check_parameters()
+            first = not hasattr(self, "models_")
+            X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
+            self._work_on(settings, X, sample_weight, self._fit_batch, self._check_before_batch)
+        return self

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+    from sklearn.base import BaseEstimator
 
     from skbae._types import Array
 
@@ -162,7 +163,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
     return None if np.all(weights == 1) else weights
 
 
-def check_codes(Z: Any, n_codes: int, owner: Any) -> NDArray[Any]:
+def check_codes(Z: Any, n_codes: int, owner: BaseEstimator) -> NDArray[Any]:
     """Return codes of shape (N, n_codes) for ``inverse_transform`` and ``decode``."""
     Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z", estimator=owner)
     if Z.shape[1] != n_codes:
@@ -173,8 +174,35 @@ def check_codes(Z: Any, n_codes: int, owner: Any) -> NDArray[Any]:
     return Z
 
 
-def fits_one_model(estimator: Any) -> bool:
-    """Raise AttributeError unless a single best model is asked for: else no ``partial_fit``."""
+def check_probabilities(
+    probabilities: NDArray[np.float64], where: str = "Z"
+) -> NDArray[np.float64]:
+    """Return probabilities of components (N, K) that sum to one.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (N, K)
+    where : str, default="Z"
+        What the user gave them in, for the message.
+    """
+    totals = probabilities.sum(axis=1)
+    if np.any(probabilities < 0) or np.any(np.abs(totals - 1) > 1e-4):
+        raise ValueError(
+            f"{where} must hold probabilities of components (rows not negative, summing to 1), got "
+            f"entries down to {probabilities.min():g} and row sums from {totals.min():g} to "
+            f"{totals.max():g}"
+        )
+    return probabilities / totals[:, None]
+
+
+def supports_partial_fit(estimator: Any) -> bool:
+    """Return True if ``model_temperature`` is 0; otherwise raise, as ``available_if`` expects.
+
+    Raises
+    ------
+    AttributeError
+        Which says why there is no ``partial_fit``.
+    """
     tau = estimator.model_temperature
     tau = estimator.temperature if tau is None else tau
     if isinstance(tau, numbers.Real) and float(tau) > 0:

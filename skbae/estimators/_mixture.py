@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -12,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae._types import EMResult
 from skbae.energies.gaussian._mixture import gaussian_mixture, nearest_mean_models
 from skbae.estimators._base import BayesianAutoEncoder
-from skbae.estimators._checks import check_choice, check_flag, check_integer, check_real
+from skbae.estimators._fitted import DetailsT
+from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
@@ -21,10 +24,13 @@ from skbae.operators._labels import match_labels
 from skbae.operators._tempered import first_maximum, log_mean_exp, tempered_softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from skbae._types import Array, Rows
-    from skbae.energies.mixture._energy import MixtureParameters
+    from skbae.energies.mixture._energy import BoundMixture, MixtureEnergy, MixtureParameters
+    from skbae.estimators._plans import SamplerPlans
     from skbae.inference.passes._rows import RowRunner
 
 
@@ -34,30 +40,49 @@ INITS = ("k-means++", "kmeans", "random_from_data")
 _ROWS_TO_MATCH = 2000
 
 
-class MixtureAutoEncoder(BayesianAutoEncoder):
-    """Base of the estimators of mixtures: what follows from the joint energies of components."""
+@dataclass(frozen=True, kw_only=True)
+class MixtureSettings(Settings):
+    """What all mixtures are told."""
 
-    def _check_mixture(self) -> None:
-        """Check the parameters that all mixtures share."""
-        check_integer("n_components", self.n_components, minimum=1)
-        check_choice("init_params", self.init_params, INITS)
-        for name in ("equal_weights", "warm_start"):
-            check_flag(name, getattr(self, name))
-        check_integer("n_init", self.n_init, minimum=1)
-        check_integer("max_iter", self.max_iter, minimum=0)
-        check_real("tol", self.tol, at_least=0)
-        for name in ("weight_concentration_prior", "mean_precision_prior"):
-            check_real(name, getattr(self, name), above=0)
+    n_components: int
+    equal_weights: bool
+    weight_concentration_prior: float
+    mean_precision_prior: float
+    n_init: int
+    init_params: str
+    tol: float
+    max_iter: int
 
-    def _check_enough_rows(self, n_rows: int) -> None:
+    def check_enough_rows(self, n_rows: int) -> None:
+        """Raise ValueError unless there are as many rows as components."""
         if n_rows < self.n_components:
             raise ValueError(
                 "X must have at least n_components rows (of positive weight): "
                 f"n_components={self.n_components}, n_samples={n_rows}"
             )
 
-    def _continues(self) -> bool:
-        return bool(self.warm_start) and hasattr(self, "models_")
+
+def mixture_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[str, Any]:
+    """Return the settings that all mixtures share, by name, checked."""
+    return {
+        **common_settings(estimator, given, plans),
+        "n_components": given.integer("n_components", minimum=1),
+        "init_params": given.choice("init_params", INITS),
+        "equal_weights": given.flag("equal_weights"),
+        "warm_start": given.flag("warm_start"),
+        "n_init": given.integer("n_init", minimum=1),
+        "max_iter": given.integer("max_iter", minimum=0),
+        "tol": given.real("tol", at_least=0),
+        "weight_concentration_prior": given.real("weight_concentration_prior", above=0),
+        "mean_precision_prior": given.real("mean_precision_prior", above=0),
+    }
+
+
+MixtureSettingsT = TypeVar("MixtureSettingsT", bound=MixtureSettings)
+
+
+class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
+    """Base of the estimators of mixtures: what follows from the joint energies of components."""
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.intp]:
         """Fit and return the hard component of each training row.
@@ -76,9 +101,18 @@ class MixtureAutoEncoder(BayesianAutoEncoder):
 
     # -- components ----------------------------------------------------------------------------
 
-    def _joint(self, X: NDArray[Any], finish: Any) -> Any:
+    @abstractmethod
+    def _energy(self) -> MixtureEnergy[Any]:
+        """Return the energy as configured at fit."""
+
+    def _bound(self, X: NDArray[Any]) -> BoundMixture:
+        return self._energy().bind(self._parameters(), self._fitted.frame, X.dtype)
+
+    def _joint(
+        self, X: NDArray[Any], finish: Callable[[Array, float], NDArray[Any]]
+    ) -> NDArray[Any]:
         """Map ``finish(log mean_m exp H, rounding)`` over chunks of rows: an array (K, n)."""
-        bound, temperature = self._bound(X), self._fit_temperature
+        bound, temperature = self._bound(X), self._fitted.temperature
         # at T = 0, energies that rounding alone tells apart are a tie, in predictions as in fits
         rounding = float(bound.rounding.max()) if temperature == 0 else 0.0
         return self._map(
@@ -87,9 +121,9 @@ class MixtureAutoEncoder(BayesianAutoEncoder):
             bound.chunk_rows,
         )
 
-    def _probabilities(self, X: NDArray[Any]) -> NDArray[Any]:
+    def _component_probabilities(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return soft components (N, K) of rows that were read."""
-        temperature = self._fit_temperature
+        temperature = self._fitted.temperature
 
         def finish(joint: Array, rounding: float) -> NDArray[Any]:
             codes = tempered_softmax(joint, temperature, axis=0, rounding=rounding)
@@ -122,7 +156,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder):
         ndarray of shape (n_samples, n_components)
             ``(mean_m exp H)^(1/T)``, normalised; float32 for float32 rows.
         """
-        return self._probabilities(self._read(X))
+        return self._component_probabilities(self._read(X))
 
     # -- criteria ------------------------------------------------------------------------------
 

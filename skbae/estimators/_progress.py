@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,12 @@ CALLBACK_STATE = (
 )
 
 
+class Reporting(Protocol):
+    """An estimator as progress sees it: verbose or not."""
+
+    verbose: int
+
+
 class Steps:
     """Reports a fit's steps; true from a call, and `stopped` from then on, means stop.
 
@@ -40,7 +46,9 @@ class Steps:
         Whether a callback has asked to stop.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, root: Any, max_steps: int | None) -> None:
+    def __init__(
+        self, estimator: Reporting, X: Any, y: Any, root: Any, max_steps: int | None
+    ) -> None:
         self._estimator, self._data, self._root = estimator, {"X": X, "y": y}, root
         self._max_steps = max_steps
         self.stopped = False
@@ -59,7 +67,7 @@ class Steps:
 
 
 @contextmanager
-def progress(estimator: Any, X: Any, y: Any, max_steps: int | None) -> Iterator[Steps]:
+def progress(estimator: Reporting, X: Any, y: Any, max_steps: int | None) -> Iterator[Steps]:
     """Open the callbacks' context of a fit; yields what to call after each step.
 
     Parameters

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn import get_config
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import SamplingResult, SamplingRun
@@ -15,70 +14,24 @@ from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.optimise._mode import find_mode
-from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
-from skbae.inference.sample._mode_annealing import (
-    anneal_plan,
-    crude_log_evidence,
-    sample_from_modes,
-)
-from skbae.inference.sample._tempering import sample_tempered, tempered_plan
+from skbae.inference.sample._gibbs import sample_conjugate
+from skbae.inference.sample._mode_annealing import crude_log_evidence, sample_from_modes
+from skbae.inference.sample._tempering import sample_tempered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from skbae.estimators._settings import Settings
     from skbae.inference._objective import Objective
     from skbae.inference.sample._tempering import SMCPlan
 
-# Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
-# well sampled and long data at a small multiple of a fit.
-_ROWS_A_SWEEP = 1e5
-_ROWS_A_CHAIN = 2e5
 # Rows, per tau, below which the posterior is close enough to the prior to start there, unless
 # coordinates are many.
 _FEW_ROWS, _MANY_COORDINATES = 20.0, 100
 # Nats by which importance sampling from modes may exceed the evidence found from the prior.
 _SHORTFALL = 1.0
-
-
-def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
-    """Return how many chains to run and how long, for so many rows.
-
-    Short data get many chains, because a sweep costs little more than its overhead; long data get
-    few, because their posterior is nearly normal and every draw is a pass.
-
-    Examples
-    --------
-    >>> gibbs_schedule(82, 50)[0], gibbs_schedule(100_000, 50)[0]
-    (128, 8)
-    """
-    long = n_rows > 5000
-    power = int(np.log2(max(_ROWS_A_SWEEP / n_rows, 1)))
-    n_chains = int(np.clip(1 << power, 8 if long else 16, 128))
-    n_sweeps = int(np.clip(_ROWS_A_CHAIN / n_rows, 32 if n_rows > 20_000 else 40, 600))
-    n_sweeps = max(n_sweeps, 4 * -(-n_models // n_chains))
-    return n_chains, GibbsPlan(
-        n_burn=int(np.clip(n_sweeps // 4, 10, 100)),
-        n_rounds=2 if long else 3,
-        n_between=int(np.clip(n_sweeps // 40, 3, 10)),
-        n_sweeps=n_sweeps,
-        max_jumps=12 if long else 300,
-        max_lengths=1 if n_rows > 20_000 else 4,
-        n_keep=n_models,
-    )
-
-
-def check_memory(numbers_per_model: int, n_models: int) -> None:
-    """Raise ValueError if the kept models would take too much memory."""
-    limit = 10 * get_config()["working_memory"]
-    needed = 8 * numbers_per_model * n_models / 2**20
-    if needed > limit:
-        raise ValueError(
-            f"n_models={n_models} kept models would take {needed:.0f} MiB, more than ten times "
-            f"scikit-learn's working_memory ({limit:.0f} MiB). Decrease n_models, or raise "
-            "working_memory with sklearn.set_config."
-        )
 
 
 def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator) -> Any:
@@ -116,38 +69,35 @@ def run_gibbs(
     objective: Objective,
     fitted: Any,
     rng: np.random.Generator,
-    *,
-    n_models: int,
+    settings: Settings,
     on_step: Callable[[int, float], bool],
 ) -> SamplingRun:
     """Sample at T = tau, with a schedule fit for the number of rows."""
-    n_chains, plan = gibbs_schedule(len(objective.rows.X), n_models)
+    n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
     starts = chain_starts(objective, fitted, n_chains, rng)
     return sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
 
 
 def run_tempered(
     objective: Objective,
-    model_temperature: float,
     rng: np.random.Generator,
-    *,
-    n_models: int,
+    settings: Settings,
     on_step: Callable[[int, float], bool],
     plan: SMCPlan | None = None,
 ) -> SamplingRun:
     """Sample at any temperatures, weights and tilt, by gradients."""
-    plan = tempered_plan(len(objective.rows.X), n_models) if plan is None else plan
-    return sample_tempered(objective, model_temperature, rng, plan=plan, on_step=on_step)
+    if plan is None:
+        plan = settings.plans.tempered(len(objective.rows.X), settings.n_models)
+    tau = settings.model_temperature
+    return sample_tempered(objective, tau, rng, plan=plan, on_step=on_step)
 
 
 def run_charted(
     objective: Objective,
     starts: Any,
-    model_temperature: float,
     vacant: NDArray[np.bool_],
     rng: np.random.Generator,
-    *,
-    n_models: int,
+    settings: Settings,
     on_step: Callable[[int, float], bool],
     few_rows: float = _FEW_ROWS,
 ) -> SamplingRun:
@@ -159,20 +109,19 @@ def run_charted(
     How few they must be depends on how normal the prior itself is in the energy's charts.
     """
     energy = objective.require(ChartedEnergy, "sampling from modes")
-    power, n_rows = objective.power(model_temperature), len(objective.rows.X)
+    tau, plans, n_rows = settings.model_temperature, settings.plans, len(objective.rows.X)
+    power = objective.power(tau)
     size = energy.charts(starts.take([0]), power).centres.shape[1]
-    plan = anneal_plan(n_rows, size, n_models)
+    plan = plans.anneal(n_rows, size, settings.n_models)
     if power >= few_rows or size > _MANY_COORDINATES:
-        return sample_from_modes(
-            objective, starts, model_temperature, vacant, rng, plan=plan, on_step=on_step
-        )
-    tempered = tempered_plan(n_rows, n_models)
+        return sample_from_modes(objective, starts, tau, vacant, rng, plan=plan, on_step=on_step)
+    tempered = plans.tempered(n_rows, settings.n_models)
     if n_rows >= 2 * _FEW_ROWS:
         tempered = replace(tempered, n_particles=min(tempered.n_particles, 1024))
-    run = sample_tempered(objective, model_temperature, rng, plan=tempered, on_step=on_step)
+    run = sample_tempered(objective, tau, rng, plan=tempered, on_step=on_step)
     if run.stopped:
         return run
-    least = crude_log_evidence(objective, starts, model_temperature, vacant, rng, plan=plan)
+    least = crude_log_evidence(objective, starts, tau, vacant, rng, plan=plan)
     return held_against_modes(run, least)
 
 

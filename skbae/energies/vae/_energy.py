@@ -5,17 +5,17 @@ It is computed in a frame of its own, see :class:`~skbae.energies.vae._parameter
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skbae.energies._base import SmoothBoundEnergy, chunk_rows
 from skbae.energies._capabilities import MinibatchEnergy, NoisyEnergy
-from skbae.energies.vae._decoder import Decoder
+from skbae.energies.vae._decoder import LIKELIHOODS, Decoder
 from skbae.energies.vae._minibatch import RowBatches, TrainingOptions, VAEObjective
 from skbae.energies.vae._network import Network, Scratch
 from skbae.energies.vae._parameters import RowFrame, VAEParameters
-from skbae.energies.vae._penalty import Penalty, Prior, Ridge
 from skbae.energies.vae._posterior import ModeSearch, WeightedCodes, draw_codes, find_code_modes
 from skbae.energies.vae._training_step import encoder_guess
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 # Draws only need a good centre (in units of T), a maximum has to be exact.
 _CENTRE_SEARCH = ModeSearch(30, 1e-3)
 _MAXIMUM_SEARCH = ModeSearch(200, 1e-13)
-# The default scale of the noise's prior, as a share of the variance of the data.
-_NOISE_SCALE = 0.1
 
 
 class BoundVAE(SmoothBoundEnergy):
@@ -179,51 +177,41 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy):
         return VAEParameters(vector[None, :size], vector[None, size:])
 
 
-# -- from a configuration --------------------------------------------------------------------------
+# -- from an architecture --------------------------------------------------------------------------
 
 
-def architecture(config: dict[str, Any]) -> tuple[Decoder, Network]:
-    """Return the decoder and the encoder that a configuration describes."""
-    d, hidden = config["n_components"], tuple(config["hidden_layer_sizes"])
-    n_features, activation = config["n_features"], config["activation"]
-    decoder = Network((d, *hidden[::-1], n_features), activation)
-    encoder = Network((n_features, *hidden, 2 * d), activation)
-    return Decoder(decoder, config["likelihood"]), encoder
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of both networks.
 
-
-def row_frame(config: dict[str, Any]) -> RowFrame:
-    """Return the frame of a configuration."""
-    decoder, _ = architecture(config)
-    return RowFrame(config["centre"], config["scale"], decoder.rows.scaled)
-
-
-def make_energy(
-    config: dict[str, Any], noise: Array, training: TrainingOptions | None = None
-) -> VAEEnergy:
-    """Return the energy of a configuration, with the draws that estimate its integrals."""
-    return VAEEnergy(*architecture(config), row_frame(config), noise, training)
-
-
-def training_options(
-    config: dict[str, Any], model_temperature: float, score_seed: int
-) -> TrainingOptions:
-    """Return how a configuration is to be fitted.
-
-    Parameters
+    Attributes
     ----------
-    config : dict
-    model_temperature : float
-        tau: 0 for a single model with a ridge; above, the fit finds the mode of ``p(m)``.
-    score_seed : int
-        Of the draws by which rows held out are scored.
+    n_components, n_features : int
+        d and D.
+    hidden_layer_sizes : tuple of int
+        From the rows to the codes; the decoder has them in reverse.
+    activation, likelihood : str
     """
-    decoder, _ = architecture(config)
-    penalty: Penalty = Ridge(decoder, config["alpha"])
-    if model_temperature:
-        given = config["noise_scale_prior"]
-        scale = _NOISE_SCALE if given is None else float(given) / config["scale"] ** 2
-        penalty = Prior(
-            decoder, config["weight_variance_prior"], float(config["noise_shape_prior"]), scale
-        )
-    n_draws = config["n_importance_samples"]
-    return TrainingOptions(n_draws, penalty, model_temperature or 1.0, score_seed)
+
+    n_components: int
+    n_features: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    likelihood: str
+
+    def networks(self) -> tuple[Decoder, Network]:
+        """Return the decoder and the encoder."""
+        d, hidden, n_features = self.n_components, self.hidden_layer_sizes, self.n_features
+        decoder = Network((d, *hidden[::-1], n_features), self.activation)
+        encoder = Network((n_features, *hidden, 2 * d), self.activation)
+        return Decoder(decoder, self.likelihood), encoder
+
+    def frame(self, centre: Array, scale: float) -> RowFrame:
+        """Return the frame of rows about `centre`, which spread as `scale` says."""
+        return RowFrame(centre, scale, LIKELIHOODS[self.likelihood].scaled)
+
+    def energy(
+        self, frame: RowFrame, noise: Array, training: TrainingOptions | None = None
+    ) -> VAEEnergy:
+        """Return the energy, with the draws that estimate its integrals."""
+        return VAEEnergy(*self.networks(), frame, noise, training)

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from skbae.energies.gaussian._components import GaussianParameters
-from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
-from skbae.energies.gaussian._mixture import gaussian_mixture
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture._energy import MixtureParameters
-from skbae.estimators._checks import check_choice, check_codes, check_real
+from skbae.estimators._checks import check_codes, check_probabilities
+from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import (
-    check_memory,
-    gibbs_schedule,
-    run_gibbs,
-    run_tempered,
-    summarise,
-)
+from skbae.estimators._sampling import run_gibbs, run_tempered, summarise
 from skbae.estimators.gmm._fit import (
     as_models,
-    check_can_sample,
     conjugate_energy,
-    covariance_shape,
-    given_prior,
-    given_start,
     reference_attributes,
     starts,
 )
+from skbae.estimators.gmm._settings import GaussianMixtureForm, GaussianMixtureSettings
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
@@ -39,10 +29,13 @@ from skbae.inference.optimise._mode import best_start, find_mode
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Rows
+    from skbae._types import Array, Rows, SamplingRun
+    from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
+    from skbae.estimators.gmm._fit import GaussianMixtureModels
+    from skbae.inference.passes._rows import RowRunner
 
 
-class BayesianGMMAutoEncoder(MixtureAutoEncoder):
+class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, GaussianMixtureForm]):
     """Gaussian mixture as a Bayesian autoencoder, with a temperature on its codes.
 
     The energy of a row x under component k is ``H = log w_k + log N(x; mu_k, S_k)``; the code is
@@ -150,6 +143,11 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
 
     Notes
     -----
+    Codes, of shape (n_samples, n_components), are the components: `transform` gives the soft ones,
+    as :meth:`predict_proba`, averaged over the kept models; `encode` a categorical distribution,
+    whose draws are one-hot. `inverse_transform` is ``Z @ means_``. `decode` takes probabilities of
+    components and gives for each row a Gaussian mixture.
+
     Expectation maximisation never lowers the objective when ``reg_covar=0`` (Neal and Hinton
     1998, with the entropy of the codes multiplied by T).
 
@@ -164,6 +162,15 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
     >>> model.predict_proba([[1.0, 2.0]]).max().round(6).item()
     1.0
     """
+
+    _settings_class: ClassVar = GaussianMixtureSettings
+    _code_class: ClassVar = CategoricalCodes
+
+    weights_: Array
+    means_: Array
+    covariances_: Array
+    precisions_cholesky_: Array
+    models_: GaussianMixtureModels
 
     def __init__(
         self,
@@ -220,107 +227,111 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def _check_family(self, n_rows, n_features):
-        if n_rows is None:
-            self._check_mixture()
-            check_choice("covariance_type", self.covariance_type, COVARIANCE_TYPES)
-            check_real("reg_covar", self.reg_covar, at_least=0)
-            name = "degrees_of_freedom_prior"
-            check_real(name, self.degrees_of_freedom_prior, above=0, optional=True)
-            if self._resolved_model_temperature() > 0:
-                check_can_sample(self)
-            return
-        self._check_enough_rows(n_rows)
-        given_start(self, n_features)
-        given_prior(self, n_features)
-        if self._resolved_model_temperature() > 0:
-            shape, tied = covariance_shape(self, n_features)
-            n_covariances = 1 if tied else self.n_components
-            size = self.n_components * (1 + n_features) + 2 * n_covariances * shape.n_free
-            check_memory(size, int(self.n_models))
-        if self._continues():
-            shape = self.models_.means.shape[1:]
-            if shape != (self.n_components, n_features) or (
-                self._config["covariance_type"] != self.covariance_type
-            ):
-                raise ValueError(
-                    "warm_start=True needs the same n_components, number of features and "
-                    "covariance_type as the fitted model: it has "
-                    f"{shape[0]}, {shape[1]} and {self._config['covariance_type']!r}; asked for "
-                    f"are {self.n_components}, {n_features} and {self.covariance_type!r}"
-                )
+    def _check_data(self, settings: GaussianMixtureSettings, n_rows: int, n_features: int) -> None:
+        settings.check_data(n_rows, n_features)
 
-    def _fit_family(self, rows, rng, runner):
-        config = {
-            "n_components": int(self.n_components),
-            "n_features": rows.X.shape[1],
-            "covariance_type": self.covariance_type,
-            "equal_weights": bool(self.equal_weights),
-            "reg_covar": float(self.reg_covar),
-        }
-        tau = self._resolved_model_temperature()
-        fit = self._fit_best if tau == 0 else self._fit_sampled
-        return {**fit(config, rows, rng, runner), "_config": config}
+    def _check_warm_start(self, settings: GaussianMixtureSettings, n_features: int) -> None:
+        has, asked = self._fitted.details, settings.form(n_features)
+        if (has.n_components, has.n_features, has.covariance_type) != (
+            asked.n_components,
+            asked.n_features,
+            asked.covariance_type,
+        ):
+            raise ValueError(
+                "warm_start=True needs the same n_components, number of features and "
+                "covariance_type as the fitted model: it has "
+                f"{has.n_components}, {has.n_features} and {has.covariance_type!r}; asked for "
+                f"are {asked.n_components}, {asked.n_features} and {asked.covariance_type!r}"
+            )
 
-    def _start(self, energy, rows, rng, runner, n_starts):
+    def _fit_rows(
+        self,
+        settings: GaussianMixtureSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> Fit[GaussianMixtureForm]:
+        fit = self._fit_sampled if settings.samples else self._fit_best
+        return Fit(fit(settings, rows, rng, runner), settings.form(rows.X.shape[1]))
+
+    def _start(
+        self,
+        settings: GaussianMixtureSettings,
+        energy: GaussianMixtureEnergy,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+        n_starts: int,
+    ) -> MixtureParameters:
         """Return the fitted model when warm, otherwise fresh starts."""
-        if self._continues():
+        if self._continues(settings):
             components = GaussianParameters(
                 self.means_[None], self._factors(self.precisions_cholesky_)
             )
             return MixtureParameters(self.weights_[None], components)
-        return starts(self, energy, rows, rng, runner, n_starts)
+        return starts(settings, energy, rows, rng, runner, n_starts)
 
-    def _fit_best(self, config, rows, rng, runner):
+    def _fit_best(
+        self,
+        settings: GaussianMixtureSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> dict[str, Any]:
         """Fit the single best model."""
-        energy = gaussian_mixture(**config)
-        models = self._start(energy, rows, rng, runner, int(self.n_init))
-        with progress(self, rows.X, None, int(self.max_iter)) as step:
+        energy = settings.form(rows.X.shape[1]).energy()
+        models = self._start(settings, energy, rows, rng, runner, settings.n_init)
+        with progress(self, rows.X, None, settings.max_iter) as step:
             found = expectation_maximisation(
-                Objective(energy, rows, runner, float(self.temperature), float(self.tilt)),
+                Objective(energy, rows, runner, settings.temperature, settings.tilt),
                 models,
-                tol=float(self.tol),
-                max_iter=int(self.max_iter),
+                tol=settings.tol,
+                max_iter=settings.max_iter,
                 on_iteration=step,
             )
-        best, told = best_of(found, int(self.max_iter), step.stopped)
+        best, told = best_of(found, settings.max_iter, step.stopped)
         return {**reference_attributes(energy, best), **told, "models_": as_models(energy, best)}
 
-    def _fit_sampled(self, config, rows, rng, runner):
+    def _fit_sampled(
+        self,
+        settings: GaussianMixtureSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> dict[str, Any]:
         """Sample the models; the mode that the best of them leads to is the reference."""
-        temperature, tau = float(self.temperature), self._resolved_model_temperature()
-        energy = conjugate_energy(self, config, rows, runner)
-        objective = Objective(energy, rows, runner, temperature, float(self.tilt))
-        run = self._sample(objective, config, rng, tau)
+        tau = settings.model_temperature
+        energy = conjugate_energy(settings, rows, runner)
+        objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
+        run = self._sample(settings, objective, rng)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         reference = best.params
-        matched = match_to_reference(energy, run.params, reference, rows, temperature)
+        matched = match_to_reference(energy, run.params, reference, rows, settings.temperature)
         return {
             **reference_attributes(energy, reference),
-            **summarise(type(self).__name__, run, rows.total, tau),
+            **summarise(settings.estimator, run, rows.total, tau),
             "models_": as_models(energy, matched),
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),
         }
 
-    def _sample(self, objective, config, rng, tau):
+    def _sample(
+        self, settings: GaussianMixtureSettings, objective: Objective, rng: np.random.Generator
+    ) -> SamplingRun:
         """Run the sampler that serves these temperatures and weights."""
-        rows = objective.rows
+        rows, runner = objective.rows, objective.runner
         whole = rows.weights is None or np.all(rows.weights == np.round(rows.weights))
-        conjugate = objective.temperature == tau and self.tilt == 0 and whole
-        if not conjugate:
+        equal = settings.temperature == settings.model_temperature and settings.tilt == 0
+        if not (equal and whole):
             with progress(self, rows.X, None, None) as step:
-                return run_tempered(objective, tau, rng, n_models=int(self.n_models), on_step=step)
-        n_starts = max(int(self.n_init), 8)
-        plain = gaussian_mixture(**{**config, "reg_covar": self._positive_floor(rows)})
-        models = self._start(plain, rows, rng, objective.runner, n_starts)
-        n_steps = gibbs_schedule(len(rows.X), int(self.n_models))[1].n_steps
+                return run_tempered(objective, rng, settings, step)
+        # starts must have variances, whatever reg_covar is
+        floor = max(settings.reg_covar, 1e-6 * float(np.mean(rows.scale**2)))
+        plain = replace(settings.form(rows.X.shape[1]), reg_covar=floor).energy()
+        models = self._start(settings, plain, rows, rng, runner, max(settings.n_init, 8))
+        n_steps = settings.plans.gibbs(len(rows.X), settings.n_models)[1].n_steps
         with progress(self, rows.X, None, n_steps) as step:
-            return run_gibbs(objective, models, rng, n_models=int(self.n_models), on_step=step)
-
-    def _positive_floor(self, rows: Rows) -> float:
-        """Return a floor for the variances of starts, which must exist whatever reg_covar is."""
-        return max(float(self.reg_covar), 1e-6 * float(np.mean(rows.scale**2)))
+            return run_gibbs(objective, models, rng, settings, step)
 
     # -- codes ---------------------------------------------------------------------------------
 
@@ -328,85 +339,34 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder):
     def _n_features_out(self) -> int:
         return self.models_.weights.shape[1]
 
-    def _energy(self):
-        return gaussian_mixture(**self._config)
+    def _energy(self) -> GaussianMixtureEnergy:
+        return self._fitted.details.energy()
 
     def _factors(self, cholesky: Array) -> Array:
         """Return one model's factors with the axes S and C."""
-        tied = COVARIANCE_TYPES[self._config["covariance_type"]][1]
-        return cholesky[None, None] if tied else cholesky[None]
+        return cholesky[None, None] if self._fitted.details.tied else cholesky[None]
 
-    def _parameters(self):
+    def _parameters(self) -> MixtureParameters:
         models = self.models_
         factors = np.concatenate([self._factors(each) for each in models.precisions_cholesky])
         return MixtureParameters(models.weights, GaussianParameters(models.means, factors))
 
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the mean code of each row: :meth:`predict_proba`.
+    def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
+        return self._component_probabilities(X)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components)
-        """
-        return self.predict_proba(X)
-
-    def inverse_transform(self, Z: Any) -> NDArray[Any]:
-        """Return the expected row for each code, hard or soft: ``Z @ means_``.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        Z = check_codes(Z, self._n_features_out, self)
+    def _expected_rows(self, Z: NDArray[Any]) -> NDArray[Any]:
         return Z @ self.means_.astype(Z.dtype, copy=False)
 
-    def encode(self, X: Any) -> CategoricalCodes:
-        """Return the distribution of each row's code, averaged over the kept models.
+    def _encode_rows(self, X: NDArray[Any]) -> CategoricalCodes:
+        return CategoricalCodes(self._component_probabilities(X))
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
+    def _decode_distribution(self, codes: CategoricalCodes) -> GaussianMixtureRows:
+        Z = check_codes(codes.probabilities, self._n_features_out, self)
+        return self._decode_codes(Z.astype(np.float64))
 
-        Returns
-        -------
-        CategoricalCodes
-        """
-        return CategoricalCodes(self.predict_proba(X))
-
-    def decode(self, Z: Any) -> GaussianMixtureRows:
-        """Return the distribution of rows given codes, under the reference model.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components) or CategoricalCodes
-            Probabilities of components (one-hot for hard codes), or what :meth:`encode` returned;
-            then the result is the distribution of the reconstruction.
-
-        Returns
-        -------
-        GaussianMixtureRows
-        """
-        check_is_fitted(self)
-        if isinstance(Z, CategoricalCodes):
-            Z = Z.probabilities
-        Z = check_codes(Z, self._n_features_out, self).astype(np.float64)
-        totals = Z.sum(axis=1)
-        if np.any(Z < 0) or np.any(np.abs(totals - 1) > 1e-4):
-            raise ValueError(
-                "Z must hold probabilities of components (rows not negative, summing to 1), got "
-                f"entries down to {Z.min():g} and row sums from {totals.min():g} to "
-                f"{totals.max():g}"
-            )
-        energy = self._energy()
-        covariances = energy.family.shape.expand(self.covariances_)
-        covariances = np.broadcast_to(covariances, (Z.shape[1], *covariances.shape[-2:]))
-        return GaussianMixtureRows(Z / totals[:, None], self.means_, covariances)
+    def _decode_codes(self, Z: Array) -> GaussianMixtureRows:
+        probabilities = check_probabilities(Z)
+        covariances = self._fitted.details.shape.expand(self.covariances_)
+        shape = (Z.shape[1], *covariances.shape[-2:])
+        covariances = np.broadcast_to(covariances, shape)
+        return GaussianMixtureRows(probabilities, self.means_, covariances)

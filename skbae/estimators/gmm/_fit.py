@@ -9,7 +9,6 @@ import numpy as np
 
 from skbae._types import ArrayRecord
 from skbae.energies.gaussian._components import GaussianParameters
-from skbae.energies.gaussian._covariance import COVARIANCE_TYPES, CovarianceShape
 from skbae.energies.gaussian._mixture import (
     GaussianMixtureEnergy,
     conjugate_gaussian_mixture,
@@ -17,11 +16,10 @@ from skbae.energies.gaussian._mixture import (
     models_from_assignment,
     nearest_mean_models,
 )
-from skbae.energies.gaussian._precision_prior import precision_prior
-from skbae.energies.mixture._conjugate import MAX_RELABELLED, ConjugateMixture
+from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.energies.mixture._energy import MixtureParameters
-from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._mixture import initial_means
+from skbae.estimators.gmm._settings import GaussianMixtureForm, GaussianMixtureSettings
 
 if TYPE_CHECKING:
     from skbae._types import Array, Rows
@@ -45,116 +43,11 @@ class GaussianMixtureModels(ArrayRecord):
     precisions_cholesky: Array
 
 
-# -- what the user gives ---------------------------------------------------------------------------
-
-
-def covariance_shape(estimator: Any, n_features: int) -> tuple[CovarianceShape, bool]:
-    """Return the shape of the estimator's covariances and whether they are tied."""
-    shape_class, tied = COVARIANCE_TYPES[estimator.covariance_type]
-    return shape_class(n_features), tied
-
-
-def given_start(estimator: Any, n_features: int) -> dict[str, Any]:
-    """Return the user's initial weights (1, K), means (1, K, D) and factors (1, C, ...), or None.
-
-    Raises
-    ------
-    ValueError
-        Naming ``weights_init``, ``means_init`` or ``precisions_init``.
-    """
-    n_components = estimator.n_components
-    given: dict[str, Any] = {"weights": None, "means": None, "factors": None}
-    if estimator.weights_init is not None:
-        weights = check_shape(
-            "weights_init", estimator.weights_init, (n_components,), "(n_components,)"
-        )
-        if np.any(weights < 0) or abs(weights.sum() - 1) > 1e-6:
-            raise ValueError(
-                "weights_init must not be negative and must sum to 1, got "
-                f"a minimum of {weights.min():g} and a sum of {weights.sum():g}"
-            )
-        given["weights"] = weights[None] / weights.sum()
-    if estimator.means_init is not None:
-        shape = (n_components, n_features)
-        means = check_shape("means_init", estimator.means_init, shape, "(n_components, n_features)")
-        given["means"] = means[None]
-    if estimator.precisions_init is not None:
-        covariance, tied = covariance_shape(estimator, n_features)
-        expected = covariance.tail if tied else (n_components, *covariance.tail)
-        what = f"that of covariance_type={estimator.covariance_type!r}"
-        precisions = check_shape("precisions_init", estimator.precisions_init, expected, what)
-        if covariance.name == "full" and not np.allclose(
-            precisions, np.swapaxes(precisions, -1, -2)
-        ):
-            raise ValueError("precisions_init must be symmetric, got matrices that are not")
-        precisions = precisions[None] if tied else precisions
-        try:
-            given["factors"] = covariance.factorise_precision(precisions)[None]
-        except np.linalg.LinAlgError as error:
-            raise ValueError(
-                "precisions_init must be positive definite, got a precision that is not"
-            ) from error
-    return given
-
-
-def given_prior(estimator: Any, n_features: int) -> dict[str, Any]:
-    """Return the user's prior, checked; None stands for what the data decide.
-
-    Raises
-    ------
-    ValueError
-        Naming the parameter.
-    """
-    shape, _ = covariance_shape(estimator, n_features)
-    minimum = precision_prior(shape).minimum_dof()
-    name = "degrees_of_freedom_prior"
-    given: dict[str, Any] = {
-        "concentration": check_real(
-            "weight_concentration_prior", estimator.weight_concentration_prior, above=0
-        ),
-        "mean_precision": check_real(
-            "mean_precision_prior", estimator.mean_precision_prior, above=0
-        ),
-        "degrees_of_freedom": check_real(
-            name, estimator.degrees_of_freedom_prior, above=minimum, optional=True
-        ),
-        "mean": None,
-        "covariance": None,
-    }
-    if estimator.mean_prior is not None:
-        given["mean"] = check_shape(
-            "mean_prior", estimator.mean_prior, (n_features,), "(n_features,)"
-        )
-    if estimator.covariance_prior is not None:
-        what = f"that of one covariance of covariance_type={estimator.covariance_type!r}"
-        covariance = check_shape("covariance_prior", estimator.covariance_prior, shape.tail, what)
-        if shape.name == "full" and not np.allclose(covariance, covariance.T):
-            raise ValueError("covariance_prior must be symmetric, got a matrix that is not")
-        try:
-            shape.factorise(covariance[None])
-        except np.linalg.LinAlgError as error:
-            raise ValueError(
-                f"covariance_prior must be positive definite, got {estimator.covariance_prior!r}"
-            ) from error
-        given["covariance"] = covariance
-    return given
-
-
-def check_can_sample(estimator: Any) -> None:
-    """Raise ValueError where the labels are too many to be summed over."""
-    if estimator.n_components > MAX_RELABELLED:
-        raise ValueError(
-            f"n_components must be at most {MAX_RELABELLED} for the models to be sampled (the "
-            "evidence sums over all relabellings of the components), got "
-            f"{estimator.n_components}; set model_temperature=0 to fit the single best model"
-        )
-
-
 # -- starts ----------------------------------------------------------------------------------------
 
 
 def starts(
-    estimator: Any,
+    settings: GaussianMixtureSettings,
     energy: GaussianMixtureEnergy,
     rows: Rows,
     rng: np.random.Generator,
@@ -162,59 +55,64 @@ def starts(
     n_starts: int,
 ) -> MixtureParameters:
     """Return up to `n_starts` models: what the user gave, completed by choices from the rows."""
-    given = given_start(estimator, energy.n_features)
-    if all(value is not None for value in given.values()):
-        components = GaussianParameters(given["means"], given["factors"])
-        return MixtureParameters(given["weights"], components)
-    means = given["means"]
+    given = settings.given_start(energy.n_features)
+    if given.weights is not None and given.means is not None and given.factors is not None:
+        return MixtureParameters(given.weights, GaussianParameters(given.means, given.factors))
+    means = given.means
     if means is None:
         means = initial_means(
-            estimator.init_params, energy.n_components, rows, rng, runner, n_starts
+            settings.init_params, energy.n_components, rows, rng, runner, n_starts
         )
     assigned = nearest_mean_models(energy, means, float(np.mean(rows.scale**2)) or 1.0)
     # in double precision: groups may be much narrower than the spread of all rows
     kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
     models = models_from_assignment(energy, runner.reduce(kernel, rows), assigned)
 
-    def choose(name: str, value: Array) -> Array:
-        own = given[name]
+    def choose(own: Array | None, value: Array) -> Array:
         return value if own is None else np.broadcast_to(own, value.shape).copy()
 
     components = GaussianParameters(
-        choose("means", models.components.means), choose("factors", models.components.factors)
+        choose(given.means, models.components.means),
+        choose(given.factors, models.components.factors),
     )
-    return MixtureParameters(choose("weights", models.weights), components)
+    return MixtureParameters(choose(given.weights, models.weights), components)
 
 
 # -- the prior -------------------------------------------------------------------------------------
 
 
 def conjugate_energy(
-    estimator: Any, config: dict[str, Any], rows: Rows, runner: RowRunner
+    settings: GaussianMixtureSettings, rows: Rows, runner: RowRunner
 ) -> ConjugateMixture:
     """Return the mixture with its prior, in which None has been replaced by what the data say."""
-    prior = given_prior(estimator, config["n_features"])
-    shape, _ = covariance_shape(estimator, config["n_features"])
-    if prior["mean"] is None:
-        prior["mean"] = rows.centre
-    if prior["degrees_of_freedom"] is None:
-        prior["degrees_of_freedom"] = config["n_features"] + 2.0
-    if prior["covariance"] is None:
-        spread = _row_covariance(shape, config["covariance_type"], rows, runner)
-        volume = config["n_components"] ** (2 / config["n_features"])
-        prior["covariance"] = spread / volume
-    return conjugate_gaussian_mixture(**config, **prior, centre=rows.centre)
+    form = settings.form(rows.X.shape[1])
+    given, size = settings.given_prior(form.n_features), float(form.n_features)
+    dof, covariance = given.degrees_of_freedom, given.covariance
+    if covariance is None:
+        covariance = _row_covariance(form, rows, runner) / form.n_components ** (2 / size)
+    return conjugate_gaussian_mixture(
+        form.n_components,
+        form.n_features,
+        form.covariance_type,
+        form.equal_weights,
+        form.reg_covar,
+        concentration=given.concentration,
+        mean_precision=given.mean_precision,
+        mean=rows.centre if given.mean is None else given.mean,
+        degrees_of_freedom=size + 2.0 if dof is None else dof,
+        covariance=covariance,
+        centre=rows.centre,
+    )
 
 
-def _row_covariance(
-    shape: CovarianceShape, covariance_type: str, rows: Rows, runner: RowRunner
-) -> Array:
+def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) -> Array:
     """Return the covariance of the rows (divisor N) in the given shape.
 
     Where the rows do not span all columns, a millionth of the mean variance is added to make the
     prior proper.
     """
-    single = gaussian_mixture(1, shape.n_features, covariance_type)
+    shape = form.shape
+    single = gaussian_mixture(1, form.n_features, form.covariance_type)
     variance = float(np.mean(rows.scale**2))
     if variance == 0:
         raise ValueError(

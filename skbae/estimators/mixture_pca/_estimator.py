@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from skbae.energies.mixture_pca._distributions import (
     SubspaceCodes,
@@ -13,23 +12,23 @@ from skbae.energies.mixture_pca._distributions import (
     linear_code,
     split_code,
 )
-from skbae.estimators._checks import check_codes, check_flag, check_integer
+from skbae.estimators._checks import check_probabilities
+from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import check_memory, run_charted, summarise
+from skbae.estimators._sampling import run_charted, summarise
 from skbae.estimators.mixture_pca._fit import (
-    NOISE_FLOOR,
+    PCAMixtureModels,
     as_models,
     as_parameters,
-    check_can_sample,
     continued,
     energy_with_prior,
-    plain_energy,
+    form_for,
     reference_attributes,
     sampling_starts,
     starts,
 )
-from skbae.estimators.pca._fit import given_prior, mean_variance
+from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
@@ -37,10 +36,13 @@ from skbae.inference.optimise._mode import best_start, find_mode
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, Rows
+    from skbae.energies.mixture._energy import MixtureParameters
+    from skbae.energies.mixture_pca._components import PCAMixture
+    from skbae.inference.passes._rows import RowRunner
 
 
-class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
+class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMixtureForm]):
     """Mixture of PCA as a Bayesian autoencoder: which subspace, and where in it.
 
     The code of a row x is a pair (k, z) of a component and a point of its d-dimensional subspace,
@@ -146,6 +148,13 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
 
     Notes
     -----
+    Codes, of shape (n_samples, n_components * (1 + n_latent)), are linear:
+    ``[r_1..r_K | r_1 y_1 .. r_K y_K]``, soft components r, averaged over the kept models, then each
+    component's coordinates y along its directions in the reference model, in data units and shrunk
+    by the noise, times its r. So `inverse_transform` is one matrix product. `encode` gives r with
+    normal coordinates, of variance ``T s2 (1 - s2 p)`` with p in `component_precisions_`; `decode`
+    a Gaussian mixture for each row.
+
     A fit never forms a covariance of the features: each iteration multiplies the covariances with a
     few directions, and takes the best subspace within their span. The objective never falls. The
     noise of each of several components is kept above a millionth of the mean variance of a feature,
@@ -169,6 +178,17 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
     >>> np.abs(model.components_[np.argsort(model.means_[:, 1])]).round(6).tolist()
     [[[0.0, 1.0]], [[1.0, 0.0]]]
     """
+
+    _settings_class: ClassVar = PCAMixtureSettings
+    _code_class: ClassVar = SubspaceCodes
+
+    weights_: Array
+    means_: Array
+    components_: Array
+    component_precisions_: Array
+    noise_variance_: Array
+    explained_variance_: Array
+    models_: PCAMixtureModels
 
     def __init__(
         self,
@@ -221,90 +241,75 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def _check_family(self, n_rows, n_features):
-        if n_rows is None:
-            self._check_mixture()
-            check_integer("n_latent", self.n_latent, minimum=0)
-            check_flag("tied_noise", self.tied_noise)
-            given_prior(self, None)
-            return
-        self._check_enough_rows(n_rows)
-        if self.n_latent > n_features:
+    def _check_data(self, settings: PCAMixtureSettings, n_rows: int, n_features: int) -> None:
+        settings.check_data(n_rows, n_features)
+
+    def _check_warm_start(self, settings: PCAMixtureSettings, n_features: int) -> None:
+        form = self._fitted.details
+        has = (form.n_components, form.n_latent, form.n_features, form.tied_noise)
+        asked = (settings.n_components, settings.n_latent, n_features, settings.tied_noise)
+        if asked != has:
             raise ValueError(
-                f"n_latent must be at most n_features={n_features}, got {self.n_latent}"
+                "warm_start=True needs the same n_components, n_latent, number of features and "
+                f"tied_noise as the fitted model: it has {has}; asked for are {asked}"
             )
-        given_prior(self, n_features)
-        if self._resolved_model_temperature() > 0:
-            check_can_sample(self, n_features)
-            size = self.n_components * (1 + (n_features + 2) * (self.n_latent + 1))
-            check_memory(size, int(self.n_models))
-        if self._continues():
-            asked = (self.n_components, self.n_latent, n_features), bool(self.tied_noise)
-            has = self.models_.components.shape[1:], self._config["tied_noise"]
-            if asked != has:
-                raise ValueError(
-                    "warm_start=True needs the same n_components, n_latent, number of features and "
-                    f"tied_noise as the fitted model: it has {(*has[0], has[1])}; asked for are "
-                    f"{(*asked[0], asked[1])}"
-                )
 
-    def _fit_family(self, rows, rng, runner):
-        floor = 0.0 if self.n_components == 1 else NOISE_FLOOR * mean_variance(rows)
-        config = {
-            "n_components": int(self.n_components),
-            "n_latent": int(self.n_latent),
-            "n_features": rows.X.shape[1],
-            "temperature": float(self.temperature),
-            "equal_weights": bool(self.equal_weights),
-            "tied_noise": bool(self.tied_noise),
-            "noise_floor": floor,
-        }
-        tau = self._resolved_model_temperature()
-        fit = self._fit_best if tau == 0 else self._fit_sampled
-        return {**fit(config, rows, rng, runner), "_config": config}
+    def _fit_rows(
+        self,
+        settings: PCAMixtureSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> Fit[PCAMixtureForm]:
+        fit = self._fit_sampled if settings.samples else self._fit_best
+        return Fit(fit(settings, rows, rng, runner), form_for(settings, rows))
 
-    def _fit_best(self, config, rows, rng, runner):
+    def _fit_best(
+        self,
+        settings: PCAMixtureSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> dict[str, Any]:
         """Fit the single best model."""
-        energy, temperature = plain_energy(config), float(self.temperature)
-        if self._continues():
-            models = continued(self, rng)
+        energy = form_for(settings, rows).energy()
+        if self._continues(settings):
+            models = continued(self._reference(), rng)
         else:
-            models = starts(self, energy, rows, rng, runner, int(self.n_init))
-        with progress(self, rows.X, None, int(self.max_iter)) as step:
+            models = starts(settings, energy, rows, rng, runner, settings.n_init)
+        with progress(self, rows.X, None, settings.max_iter) as step:
             found = expectation_maximisation(
-                Objective(energy, rows, runner, temperature, float(self.tilt)),
+                Objective(energy, rows, runner, settings.temperature, settings.tilt),
                 models,
-                tol=float(self.tol),
-                max_iter=int(self.max_iter),
+                tol=settings.tol,
+                max_iter=settings.max_iter,
                 on_iteration=step,
             )
-        best, told = best_of(found, int(self.max_iter), step.stopped)
-        kept = as_models(energy, best, rows, runner, temperature)
+        best, told = best_of(found, settings.max_iter, step.stopped)
+        kept = as_models(energy, best, rows, runner, settings.temperature)
         return {**reference_attributes(kept), **told, "models_": kept}
 
-    def _fit_sampled(self, config, rows, rng, runner):
+    def _fit_sampled(
+        self,
+        settings: PCAMixtureSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> dict[str, Any]:
         """Sample the models; the mode that the best of them leads to is the reference."""
-        temperature, tau = float(self.temperature), self._resolved_model_temperature()
-        energy = energy_with_prior(self, config, rows)
-        objective = Objective(energy, rows, runner, temperature, float(self.tilt))
+        temperature, tau = settings.temperature, settings.model_temperature
+        energy = energy_with_prior(settings, rows)
+        objective = Objective(energy, rows, runner, temperature, settings.tilt)
         with progress(self, rows.X, None, None) as step:
-            models, vacant = sampling_starts(self, config, rows, rng, runner)
-            run = run_charted(
-                objective,
-                models,
-                tau,
-                vacant,
-                rng,
-                n_models=int(self.n_models),
-                on_step=step,
-            )
+            models, vacant = sampling_starts(settings, rows, rng, runner)
+            run = run_charted(objective, models, vacant, rng, settings, step)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         mode, draws = energy.canonical(best.params), energy.canonical(run.params)
         matched = match_to_reference(energy, draws, mode, rows, temperature)
         reference = as_models(energy, mode, rows, runner, temperature)
         return {
             **reference_attributes(reference),
-            **summarise(type(self).__name__, run, rows.total, tau),
+            **summarise(settings.estimator, run, rows.total, tau),
             "models_": as_models(energy, matched, rows, runner, temperature),
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),
@@ -317,19 +322,34 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
         n_components, n_latent = self.components_.shape[:2]
         return n_components * (1 + n_latent)
 
-    def _energy(self):
-        return plain_energy(self._config)
+    def _energy(self) -> PCAMixture:
+        return self._fitted.details.energy()
 
-    def _parameters(self):
+    def _parameters(self) -> MixtureParameters:
         return as_parameters(self.models_)
 
-    def _has_density(self):
-        return self._fit_temperature > 0 or self.components_.shape[1] == 0
+    def _reference(self) -> MixtureParameters:
+        """Return the reference model as the energy's parameters."""
+        models = PCAMixtureModels(
+            self.weights_[None],
+            self.means_[None],
+            self.components_[None],
+            self.component_precisions_[None],
+            np.asarray(self.noise_variance_)[None],
+            self.explained_variance_[None],
+        )
+        return as_parameters(models)
+
+    def _has_density(self) -> bool:
+        return self._fitted.temperature > 0 or self.components_.shape[1] == 0
+
+    def _noise(self) -> Array:
+        """Return the noise variance of each component, (K,)."""
+        return np.broadcast_to(self.noise_variance_, self.weights_.shape)
 
     def _shrink(self) -> Array:
         """Return by how much codes are shorter than coordinates, (K, d)."""
-        noise = np.broadcast_to(self.noise_variance_, self.weights_.shape)
-        return 1.0 - noise[:, None] * self.component_precisions_
+        return 1.0 - self._noise()[:, None] * self.component_precisions_
 
     def _coordinates(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return expected codes (N, K, d) under each component of the reference model."""
@@ -338,94 +358,32 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder):
         along = (X @ directions.T).reshape(len(X), *offsets.shape) - offsets
         return (self._shrink() * along).astype(X.dtype, copy=False)
 
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the mean linear code of each row.
+    def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
+        return linear_code(self._component_probabilities(X), self._coordinates(X))
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components * (1 + n_latent))
-            ``[r_1..r_K | r_1 y_1 .. r_K y_K]``: soft components r, averaged over the kept models,
-            then each component's coordinates along its directions in the reference model, in data
-            units and shrunk by the noise, times its r.
-        """
-        X = self._read(X)
-        return linear_code(self._probabilities(X), self._coordinates(X))
-
-    def inverse_transform(self, Z: Any) -> NDArray[Any]:
-        """Return the expected row for each linear code: one matrix product.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components * (1 + n_latent))
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        Z = check_codes(Z, self._n_features_out, self)
+    def _expected_rows(self, Z: NDArray[Any]) -> NDArray[Any]:
         n_components, n_latent, n_features = self.components_.shape
         directions = self.components_.reshape(n_components * n_latent, n_features)
         return Z @ np.concatenate([self.means_, directions]).astype(Z.dtype, copy=False)
 
-    def encode(self, X: Any) -> SubspaceCodes:
-        """Return the distribution of each row's code.
+    def _encode_rows(self, X: NDArray[Any]) -> SubspaceCodes:
+        spread = self._fitted.temperature * self._noise()[:, None] * np.maximum(self._shrink(), 0.0)
+        return SubspaceCodes(self._component_probabilities(X), self._coordinates(X), spread)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        SubspaceCodes
-            Components averaged over the kept models; coordinates of the reference model, with
-            variances ``T s2 (1 - s2 p)`` in data units.
-        """
-        X = self._read(X)
-        shrink = self._shrink()
-        noise = np.broadcast_to(self.noise_variance_, self.weights_.shape)[:, None]
-        spread = self._fit_temperature * noise * np.maximum(shrink, 0.0)
-        return SubspaceCodes(self._probabilities(X), self._coordinates(X), spread)
-
-    def decode(self, Z: Any) -> SubspaceRows:
-        """Return the distribution of rows given codes, under the reference model.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components * (1 + n_latent)) or SubspaceCodes
-            Linear codes, or what :meth:`encode` returned; then the result is the distribution of
-            the reconstruction.
-
-        Returns
-        -------
-        SubspaceRows
-        """
-        check_is_fitted(self)
-        n_components, n_latent, _ = self.components_.shape
-        if isinstance(Z, SubspaceCodes):
-            probabilities, coordinates, spread = Z.probabilities, Z.coordinates, Z.spread
-        else:
-            Z = check_codes(Z, self._n_features_out, self).astype(np.float64)
-            probabilities, coordinates = split_code(Z, n_components, n_latent)
-            totals = probabilities.sum(axis=1)
-            if np.any(probabilities < 0) or np.any(np.abs(totals - 1) > 1e-4):
-                raise ValueError(
-                    f"the first {n_components} columns of Z must hold probabilities of components "
-                    "(rows not negative, summing to 1), got entries down to "
-                    f"{probabilities.min():g} and row sums from {totals.min():g} to "
-                    f"{totals.max():g}"
-                )
-            spread = np.zeros((n_components, n_latent))
-        probabilities = np.asarray(probabilities, np.float64)
+    def _decode_distribution(self, codes: SubspaceCodes) -> SubspaceRows:
+        probabilities = np.asarray(codes.probabilities, np.float64)
         return SubspaceRows(
             probabilities / probabilities.sum(axis=1, keepdims=True),
-            np.asarray(coordinates, np.float64),
+            np.asarray(codes.coordinates, np.float64),
             self.means_,
             self.components_,
-            spread,
-            np.broadcast_to(self.noise_variance_, self.weights_.shape),
+            codes.spread,
+            self._noise(),
         )
+
+    def _decode_codes(self, Z: Array) -> SubspaceRows:
+        n_components, n_latent, _ = self.components_.shape
+        probabilities, coordinates = split_code(Z, n_components, n_latent)
+        check_probabilities(probabilities, f"the first {n_components} columns of Z")
+        certain = np.zeros((n_components, n_latent))
+        return self._decode_distribution(SubspaceCodes(probabilities, coordinates, certain))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from skbae._types import ArrayRecord
 from skbae.energies.mixture._energy import MixtureParameters
 from skbae.energies.mixture_pca._components import (
     PCAComponents,
-    PCAFamily,
     PCAMixture,
     models_from_assignment,
     n_directions,
@@ -19,9 +18,9 @@ from skbae.energies.mixture_pca._components import (
     orthonormal_rows,
 )
 from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWithPrior
-from skbae.energies.pca._prior import default_prior
 from skbae.estimators._mixture import initial_means
-from skbae.estimators.pca._fit import given_prior, mean_variance
+from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
+from skbae.estimators.pca._fit import mean_variance
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 
@@ -37,11 +36,7 @@ if TYPE_CHECKING:
 NOISE_FLOOR = 1e-6
 # Passes that find each initial group's subspace.
 _PASSES_TO_START = 3
-# Coordinates that sampling can move through in minutes; see benchmarks/mixture_pca.py.
-MAX_SAMPLED_COORDINATES = 1000
-# Starts of fits from which modes are sought, up to so many rows, and their iterations.
-_N_STARTS = ((100, 40), (1000, 16), (20_000, 8))
-_FEWEST_STARTS = 3
+# The fits from which modes are sought.
 _TOL, _MAX_ITER = 1e-5, 100
 
 
@@ -70,53 +65,31 @@ class PCAMixtureModels(ArrayRecord):
 # -- energies --------------------------------------------------------------------------------------
 
 
-def plain_energy(config: dict[str, Any]) -> PCAMixture:
-    """Return the energy without a prior."""
-    family = PCAFamily(
-        config["n_components"],
-        config["n_latent"],
-        config["n_features"],
-        config["temperature"],
-        config["tied_noise"],
-        config["noise_floor"],
-    )
-    return PCAMixture(family, config["equal_weights"])
+def form_for(settings: PCAMixtureSettings, rows: Rows) -> PCAMixtureForm:
+    """Return what the energy is made of, for these rows."""
+    floor = 0.0 if settings.n_components == 1 else NOISE_FLOOR * mean_variance(rows)
+    return settings.form(rows.X.shape[1], floor)
 
 
-def energy_with_prior(estimator: Any, config: dict[str, Any], rows: Rows) -> PCAMixtureWithPrior:
+def energy_with_prior(settings: PCAMixtureSettings, rows: Rows) -> PCAMixtureWithPrior:
     """Return the mixture with its prior, in which None has been replaced by what the data say."""
-    size, n_latent = config["n_features"], config["n_latent"]
-    given = given_prior(estimator, size)
-    prior = default_prior(mean_variance(rows), n_latent, rows.centre, given)
     family = PCAFamilyWithPrior(
-        config["n_components"],
-        n_latent,
-        size,
-        config["temperature"],
-        config["tied_noise"],
-        prior,
+        settings.n_components,
+        settings.n_latent,
+        rows.X.shape[1],
+        settings.temperature,
+        settings.tied_noise,
+        settings.prior.completed(mean_variance(rows), settings.n_latent, rows.centre),
     )
-    concentration = np.full(config["n_components"], float(estimator.weight_concentration_prior))
-    return PCAMixtureWithPrior(family, concentration, config["equal_weights"])
-
-
-def check_can_sample(estimator: Any, n_features: int) -> None:
-    """Raise ValueError where the coordinates are too many to sample."""
-    size = estimator.n_components * (1 + n_features * (estimator.n_latent + 1) + 1)
-    if size > MAX_SAMPLED_COORDINATES:
-        raise ValueError(
-            f"n_components={estimator.n_components} with n_latent={estimator.n_latent} on "
-            f"{n_features} features makes {size} parameters, more than the "
-            f"{MAX_SAMPLED_COORDINATES} through which models can be sampled; set "
-            "model_temperature=0 to fit the single best model"
-        )
+    concentration = np.full(settings.n_components, settings.weight_concentration_prior)
+    return PCAMixtureWithPrior(family, concentration, settings.equal_weights)
 
 
 # -- starts ----------------------------------------------------------------------------------------
 
 
 def starts(
-    estimator: Any,
+    settings: PCAMixtureSettings,
     energy: PCAMixture,
     rows: Rows,
     rng: np.random.Generator,
@@ -125,7 +98,7 @@ def starts(
 ) -> MixtureParameters:
     """Return models that fit the groups of rows nearest to initial means."""
     family = energy.family
-    means = initial_means(estimator.init_params, energy.n_components, rows, rng, runner, n_starts)
+    means = initial_means(settings.init_params, energy.n_components, rows, rng, runner, n_starts)
     variance, shape = mean_variance(rows), means.shape[:2]
     q = family.n_latent + n_directions(family.n_latent, family.n_features)
     # any directions will do to begin with; that they ignore the rows keeps their order out of it
@@ -141,11 +114,7 @@ def starts(
 
 
 def sampling_starts(
-    estimator: Any,
-    config: dict[str, Any],
-    rows: Rows,
-    rng: np.random.Generator,
-    runner: RowRunner,
+    settings: PCAMixtureSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
 ) -> tuple[MixtureParameters, NDArray[np.bool_]]:
     """Return fits by expectation maximisation to look for modes from, and which parts are vacant.
 
@@ -153,61 +122,52 @@ def sampling_starts(
     models in which the others explain nothing. So there are fits of 1, ..., K components, each
     completed by vacant ones; ``vacant`` has shape (S, K).
     """
-    n_components = config["n_components"]
-    most = [n for limit, n in _N_STARTS if len(rows.X) <= limit]
-    n_starts = max(*most[:1], _FEWEST_STARTS, int(estimator.n_init))
+    n_components, form = settings.n_components, form_for(settings, rows)
+    n_starts = max(settings.plans.mode_starts(len(rows.X)), settings.n_init)
     fits, vacant = [], []
     floor = NOISE_FLOOR * mean_variance(rows)
     for size in range(n_components, 0, -1):
-        smaller = {**config, "n_components": size, "noise_floor": floor if size > 1 else 0.0}
-        energy = plain_energy(smaller)
+        smaller = replace(form, n_components=size, noise_floor=floor if size > 1 else 0.0)
+        energy = smaller.energy()
         found = expectation_maximisation(
-            Objective(energy, rows, runner, config["temperature"], float(estimator.tilt)),
-            starts(estimator, energy, rows, rng, runner, n_starts if size > 1 else 1),
+            Objective(energy, rows, runner, settings.temperature, settings.tilt),
+            starts(settings, energy, rows, rng, runner, n_starts if size > 1 else 1),
             tol=_TOL,
             max_iter=_MAX_ITER,
         )
         sound = found.params.take(np.isfinite(found.objective))
-        fits.append(_with_vacancies(sound, n_components, config))
+        fits.append(_with_vacancies(sound, form))
         empty = np.arange(n_components) >= size
         vacant.append(np.tile(empty, (sound.n_models, 1)))
     return MixtureParameters.concatenate(fits), np.concatenate(vacant)
 
 
-def _with_vacancies(
-    params: MixtureParameters, n_components: int, config: dict[str, Any]
-) -> MixtureParameters:
+def _with_vacancies(params: MixtureParameters, form: PCAMixtureForm) -> MixtureParameters:
     """Return models with more components, copies of the first, that have no weight."""
-    size = params.weights.shape[1]
+    n_components, size = form.n_components, params.weights.shape[1]
     order = np.where(np.arange(n_components) < size, np.arange(n_components), 0)
     own = params.components
     weights = np.where(np.arange(n_components) < size, params.weights[:, order], 0.0)
     return MixtureParameters(
-        np.full_like(weights, 1 / n_components) if config["equal_weights"] else weights,
+        np.full_like(weights, 1 / n_components) if form.equal_weights else weights,
         PCAComponents(
             own.means[:, order],
             own.components[:, order],
             own.precisions[:, order],
-            own.noise if config["tied_noise"] else own.noise[:, order],
+            own.noise if form.tied_noise else own.noise[:, order],
             own.directions[:, order, :0],
         ),
     )
 
 
-def continued(fitted: Any, rng: np.random.Generator) -> MixtureParameters:
-    """Return the fitted model as a start."""
-    n_components, n_latent, n_features = fitted.components_.shape
+def continued(fitted: MixtureParameters, rng: np.random.Generator) -> MixtureParameters:
+    """Return a fitted model as a start, with directions to look into."""
+    own = fitted.components
+    n_components, n_latent, n_features = own.components.shape[1:]
     shape = (n_components, n_directions(n_latent, n_features), n_features)
-    more = np.concatenate([fitted.components_, rng.standard_normal(shape)], axis=1)
-    noise = np.atleast_1d(fitted.noise_variance_)
-    components = PCAComponents(
-        fitted.means_[None],
-        fitted.components_[None],
-        fitted.component_precisions_[None],
-        noise[None],
-        orthonormal_rows(more)[None, :, n_latent:],
-    )
-    return MixtureParameters(fitted.weights_[None], components)
+    more = np.concatenate([own.components[0], rng.standard_normal(shape)], axis=1)
+    directions = orthonormal_rows(more)[None, :, n_latent:]
+    return replace(fitted, components=replace(own, directions=directions))
 
 
 # -- results ---------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -12,46 +13,39 @@ from sklearn.utils.validation import check_is_fitted
 from skbae.energies.pca._distributions import GaussianCodes, GaussianRows, posterior_codes
 from skbae.energies.pca._energy import PCAEnergy
 from skbae.estimators._base import BayesianAutoEncoder
-from skbae.estimators._checks import (
-    check_choice,
-    check_codes,
-    check_flag,
-    check_integer,
-    check_real,
-)
+from skbae.estimators._checks import check_integer
+from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import check_memory, summarise
+from skbae.estimators._sampling import summarise
 from skbae.estimators._stacklevel import users_stacklevel
-from skbae.estimators.pca._dimension import largest_candidate, sample_most_evident
+from skbae.estimators.pca._dimension import sample_most_evident
 from skbae.estimators.pca._fit import (
     as_models,
     as_parameters,
     best_model,
-    check_can_sample,
-    check_has_memory,
-    check_n_components,
     find_spectrum,
-    given_prior,
-    is_share,
     mean_variance,
     reference_attributes,
     reference_model,
     row_moments,
-    solver_for,
     tilted_model,
     variance_along,
 )
-from skbae.inference.passes._principal_axes import SOLVERS, rows_with_covariance
+from skbae.estimators.pca._settings import PCADetails, PCASettings
+from skbae.inference.passes._principal_axes import RowsWithCovariance, rows_with_covariance
 from skbae.inference.passes._rows import make_rows
 from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, Rows
+    from skbae.energies.pca._energy import PCAParameters
+    from skbae.estimators.pca._fit import PCAModels
+    from skbae.inference.passes._rows import RowRunner
 
 
-class BayesianPCAAutoEncoder(BayesianAutoEncoder):
+class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     """Principal component analysis as a Bayesian autoencoder.
 
     The code of a row x is a point z of a d-dimensional subspace, and the energy is
@@ -158,6 +152,13 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
 
     Notes
     -----
+    Codes, of shape (n_samples, n_components), are coordinates along `components_` in units of X, or
+    of standard deviations when whitened. `transform` gives their mean under the reference model,
+    shrunk by ``1 - T s2 / lam`` (not at all at T = 0); `encode` averages over the kept models, each
+    of which has a posterior of the point behind a row: with a single one its mean is that of
+    `transform` and its variance ``T s2`` times the shrinkage. `inverse_transform` is ``mean_ + Z @
+    components_``, unless whitened. `decode` gives normal distributions about these points.
+
     With ``lam_i`` the variances along the principal axes, the best model at temperature T has noise
     ``s2 = sum_{i > q} lam_i / (D - T q)``, where q is the number of directions that have not
     melted, ``lam_i > T s2``; its codes shrink coordinates by ``1 - T s2 / lam_i``.
@@ -184,6 +185,16 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
     >>> warm.transform([[3.0, 2.0]]).round(4).tolist()
     [[3.5779]]
     """
+
+    _settings_class: ClassVar = PCASettings
+    _code_class: ClassVar = GaussianCodes
+
+    components_: Array
+    mean_: Array
+    noise_variance_: float
+    component_precisions_: Array
+    n_components_: int
+    models_: PCAModels
 
     def __init__(
         self,
@@ -226,96 +237,54 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def _check_family(self, n_rows, n_features):
-        tau = self._resolved_model_temperature()
-        if n_rows is None:
-            self._check_settings(tau)
-            return
-        most = min(n_rows, n_features)
-        asked = self.n_components
-        if isinstance(asked, str):
-            n_components = largest_candidate(n_rows, n_features)
-        elif asked is None or is_share(asked):
-            n_components = most
-        else:
-            n_components = int(asked)
-        if n_components > most:
-            raise ValueError(
-                f"n_components must be at most min(n_samples={n_rows}, n_features={n_features}) "
-                f"(of rows with positive weight), got {asked!r}"
-            )
-        given_prior(self, n_features)
-        if tau > 0:
-            check_can_sample(self, n_components, n_features)
-            check_memory((n_components + 1) * (n_features + 2), int(self.n_models))
-        else:
-            solver = solver_for(self.svd_solver, asked, n_rows, n_features)
-            check_has_memory(solver, self.tilt, n_rows, n_features)
+    def _check_data(self, settings: PCASettings, n_rows: int, n_features: int) -> None:
+        settings.check_data(n_rows, n_features)
 
-    def _check_settings(self, tau):
-        """Check the family's parameters on their own."""
-        check_n_components(self.n_components)
-        check_flag("whiten", self.whiten)
-        check_choice("svd_solver", self.svd_solver, SOLVERS)
-        check_real("tol", self.tol, at_least=0)
-        check_integer("max_iter", self.max_iter, minimum=0)
-        given_prior(self, None)
-        if self.n_components == "evidence" and tau == 0:
-            raise ValueError(
-                "n_components='evidence' needs sampled models, and got model_temperature=0: a "
-                "single best model has no evidence. Set model_temperature=1, or give a number"
-            )
-        if self.tilt != 0 and tau > 0:
-            raise ValueError(
-                f"tilt={self.tilt!r} needs model_temperature=0, and got {tau:g}: models of PCA are "
-                "sampled from the moments of the rows, which do not tell tilted means"
-            )
-        if is_share(self.n_components) and self.svd_solver == "randomized":
-            raise ValueError(
-                f"n_components={self.n_components!r}, a share of the variance, needs the whole "
-                "spectrum, and svd_solver='randomized' does not find it; use 'auto'"
-            )
-
-    def _make_rows(self, X, weights, runner):
+    def _make_rows(
+        self, settings: PCASettings, X: NDArray[Any], weights: Array | None, runner: RowRunner
+    ) -> Rows:
         """Take the covariance along with mean and scale, where it is needed."""
-        if self._resolved_model_temperature() > 0 or self.tilt != 0 or self._solver(X) in _OF_D:
+        solver = settings.solver(*X.shape)
+        if settings.samples or settings.tilt != 0 or solver == "covariance_eigh":
             return rows_with_covariance(X, weights, runner)
         return make_rows(X, weights)
 
-    def _solver(self, X):
-        return solver_for(self.svd_solver, self.n_components, *X.shape)
-
-    def _fit_family(self, rows, rng, runner):
+    def _fit_rows(
+        self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[PCADetails]:
         mean_variance(rows)
-        if self.whiten and not rows.total > 1:
+        if settings.whiten and not rows.total > 1:
             raise ValueError(
                 "whiten=True needs the variance of the rows with divisor N - 1, and the sum N of "
                 f"sample_weight is {rows.total:g}; give weights that sum to more than 1"
             )
-        tau = self._resolved_model_temperature()
-        fitted = (self._fit_best if tau == 0 else self._fit_sampled)(rows, rng, runner)
+        fit = self._fit_sampled if settings.samples else self._fit_best
+        fitted = fit(settings, rows, rng, runner)
         scale = np.ones(fitted["n_components_"])
-        if self.whiten:
+        if settings.whiten:
             deviation = np.sqrt(fitted["explained_variance_"] * rows.total / (rows.total - 1))
             scale = np.where(deviation > 0, deviation, scale)
-        return {**fitted, "_code_scale": scale}
+        return Fit(fitted, PCADetails(scale))
 
-    def _fit_best(self, rows, rng, runner):
+    def _fit_best(
+        self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> dict[str, Any]:
         """Fit the single best model."""
-        solver = "covariance_eigh" if self.tilt != 0 else self._solver(rows.X)
-        spectrum = find_spectrum(self, rows, runner, rng, solver)
-        params, hmaxe = best_model(spectrum, float(self.temperature))
+        solver = "covariance_eigh" if settings.tilt != 0 else settings.solver(*rows.X.shape)
+        spectrum = find_spectrum(settings, rows, runner, rng, solver)
+        params, hmaxe = best_model(spectrum, settings.temperature)
         explained, n_iter, converged, history = spectrum.variances[None], 1, True, [hmaxe]
-        if self.tilt != 0:
-            with progress(self, rows.X, None, int(self.max_iter)) as step:
-                found = tilted_model(self, params, rows, runner, step)
+        if settings.tilt != 0:
+            assert isinstance(rows, RowsWithCovariance)
+            with progress(self, rows.X, None, settings.max_iter) as step:
+                found = tilted_model(settings, params, rows, runner, step)
             params, hmaxe = found.params, float(found.hmaxe[0])
             history = [float(objective[0]) for objective in found.history]
             n_iter, converged = int(found.n_iter[0]), bool(found.converged[0])
             explained = variance_along(params.components, rows.covariance)
             if not converged and not step.stopped:
                 warnings.warn(
-                    f"the fit has not converged in max_iter={self.max_iter} iterations; raise "
+                    f"the fit has not converged in max_iter={settings.max_iter} iterations; raise "
                     "max_iter or tol",
                     ConvergenceWarning,
                     stacklevel=users_stacklevel(),
@@ -334,11 +303,20 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
             "n_iter_": n_iter,
         }
 
-    def _fit_sampled(self, rows, rng, runner):
+    def _fit_sampled(
+        self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> dict[str, Any]:
         """Sample the models; the best of them, climbed to the mode, is the reference."""
-        tau, moments = self._resolved_model_temperature(), row_moments(rows)
-        energy, run = sample_most_evident(self, moments, rows, rng, runner, tau)
-        reference, hmaxe = reference_model(self, energy, run, runner, tau)
+        assert isinstance(rows, RowsWithCovariance)
+        energy, run = sample_most_evident(
+            settings,
+            row_moments(rows),
+            rows,
+            rng,
+            runner,
+            partial(progress, self, rows.X, None, None),
+        )
+        reference, hmaxe = reference_model(settings, energy, run, runner)
         draws = energy.as_pca(run.params)
         models, best = (
             as_models(each, variance_along(each.components, rows.covariance), reference)
@@ -346,7 +324,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         )
         return {
             **reference_attributes(best, rows),
-            **summarise(type(self).__name__, run, rows.total, tau),
+            **summarise(settings.estimator, run, rows.total, settings.model_temperature),
             "models_": models,
             "hmaxe_": hmaxe,
             "lower_bound_": hmaxe,
@@ -358,107 +336,57 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _energy(self):
-        n_components, n_features = self.components_.shape
-        return PCAEnergy(n_components, n_features, self._fit_temperature)
+    @property
+    def _code_scale(self) -> Array:
+        return self._fitted.details.code_scale
 
-    def _parameters(self):
+    def _energy(self) -> PCAEnergy:
+        n_components, n_features = self.components_.shape
+        return PCAEnergy(n_components, n_features, self._fitted.temperature)
+
+    def _parameters(self) -> PCAParameters:
         return as_parameters(self.models_)
 
-    def _has_density(self):
-        return max(self._fit_temperature, self._fit_model_temperature) > 0 or not self.n_components_
+    def _has_density(self) -> bool:
+        state = self._fitted
+        return max(state.temperature, state.model_temperature) > 0 or not self.n_components_
 
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the mean code of each row under the reference model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components)
-            Coordinates along `components_`, shrunk by ``1 - T s2 / lam`` (not at all at T = 0), in
-            units of X, or of standard deviations when whitened; float32 for float32 rows.
-        """
-        X = self._read(X)
+    def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
         shrink = np.maximum(1.0 - self.noise_variance_ * self.component_precisions_, 0.0)
         encoder = (shrink / self._code_scale)[:, None] * self.components_
-        return self._project(X, encoder)
-
-    def _project(self, X: NDArray[Any], directions: Array) -> NDArray[Any]:
-        """Return ``directions (x - mean)`` of each row, with digits kept far from the origin."""
-        far = np.any(np.abs(self.mean_) > 100 * self._frame.scale)
+        # digits are to be kept far from the origin
+        far = np.any(np.abs(self.mean_) > 100 * self._fitted.frame.scale)
         if X.dtype == np.float64 and not far:
-            return X @ directions.T - self.mean_ @ directions.T
+            return X @ encoder.T - self.mean_ @ encoder.T
         return self._map(
-            lambda chunk: ((chunk - self.mean_) @ directions.T).astype(X.dtype, copy=False),
+            lambda chunk: ((chunk - self.mean_) @ encoder.T).astype(X.dtype, copy=False),
             X,
             self._bound(X[:1]).chunk_rows,
         )
 
-    def inverse_transform(self, Z: Any) -> NDArray[Any]:
-        """Return the expected row for each code: ``mean_ + Z @ components_``, unless whitened.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        Z = check_codes(Z, self._n_features_out, self)
+    def _expected_rows(self, Z: NDArray[Any]) -> NDArray[Any]:
         decoder = self._code_scale[:, None] * self.components_
         return Z @ decoder.astype(Z.dtype, copy=False) + self.mean_.astype(Z.dtype, copy=False)
 
-    def encode(self, X: Any) -> GaussianCodes:
-        """Return the distribution of each row's code, averaged over the kept models.
-
-        Each model has a posterior of the point behind a row; it is given by its coordinates along
-        `components_`, in the units of :meth:`transform`. With a single model its mean is that
-        of :meth:`transform` and its variance ``T s2`` times the shrinkage.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        GaussianCodes
-        """
-        X = self._read(X)
+    def _encode_rows(self, X: NDArray[Any]) -> GaussianCodes:
         coordinates, covariances = posterior_codes(
-            X, self._parameters(), self.mean_, self.components_, self._fit_temperature
+            X, self._parameters(), self.mean_, self.components_, self._fitted.temperature
         )
         scale = self._code_scale
         coordinates = (coordinates / scale).astype(X.dtype, copy=False)
         return GaussianCodes(coordinates, covariances / np.multiply.outer(scale, scale))
 
-    def decode(self, Z: Any) -> GaussianRows:
-        """Return the distribution of rows given codes, under the reference model.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components) or GaussianCodes
-            Codes, or what :meth:`encode` returned; then the result is the distribution of the
-            reconstruction.
-
-        Returns
-        -------
-        GaussianRows
-        """
-        check_is_fitted(self)
-        size, scale = self._n_features_out, self._code_scale
-        if not isinstance(Z, GaussianCodes):
-            Z = check_codes(Z, size, self)
-            Z = GaussianCodes(Z[None], np.zeros((1, size, size)))
-        codes = GaussianCodes(
-            np.asarray(Z.coordinates, np.float64) * scale,
-            Z.covariances * np.multiply.outer(scale, scale),
+    def _decode_distribution(self, codes: GaussianCodes) -> GaussianRows:
+        scale = self._code_scale
+        in_data_units = GaussianCodes(
+            np.asarray(codes.coordinates, np.float64) * scale,
+            codes.covariances * np.multiply.outer(scale, scale),
         )
-        return GaussianRows(codes, self.mean_, self.components_, self.noise_variance_)
+        return GaussianRows(in_data_units, self.mean_, self.components_, self.noise_variance_)
+
+    def _decode_codes(self, Z: Array) -> GaussianRows:
+        size = Z.shape[1]
+        return self._decode_distribution(GaussianCodes(Z[None], np.zeros((1, size, size))))
 
     # -- the density ---------------------------------------------------------------------------
 
@@ -513,7 +441,3 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder):
         precision = (self.components_.T * excess) @ self.components_
         precision.flat[:: len(precision) + 1] += 1.0 / self.noise_variance_
         return precision
-
-
-# Solvers that need the covariance of the features.
-_OF_D = ("covariance_eigh",)

@@ -8,44 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
-from skbae.energies.rbm._visible import RBMParameters
-from skbae.estimators._checks import check_sample_weight, fits_one_model
+from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import run_tempered, summarise
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.rbm._fit import (
     MAX_ENUMERATED_UNITS,
+    MachineDetails,
     Scaling,
     as_models,
     fit_by_contrast,
     fit_exactly,
-    full_prior,
     make_energy,
     match_units,
-    n_starts,
-    normalise,
     rates_of,
+    reference_attributes,
     sampling_plan,
-    step_limit,
+    single_model,
 )
 from skbae.estimators.rbm._predictions import MachinePredictions
-from skbae.estimators.rbm._settings import (
-    check_parameters,
-    check_range,
-    check_size,
-    configuration,
-)
+from skbae.estimators.rbm._settings import RBMSettings, check_range
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._early_stopping import merged_rows
 from skbae.inference.optimise._mode import best_start, find_mode
-from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
-    from typing import Self
+    from skbae._types import Rows
+    from skbae.inference.passes._rows import RowRunner
 
 
 class BayesianRBMAutoEncoder(MachinePredictions):
@@ -154,9 +144,14 @@ class BayesianRBMAutoEncoder(MachinePredictions):
 
     Notes
     -----
+    Codes, of shape (n_samples, n_components), are bits: `transform` gives ``P(h = 1 | x)`` of the
+    reference model (bits at T = 0), `encode` the distribution of independent bits. For
+    `inverse_transform` soft codes stand in for bits. `decode` gives, for codes, independent bits
+    or normal features; for what `encode` returned a mixture over all codes.
+
     Machines with a layer of up to 12 units maximise the exact likelihood; larger ones follow
-    persistent contrastive divergence with centred gradients. Codes come from the reference model,
-    scores average over all kept ones.
+    persistent contrastive divergence with centred gradients, as `partial_fit` does, which finds the
+    partition function anew at each call. Scores average over all kept models.
 
     References
     ----------
@@ -230,166 +225,93 @@ class BayesianRBMAutoEncoder(MachinePredictions):
 
     # -- fit -----------------------------------------------------------------------------------
 
-    def _check_family(self, n_rows, n_features):
-        if n_rows is None:
-            check_parameters(self)
-        else:
-            check_size(self, n_features)
+    def _check_data(self, settings: RBMSettings, n_rows: int, n_features: int) -> None:
+        settings.check_size(n_features)
 
-    def _fit_family(self, rows, rng, runner):
-        check_range(self, rows.X)
-        config = configuration(self, rows.X.shape[1])
-        tau = self._resolved_model_temperature()
-        fit = self._fit_best if tau == 0 else self._fit_sampled
-        rates = rates_of(config, rows)
-        told = {"_config": config, "_rates": (rates.mean, rates.variance)}
-        return {**fit(config, rows, rng, runner), **told}
+    def _check_same_shape(self, settings: RBMSettings, n_features: int, what: str) -> None:
+        form = self._fitted.details.form
+        if form != settings.form(n_features):
+            raise ValueError(
+                f"{what} needs the n_components and visible of the fitted model, which are "
+                f"{form.n_components} and {form.visible!r}, got {settings.n_components} and "
+                f"{settings.visible!r}"
+            )
 
-    def _fit_best(self, config, rows, rng, runner):
+    def _fit_rows(
+        self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[MachineDetails]:
+        check_range(settings.estimator, settings.visible, rows.X)
+        if settings.samples:
+            return self._fit_sampled(settings, rows, rng, runner)
+        return self._fit_best(settings, rows, rng, runner)
+
+    def _fit_best(
+        self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[MachineDetails]:
         """Fit the single best model."""
-        scaling = Scaling.of(config, rows)
+        form = settings.form(rows.X.shape[1])
+        scaling = Scaling.of(form, rows)
         merged = merged_rows(scaling.enter(rows))
-        energy = make_energy(config, rates_of(config, merged))
-        exact = self.partition != "ais" and energy.n_enumerated() <= MAX_ENUMERATED_UNITS
-        limit = step_limit(self, exact)
-        n_steps = limit * (n_starts(self) if exact else 1)
+        energy = make_energy(form, rates_of(form, merged))
+        exact = settings.partition != "ais" and energy.n_enumerated() <= MAX_ENUMERATED_UNITS
+        n_steps = settings.step_limit(exact) * (settings.n_starts if exact else 1)
         with progress(self, rows.X, None, n_steps) as step:
             if exact:
-                found = fit_exactly(self, energy, merged, rng, runner, step)
+                found = fit_exactly(settings, energy, merged, rng, runner, step)
             else:
-                found = fit_by_contrast(self, energy, merged, rng, step)
+                found = fit_by_contrast(settings, energy, merged, rng, step)
         if found.shortfall:
             warnings.warn(
-                f"{type(self).__name__}: {found.shortfall}",
+                f"{settings.estimator}: {found.shortfall}",
                 ConvergenceWarning,
                 stacklevel=users_stacklevel(),
             )
-        return self._finish(config, energy, scaling, found, rows, rng)
+        return single_model(settings, energy, scaling, found, rows, rng)
 
-    def _finish(self, config, energy, scaling, found, rows, rng):
-        """Return fitted attributes of a single model."""
-        params = scaling.leave(energy.at(found.theta))
-        plain = make_energy(config, rates_of(config, rows))
-        params, error, chains = normalise(self, plain, params, rng)
-        bound = plain.bind(params, rows.frame, rows.X.dtype)
-        with RowRunner(1) as runner:
-            values = runner.map(
-                lambda chunk: bound.hmax(chunk, float(self.temperature))[0], rows.X,
-                bound.chunk_rows,
-            )  # fmt: skip
-        hmaxe = float(np.average(values, weights=rows.weights))
-        persistent = None if found.chains is None else scaling.centre + scaling.scale * found.chains
-        told = {} if chains is None else {"chains_": chains}
-        return {
-            **self._reference(params),
-            **told,
-            "log_partition_error_": error,
-            "hmaxe_": hmaxe,
-            "hmaxemax_": hmaxe,
-            "hmaxemax_error_": error,
-            "internal_energy_": hmaxe,
-            "lower_bound_": hmaxe,
-            "validation_scores_": found.scores,
-            "converged_": found.converged,
-            "n_iter_": found.n_iter,
-            "models_": as_models(params),
-            "_persistent": persistent,
-            "_scaling": (scaling.centre, scaling.scale),
-        }
+    def _fit_batch(
+        self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[MachineDetails]:
+        check_range(settings.estimator, settings.visible, rows.X)
+        form = settings.form(rows.X.shape[1])
+        first = not hasattr(self, "models_")
+        scaling = Scaling.of(form, rows) if first else self._fitted.details.scaling
+        merged = merged_rows(scaling.enter(rows))
+        energy = make_energy(form, rates_of(form, merged))
+        theta = chains = None
+        if not first:
+            theta = energy.unconstrain(scaling.re_enter(self._reference()))[0]
+            persistent = self._fitted.details.persistent
+            chains = None if persistent is None else (persistent - scaling.centre) / scaling.scale
+        with progress(self, rows.X, None, 1) as step:
+            found = fit_by_contrast(settings, energy, merged, rng, step, theta, chains, 1)
+        fit = single_model(settings, energy, scaling, found, rows, rng)
+        if not first and self._fitted.model_temperature == 0:
+            fit.attributes["n_iter_"] += self.n_iter_
+        return fit
 
-    def _fit_sampled(self, config, rows, rng, runner):
+    def _fit_sampled(
+        self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[MachineDetails]:
         """Sample the models; the mode that the best of them leads to is the reference."""
-        temperature, tau = float(self.temperature), self._resolved_model_temperature()
-        energy = make_energy(config, rates_of(config, rows), full_prior(self, rows))
+        form, tau = settings.form(rows.X.shape[1]), settings.model_temperature
+        rates, scaling = rates_of(form, rows), Scaling.of(form, rows)
+        energy = make_energy(form, rates, settings.prior(rows))
         rows = merged_rows(rows)
-        objective = Objective(energy, rows, runner, temperature)
+        objective = Objective(energy, rows, runner, settings.temperature)
+        plan = sampling_plan(energy, len(rows.X), settings.n_models, settings.plans.tempered)
         with progress(self, rows.X, None, None) as step:
-            run = run_tempered(
-                objective, tau, rng, n_models=int(self.n_models), on_step=step,
-                plan=sampling_plan(energy, len(rows.X), int(self.n_models)),
-            )  # fmt: skip
+            run = run_tempered(objective, rng, settings, step, plan)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         mode = best.params
         draws = match_units(run.params, mode, rows, energy)
-        log_partition = energy.log_partition(draws)
-        kept = as_models(replace(draws, log_partition=log_partition))
+        kept = as_models(replace(draws, log_partition=energy.log_partition(draws)))
         mode = replace(mode, log_partition=energy.log_partition(mode))
-        return {
-            **self._reference(mode),
-            **summarise(type(self).__name__, run, rows.total, tau),
+        attributes = {
+            **reference_attributes(form, mode),
+            **summarise(settings.estimator, run, rows.total, tau),
             "log_partition_error_": 0.0,
             "models_": kept,
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),
         }
-
-    def _reference(self, params: RBMParameters) -> dict[str, Any]:
-        attributes = {
-            "components_": params.weights[0],
-            "intercept_visible_": params.visible[0],
-            "intercept_hidden_": params.hidden[0],
-            "log_partition_": float(params.log_partition[0]),
-        }
-        if self.visible == "gaussian":
-            attributes["noise_variance_"] = float(params.noise[0])
-        return attributes
-
-    @available_if(fits_one_model)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Make one pass of contrastive divergence over rows, on from the current model.
-
-        The learning rate stays at `learning_rate_init`, nothing is held out, and real rows are
-        scaled by the first call's. Each call finds the partition function anew.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : Ignored
-        sample_weight : array-like of shape (n_samples,) or None, default=None
-
-        Returns
-        -------
-        self : object
-        """
-        self._check_common()
-        self._check_family(None, None)
-        first = not hasattr(self, "models_")
-        X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
-        weights = check_sample_weight(sample_weight, len(X))
-        if weights is not None and not weights.all():
-            X, weights = X[weights > 0], weights[weights > 0]
-        check_range(self, X)
-        rng, rows = as_generator(self.random_state), make_rows(X, weights)
-        config = configuration(self, X.shape[1])
-        self._check_family(len(X), X.shape[1])
-        if not first and config != {**self._config, "temperature": config["temperature"]}:
-            raise ValueError(
-                "partial_fit needs the n_components and visible of the fitted model, which are "
-                f"{self._config['n_components']} and {self._config['visible']!r}, got "
-                f"{config['n_components']} and {config['visible']!r}"
-            )
-        scaling = Scaling.of(config, rows) if first else Scaling(*self._scaling)
-        merged = merged_rows(scaling.enter(rows))
-        energy = make_energy(config, rates_of(config, merged))
-        theta = chains = None
-        if not first:
-            theta = energy.unconstrain(scaling.re_enter(self._parameters()))[0]
-            if self._persistent is not None:
-                chains = (self._persistent - scaling.centre) / scaling.scale
-        with progress(self, rows.X, None, 1) as step:
-            found = fit_by_contrast(self, energy, merged, rng, step, theta, chains, 1)
-        fitted = self._finish(config, energy, scaling, found, rows, rng)
-        if not first:
-            fitted["n_iter_"] += self.n_iter_
-        rates = rates_of(config, rows)
-        self.__dict__.update(
-            fitted,
-            _config=config,
-            _rates=(rates.mean, rates.variance),
-            _frame=rows.frame,
-            _fit_temperature=float(self.temperature),
-            _fit_model_temperature=0.0,
-            _fit_tilt=0.0,
-            _fit_rows=(len(X), rows.centre, rows.scale),
-        )
-        return self
+        return Fit(attributes, MachineDetails(form, rates, scaling, None))

@@ -13,21 +13,23 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae._types import ArrayRecord, Rows
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
 from skbae.energies.rbm._kernel import BoundRBM
-from skbae.energies.rbm._visible import LAYERS, BaseRates, RBMParameters
+from skbae.energies.rbm._visible import BaseRates, RBMParameters
+from skbae.estimators._fitted import Fit
 from skbae.estimators._stacklevel import users_stacklevel
-from skbae.estimators.rbm._settings import MAX_EXACT_UNITS, given_prior
+from skbae.estimators.rbm._settings import MAX_EXACT_UNITS, MachineForm, RBMSettings
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._partition import estimate_partition
 from skbae.inference.optimise._contrastive import contrastive_divergence
 from skbae.inference.optimise._early_stopping import hold_out
 from skbae.inference.optimise._lbfgs import LBFGSResult, maximise_lbfgs
-from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 from skbae.operators._labels import match_labels
 
 if TYPE_CHECKING:
     from skbae._types import Array
-    from skbae.inference.passes._rows import RowRunner
+    from skbae.estimators._plans import TemperedPlan
+    from skbae.estimators._progress import Steps
 
 
 # Units that are enumerated at every step of an exact fit.
@@ -36,9 +38,6 @@ MAX_ENUMERATED_UNITS = 12
 _FEWEST_PARTICLES = 128
 # Standard deviation of the first weights: small, so that all units start in the middle.
 _FIRST_WEIGHTS = 0.01
-# Starts where each is cheap.
-_N_STARTS = 3
-_EXACT_STEPS, _PASSES = 500, 100
 # Steps that move a model from the rows it was stopped by to all rows.
 _LAST_STEPS = 100
 
@@ -83,34 +82,31 @@ def as_parameters(models: RBMModels) -> RBMParameters:
 
 
 def make_energy(
-    config: dict[str, Any], rates: BaseRates, prior: RBMPrior | None = None, chains: Any = None
+    form: MachineForm,
+    rates: BaseRates,
+    prior: RBMPrior | None = None,
+    chains: Array | None = None,
 ) -> RBMEnergy:
-    """Return the energy of a configuration."""
-    return RBMEnergy(
-        config["n_components"],
-        config["n_features"],
-        LAYERS[config["visible"]](),
-        rates,
-        prior,
-        chains,
-    )
+    """Return the energy of machines of a form."""
+    return RBMEnergy(form.n_components, form.n_features, form.layer, rates, prior, chains)
 
 
-def rates_of(config: dict[str, Any], rows: Rows) -> BaseRates:
+def rates_of(form: MachineForm, rows: Rows) -> BaseRates:
     """Return the model of independent features of these rows."""
-    return base_rates(LAYERS[config["visible"]](), rows.centre, rows.scale)
+    return base_rates(form.layer, rows.centre, rows.scale)
 
 
+@dataclass(frozen=True)
 class Scaling:
     """The frame in which a machine is fitted: real rows centred and brought to unit variance."""
 
-    def __init__(self, centre: Array, scale: float) -> None:
-        self.centre, self.scale = centre, scale
+    centre: Array
+    scale: float
 
     @classmethod
-    def of(cls, config: dict[str, Any], rows: Rows) -> Scaling:
+    def of(cls, form: MachineForm, rows: Rows) -> Scaling:
         """Return the frame of these rows."""
-        if not LAYERS[config["visible"]].has_noise:
+        if not form.layer.has_noise:
             return cls(np.zeros(rows.X.shape[1]), 1.0)
         scale = float(np.sqrt(np.mean(rows.scale**2)))
         if scale == 0:
@@ -144,6 +140,27 @@ class Scaling:
         )
 
 
+@dataclass(frozen=True)
+class MachineDetails:
+    """What a fitted estimator needs beside its public attributes.
+
+    Attributes
+    ----------
+    form : MachineForm
+    rates : BaseRates
+        Of the training rows.
+    scaling : Scaling
+        Of the rows of the first fit, for `partial_fit` to go on in.
+    persistent : ndarray of shape (n_chains, D) or None
+        Persistent chains, where there are any.
+    """
+
+    form: MachineForm
+    rates: BaseRates
+    scaling: Scaling
+    persistent: Array | None
+
+
 def first_theta(energy: RBMEnergy, rng: np.random.Generator) -> Array:
     """Return the coordinates of a machine with next to no weights and the rates of the rows."""
     visible, noise = energy.layer.start(energy.rates)
@@ -164,18 +181,6 @@ def step_scale(rows: Rows) -> float:
     deviations = rows.X - rows.centre
     covariance = (deviations * weights[:, None]).T @ deviations / weights.sum()
     return 1.0 / max(float(np.linalg.eigvalsh(covariance)[-1]), 1e-12)
-
-
-def n_starts(estimator: Any) -> int:
-    """Return from how many machines an exact fit starts."""
-    return _N_STARTS if estimator.n_init == "auto" else int(estimator.n_init)
-
-
-def step_limit(estimator: Any, exact: bool) -> int:
-    """Return the most steps of an exact fit, or passes of a contrastive one."""
-    if estimator.max_iter is None:
-        return _EXACT_STEPS if exact else _PASSES
-    return int(estimator.max_iter)
 
 
 @dataclass(frozen=True)
@@ -205,12 +210,12 @@ class MachineFit:
 
 
 def fit_exactly(
-    estimator: Any,
+    settings: RBMSettings,
     energy: RBMEnergy,
     rows: Rows,
     rng: np.random.Generator,
     runner: RowRunner,
-    on_step: Any,
+    on_step: Steps,
 ) -> MachineFit:
     """Fit by the exact gradient from several starts, and keep the best on all rows.
 
@@ -218,24 +223,20 @@ def fit_exactly(
     was on its own rows when those held out stopped it (Goodfellow et al. 2016, algorithm 7.3).
     """
     kept, held = rows, None
-    if estimator.early_stopping:
-        kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
-    objective = Objective(energy, rows, runner, float(estimator.temperature))
+    if settings.early_stopping:
+        kept, held = hold_out(rows, settings.validation_fraction, rng)
+    objective = Objective(energy, rows, runner, settings.temperature)
     on_kept = replace(objective, rows=kept)
-    settings: dict[str, Any] = {
-        "tol": float(estimator.tol),
-        "patience": int(estimator.n_iter_no_change),
-    }
+    maximise = partial(maximise_lbfgs, tol=settings.tol, patience=settings.n_iter_no_change)
     taken = 0
     best: tuple[float, LBFGSResult] | None = None
-    for _ in range(n_starts(estimator)):
-        found = maximise_lbfgs(
+    for _ in range(settings.n_starts):
+        found = maximise(
             on_kept,
             first_theta(energy, rng),
             held,
-            max_iter=step_limit(estimator, True),
+            max_iter=settings.step_limit(True),
             on_step=partial(_report, on_step, taken),
-            **settings,
         )
         taken += found.n_iter
         value = hmaxe_at(objective, energy, found.theta)
@@ -248,14 +249,12 @@ def fit_exactly(
     theta = found.theta
     if held is not None and not on_step.stopped and found.n_iter:
         reached = hmaxe_at(on_kept, energy, theta)
-        theta = maximise_lbfgs(
-            objective, theta, None, max_iter=_LAST_STEPS, enough=reached, **settings
-        ).theta
+        theta = maximise(objective, theta, None, max_iter=_LAST_STEPS, enough=reached).theta
     shortfall = "" if on_step.stopped else found.shortfall
     return MachineFit(theta, found.scores, found.n_iter, found.converged, shortfall)
 
 
-def _report(on_step: Any, before: int, number: int, value: float) -> bool:
+def _report(on_step: Steps, before: int, number: int, value: float) -> bool:
     """Pass on a step of a fit from one of several starts."""
     return bool(on_step(before + number, value))
 
@@ -266,11 +265,11 @@ def hmaxe_at(objective: Objective, energy: RBMEnergy, theta: Array) -> float:
 
 
 def fit_by_contrast(
-    estimator: Any,
+    settings: RBMSettings,
     energy: RBMEnergy,
     rows: Rows,
     rng: np.random.Generator,
-    on_step: Any,
+    on_step: Steps,
     theta: Array | None = None,
     chains: Array | None = None,
     n_passes: int | None = None,
@@ -278,11 +277,11 @@ def fit_by_contrast(
     """Fit by persistent contrastive divergence, on from a machine if one is given."""
     kept, held = rows, None
     # at other temperatures nothing that can be computed on rows held out tells good from better
-    if estimator.early_stopping and float(estimator.temperature) == 1 and n_passes is None:
-        kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
+    if settings.early_stopping and settings.temperature == 1 and n_passes is None:
+        kept, held = hold_out(rows, settings.validation_fraction, rng)
     theta = first_theta(energy, rng) if theta is None else theta
     if chains is None:
-        chains = energy.layer.base_draw(energy.rates, int(estimator.n_chains), rng)
+        chains = energy.layer.base_draw(energy.rates, settings.n_chains, rng)
     found = contrastive_divergence(
         energy,
         theta,
@@ -290,11 +289,11 @@ def fit_by_contrast(
         kept,
         held,
         rng,
-        temperature=float(estimator.temperature),
-        rate=float(estimator.learning_rate_init) * step_scale(rows),
+        temperature=settings.temperature,
+        rate=settings.learning_rate_init * step_scale(rows),
         decay=n_passes is None,
-        batch_size=int(estimator.batch_size),
-        max_iter=step_limit(estimator, False) if n_passes is None else n_passes,
+        batch_size=settings.batch_size,
+        max_iter=settings.step_limit(False) if n_passes is None else n_passes,
         on_step=on_step,
     )
     return MachineFit(
@@ -303,18 +302,18 @@ def fit_by_contrast(
 
 
 def normalise(
-    estimator: Any, energy: RBMEnergy, params: RBMParameters, rng: np.random.Generator
+    settings: RBMSettings, energy: RBMEnergy, params: RBMParameters, rng: np.random.Generator
 ) -> tuple[RBMParameters, float, Array | None]:
     """Return machines with their partition functions, the error of these, and states drawn."""
-    exact = estimator.partition == "exact" or (
-        estimator.partition == "auto" and energy.n_enumerated() <= MAX_EXACT_UNITS
+    exact = settings.partition == "exact" or (
+        settings.partition == "auto" and energy.n_enumerated() <= MAX_EXACT_UNITS
     )
     if exact:
         return replace(params, log_partition=energy.log_partition(params)), 0.0, None
-    found = estimate_partition(energy, params, rng)
+    found = estimate_partition(energy, params, rng, settings.plans.partition)
     if not found.agree:
         warnings.warn(
-            f"{type(estimator).__name__}: annealing forwards and backwards put log Z at "
+            f"{settings.estimator}: annealing forwards and backwards put log Z at "
             f"{found.forward:.2f} and {found.backward:.2f}, further apart than their errors: the "
             "likelihood can't be trusted. Lower learning_rate_init or max_iter, or take fewer "
             "n_components.",
@@ -325,7 +324,9 @@ def normalise(
     return replace(params, log_partition=log_partition), found.error, found.states.rows
 
 
-def sampling_plan(energy: RBMEnergy, n_rows: int, n_models: int) -> SMCPlan:
+def sampling_plan(
+    energy: RBMEnergy, n_rows: int, n_models: int, tempered: TemperedPlan = tempered_plan
+) -> SMCPlan:
     """Return a plan for sampling machines that keeps the time in bounds.
 
     A row takes an exponential a hidden unit, a state that is enumerated a product a unit of the
@@ -343,7 +344,7 @@ def sampling_plan(energy: RBMEnergy, n_rows: int, n_models: int) -> SMCPlan:
     n_units = energy.n_enumerated()
     n_others = energy.n_components + energy.n_features - n_units
     cost = (n_rows * energy.n_components + n_others * 2**n_units) // 2
-    return tempered_plan(max(cost, 1), n_models, fewest=_FEWEST_PARTICLES)
+    return tempered(max(cost, 1), n_models, fewest=_FEWEST_PARTICLES)
 
 
 def match_units(
@@ -370,9 +371,67 @@ def match_units(
     )
 
 
-def full_prior(estimator: Any, rows: Rows) -> RBMPrior:
-    """Return the prior in which None has been replaced by what the data say."""
-    given: dict[str, Any] = given_prior(estimator)
-    if given["noise_scale"] is None:
-        given["noise_scale"] = 0.1 * max(float(np.mean(rows.scale**2)), 1e-300)
-    return RBMPrior(**given)
+# -- results ---------------------------------------------------------------------------------------
+
+
+def single_model(
+    settings: RBMSettings,
+    energy: RBMEnergy,
+    scaling: Scaling,
+    found: MachineFit,
+    rows: Rows,
+    rng: np.random.Generator,
+) -> Fit[MachineDetails]:
+    """Return what a single model comes to, with its partition function.
+
+    Parameters
+    ----------
+    settings : RBMSettings
+    energy : RBMEnergy
+        That of the scaled rows.
+    scaling : Scaling
+    found : MachineFit
+    rows : Rows
+        As the user gave them.
+    rng : Generator
+    """
+    form = settings.form(rows.X.shape[1])
+    rates = rates_of(form, rows)
+    plain = make_energy(form, rates)
+    params = scaling.leave(energy.at(found.theta))
+    params, error, chains = normalise(settings, plain, params, rng)
+    bound = plain.bind(params, rows.frame, rows.X.dtype)
+    with RowRunner(1) as runner:
+        values = runner.map(
+            lambda chunk: bound.hmax(chunk, settings.temperature)[0], rows.X, bound.chunk_rows
+        )
+    hmaxe = float(np.average(values, weights=rows.weights))
+    attributes = {
+        **reference_attributes(form, params),
+        **({} if chains is None else {"chains_": chains}),
+        "log_partition_error_": error,
+        "hmaxe_": hmaxe,
+        "hmaxemax_": hmaxe,
+        "hmaxemax_error_": error,
+        "internal_energy_": hmaxe,
+        "lower_bound_": hmaxe,
+        "validation_scores_": found.scores,
+        "converged_": found.converged,
+        "n_iter_": found.n_iter,
+        "models_": as_models(params),
+    }
+    persistent = None if found.chains is None else scaling.centre + scaling.scale * found.chains
+    return Fit(attributes, MachineDetails(form, rates, scaling, persistent))
+
+
+def reference_attributes(form: MachineForm, params: RBMParameters) -> dict[str, Any]:
+    """Return the fitted attributes of the one reference model."""
+    attributes = {
+        "components_": params.weights[0],
+        "intercept_visible_": params.visible[0],
+        "intercept_hidden_": params.hidden[0],
+        "log_partition_": float(params.log_partition[0]),
+    }
+    if form.layer.has_noise:
+        attributes["noise_variance_"] = float(params.noise[0])
+    return attributes

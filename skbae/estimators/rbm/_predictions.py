@@ -2,97 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from skbae.energies.rbm._distributions import BernoulliCodes, IsotropicRows, ReconstructedRows
 from skbae.energies.rbm._kernel import tempered_bits
-from skbae.energies.rbm._visible import LAYERS, BaseRates, RBMParameters
-from skbae.estimators._base import BayesianAutoEncoder
-from skbae.estimators._checks import check_codes
-from skbae.estimators.rbm._fit import as_parameters, make_energy
-from skbae.estimators.rbm._settings import check_range
+from skbae.energies.rbm._visible import RBMParameters
+from skbae.estimators._base import BatchAutoEncoder
+from skbae.estimators.rbm._fit import MachineDetails, as_parameters, make_energy
+from skbae.estimators.rbm._settings import RBMSettings, check_range
 from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array
+    from skbae.energies.rbm._energy import RBMEnergy
 
 
-class MachinePredictions(BayesianAutoEncoder):
+class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
     """Codes, rows and chains of fitted machines."""
+
+    _settings_class: ClassVar = RBMSettings
+    _code_class: ClassVar = BernoulliCodes
 
     visible: str
     components_: Array
     intercept_visible_: Array
     intercept_hidden_: Array
     log_partition_: float
-    _config: dict[str, Any]
+    n_iter_: int
 
     @property
     def _n_features_out(self) -> int:
         return self.components_.shape[0]
 
-    def _energy(self):
-        return make_energy(
-            self._config, BaseRates(*self._rates), chains=getattr(self, "chains_", None)
-        )
+    def _energy(self) -> RBMEnergy:
+        details = self._fitted.details
+        return make_energy(details.form, details.rates, chains=getattr(self, "chains_", None))
 
-    def _parameters(self):
+    def _parameters(self) -> RBMParameters:
         return as_parameters(self.models_)
 
-    def _read(self, X):
+    def _read(self, X: Any) -> NDArray[Any]:
         X = super()._read(X)
-        check_range(self, X)
+        check_range(type(self).__name__, self._fitted.details.form.visible, X)
         return X
 
     def _noise(self) -> float:
         return getattr(self, "noise_variance_", 1.0)
 
-    def _probabilities(self, X: NDArray[Any], temperature: float) -> Array:
-        """Return ``P_T(h = 1 | x)`` under the reference model."""
-
-        def function(chunk: NDArray[Any]) -> Array:
-            activations = chunk @ (self.components_.T / self._noise()) + self.intercept_hidden_
-            return tempered_bits(activations, temperature)
-
-        return self._map(function, X, 4096)
-
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the mean code of each row, ``P(h = 1 | x)`` at the estimator's temperature.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components)
-            Of the reference model; bits at T = 0, float32 for float32 rows.
-        """
-        X = self._read(X)
-        return self._probabilities(X, self._fit_temperature).astype(X.dtype, copy=False)
-
-    def inverse_transform(self, Z: Any) -> NDArray[Any]:
-        """Return the expected row for each code; soft codes stand in for bits.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        Z = check_codes(Z, self._n_features_out, self)
-        mean = LAYERS[self._config["visible"]]().mean(self._mode(), Z.astype(np.float64))
-        return mean.astype(Z.dtype, copy=False)
-
-    def _mode(self) -> RBMParameters:
+    def _reference(self) -> RBMParameters:
         """Return the reference model."""
         return RBMParameters(
             self.components_[None],
@@ -102,40 +63,29 @@ class MachinePredictions(BayesianAutoEncoder):
             np.array([self.log_partition_]),
         )
 
-    def encode(self, X: Any) -> BernoulliCodes:
-        """Return the distribution of each row's code under the reference model.
+    def _transform_rows(self, X: NDArray[Any]) -> Array:
+        temperature = self._fitted.temperature
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
+        def function(chunk: NDArray[Any]) -> Array:
+            activations = chunk @ (self.components_.T / self._noise()) + self.intercept_hidden_
+            return tempered_bits(activations, temperature)
 
-        Returns
-        -------
-        BernoulliCodes
-        """
-        X = self._read(X)
-        return BernoulliCodes(self._probabilities(X, self._fit_temperature))
+        return self._map(function, X, 4096)
 
-    def decode(self, Z: Any) -> BernoulliCodes | IsotropicRows | ReconstructedRows:
-        """Return the distribution of rows given codes, under the reference model.
+    def _expected_rows(self, Z: NDArray[Any]) -> Array:
+        return self._fitted.details.form.layer.mean(self._reference(), Z.astype(np.float64))
 
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components) or BernoulliCodes
-            Codes, or what :meth:`encode` returned; then the result is the distribution of the
-            reconstruction, a mixture over codes.
+    def _encode_rows(self, X: NDArray[Any]) -> BernoulliCodes:
+        return BernoulliCodes(self._transform_rows(X))
 
-        Returns
-        -------
-        BernoulliCodes, IsotropicRows or ReconstructedRows
-        """
-        check_is_fitted(self)
+    def _decode_distribution(self, codes: BernoulliCodes) -> ReconstructedRows:
         noise = getattr(self, "noise_variance_", None)
-        if isinstance(Z, BernoulliCodes):
-            return ReconstructedRows(
-                Z.probabilities, self.components_, self.intercept_visible_, noise
-            )
-        mean = self.inverse_transform(np.asarray(Z, np.float64))
+        return ReconstructedRows(
+            codes.probabilities, self.components_, self.intercept_visible_, noise
+        )
+
+    def _decode_codes(self, Z: Array) -> BernoulliCodes | IsotropicRows:
+        mean, noise = self._expected_rows(Z), getattr(self, "noise_variance_", None)
         return BernoulliCodes(mean) if noise is None else IsotropicRows(mean, noise)
 
     def gibbs(self, v: Any, random_state: Any = None) -> Array:
@@ -152,7 +102,7 @@ class MachinePredictions(BayesianAutoEncoder):
         ndarray of shape (n_samples, n_features)
         """
         v = self._read(v)
-        return self._energy().advance(self._mode(), v, as_generator(random_state))
+        return self._energy().advance(self._reference(), v, as_generator(random_state))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

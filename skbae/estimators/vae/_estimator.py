@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from skbae.energies.vae._decoder import LIKELIHOODS
-from skbae.energies.vae._energy import architecture, row_frame
 from skbae.energies.vae._parameters import VAEModels
-from skbae.estimators._checks import check_sample_weight, fits_one_model
+from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import check_memory
+from skbae.estimators._settings import check_memory
 from skbae.estimators.vae._fit import (
+    NetworkDetails,
     first_parameters,
     fit_energy,
     fit_networks,
-    frame_settings,
+    frame_of,
     hmaxe_of,
     one_more_pass,
     sampled_attributes,
     single_attributes,
 )
 from skbae.estimators.vae._predictions import NetworkPredictions
-from skbae.estimators.vae._settings import check_parameters, check_same_shape, configuration
+from skbae.inference.optimise._adam import Adam
 from skbae.inference.optimise._early_stopping import merged_rows
-from skbae.inference.passes._rows import make_rows
 
 if TYPE_CHECKING:
-    from typing import Self
+    from skbae._types import Rows
+    from skbae.energies.vae._energy import Architecture
+    from skbae.energies.vae._parameters import RowFrame
+    from skbae.estimators.vae._settings import VAESettings
+    from skbae.inference.passes._rows import RowRunner
 
 
 class BayesianVAEAutoEncoder(NetworkPredictions):
@@ -159,6 +161,14 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     sklearn.decomposition.PCA : Linear decoders, T = 0.
     sklearn.neural_network.MLPRegressor : Its parameters' names are used here.
 
+    Notes
+    -----
+    Codes, of shape (n_samples, n_components), are points of the latent space: `transform` gives
+    their mean under the reference model, by weighted draws around the mode, the same for every row;
+    at T = 0 the best code. `encode` gives these `n_score_samples` weighted points (a single one at
+    T = 0), `decode` the likelihood of a row, mixed over the points if there are several;
+    `inverse_transform` its mean, for bits their probabilities.
+
     References
     ----------
     Burda, Y., Grosse, R. and Salakhutdinov, R. (2016). Importance weighted autoencoders. ICLR.
@@ -237,102 +247,80 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    # -- checks --------------------------------------------------------------------------------
-
-    def _check_family(self, n_rows, n_features):
-        if n_rows is None:
-            check_parameters(self)
-            return
-        config = configuration(self, n_features)
-        if self._resolved_model_temperature() > 0:
-            decoder, encoder = architecture(config)
-            size = decoder.n_parameters + encoder.n_parameters
-            check_memory(size, int(self.n_models))
-        if self.warm_start and hasattr(self, "models_"):
-            check_same_shape(config, self._config, "warm_start=True")
-
     # -- fit -----------------------------------------------------------------------------------
 
-    def _fit_family(self, rows, rng, runner):
-        config = configuration(self, rows.X.shape[1])
-        LIKELIHOODS[config["likelihood"]].check(rows.X)
+    def _check_data(self, settings: VAESettings, n_rows: int, n_features: int) -> None:
+        if settings.samples:
+            decoder, encoder = settings.architecture(n_features).networks()
+            check_memory(decoder.n_parameters + encoder.n_parameters, settings.n_models)
+
+    def _check_same_shape(self, settings: VAESettings, n_features: int, what: str) -> None:
+        has, asked = self._fitted.details.architecture, settings.architecture(n_features)
+        if has != asked:
+            raise ValueError(
+                f"{what} needs the same n_components, number of features, hidden_layer_sizes, "
+                f"activation and likelihood as the fitted model: it has {list(astuple(has))}; "
+                f"asked for are {list(astuple(asked))}"
+            )
+
+    def _fit_rows(
+        self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[NetworkDetails]:
+        LIKELIHOODS[settings.likelihood].check(rows.X)
         rows = merged_rows(rows)
-        config |= frame_settings(rows)
+        architecture = settings.architecture(rows.X.shape[1])
+        frame = frame_of(architecture, rows)
         noise_seed = int(rng.integers(2**32))
-        tau = self._resolved_model_temperature()
-        if self.warm_start and hasattr(self, "models_"):
-            start = row_frame(config).from_layers(*architecture(config), self._reference_models())
+        if self._continues(settings):
+            start = frame.from_layers(*architecture.networks(), self._reference_models())
         else:
-            start = first_parameters(config, rows, rng)
-        with progress(self, rows.X, None, None if tau > 0 else int(self.max_iter)) as step:
-            return self._fit_from(start, config, rows, noise_seed, rng, runner, step)
+            start = first_parameters(architecture, frame, rng)
+        energy = fit_energy(settings, architecture, frame, noise_seed)
+        with progress(self, rows.X, None, None if settings.samples else settings.max_iter) as step:
+            found, course, optimizer = fit_networks(settings, energy, rows, start, rng, step)
+            params = energy.part(found.theta)
+            hmaxe = hmaxe_of(energy, params, rows, runner, settings.temperature)
+            attributes = {**single_attributes(energy, params, hmaxe), **course}
+            if settings.samples:
+                attributes |= sampled_attributes(settings, energy, rows, found.theta, rng, step)
+        return Fit(attributes, self._details(settings, architecture, frame, noise_seed, optimizer))
 
-    def _fit_from(self, start, config, rows, noise_seed, rng, runner, step):
-        """Fit one model, and sample around it if asked to; return the attributes."""
-        tau = self._resolved_model_temperature()
-        energy = fit_energy(config, tau, noise_seed)
-        found, course = fit_networks(self, energy, rows, start, rng, step)
-        params = energy.part(found.theta)
-        hmaxe = hmaxe_of(energy, params, rows, runner, float(self.temperature))
-        fitted = {**single_attributes(config, params, hmaxe, noise_seed), **course}
-        if tau > 0:
-            fitted |= sampled_attributes(self, config, energy, rows, found.theta, rng, step)
-        return fitted
+    def _fit_batch(
+        self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[NetworkDetails]:
+        LIKELIHOODS[settings.likelihood].check(rows.X)
+        rows = merged_rows(rows)
+        if hasattr(self, "models_"):
+            own = self._fitted.details
+            architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed
+            energy = fit_energy(settings, architecture, frame, noise_seed)
+            adam, curve = Adam.resume(own.optimizer), self.loss_curve_
+            rng = np.random.default_rng([noise_seed, adam.n_steps])
+        else:
+            architecture = settings.architecture(rows.X.shape[1])
+            frame, noise_seed = frame_of(architecture, rows), int(rng.integers(2**32))
+            energy = fit_energy(settings, architecture, frame, noise_seed)
+            adam, curve = Adam(energy.join(first_parameters(architecture, frame, rng))), []
+        params, hmaxe, value = one_more_pass(settings, energy, rows, adam, rng, runner)
+        attributes = {
+            **single_attributes(energy, params, hmaxe),
+            "loss_curve_": [*curve, -value],
+            "converged_": False,
+            "n_iter_": len(curve) + 1,
+        }
+        details = self._details(settings, architecture, frame, noise_seed, adam.state())
+        return Fit(attributes, details)
 
-    @available_if(fits_one_model)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Make one pass over some rows, going on from where the model is.
-
-        Only with ``model_temperature=0``: sampling takes all rows at once.
-
-        The first call sets where rows are centred and how they are scaled; it needs rows that are
-        typical. `hmaxe_` is then that of the rows of the latest call.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : Ignored
-        sample_weight : array-like of shape (n_samples,) or None, default=None
-
-        Returns
-        -------
-        self : object
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for :meth:`fit`.
-        """
-        before = vars(self).copy()
-        try:
-            self._check_common()
-            self._check_family(None, None)
-            first = not hasattr(self, "models_")
-            X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
-            weights = check_sample_weight(sample_weight, len(X))
-            if weights is not None:
-                X, weights = X[weights > 0], weights[weights > 0]
-            rows = make_rows(X, weights)
-            if not np.isfinite(rows.scale).all():
-                raise ValueError("X is too large: its variance overflows. Scale the columns.")
-            config = configuration(self, X.shape[1])
-            LIKELIHOODS[config["likelihood"]].check(X)
-            if not first:
-                check_same_shape(config, self._config, "partial_fit")
-            fitted = one_more_pass(self, config, merged_rows(rows), first)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-        for name in ("sampling_", "validation_scores_"):
-            self.__dict__.pop(name, None)
-        fitted["_frame"] = rows.frame
-        fitted["_fit_temperature"] = float(self.temperature)
-        fitted["_fit_model_temperature"] = 0.0
-        fitted["_fit_tilt"] = 0.0
-        fitted["_fit_rows"] = (len(X), rows.centre, rows.scale)
-        self.__dict__.update(fitted)
-        return self
+    @staticmethod
+    def _details(
+        settings: VAESettings,
+        architecture: Architecture,
+        frame: RowFrame,
+        noise_seed: int,
+        optimizer: dict[str, Any],
+    ) -> NetworkDetails:
+        n_draws = settings.n_score_samples
+        return NetworkDetails(architecture, frame, n_draws, noise_seed, optimizer)
 
 
 __all__ = ["BayesianVAEAutoEncoder", "VAEModels"]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skbae.energies.vae._energy import (
-    VAEEnergy,
-    architecture,
-    make_energy,
-    row_frame,
-    training_options,
-)
-from skbae.energies.vae._parameters import VAEModels, VAEParameters
+from skbae.energies.vae._energy import Architecture, VAEEnergy
+from skbae.energies.vae._minibatch import TrainingOptions
+from skbae.energies.vae._parameters import RowFrame, VAEParameters
+from skbae.energies.vae._penalty import Penalty, Prior, Ridge
 from skbae.energies.vae._posterior import fixed_noise
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.vae._target import VAETarget
@@ -29,95 +26,127 @@ from skbae.inference.optimise._minibatch import (
     fit_minibatches,
     one_pass,
 )
-from skbae.inference.passes._rows import RowRunner
-from skbae.inference.sample._langevin import LangevinPlan, sample_langevin
-from skbae.operators._random import as_generator
+from skbae.inference.sample._langevin import sample_langevin
 from skbae.operators._tempered import tilted_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skbae._types import FloatArray, Rows
+    from skbae.energies.vae._decoder import Decoder
+    from skbae.estimators.vae._settings import VAESettings
+    from skbae.inference.passes._rows import RowRunner
 
-# Rows of a step, unless the user says otherwise.
-_AUTO_BATCH = 100
-# Steps of a sampler's chains, and how many of them are thrown away.
-_N_STEPS, _N_BURN = 4000, 2000
-# Rows that one row of a batch may stand for, in units of tau.
-_ROWS_FOR_ONE = 48
+# The default scale of the noise's prior, as a share of the variance of the data.
+_NOISE_SCALE = 0.1
 
 
-def frame_settings(rows: Rows) -> dict[str, Any]:
-    """Return where distinct rows are and how far they spread, as a configuration has it.
+@dataclass(frozen=True)
+class NetworkDetails:
+    """What a fitted estimator needs beside its public attributes.
 
-    They come from the distinct rows, so that not even rounding tells weighted from repeated.
+    Attributes
+    ----------
+    architecture : Architecture
+    frame : RowFrame
+        Of the rows of the first fit, for `partial_fit` to go on in.
+    n_score_samples : int
+    noise_seed : int
+        Of the draws that score rows, the same for all of them.
+    optimizer : dict
+        State of Adam, for `partial_fit` to go on with.
     """
-    return {"centre": rows.centre, "scale": float(np.sqrt(np.mean(rows.scale**2))) or 1.0}
+
+    architecture: Architecture
+    frame: RowFrame
+    n_score_samples: int
+    noise_seed: int
+    optimizer: dict[str, Any]
 
 
-def first_parameters(config: dict[str, Any], rows: Rows, rng: np.random.Generator) -> VAEParameters:
+def frame_of(architecture: Architecture, rows: Rows) -> RowFrame:
+    """Return the frame of distinct rows.
+
+    It comes from the distinct ones, so that not even rounding tells weighted from repeated.
+    """
+    return architecture.frame(rows.centre, float(np.sqrt(np.mean(rows.scale**2))) or 1.0)
+
+
+def first_parameters(
+    architecture: Architecture, frame: RowFrame, rng: np.random.Generator
+) -> VAEParameters:
     """Return random weights, with intercepts at the mean row and codes of unit deviation."""
-    decoder, encoder = architecture(config)
+    decoder, encoder = architecture.networks()
     theta = np.zeros((1, decoder.n_parameters))
     theta[:, : decoder.network.n_parameters] = decoder.network.draw(rng)
     layers, _ = decoder.split(theta)
-    mean = row_frame(config).targets(config["centre"][None])[0]
+    mean = frame.targets(frame.centre[None])[0]
     layers[-1][1][...] = decoder.rows.first_intercepts(mean)
     phi = encoder.draw(rng)[None]
-    encoder.layers(phi)[-1][0][:, :, config["n_components"] :] = 0
+    encoder.layers(phi)[-1][0][:, :, architecture.n_components :] = 0
     return VAEParameters(theta, phi)
 
 
-def langevin_plan(size: int, scale: float, n_models: int) -> LangevinPlan:
-    """Return how long to sample.
+def training_options(
+    settings: VAESettings, decoder: Decoder, frame: RowFrame, score_seed: int
+) -> TrainingOptions:
+    """Return what steps of a fit depend on.
 
     Parameters
     ----------
-    size : int
-        Rows of a batch, at least.
-    scale : float
-        N / tau, the rows that the posterior believes in. Batches are so large that their noise does
-        not dominate, which makes the cost a fixed number of passes.
-    n_models : int
+    settings : VAESettings
+        For a single model weights bear a ridge; otherwise the fit finds the mode of ``p(m)``.
+    decoder : Decoder
+    frame : RowFrame
+    score_seed : int
+        Of the draws by which rows held out are scored.
     """
-    size = max(size, int(np.ceil(scale / _ROWS_FOR_ONE)))
-    return LangevinPlan(size, n_burn=_N_BURN, n_steps=_N_STEPS, n_keep=n_models)
+    penalty: Penalty = Ridge(decoder, settings.alpha)
+    if settings.samples:
+        given = settings.noise_scale_prior
+        scale = _NOISE_SCALE if given is None else given / frame.scale**2
+        penalty = Prior(decoder, settings.weight_variance_prior, settings.noise_shape_prior, scale)
+    weight = settings.model_temperature or 1.0
+    return TrainingOptions(settings.n_importance_samples, penalty, weight, score_seed)
+
+
+def fit_energy(
+    settings: VAESettings, architecture: Architecture, frame: RowFrame, noise_seed: int
+) -> VAEEnergy:
+    """Return the energy that a fit takes: with training options, and the draws that score it."""
+    noise = fixed_noise(settings.n_score_samples, settings.n_components, noise_seed)
+    decoder, _ = architecture.networks()
+    options = training_options(settings, decoder, frame, noise_seed)
+    return architecture.energy(frame, noise, options)
 
 
 # -- the course of a fit ---------------------------------------------------------------------------
 
 
-def fit_energy(config: dict[str, Any], model_temperature: float, noise_seed: int) -> VAEEnergy:
-    """Return the energy that a fit takes: with training options, and the draws that score it."""
-    noise = fixed_noise(config["n_score_samples"], config["n_components"], noise_seed)
-    return make_energy(config, noise, training_options(config, model_temperature, noise_seed))
-
-
-def minibatch_plan(estimator: Any, n_rows: int) -> MinibatchPlan:
+def minibatch_plan(settings: VAESettings, n_rows: int) -> MinibatchPlan:
     """Return how to fit so many distinct rows."""
-    given = estimator.batch_size
     return MinibatchPlan(
-        min(_AUTO_BATCH if given == "auto" else int(given), n_rows),
-        int(estimator.max_iter),
-        float(estimator.learning_rate_init),
-        tol=float(estimator.tol),
-        patience=int(estimator.n_iter_no_change),
+        min(settings.batch_size, n_rows),
+        settings.max_iter,
+        settings.learning_rate_init,
+        tol=settings.tol,
+        patience=settings.n_iter_no_change,
     )
 
 
 def fit_networks(
-    estimator: Any,
+    settings: VAESettings,
     energy: VAEEnergy,
     rows: Rows,
     start: VAEParameters,
     rng: np.random.Generator,
     on_pass: Callable[[int, float], bool],
-) -> tuple[MinibatchResult, dict[str, Any]]:
+) -> tuple[MinibatchResult, dict[str, Any], dict[str, Any]]:
     """Fit one model; warn if the objective still improved at the end.
 
     Parameters
     ----------
-    estimator : BayesianVAEAutoEncoder
+    settings : VAESettings
     energy : VAEEnergy
     rows : Rows
         Distinct ones.
@@ -130,12 +159,14 @@ def fit_networks(
     found : MinibatchResult
     attributes : dict
         Fitted attributes that tell of the course of the fit.
+    optimizer : dict
+        State of Adam at the end.
     """
     kept, held = rows, None
-    if estimator.early_stopping:
-        kept, held = hold_out(rows, float(estimator.validation_fraction), rng)
-    plan = minibatch_plan(estimator, len(kept.X))
-    temperature, size = float(estimator.temperature), plan.batch_size
+    if settings.early_stopping:
+        kept, held = hold_out(rows, settings.validation_fraction, rng)
+    plan = minibatch_plan(settings, len(kept.X))
+    temperature, size = settings.temperature, plan.batch_size
     adam = Adam(energy.join(start))
     found = fit_minibatches(
         energy.minibatch_objective(kept, temperature, size),
@@ -147,7 +178,7 @@ def fit_networks(
     )
     if found.shortfall:
         warnings.warn(
-            f"{type(estimator).__name__}: {found.shortfall}",
+            f"{settings.estimator}: {found.shortfall}",
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
         )
@@ -155,11 +186,10 @@ def fit_networks(
         "loss_curve_": [-value for value in found.objectives if value is not None],
         "converged_": found.converged,
         "n_iter_": found.n_iter,
-        "_optimizer": adam.state(),
     }
-    if estimator.early_stopping:
+    if settings.early_stopping:
         attributes["validation_scores_"] = [] if held is None else found.scores
-    return found, attributes
+    return found, attributes, adam.state()
 
 
 def hmaxe_of(
@@ -175,46 +205,24 @@ def hmaxe_of(
 
 
 def one_more_pass(
-    estimator: Any, config: dict[str, Any], rows: Rows, first: bool
-) -> dict[str, Any]:
-    """Make a pass over distinct rows, from the estimator's current model unless it is the first.
-
-    Returns
-    -------
-    dict
-        The fitted attributes that follow.
-    """
-    if first:
-        rng = as_generator(estimator.random_state)
-        config |= frame_settings(rows)
-        noise_seed, curve = int(rng.integers(2**32)), []
-        energy = fit_energy(config, 0.0, noise_seed)
-        adam = Adam(energy.join(first_parameters(config, rows, rng)))
-    else:
-        config |= {name: estimator._config[name] for name in ("centre", "scale")}
-        noise_seed, curve = estimator._noise_seed, estimator.loss_curve_
-        energy = fit_energy(config, 0.0, noise_seed)
-        adam = Adam.resume(estimator._optimizer)
-        rng = np.random.default_rng([noise_seed, adam.n_steps])
-    plan, temperature = minibatch_plan(estimator, len(rows.X)), float(estimator.temperature)
-    objective = energy.minibatch_objective(rows, temperature, plan.batch_size)
+    settings: VAESettings,
+    energy: VAEEnergy,
+    rows: Rows,
+    adam: Adam,
+    rng: np.random.Generator,
+    runner: RowRunner,
+) -> tuple[VAEParameters, float, float]:
+    """Make a pass over distinct rows; return the model, its ``Hmaxe_T`` and the objective."""
+    plan = minibatch_plan(settings, len(rows.X))
+    objective = energy.minibatch_objective(rows, settings.temperature, plan.batch_size)
     value, _ = one_pass(objective, adam, plan, rng)
     assert value is not None
     params = energy.part(adam.average)
-    with RowRunner() as runner:
-        hmaxe = hmaxe_of(energy, params, rows, runner, temperature)
-    return {
-        **single_attributes(config, params, hmaxe, noise_seed),
-        "loss_curve_": [*curve, -value],
-        "converged_": False,
-        "n_iter_": len(curve) + 1,
-        "_optimizer": adam.state(),
-    }
+    return params, hmaxe_of(energy, params, rows, runner, settings.temperature), value
 
 
 def sampled_attributes(
-    estimator: Any,
-    config: dict[str, Any],
+    settings: VAESettings,
     energy: VAEEnergy,
     rows: Rows,
     best: FloatArray,
@@ -225,8 +233,7 @@ def sampled_attributes(
 
     Parameters
     ----------
-    estimator : BayesianVAEAutoEncoder
-    config : dict
+    settings : VAESettings
     energy : VAEEnergy
     rows : Rows
         Distinct ones.
@@ -238,18 +245,18 @@ def sampled_attributes(
     """
     n_theta = energy.decoder.n_parameters
     theta, phi = best[:n_theta], best[n_theta:]
-    temperature, tau = float(estimator.temperature), estimator._resolved_model_temperature()
-    rate, before = float(estimator.learning_rate_init), int(estimator.max_iter)
+    temperature, tau = settings.temperature, settings.model_temperature
+    rate, before = settings.learning_rate_init, settings.max_iter
     target = VAETarget(energy, rows, phi, temperature, tau, rate)
-    size = minibatch_plan(estimator, len(rows.X)).batch_size
-    plan = langevin_plan(size, target.scale, int(estimator.n_models))
+    size = minibatch_plan(settings, len(rows.X)).batch_size
+    plan = settings.plans.langevin(size, target.scale, settings.n_models)
     run = sample_langevin(
         target, theta, plan, rng, on_step=lambda number, value: on_step(before + number, value)
     )
     sampling = assess(run)
     if sampling.status != "ok":
         warnings.warn(
-            f"{type(estimator).__name__}: sampling of the models is {sampling.status}: "
+            f"{settings.estimator}: sampling of the models is {sampling.status}: "
             f"{'; '.join(sampling.reasons)}. sampling_ has the diagnostics.",
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
@@ -257,7 +264,7 @@ def sampled_attributes(
     encoders = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
     params = VAEParameters(run.params, encoders)
     return {
-        "models_": row_frame(config).to_layers(*architecture(config), params),
+        "models_": energy.frame.to_layers(energy.decoder, energy.encoder, params),
         "sampling_": sampling,
         "hmaxemax_": float("nan"),
         "hmaxemax_error_": float("nan"),
@@ -270,30 +277,20 @@ def sampled_attributes(
 # -- what becomes of it ----------------------------------------------------------------------------
 
 
-def single_attributes(
-    config: dict[str, Any], params: VAEParameters, hmaxe: float, noise_seed: int
-) -> dict[str, Any]:
+def single_attributes(energy: VAEEnergy, params: VAEParameters, hmaxe: float) -> dict[str, Any]:
     """Return what follows from a single model and its ``Hmaxe_T``."""
-    models = row_frame(config).to_layers(*architecture(config), params)
+    models = energy.frame.to_layers(energy.decoder, energy.encoder, params)
+    names = ("decoder_coefs", "decoder_intercepts", "encoder_coefs", "encoder_intercepts")
+    attributes: dict[str, Any] = {
+        f"{name}_": [each[0].copy() for each in getattr(models, name)] for name in names
+    }
+    if energy.decoder.rows.n_extra:
+        attributes["noise_variance_"] = float(models.noise_variance[0])
     return {
-        **_reference_attributes(models, config),
+        **attributes,
         "models_": models,
         "hmaxe_": hmaxe,
         "hmaxemax_": hmaxe,
         "hmaxemax_error_": 0.0,
         "internal_energy_": hmaxe,
-        "_config": config,
-        "_noise_seed": noise_seed,
     }
-
-
-def _reference_attributes(models: VAEModels, config: dict[str, Any]) -> dict[str, Any]:
-    """Return the fitted attributes of the first of the models."""
-    decoder, _ = architecture(config)
-    names = ("decoder_coefs", "decoder_intercepts", "encoder_coefs", "encoder_intercepts")
-    found: dict[str, Any] = {
-        f"{name}_": [each[0].copy() for each in getattr(models, name)] for name in names
-    }
-    if decoder.rows.n_extra:
-        found["noise_variance_"] = float(models.noise_variance[0])
-    return found

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from skbae.energies.vae._decoder import LIKELIHOODS
 from skbae.energies.vae._distributions import NetworkRows, WeightedPoints
-from skbae.energies.vae._energy import (
-    VAEEnergy,
-    architecture,
-    make_energy,
-    row_frame,
-)
 from skbae.energies.vae._parameters import VAEModels, VAEParameters
 from skbae.energies.vae._posterior import fixed_noise
-from skbae.estimators._base import BayesianAutoEncoder
-from skbae.estimators._checks import check_codes, check_integer
+from skbae.estimators._base import BatchAutoEncoder
+from skbae.estimators._checks import check_integer
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators.vae._fit import NetworkDetails
+from skbae.estimators.vae._settings import VAESettings
 from skbae.operators._random import as_generator
 from skbae.operators._tempered import log_mean_exp, tempered_softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from skbae._types import Array
-
+    from skbae.energies.vae._energy import BoundVAE, VAEEnergy
+    from skbae.energies.vae._posterior import WeightedCodes
 
 # Draws of a code under each of several models, at least, unless fewer are asked for.
 _FEWEST_DRAWS = 16
@@ -39,47 +37,52 @@ _POOR_ERROR = 0.3
 _POOR_SHARE = 0.01
 
 
-class NetworkPredictions(BayesianAutoEncoder):
-    """The methods that follow a fit; the shell below it knows how to fit.
+class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
+    """The methods that follow a fit; the shell below it knows how to fit."""
 
-    They need ``models_``, the reference model's attributes, ``_config`` and ``_noise_seed``.
-    """
+    _settings_class: ClassVar = VAESettings
+    _code_class: ClassVar = WeightedPoints
 
-    models_: Any
-    _config: dict[str, Any]
-    _noise_seed: int
-    _fit_temperature: float
+    decoder_coefs_: list[Array]
+    decoder_intercepts_: list[Array]
+    encoder_coefs_: list[Array]
+    encoder_intercepts_: list[Array]
+    loss_curve_: list[float]
+    models_: VAEModels
 
-    def _read(self, X):
+    def _read(self, X: Any) -> NDArray[Any]:
         X = super()._read(X)
-        LIKELIHOODS[self._config["likelihood"]].check(X)
+        LIKELIHOODS[self._fitted.details.architecture.likelihood].check(X)
         return X
 
     # -- densities -----------------------------------------------------------------------------
 
-    def _energy(self):
+    def _energy(self) -> VAEEnergy:
         return self._energy_with(None, None)
 
     def _energy_with(
         self, n_samples: int | None, seed: int | None, n_models: int | None = None
     ) -> VAEEnergy:
         """Return the energy with so many draws for each of so many models."""
-        config = self._config
+        details = self._fitted.details
         n_models = self.models_.n_models if n_models is None else n_models
         if n_samples is None:
-            n_samples = config["n_score_samples"]
+            n_samples = details.n_score_samples
             if n_models > 1:
                 # averages over models need fewer draws of each, if they are not the same
                 n_samples = max(n_samples // 4, min(n_samples, _FEWEST_DRAWS))
-        seed = self._noise_seed if seed is None else seed
-        return make_energy(config, fixed_noise(n_samples, config["n_components"], seed, n_models))
+        seed = details.noise_seed if seed is None else seed
+        noise = fixed_noise(n_samples, self._n_features_out, seed, n_models)
+        return details.architecture.energy(details.frame, noise)
 
-    def _parameters(self):
-        return row_frame(self._config).from_layers(*architecture(self._config), self.models_)
+    def _parameters(self) -> VAEParameters:
+        details = self._fitted.details
+        return details.frame.from_layers(*details.architecture.networks(), self.models_)
 
     def _reference(self) -> VAEParameters:
-        models = self._reference_models()
-        return row_frame(self._config).from_layers(*architecture(self._config), models)
+        """Return the reference model."""
+        details, models = self._fitted.details, self._reference_models()
+        return details.frame.from_layers(*details.architecture.networks(), models)
 
     def _reference_models(self) -> VAEModels:
         """Return the fitted attributes as one model."""
@@ -95,8 +98,11 @@ class NetworkPredictions(BayesianAutoEncoder):
             np.array([getattr(self, "noise_variance_", np.nan)]),
         )
 
-    def _has_density(self):
-        return self._fit_temperature > 0
+    def _bound(self, X: NDArray[Any]) -> BoundVAE:
+        return self._energy().bind(self._parameters(), self._fitted.frame, X.dtype)
+
+    def _has_density(self) -> bool:
+        return self._fitted.temperature > 0
 
     def score_samples(
         self, X: Any, n_samples: int | None = None, random_state: Any = None
@@ -134,13 +140,15 @@ class NetworkPredictions(BayesianAutoEncoder):
         seed = None
         if random_state is not None:
             seed = int(as_generator(random_state).integers(2**32))
-        bound = self._energy_with(n_samples, seed).bind(self._parameters(), self._frame, X.dtype)
-        return self._judged_scores(bound, X, self._fit_temperature)
+        bound = self._energy_with(n_samples, seed).bind(
+            self._parameters(), self._fitted.frame, X.dtype
+        )
+        return self._judged_scores(bound, X, self._fitted.temperature)
 
-    def _score_rows(self, X, temperature):
+    def _score_rows(self, X: NDArray[Any], temperature: float) -> Array:
         return self._judged_scores(self._bound(X), X, temperature)
 
-    def _judged_scores(self, bound: Any, X: NDArray[Any], temperature: float) -> Array:
+    def _judged_scores(self, bound: BoundVAE, X: NDArray[Any], temperature: float) -> Array:
         """Return scores; warn when they are not precise."""
 
         def function(chunk: NDArray[Any]) -> tuple[Array, Array]:
@@ -165,48 +173,23 @@ class NetworkPredictions(BayesianAutoEncoder):
 
     @property
     def _n_features_out(self) -> int:
-        return self._config["n_components"]
+        return self._fitted.details.architecture.n_components
 
-    def _points(self, X: NDArray[Any], keep: Any) -> Any:
+    def _points(self, X: NDArray[Any], keep: Callable[[WeightedCodes], Any]) -> Any:
         """Map ``keep(weighted codes)`` over chunks, under the reference model."""
-        temperature = self._fit_temperature
-        bound = self._energy_with(None, None, 1).bind(self._reference(), self._frame, X.dtype)
+        state = self._fitted
+        bound = self._energy_with(None, None, 1).bind(self._reference(), state.frame, X.dtype)
         return self._map(
-            lambda chunk: keep(bound.codes(chunk, temperature, 0)), X, bound.chunk_rows
+            lambda chunk: keep(bound.codes(chunk, state.temperature, 0)), X, bound.chunk_rows
         )
 
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the mean code of each row under the reference model; the best code at T = 0.
+    def _transform_rows(self, X: NDArray[Any]) -> Array:
+        return self._points(X, lambda found: np.matmul(found.weights[:, None], found.codes)[:, 0])
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
+    def _encode_rows(self, X: NDArray[Any]) -> WeightedPoints:
+        temperature, d = self._fitted.temperature, self._n_features_out
 
-        Returns
-        -------
-        ndarray of shape (n_samples, n_components)
-            By weighted draws around the mode, the same for every row; float32 for float32 rows.
-        """
-        X = self._read(X)
-        codes = self._points(X, lambda found: np.matmul(found.weights[:, None], found.codes)[:, 0])
-        return codes.astype(X.dtype, copy=False)
-
-    def encode(self, X: Any) -> WeightedPoints:
-        """Return the distribution of each row's code under the reference model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        WeightedPoints
-            `n_score_samples` weighted codes a row; a single one at T = 0.
-        """
-        X = self._read(X)
-        temperature, d = self._fit_temperature, self._config["n_components"]
-
-        def keep(found: Any) -> tuple[Array, Array, Array]:
+        def keep(found: WeightedCodes) -> tuple[Array, Array, Array]:
             if temperature == 0:
                 return found.codes, found.weights, np.zeros_like(found.weights)
             log_density = (found.energies - found.hmax[:, None]) / temperature
@@ -215,42 +198,18 @@ class NetworkPredictions(BayesianAutoEncoder):
 
         return WeightedPoints(*self._points(X, keep))
 
-    def inverse_transform(self, Z: Any) -> NDArray[Any]:
-        """Return the expected row for each code, under the reference model.
+    def _expected_rows(self, Z: NDArray[Any]) -> Array:
+        return self._decode_codes(Z.astype(np.float64)).mean
 
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
-            For ``likelihood="bernoulli"``: probabilities.
-        """
-        check_is_fitted(self)
-        Z = check_codes(Z, self._n_features_out, self)
-        return self.decode(Z).mean.astype(Z.dtype, copy=False)
-
-    def decode(self, Z: Any) -> NetworkRows:
-        """Return the distribution of rows given codes, under the reference model.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, n_components) or WeightedPoints
-            Codes, or what :meth:`encode` returned; then the result is the distribution of the
-            reconstruction.
-
-        Returns
-        -------
-        NetworkRows
-        """
-        check_is_fitted(self)
-        if isinstance(Z, WeightedPoints):
-            points, weights = Z.points, Z.weights
-        else:
-            points = check_codes(Z, self._n_features_out, self).astype(np.float64)[:, None]
-            weights = np.ones(points.shape[:2])
-        decoder, _ = architecture(self._config)
-        frame = row_frame(self._config)
+    def _decode_distribution(self, codes: WeightedPoints) -> NetworkRows:
+        frame = self._fitted.details.frame
+        decoder, _ = self._fitted.details.architecture.networks()
         centre = frame.centre if frame.scaled else np.zeros_like(frame.centre)
-        return NetworkRows(decoder, self._reference().decoder, centre, frame.unit, points, weights)
+        theta = self._reference().decoder
+        return NetworkRows(decoder, theta, centre, frame.unit, codes.points, codes.weights)
+
+    def _decode_codes(self, Z: Array) -> NetworkRows:
+        certain = np.ones((len(Z), 1))
+        return self._decode_distribution(
+            WeightedPoints(Z[:, None], certain, np.zeros_like(certain))
+        )

@@ -1,64 +1,99 @@
-"""What BayesianVAEAutoEncoder accepts: parameters one by one, and against a fitted model."""
+"""What BayesianVAEAutoEncoder is told."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skbae.energies.vae._decoder import LIKELIHOODS
+from skbae.energies.vae._energy import Architecture
 from skbae.energies.vae._network import ACTIVATIONS
-from skbae.estimators._checks import check_choice, check_flag, check_integer, check_real
+from skbae.estimators._checks import check_integer
+from skbae.estimators._settings import Given, Settings, common_settings
 
-# What a fitted model must share with a fit that goes on from it.
-_SHAPE = ("n_components", "n_features", "hidden_layer_sizes", "activation", "likelihood")
+if TYPE_CHECKING:
+    from typing import Self
+
+    from skbae.estimators._plans import SamplerPlans
+
+# Rows of a step, unless the user says otherwise.
+_AUTO_BATCH = 100
 
 
-def check_parameters(estimator: Any) -> None:
-    """Raise unless each parameter of the family is allowed.
+@dataclass(frozen=True, kw_only=True)
+class VAESettings(Settings):
+    """Parameters of a network autoencoder, as documented at the estimator."""
 
-    Raises
-    ------
-    TypeError, ValueError
-        With the parameter's name, its value and what is allowed.
-    """
-    names = ("n_components", "max_iter", "n_importance_samples", "n_score_samples")
-    for name in (*names, "n_iter_no_change"):
-        check_integer(name, getattr(estimator, name), minimum=1)
-    hidden_layers(estimator)
-    check_choice("activation", estimator.activation, ACTIVATIONS)
-    check_choice("likelihood", estimator.likelihood, LIKELIHOODS)
-    for name in ("learning_rate_init", "weight_variance_prior", "noise_shape_prior"):
-        check_real(name, getattr(estimator, name), above=0)
-    check_real("noise_scale_prior", estimator.noise_scale_prior, above=0, optional=True)
-    if estimator.tilt != 0:
-        raise ValueError(
-            f"tilt must be 0, got {estimator.tilt!r}: a tilted mean can't be estimated from "
-            "batches of rows without bias"
+    n_components: int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    likelihood: str
+    weight_variance_prior: float
+    noise_shape_prior: float
+    noise_scale_prior: float | None
+    alpha: float
+    learning_rate_init: float
+    batch_size: int
+    max_iter: int
+    n_importance_samples: int
+    n_score_samples: int
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+
+    @classmethod
+    def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:
+        common = common_settings(estimator, given, plans)
+        if given["tilt"] != 0:
+            raise ValueError(
+                f"tilt must be 0, got {given['tilt']!r}: a tilted mean can't be estimated from "
+                "batches of rows without bias"
+            )
+        return cls(
+            **{**common, "warm_start": given.flag("warm_start")},
+            n_components=given.integer("n_components", minimum=1),
+            max_iter=given.integer("max_iter", minimum=1),
+            n_importance_samples=given.integer("n_importance_samples", minimum=1),
+            n_score_samples=given.integer("n_score_samples", minimum=1),
+            n_iter_no_change=given.integer("n_iter_no_change", minimum=1),
+            hidden_layer_sizes=_hidden_layers(given["hidden_layer_sizes"]),
+            activation=given.choice("activation", ACTIVATIONS),
+            likelihood=given.choice("likelihood", LIKELIHOODS),
+            learning_rate_init=given.real("learning_rate_init", above=0),
+            weight_variance_prior=given.real("weight_variance_prior", above=0),
+            noise_shape_prior=given.real("noise_shape_prior", above=0),
+            noise_scale_prior=given.optional_real("noise_scale_prior", above=0),
+            batch_size=_batch_size(given["batch_size"]),
+            early_stopping=given.flag("early_stopping"),
+            validation_fraction=given.share("validation_fraction"),
+            alpha=given.real("alpha", at_least=0),
+            tol=given.real("tol", at_least=0),
         )
-    _check_batch_size(estimator.batch_size)
-    for name in ("early_stopping", "warm_start"):
-        check_flag(name, getattr(estimator, name))
-    fraction = check_real("validation_fraction", estimator.validation_fraction, above=0)
-    if fraction >= 1:
-        raise ValueError(
-            f"validation_fraction must be between 0 and 1, got {estimator.validation_fraction!r}"
+
+    def architecture(self, n_features: int) -> Architecture:
+        """Return the shape of the networks for so many features."""
+        return Architecture(
+            self.n_components,
+            n_features,
+            self.hidden_layer_sizes,
+            self.activation,
+            self.likelihood,
         )
-    for name in ("alpha", "tol"):
-        check_real(name, getattr(estimator, name), at_least=0)
 
 
-def _check_batch_size(given: Any) -> None:
-    if isinstance(given, str):
-        if given != "auto":
-            raise ValueError(f"batch_size must be 'auto' or an integer >= 1, got {given!r}")
-        return
-    check_integer("batch_size", given, minimum=1)
+def _batch_size(given: Any) -> int:
+    if not isinstance(given, str):
+        return check_integer("batch_size", given, minimum=1)
+    if given != "auto":
+        raise ValueError(f"batch_size must be 'auto' or an integer >= 1, got {given!r}")
+    return _AUTO_BATCH
 
 
-def hidden_layers(estimator: Any) -> tuple[int, ...]:
+def _hidden_layers(given: Any) -> tuple[int, ...]:
     """Return the hidden layers' sizes, checked."""
-    given = estimator.hidden_layer_sizes
     try:
         sizes = tuple(given) if np.ndim(given) else (given,)
         return tuple(check_integer("hidden_layer_sizes", size, minimum=1) for size in sizes)
@@ -66,39 +101,3 @@ def hidden_layers(estimator: Any) -> tuple[int, ...]:
         raise type(error)(
             f"hidden_layer_sizes must be an integer >= 1 or a sequence of such, got {given!r}"
         ) from error
-
-
-def configuration(estimator: Any, n_features: int) -> dict[str, Any]:
-    """Return what the energy and the objective depend on, as builtins."""
-    return {
-        "n_components": int(estimator.n_components),
-        "n_features": int(n_features),
-        "hidden_layer_sizes": list(hidden_layers(estimator)),
-        "activation": str(estimator.activation),
-        "likelihood": str(estimator.likelihood),
-        "temperature": float(estimator.temperature),
-        "n_importance_samples": int(estimator.n_importance_samples),
-        "n_score_samples": int(estimator.n_score_samples),
-        "alpha": float(estimator.alpha),
-        "weight_variance_prior": float(estimator.weight_variance_prior),
-        "noise_shape_prior": float(estimator.noise_shape_prior),
-        "noise_scale_prior": estimator.noise_scale_prior,
-    }
-
-
-def check_same_shape(config: dict[str, Any], fitted: dict[str, Any], what: str) -> None:
-    """Raise unless a configuration has the networks of a fitted one.
-
-    Parameters
-    ----------
-    config, fitted : dict
-        From :func:`configuration`.
-    what : str
-        What needs it, for the message.
-    """
-    asked, has = ([each[name] for name in _SHAPE] for each in (config, fitted))
-    if asked != has:
-        raise ValueError(
-            f"{what} needs the same n_components, number of features, hidden_layer_sizes, "
-            f"activation and likelihood as the fitted model: it has {has}; asked for are {asked}"
-        )

@@ -1,0 +1,114 @@
+"""How long samplers run, for so many rows and so many models to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from skbae.inference.evidence._partition import AnnealingPlan
+from skbae.inference.sample._gibbs import GibbsPlan
+from skbae.inference.sample._langevin import LangevinPlan
+from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan
+from skbae.inference.sample._tempering import SMCPlan, tempered_plan
+
+# Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
+# well sampled and long data at a small multiple of a fit.
+_ROWS_A_SWEEP = 1e5
+_ROWS_A_CHAIN = 2e5
+# Steps of Langevin chains, and how many of them are thrown away.
+_N_STEPS, _N_BURN = 4000, 2000
+# Rows that one row of a batch may stand for, in units of tau.
+_ROWS_FOR_ONE = 48
+# Starts of fits from which modes are sought, up to so many rows; the last number beyond.
+_MODE_STARTS = ((100, 40), (1000, 16), (20_000, 8), (np.inf, 3))
+
+
+def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
+    """Return how many chains to run and how long, for so many rows.
+
+    Short data get many chains, because a sweep costs little more than its overhead; long data get
+    few, because their posterior is nearly normal and every draw is a pass.
+
+    Examples
+    --------
+    >>> gibbs_schedule(82, 50)[0], gibbs_schedule(100_000, 50)[0]
+    (128, 8)
+    """
+    long = n_rows > 5000
+    power = int(np.log2(max(_ROWS_A_SWEEP / n_rows, 1)))
+    n_chains = int(np.clip(1 << power, 8 if long else 16, 128))
+    n_sweeps = int(np.clip(_ROWS_A_CHAIN / n_rows, 32 if n_rows > 20_000 else 40, 600))
+    n_sweeps = max(n_sweeps, 4 * -(-n_models // n_chains))
+    return n_chains, GibbsPlan(
+        n_burn=int(np.clip(n_sweeps // 4, 10, 100)),
+        n_rounds=2 if long else 3,
+        n_between=int(np.clip(n_sweeps // 40, 3, 10)),
+        n_sweeps=n_sweeps,
+        max_jumps=12 if long else 300,
+        max_lengths=1 if n_rows > 20_000 else 4,
+        n_keep=n_models,
+    )
+
+
+def langevin_plan(batch_size: int, scale: float, n_models: int) -> LangevinPlan:
+    """Return how long to sample on batches.
+
+    Parameters
+    ----------
+    batch_size : int
+        Rows of a batch, at least.
+    scale : float
+        N / tau, the rows that the posterior believes in. Batches are so large that their noise does
+        not dominate, which makes the cost a fixed number of passes.
+    n_models : int
+    """
+    size = max(batch_size, int(np.ceil(scale / _ROWS_FOR_ONE)))
+    return LangevinPlan(size, n_burn=_N_BURN, n_steps=_N_STEPS, n_keep=n_models)
+
+
+def mode_starts(n_rows: int) -> int:
+    """Return from how many starts modes are sought.
+
+    Examples
+    --------
+    >>> mode_starts(100), mode_starts(10**6)
+    (40, 3)
+    """
+    return next(n for limit, n in _MODE_STARTS if n_rows <= limit)
+
+
+class TemperedPlan(Protocol):
+    """Makes plans of tempered sampling."""
+
+    def __call__(self, n_rows: int, n_models: int, fewest: int = ...) -> SMCPlan: ...
+
+
+@dataclass(frozen=True)
+class SamplerPlans:
+    """How each sampler's plan is made; the settings of a fit carry one.
+
+    Attributes
+    ----------
+    gibbs : callable
+        ``gibbs(n_rows, n_models)`` gives a number of chains and their plan.
+    tempered : callable
+        ``tempered(n_rows, n_models, fewest=...)``
+    anneal : callable
+        ``anneal(n_rows, n_coordinates, n_models)``
+    langevin : callable
+        ``langevin(batch_size, scale, n_models)``
+    mode_starts : callable
+        ``mode_starts(n_rows)``, the starts from which modes are sought.
+    partition : AnnealingPlan
+        Of partition functions.
+    """
+
+    gibbs: Callable[[int, int], tuple[int, GibbsPlan]] = gibbs_schedule
+    tempered: TemperedPlan = tempered_plan
+    anneal: Callable[[int, int, int], AnnealPlan] = anneal_plan
+    langevin: Callable[[int, float, int], LangevinPlan] = langevin_plan
+    mode_starts: Callable[[int], int] = mode_starts
+    partition: AnnealingPlan = field(default_factory=AnnealingPlan)

@@ -1,0 +1,232 @@
+"""What BayesianGMMAutoEncoder is told, and what a fitted one is understood by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.energies.gaussian._covariance import COVARIANCE_TYPES, CovarianceShape
+from skbae.energies.gaussian._mixture import GaussianMixtureEnergy, gaussian_mixture
+from skbae.energies.gaussian._precision_prior import precision_prior
+from skbae.energies.mixture._conjugate import MAX_RELABELLED
+from skbae.estimators._checks import check_real, check_shape
+from skbae.estimators._mixture import MixtureSettings, mixture_settings
+from skbae.estimators._settings import Given, check_memory
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from skbae._types import Array
+    from skbae.estimators._plans import SamplerPlans
+
+
+@dataclass(frozen=True)
+class GaussianMixtureForm:
+    """What a fitted model is understood by.
+
+    Attributes
+    ----------
+    n_components, n_features : int
+    covariance_type : str
+    equal_weights : bool
+    reg_covar : float
+    """
+
+    n_components: int
+    n_features: int
+    covariance_type: str
+    equal_weights: bool
+    reg_covar: float
+
+    @property
+    def shape(self) -> CovarianceShape:
+        """The shape of one covariance."""
+        return COVARIANCE_TYPES[self.covariance_type][0](self.n_features)
+
+    @property
+    def tied(self) -> bool:
+        """Whether all components share one covariance."""
+        return COVARIANCE_TYPES[self.covariance_type][1]
+
+    def energy(self) -> GaussianMixtureEnergy:
+        """Return the energy, without a prior."""
+        return gaussian_mixture(
+            self.n_components,
+            self.n_features,
+            self.covariance_type,
+            self.equal_weights,
+            self.reg_covar,
+        )
+
+
+@dataclass(frozen=True)
+class GivenStart:
+    """The user's initial values; None where they are to be chosen.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (1, K) or None
+    means : ndarray of shape (1, K, D) or None
+    factors : ndarray of shape (1, C, ...) or None
+        Of the precisions.
+    """
+
+    weights: Array | None
+    means: Array | None
+    factors: Array | None
+
+
+@dataclass(frozen=True)
+class GivenPrior:
+    """The user's prior; None where the data are to decide.
+
+    Attributes
+    ----------
+    concentration, mean_precision : float
+    degrees_of_freedom : float or None
+    mean : ndarray of shape (D,) or None
+    covariance : ndarray of the shape of one covariance, or None
+    """
+
+    concentration: float
+    mean_precision: float
+    degrees_of_freedom: float | None
+    mean: Array | None
+    covariance: Array | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianMixtureSettings(MixtureSettings):
+    """Parameters of a Gaussian mixture, as documented at the estimator."""
+
+    covariance_type: str
+    reg_covar: float
+    mean_prior: Any
+    degrees_of_freedom_prior: float | None
+    covariance_prior: Any
+    weights_init: Any
+    means_init: Any
+    precisions_init: Any
+
+    @classmethod
+    def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:
+        settings = cls(
+            **mixture_settings(estimator, given, plans),
+            covariance_type=given.choice("covariance_type", COVARIANCE_TYPES),
+            reg_covar=given.real("reg_covar", at_least=0),
+            degrees_of_freedom_prior=given.optional_real("degrees_of_freedom_prior", above=0),
+            mean_prior=given["mean_prior"],
+            covariance_prior=given["covariance_prior"],
+            weights_init=given["weights_init"],
+            means_init=given["means_init"],
+            precisions_init=given["precisions_init"],
+        )
+        if settings.samples and settings.n_components > MAX_RELABELLED:
+            raise ValueError(
+                f"n_components must be at most {MAX_RELABELLED} for the models to be sampled (the "
+                "evidence sums over all relabellings of the components), got "
+                f"{settings.n_components}; set model_temperature=0 to fit the single best model"
+            )
+        return settings
+
+    def form(self, n_features: int) -> GaussianMixtureForm:
+        """Return what the energy is made of, for so many features."""
+        return GaussianMixtureForm(
+            self.n_components,
+            n_features,
+            self.covariance_type,
+            self.equal_weights,
+            self.reg_covar,
+        )
+
+    def check_data(self, n_rows: int, n_features: int) -> None:
+        """Raise ValueError unless the parameters suit so many rows and features."""
+        self.check_enough_rows(n_rows)
+        self.given_start(n_features)
+        self.given_prior(n_features)
+        if self.samples:
+            form = self.form(n_features)
+            n_covariances = 1 if form.tied else self.n_components
+            size = self.n_components * (1 + n_features) + 2 * n_covariances * form.shape.n_free
+            check_memory(size, self.n_models)
+
+    def given_start(self, n_features: int) -> GivenStart:
+        """Return the user's initial values, checked.
+
+        Raises
+        ------
+        ValueError
+            Naming ``weights_init``, ``means_init`` or ``precisions_init``.
+        """
+        n_components = self.n_components
+        weights = means = factors = None
+        if self.weights_init is not None:
+            weights = check_shape(
+                "weights_init", self.weights_init, (n_components,), "(n_components,)"
+            )
+            if np.any(weights < 0) or abs(weights.sum() - 1) > 1e-6:
+                raise ValueError(
+                    "weights_init must not be negative and must sum to 1, got "
+                    f"a minimum of {weights.min():g} and a sum of {weights.sum():g}"
+                )
+            weights = weights[None] / weights.sum()
+        if self.means_init is not None:
+            shape, what = (n_components, n_features), "(n_components, n_features)"
+            means = check_shape("means_init", self.means_init, shape, what)[None]
+        if self.precisions_init is not None:
+            factors = self._given_factors(self.form(n_features))
+        return GivenStart(weights, means, factors)
+
+    def _given_factors(self, form: GaussianMixtureForm) -> Array:
+        """Return the factors (1, C, ...) of ``precisions_init``."""
+        shape, tied = form.shape, form.tied
+        expected = shape.tail if tied else (self.n_components, *shape.tail)
+        what = f"that of covariance_type={self.covariance_type!r}"
+        precisions = check_shape("precisions_init", self.precisions_init, expected, what)
+        if shape.name == "full" and not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
+            raise ValueError("precisions_init must be symmetric, got matrices that are not")
+        try:
+            return shape.factorise_precision(precisions[None] if tied else precisions)[None]
+        except np.linalg.LinAlgError as error:
+            raise ValueError(
+                "precisions_init must be positive definite, got a precision that is not"
+            ) from error
+
+    def given_prior(self, n_features: int) -> GivenPrior:
+        """Return the user's prior, checked.
+
+        Raises
+        ------
+        ValueError
+            Naming the parameter.
+        """
+        shape = self.form(n_features).shape
+        check_real(
+            "degrees_of_freedom_prior",
+            self.degrees_of_freedom_prior,
+            above=precision_prior(shape).minimum_dof(),
+            optional=True,
+        )
+        mean = covariance = None
+        if self.mean_prior is not None:
+            mean = check_shape("mean_prior", self.mean_prior, (n_features,), "(n_features,)")
+        if self.covariance_prior is not None:
+            what = f"that of one covariance of covariance_type={self.covariance_type!r}"
+            covariance = check_shape("covariance_prior", self.covariance_prior, shape.tail, what)
+            if shape.name == "full" and not np.allclose(covariance, covariance.T):
+                raise ValueError("covariance_prior must be symmetric, got a matrix that is not")
+            try:
+                shape.factorise(covariance[None])
+            except np.linalg.LinAlgError as error:
+                raise ValueError(
+                    f"covariance_prior must be positive definite, got {self.covariance_prior!r}"
+                ) from error
+        return GivenPrior(
+            self.weight_concentration_prior,
+            self.mean_precision_prior,
+            self.degrees_of_freedom_prior,
+            mean,
+            covariance,
+        )

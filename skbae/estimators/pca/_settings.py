@@ -1,0 +1,250 @@
+"""What BayesianPCAAutoEncoder is told, and what a fitted one remembers."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import get_config
+
+from skbae.energies.pca._energy import PCAEnergy
+from skbae.energies.pca._prior import default_prior
+from skbae.estimators._checks import (
+    check_shape,
+)
+from skbae.estimators._settings import Given, Settings, check_memory, common_settings
+from skbae.inference.passes._principal_axes import SOLVERS, choose_solver
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from skbae._types import Array
+    from skbae.energies.pca._loadings import PCAPrior
+    from skbae.estimators._plans import SamplerPlans
+
+# Coordinates that can be sampled in minutes; see benchmarks/pca.py.
+MAX_SAMPLED_COORDINATES = 2500
+# Square matrices that a pass and an eigendecomposition hold at once.
+_N_MATRICES = 20
+
+
+@dataclass(frozen=True)
+class PCADetails:
+    """What codes need beside the public attributes.
+
+    Attributes
+    ----------
+    code_scale : ndarray of shape (d,)
+        Units of the codes in units of X: standard deviations where codes are whitened.
+    """
+
+    code_scale: Array
+
+
+@dataclass(frozen=True)
+class GivenPCAPrior:
+    """The user's prior of loadings, mean and noise; None where the data are to decide.
+
+    Attributes
+    ----------
+    component_variance : float or None
+    mean : array-like of shape (D,) or None
+        As it was given.
+    mean_precision, noise_shape : float
+    noise_scale : float or None
+    """
+
+    component_variance: float | None
+    mean: Any
+    mean_precision: float
+    noise_shape: float
+    noise_scale: float | None
+
+    @classmethod
+    def read(cls, given: Given) -> GivenPCAPrior:
+        """Return the prior among constructor parameters, checked but for what needs the data."""
+        return cls(
+            given.optional_real("component_variance_prior", above=0),
+            given["mean_prior"],
+            given.real("mean_precision_prior", above=0),
+            given.real("noise_shape_prior", above=0),
+            given.optional_real("noise_scale_prior", above=0),
+        )
+
+    def mean_for(self, n_features: int) -> Array | None:
+        """Return the prior's mean, checked against the number of features."""
+        if self.mean is None:
+            return None
+        return check_shape("mean_prior", self.mean, (n_features,), "(n_features,)")
+
+    def completed(self, variance: float, n_components: int, mean: Array) -> PCAPrior:
+        """Return the prior in which None has been replaced by what the data say.
+
+        Parameters
+        ----------
+        variance : float
+            Mean variance of a feature.
+        n_components : int
+        mean : ndarray of shape (D,)
+            Of the rows.
+        """
+        given = {
+            "component_variance": self.component_variance,
+            "mean": self.mean_for(len(mean)),
+            "mean_precision": self.mean_precision,
+            "noise_shape": self.noise_shape,
+            "noise_scale": self.noise_scale,
+        }
+        return default_prior(variance, n_components, mean, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PCASettings(Settings):
+    """Parameters of PCA, as documented at the estimator."""
+
+    n_components: int | float | str | None
+    whiten: bool
+    svd_solver: str
+    prior: GivenPCAPrior
+    tol: float
+    max_iter: int
+
+    @classmethod
+    def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:
+        settings = cls(
+            **common_settings(estimator, given, plans),
+            n_components=_n_components(given["n_components"]),
+            whiten=given.flag("whiten"),
+            svd_solver=given.choice("svd_solver", SOLVERS),
+            tol=given.real("tol", at_least=0),
+            max_iter=given.integer("max_iter", minimum=0),
+            prior=GivenPCAPrior.read(given),
+        )
+        if settings.by_evidence and not settings.samples:
+            raise ValueError(
+                "n_components='evidence' needs sampled models, and got model_temperature=0: a "
+                "single best model has no evidence. Set model_temperature=1, or give a number"
+            )
+        if settings.tilt != 0 and settings.samples:
+            raise ValueError(
+                f"tilt={given['tilt']!r} needs model_temperature=0, and got "
+                f"{settings.model_temperature:g}: models of PCA are sampled from the moments of "
+                "the rows, which do not tell tilted means"
+            )
+        if settings.share is not None and settings.svd_solver == "randomized":
+            raise ValueError(
+                f"n_components={settings.n_components!r}, a share of the variance, needs the whole "
+                "spectrum, and svd_solver='randomized' does not find it; use 'auto'"
+            )
+        return settings
+
+    @property
+    def by_evidence(self) -> bool:
+        """Whether the number of components is that of the largest evidence."""
+        return self.n_components == "evidence"
+
+    @property
+    def share(self) -> float | None:
+        """The share of the variance that components are to explain, if they are asked for so."""
+        return self.n_components if isinstance(self.n_components, float) else None
+
+    @property
+    def number(self) -> int | None:
+        """The number of components, if it was given."""
+        return self.n_components if isinstance(self.n_components, int) else None
+
+    def most_components(self, n_rows: int, n_features: int) -> int:
+        """Return the largest number of components that is asked for."""
+        if self.by_evidence:
+            return largest_candidate(n_rows, n_features)
+        return min(n_rows, n_features) if self.number is None else self.number
+
+    def solver(self, n_rows: int, n_features: int) -> str:
+        """Return the solver to use, where ``"auto"`` has been decided."""
+        if self.svd_solver != "auto":
+            return self.svd_solver
+        return choose_solver(n_rows, n_features, self.number)
+
+    def check_data(self, n_rows: int, n_features: int) -> None:
+        """Raise ValueError unless the parameters suit so many rows and features."""
+        most = min(n_rows, n_features)
+        n_components = self.most_components(n_rows, n_features)
+        if n_components > most:
+            raise ValueError(
+                f"n_components must be at most min(n_samples={n_rows}, n_features={n_features}) "
+                f"(of rows with positive weight), got {self.n_components!r}"
+            )
+        self.prior.mean_for(n_features)
+        if self.samples:
+            self._check_can_sample(n_components, n_features)
+            check_memory((n_components + 1) * (n_features + 2), self.n_models)
+        else:
+            self._check_has_memory(n_rows, n_features)
+
+    def _check_can_sample(self, n_components: int, n_features: int) -> None:
+        """Raise ValueError where the coordinates are too many for tempered sampling."""
+        size = PCAEnergy(n_components, n_features, 1.0).n_parameters()
+        if size > MAX_SAMPLED_COORDINATES:
+            raise ValueError(
+                f"n_components={self.n_components!r} on {n_features} features makes {size} "
+                f"parameters, more than the {MAX_SAMPLED_COORDINATES} through which models can be "
+                "sampled; decrease n_components, or set model_temperature=0 to fit the single best "
+                "model"
+            )
+
+    def _check_has_memory(self, n_rows: int, n_features: int) -> None:
+        """Raise ValueError where a fit needs square matrices that are too large."""
+        solver = self.solver(n_rows, n_features)
+        sizes = {"gram": n_rows, "covariance_eigh": n_features}
+        size, reason = sizes.get(solver, 0), f"svd_solver={solver!r}"
+        if self.tilt:
+            size, reason = n_features, f"tilt={self.tilt!r}"
+        limit = 10 * get_config()["working_memory"]
+        needed = 8 * size**2 * _N_MATRICES / 2**20
+        if needed > limit:
+            raise ValueError(
+                f"{reason} needs matrices of shape ({size}, {size}), {needed:.0f} MiB in all, more "
+                f"than ten times scikit-learn's working_memory ({limit:.0f} MiB). Choose another, "
+                "or raise working_memory with sklearn.set_config."
+            )
+
+
+def _n_components(value: Any) -> int | float | str | None:
+    """Return `value` if it is one of the ways to say how many components there are."""
+    allowed = (
+        "n_components must be None, an integer >= 0, a number between 0 and 1 (a share of the "
+        f"variance) or 'evidence', got {value!r}"
+    )
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value != "evidence":
+            raise ValueError(allowed)
+        return value
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(allowed)
+    if isinstance(value, numbers.Integral):
+        if value < 0:
+            raise ValueError(allowed)
+        return int(value)
+    if not 0 < float(value) < 1:
+        raise ValueError(allowed)
+    return float(value)
+
+
+def largest_candidate(n_rows: int, n_features: int) -> int:
+    """Return the largest dimension that is tried: at D - 1 all covariances are possible."""
+    return min(n_rows, n_features) - 1
+
+
+def most_axes(X: NDArray[Any]) -> int:
+    """Return min(N, D), in which rows that occur several times count once if they are few.
+
+    So that a row of weight two is two rows here as well.
+    """
+    n_rows, n_features = X.shape
+    return n_features if n_rows >= n_features else min(len(np.unique(X, axis=0)), n_features)

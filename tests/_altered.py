@@ -1,0 +1,113 @@
+"""Estimators that differ from the package's in one member: plans of samplers, or a fit that fails.
+
+Members of a class, so that clones, pickles and workers of a search have them too.
+"""
+
+from __future__ import annotations
+
+from skbae import (
+    BayesianGMMAutoEncoder,
+    BayesianMixturePCAAutoEncoder,
+    BayesianPCAAutoEncoder,
+    BayesianRBMAutoEncoder,
+    BayesianVAEAutoEncoder,
+)
+from skbae.estimators._plans import SamplerPlans
+from skbae.inference.evidence._partition import AnnealingPlan
+from skbae.inference.sample._gibbs import GibbsPlan
+from skbae.inference.sample._langevin import LangevinPlan
+from skbae.inference.sample._mode_annealing import AnnealPlan
+from skbae.inference.sample._tempering import SMCPlan
+
+
+def _gibbs(n_rows, n_models):
+    return 16, GibbsPlan(5, 8, 1, 2, 12, max_lengths=1, n_keep=n_models)
+
+
+def _tempered(n_rows, n_models, fewest=64):
+    return SMCPlan(n_islands=2, n_particles=64, n_moves=3, n_keep=n_models)
+
+
+def _anneal(n_rows, n_coordinates, n_models):
+    return AnnealPlan(n_islands=2, n_particles=32, n_moves=3, n_pilot=32, n_keep=n_models)
+
+
+def _langevin(batch_size, scale, n_models):
+    return LangevinPlan(batch_size, n_burn=10, n_steps=20, n_traced=10, n_keep=n_models)
+
+
+# As few steps as all forms of a sampled fit can be had with.
+QUICK = SamplerPlans(
+    gibbs=_gibbs,
+    tempered=_tempered,
+    anneal=_anneal,
+    langevin=_langevin,
+    mode_starts=lambda n_rows: 3,
+    partition=AnnealingPlan(n_steps=20, max_steps=20, n_settle=2),
+)
+
+
+class QuickGMM(BayesianGMMAutoEncoder):
+    _plans = QUICK
+
+
+class QuickPCA(BayesianPCAAutoEncoder):
+    _plans = QUICK
+
+
+class QuickMixturePCA(BayesianMixturePCAAutoEncoder):
+    _plans = QUICK
+
+
+class QuickRBM(BayesianRBMAutoEncoder):
+    _plans = QUICK
+
+
+class QuickVAE(BayesianVAEAutoEncoder):
+    _plans = QUICK
+
+
+_QUICK = {kind.__base__: kind for kind in (QuickGMM, QuickPCA, QuickMixturePCA, QuickRBM, QuickVAE)}
+
+
+def quick(estimator):
+    """Return an unfitted estimator of the same parameters, whose samplers make few steps."""
+    return _QUICK[type(estimator)](**estimator.get_params(deep=False))
+
+
+def altered(estimator, **members):
+    """Return an unfitted estimator of the same name and parameters, with other members."""
+    own = type(estimator)
+    return type(own.__name__, (own,), members)(**estimator.get_params(deep=False))
+
+
+def with_plans(estimator, plans):
+    """Return an unfitted estimator whose samplers run as long as the plans say."""
+    return altered(estimator, _plans=plans)
+
+
+def checks_alone(estimator):
+    """Return an unfitted estimator in which nothing may be computed: an error must come before."""
+
+    def work(*arguments):
+        raise AssertionError("work was done before the parameters were checked")
+
+    return altered(estimator, _fit_rows=work, _fit_batch=work)
+
+
+def failing_at_the_end(estimator, error):
+    """Return an estimator like a fitted one, whose work is done and then comes to nothing."""
+    own = type(estimator)
+
+    def fit_rows(self, *arguments):
+        own._fit_rows(self, *arguments)
+        raise error
+
+    def fit_batch(self, *arguments):
+        own._fit_batch(self, *arguments)
+        raise error
+
+    kind = type(own.__name__, (own,), {"_fit_rows": fit_rows, "_fit_batch": fit_batch})
+    copy = kind(**estimator.get_params(deep=False))
+    vars(copy).update(vars(estimator))
+    return copy
