@@ -152,16 +152,20 @@ def test_unfitted_round_trip(X):
     np.testing.assert_array_equal(loaded.fit(X).means_, model(temperature=0.5).fit(X).means_)
 
 
-@pytest.mark.parametrize("written", [{"format": 999, "version": "9.9"}, None])
+@pytest.mark.parametrize(
+    "written", [{"format": 999, "version": "9.9"}, {"format": 1, "version": "0.1"}, None]
+)
 def test_foreign_state_is_refused(written, X):
-    """A file of another layout must not load into something half right."""
+    """A file of another layout, newer or older, must not load into something half right."""
     fitted = model().fit(X)
     state = fitted.__getstate__()
-    assert state.pop("_skbae_state")["format"] != 999
+    assert state.pop("_skbae_state")["format"] == 2
     if written is not None:
         state["_skbae_state"] = written
-    version = "9.9" if written else "unknown"
-    with pytest.raises(ValueError, match=rf"saved by skbae {version}.*fit it again"):
+    version = written["version"] if written else "unknown"
+    with pytest.raises(
+        ValueError, match=rf"saved by skbae {version}.*reads format 2.*fit it again"
+    ):
         BayesianGMMAutoEncoder.__new__(BayesianGMMAutoEncoder).__setstate__(state)
 
 

@@ -138,7 +138,7 @@ def test_scores_and_codes_against_quadrature(curved, temperature):
     model, X = curved
     X = X[:15]
     value, mean, covariance = converged_quadrature(model, X, temperature)
-    bound = model._energy_with(4096, 1).bind(model._parameters(), model._frame, np.float64)
+    bound = model._energy_with(4096, 1).bind(model._parameters(), model._fitted.frame, np.float64)
     codes = bound.codes(X, temperature, 0)
     error = temperature * np.sqrt(1 / codes.effective - 1 / 4096)
     found = codes.hmax + model._energy().frame.log_volume
