@@ -7,6 +7,8 @@ no density, so there the balance identity is the test.
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from _calibration import CRITICAL, p_values
@@ -19,6 +21,7 @@ from skbae.energies.gaussian import _normal_wishart
 from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
 from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.estimators.gmm._fit import as_models
+from skbae.estimators.gmm._settings import GaussianMixtureForm
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import balance_of
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -55,12 +58,9 @@ def statistics_of(X, weights, means, covariances):
 def posterior_draws(prior, X, rng, temperature=1.0):
     """Return the public models drawn by a short run, and the run."""
     rows, size = make_rows(X, None), X.shape[1]
+    form = GaussianMixtureForm(prior.n_components, size, prior.kind, prior.equal_weights, 0.0)
     energy = conjugate_gaussian_mixture(
-        prior.n_components,
-        size,
-        prior.kind,
-        prior.equal_weights,
-        0.0,
+        *astuple(form),
         concentration=prior.concentration,
         mean_precision=prior.mean_precision,
         mean=np.asarray(prior.mean, dtype=float),
@@ -71,7 +71,7 @@ def posterior_draws(prior, X, rng, temperature=1.0):
     with RowRunner(1) as runner:
         starts = energy.draw_prior(N_CHAINS, rng)
         run = sample_conjugate(Objective(energy, rows, runner, temperature), starts, rng, plan=PLAN)
-    return as_models(energy, run.params), run
+    return as_models(form, run.params), run
 
 
 def ranks(prior, n_rows, n_sets, seed=0):

@@ -279,7 +279,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         runner: RowRunner,
     ) -> dict[str, Any]:
         """Fit the single best model."""
-        energy = settings.form(rows.X.shape[1]).energy()
+        form = settings.form(rows.X.shape[1])
+        energy = form.energy()
         models = self._start(settings, energy, rows, rng, runner, settings.n_init)
         with progress(self, rows.X, None, settings.max_iter) as step:
             found = expectation_maximisation(
@@ -290,7 +291,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                 on_iteration=step,
             )
         best, told = best_of(found, settings.max_iter, step.stopped)
-        return {**reference_attributes(energy, best), **told, "models_": as_models(energy, best)}
+        return {**reference_attributes(form, best), **told, "models_": as_models(form, best)}
 
     def _fit_sampled(
         self,
@@ -300,7 +301,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         runner: RowRunner,
     ) -> dict[str, Any]:
         """Sample the models; the mode that the best of them leads to is the reference."""
-        tau = settings.model_temperature
+        form, tau = settings.form(rows.X.shape[1]), settings.model_temperature
         energy = conjugate_energy(settings, rows, runner)
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
         run = self._sample(settings, objective, rng)
@@ -308,9 +309,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         reference = best.params
         matched = match_to_reference(energy, run.params, reference, rows, settings.temperature)
         return {
-            **reference_attributes(energy, reference),
+            **reference_attributes(form, reference),
             **summarise(settings.estimator, run, rows.total, tau),
-            "models_": as_models(energy, matched),
+            "models_": as_models(form, matched),
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),
         }

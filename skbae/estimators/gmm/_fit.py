@@ -140,25 +140,23 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
 # -- results ---------------------------------------------------------------------------------------
 
 
-def as_models(energy: GaussianMixtureEnergy, params: MixtureParameters) -> GaussianMixtureModels:
+def as_models(form: GaussianMixtureForm, params: MixtureParameters) -> GaussianMixtureModels:
     """Return models as the user sees them."""
     factors = params.components.factors
-    covariances = energy.family.shape.covariances(factors)
-    if energy.family.tied:
+    covariances = form.shape.covariances(factors)
+    if form.tied:
         factors, covariances = factors[:, 0], covariances[:, 0]
     return GaussianMixtureModels(params.weights, params.components.means, covariances, factors)
 
 
-def reference_attributes(
-    energy: GaussianMixtureEnergy, params: MixtureParameters
-) -> dict[str, Any]:
+def reference_attributes(form: GaussianMixtureForm, params: MixtureParameters) -> dict[str, Any]:
     """Return the fitted attributes of the one reference model."""
-    models = as_models(energy, params)
-    precisions = energy.family.shape.precisions(params.components.factors)
+    models = as_models(form, params)
+    precisions = form.shape.precisions(params.components.factors)
     return {
         "weights_": models.weights[0],
         "means_": models.means[0],
         "covariances_": models.covariances[0],
-        "precisions_": (precisions[:, 0] if energy.family.tied else precisions)[0],
+        "precisions_": (precisions[:, 0] if form.tied else precisions)[0],
         "precisions_cholesky_": models.precisions_cholesky[0],
     }
