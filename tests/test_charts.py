@@ -163,11 +163,13 @@ def test_placing_and_own_density():
     energy, charts = charted(2, 2, True, False)
     fits = wide_fits(energy, charts, scale=0.2)
     standard = np.random.default_rng(6).standard_normal((3, 50, fits.n_coordinates))
-    local = fits.place(standard)
+    local = fits.from_standard(standard)
     gradient = np.random.default_rng(7).standard_normal(local.shape)
     pulled = fits.pull_back(gradient)
     for index, shift in enumerate(1e-5 * np.eye(fits.n_coordinates)):
-        change = ((fits.place(standard + shift) - fits.place(standard - shift)) * gradient).sum(2)
+        change = (
+            (fits.from_standard(standard + shift) - fits.from_standard(standard - shift)) * gradient
+        ).sum(2)
         np.testing.assert_allclose(pulled[..., index], change / 2e-5, rtol=1e-6, atol=1e-8)
     own = fits.own_log_ratio(standard)
     all_labels = np.einsum("jnj->jn", fits.log_ratios(charts.theta_at(local)).reshape(3, 50, 3))

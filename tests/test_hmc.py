@@ -11,7 +11,7 @@ from scipy.stats import dirichlet, gamma, kstest, multivariate_normal, wishart
 from skbae.inference._objective import Objective, Target
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample import _hmc
-from skbae.inference.sample._hmc import Particles, hmc_move, leapfrog, place
+from skbae.inference.sample._hmc import Particles, evaluate, hmc_move, leapfrog
 from skbae.operators._draws import log_gamma_draws, systematic_resample
 
 # -- coordinates -----------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def particles_at_rest(n, seed):
     rng = np.random.default_rng(seed)
     power = rng.choice([0.5, 2.0], size=n)
     target = Banana()
-    return target, place(target, target.draw(power, rng)), power, rng
+    return target, evaluate(target, target.draw(power, rng)), power, rng
 
 
 def worst_score(theta, power):
@@ -257,8 +257,8 @@ def test_moves_leave_the_target_invariant():
     particles, power, rate = run_moves()
     assert 0.5 < rate < 0.95  # rejections matter here
     assert worst_score(particles.theta, power) < 5
-    again = place(Banana(), particles.theta)
-    np.testing.assert_array_equal(again.objective, particles.objective)
+    again = evaluate(Banana(), particles.theta)
+    np.testing.assert_array_equal(again.value, particles.value)
     np.testing.assert_array_equal(again.prior_gradient, particles.prior_gradient)
 
 
@@ -278,7 +278,7 @@ def test_a_wrong_acceptance_ratio_is_found_out(monkeypatch):
 def test_moves_mix():
     """All particles from one place find the whole target."""
     target, particles, power, rng = particles_at_rest(5000, 12)
-    particles = place(target, np.zeros((5000, 2)))
+    particles = evaluate(target, np.zeros((5000, 2)))
     for _ in range(60):
         particles, _ = hmc_move(target, particles, power, np.ones(2), 0.5, 4, rng)
     assert worst_score(particles.theta, power) < 5
@@ -325,13 +325,13 @@ def test_particles_without_a_density_do_not_move_others():
     target, particles, power, rng = particles_at_rest(50, 16)
     holes = np.zeros(50, dtype=bool)
     holes[::5] = True
-    objective = np.where(holes, -np.inf, particles.objective)
+    values = np.where(holes, -np.inf, particles.value)
     broken = Particles(
         particles.theta,
         particles.log_prior,
         particles.prior_gradient,
-        objective,
-        np.where(holes[:, None], 0.0, particles.objective_gradient),
+        values,
+        np.where(holes[:, None], 0.0, particles.value_gradient),
     )
     moved, acceptance = hmc_move(target, broken, power, np.ones(2), 0.3, 3, rng)
     np.testing.assert_array_equal(moved.theta[holes], particles.theta[holes])

@@ -224,7 +224,7 @@ def test_modes_met_once_raise_doubt(monkeypatch):
         return Modes(modes.fits, np.ones(len(modes.once), dtype=bool))
 
     monkeypatch.setattr(_mode_annealing, "find_modes", lucky)
-    with pytest.warns(ConvergenceWarning, match="a single start led to"):
+    with pytest.warns(ConvergenceWarning, match="only one start led to"):
         fitted = fit(IRIS, 2, 1)
     assert fitted.sampling_.status == "suspect"
 

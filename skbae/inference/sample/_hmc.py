@@ -33,18 +33,18 @@ class Particles(ArrayRecord):
     theta: Array
     log_prior: Array
     prior_gradient: Array
-    objective: Array
-    objective_gradient: Array
+    value: Array
+    value_gradient: Array
 
     def log_density(self, power: Array) -> Array:
         """Return the log density, (S,), up to a constant; -inf at particles without a density."""
         with np.errstate(invalid="ignore"):
-            value = self.log_prior + power * self.objective
-        return np.where(np.isnan(value), -np.inf, value)
+            density = self.log_prior + power * self.value
+        return np.where(np.isnan(density), -np.inf, density)
 
     def gradient(self, power: Array) -> Array:
         """Return the gradient of :meth:`log_density`, (S, P)."""
-        return self.prior_gradient + power[:, None] * self.objective_gradient
+        return self.prior_gradient + power[:, None] * self.value_gradient
 
     def choose(self, accepted: NDArray[np.bool_], other: Particles) -> Particles:
         """Return the particles of `other` where accepted, these elsewhere."""
@@ -53,13 +53,13 @@ class Particles(ArrayRecord):
             np.where(column, other.theta, self.theta),
             np.where(accepted, other.log_prior, self.log_prior),
             np.where(column, other.prior_gradient, self.prior_gradient),
-            np.where(accepted, other.objective, self.objective),
-            np.where(column, other.objective_gradient, self.objective_gradient),
+            np.where(accepted, other.value, self.value),
+            np.where(column, other.value_gradient, self.value_gradient),
         )
 
 
-def place(target: Target, theta: Array) -> Particles:
-    """Evaluate the target at theta."""
+def evaluate(target: Target, theta: Array) -> Particles:
+    """Return particles at theta, with the target evaluated there."""
     return Particles(theta, *target.prior(theta), *target.value_and_gradient(theta))
 
 
@@ -113,8 +113,8 @@ def leapfrog(
                 theta[lost], log_prior[lost] = start.theta[lost], start.log_prior[lost]
                 prior_gradient[lost], velocity[lost] = start.prior_gradient[lost], 0.0
             last = step == n_steps - 1
-            objective = target.value_and_gradient(theta) if last else (unknown, target.force(theta))
-            particles = Particles(theta, log_prior, prior_gradient, *objective)
+            found = target.value_and_gradient(theta) if last else (unknown, target.force(theta))
+            particles = Particles(theta, log_prior, prior_gradient, *found)
             velocity = velocity + (0.5 if last else 1.0) * steps * particles.gradient(power)
     return particles, velocity, alive
 
@@ -128,7 +128,7 @@ def hmc_move(
     n_steps: int,
     rng: np.random.Generator,
 ) -> tuple[Particles, Array]:
-    """Move every particle once, leaving ``prior * exp(power * objective)`` invariant.
+    """Move every particle once, leaving ``prior * exp(power * value)`` invariant.
 
     Parameters
     ----------

@@ -131,6 +131,102 @@ def draw_batch(n_rows: int, size: int, rng: np.random.Generator) -> NDArray[np.i
     return np.arange(n_rows) if size >= n_rows else rng.choice(n_rows, size, replace=False)
 
 
+@dataclass(frozen=True)
+class LangevinState:
+    """Where S chains are.
+
+    Attributes
+    ----------
+    position, momentum : ndarrays of shape (S, P)
+    value : ndarray of shape (S,)
+        The latest batch's estimates of F, at the middle of the step.
+    gradient : ndarray of shape (S, P)
+        Its gradients of the log target, in the scaled coordinates.
+    """
+
+    position: FloatArray
+    momentum: FloatArray
+    value: FloatArray
+    gradient: FloatArray
+
+
+@dataclass(frozen=True)
+class LangevinMoves:
+    """The steps of chains, each from a state to the next.
+
+    Attributes
+    ----------
+    target : BatchTarget
+    batch_size : int
+    step_size : float
+    root : ndarray of shape (P,)
+        Scales of the coordinates.
+    keep : float
+        Share of the momentum that a step keeps.
+    injected : ndarray of shape (P,)
+        Deviation of the momentum's noise.
+    rng : Generator
+    """
+
+    target: BatchTarget
+    batch_size: int
+    step_size: float
+    root: FloatArray
+    keep: float
+    injected: FloatArray
+    rng: np.random.Generator
+
+    @classmethod
+    def tuned(
+        cls, target: BatchTarget, theta: FloatArray, plan: LangevinPlan, rng: np.random.Generator
+    ) -> LangevinMoves:
+        """Return moves whose scales and noise suit the surroundings of an optimum (P,)."""
+        noise = measure_noise(target, theta, plan.batch_size, plan.n_chains, rng)
+        # a row's gradients have the Fisher information for variance: it shows in batches of part of
+        # the rows, drawn without replacement
+        part = min(plan.batch_size, max(1, target.n_rows // 2))
+        spread = noise
+        if part < plan.batch_size:
+            spread = measure_noise(target, theta, part, plan.n_chains, rng)
+        a_row = spread * part / max(1 - part / target.n_rows, 0.5)
+        precision = target.prior_precision() + target.scale * a_row
+        root = (1 / np.sqrt(precision)).astype(theta.dtype)
+        heat = (target.scale * root * np.sqrt(noise)) ** 2
+        keep = float(np.exp(-plan.friction * plan.step))
+        injected = injected_noise(keep, plan.step, heat).astype(theta.dtype)
+        return cls(target, plan.batch_size, plan.step, root, keep, injected, rng)
+
+    def init(self, theta: FloatArray, n_chains: int) -> LangevinState:
+        """Return chains at one point (P,), with momenta of their own."""
+        position = np.repeat(theta[None], n_chains, axis=0)
+        momentum = self.rng.standard_normal(position.shape, theta.dtype)
+        return LangevinState(position, momentum, np.full(n_chains, np.nan), np.zeros_like(position))
+
+    def step(self, state: LangevinState) -> LangevinState:
+        """Make one step of all chains with one batch.
+
+        Raises
+        ------
+        DivergedError
+            If a chain leaves the finite numbers.
+        """
+        kind = state.position.dtype.type
+        half = kick = kind(0.5 * self.step_size)
+        position = state.position + half * state.momentum * self.root
+        index = draw_batch(self.target.n_rows, self.batch_size, self.rng)
+        value, gradient = self.target.estimate(position, index, self.rng)
+        total = self.target.prior_gradient(position) + kind(self.target.scale) * gradient
+        total *= self.root
+        if not (np.isfinite(value).all() and np.isfinite(total).all()):
+            raise DivergedError
+        momentum = state.momentum + kick * total
+        momentum *= kind(self.keep)
+        momentum += self.injected * self.rng.standard_normal(position.shape, position.dtype)
+        momentum += kick * total
+        position += half * momentum * self.root
+        return LangevinState(position, momentum, value, total)
+
+
 def sample_langevin(
     target: BatchTarget,
     theta: FloatArray,
@@ -161,73 +257,54 @@ def sample_langevin(
     DivergedError
         If a chain leaves the finite numbers.
     """
-    dtype, size = theta.dtype, len(theta)
-    noise = measure_noise(target, theta, plan.batch_size, plan.n_chains, rng)
-    # a row's gradients have the Fisher information for variance: it shows in batches of part of the
-    # rows, drawn without replacement
-    part = min(plan.batch_size, max(1, target.n_rows // 2))
-    spread = noise
-    if part < plan.batch_size:
-        spread = measure_noise(target, theta, part, plan.n_chains, rng)
-    a_row = spread * part / max(1 - part / target.n_rows, 0.5)
-    precision = target.prior_precision() + target.scale * a_row
-    root = (1 / np.sqrt(precision)).astype(dtype)
-    heat = (target.scale * root * np.sqrt(noise)) ** 2
-    keep = float(np.exp(-plan.friction * plan.step))
-    injected = injected_noise(keep, plan.step, heat).astype(dtype)
-
-    position = np.repeat(theta[None], plan.n_chains, axis=0)
-    momentum = rng.standard_normal(position.shape, dtype)
-    watched = rng.permutation(size)[:_N_WATCHED]
+    moves = LangevinMoves.tuned(target, theta, plan, rng)
+    state = moves.init(theta, plan.n_chains)
+    watched = rng.permutation(len(theta))[:_N_WATCHED]
     interval = max(1, plan.n_steps // plan.n_traced)
     n_intervals = plan.n_steps // interval
+    stopped = False
+    for step in range(1, plan.n_burn + 1):
+        state = moves.step(state)
+        if step % interval == 0 and on_step(step // interval, float(state.value.mean())):
+            stopped = True
+            break
     kept_at = np.linspace(0, n_intervals, -(-plan.n_keep // plan.n_chains) + 1)[1:].astype(int)
-    values = np.zeros((plan.n_chains, n_intervals))
-    scores = np.zeros((plan.n_chains, n_intervals, len(watched)))
+    values: list[FloatArray] = []
+    scores: list[FloatArray] = []
     kept: list[FloatArray] = []
-    half, kick = dtype.type(0.5 * plan.step), dtype.type(0.5 * plan.step)
-    stopped, traced = False, 0
-    for step in range(plan.n_burn + n_intervals * interval):
-        position += half * momentum * root
-        index = draw_batch(target.n_rows, plan.batch_size, rng)
-        value, gradient = target.estimate(position, index, rng)
-        total = target.prior_gradient(position) + dtype.type(target.scale) * gradient
-        total *= root
-        if not (np.isfinite(value).all() and np.isfinite(total).all()):
-            raise DivergedError
-        momentum += kick * total
-        momentum *= dtype.type(keep)
-        momentum += injected * rng.standard_normal(position.shape, dtype)
-        momentum += kick * total
-        position += half * momentum * root
-        after = step - plan.n_burn
-        if after < 0:
-            if (step + 1) % interval == 0 and on_step((step + 1) // interval, float(value.mean())):
-                stopped = True
-                break
-            continue
-        values[:, traced] += value / interval
-        scores[:, traced] += total[:, watched] / interval
-        if (after + 1) % interval == 0:
-            traced += 1
-            kept += [position.astype(np.float64)] * int(np.sum(kept_at == traced))
-            done = plan.n_burn // interval + traced
-            if on_step(done, float(values[:, traced - 1].mean())):
-                stopped = True
-                break
+    while len(values) < n_intervals and not stopped:
+        state, value, gradient = _interval(moves, state, interval, watched)
+        values.append(value)
+        scores.append(gradient)
+        kept += [state.position.astype(np.float64)] * int(np.sum(kept_at == len(values)))
+        stopped = on_step(plan.n_burn // interval + len(values), float(value.mean()))
     if not kept:  # stopped early: where the chains are is better than nothing
-        kept = [position.astype(np.float64)]
-    if not traced:
-        values[:, 0], traced = value, 1
+        kept = [state.position.astype(np.float64)]
+    if not values:
+        values = [state.value.astype(np.float64)]
+        scores = [np.zeros((plan.n_chains, len(watched)))]
     nothing = np.zeros(0)
     return SamplingRun(
-        np.concatenate(kept)[-plan.n_keep :],
-        values[:, :traced],
-        scores[:, :traced],
-        nothing,
-        nothing,
-        float("nan"),
-        stopped,
-        "langevin",
-        plan.n_burn + n_intervals * interval,
+        params=np.concatenate(kept)[-plan.n_keep :],
+        hmaxe=np.stack(values, axis=1),
+        scores=np.stack(scores, axis=1),
+        log_evidence=nothing,
+        log_evidence_error=nothing,
+        acceptance=float("nan"),
+        stopped=stopped,
+        method="langevin",
+        n_sweeps=plan.n_burn + n_intervals * interval,
     )
+
+
+def _interval(
+    moves: LangevinMoves, state: LangevinState, n_steps: int, watched: NDArray[np.intp]
+) -> tuple[LangevinState, FloatArray, FloatArray]:
+    """Make some steps; return where they lead, and the means of values and watched gradients."""
+    value = np.zeros(len(state.value))
+    gradient = np.zeros((len(value), len(watched)))
+    for _ in range(n_steps):
+        state = moves.step(state)
+        value += state.value / n_steps
+        gradient += state.gradient[:, watched] / n_steps
+    return state, value, gradient

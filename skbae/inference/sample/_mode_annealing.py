@@ -26,7 +26,7 @@ from skbae.energies._capabilities import ChartedEnergy
 from skbae.inference._objective import Target
 from skbae.inference.sample._mode_search import LocalTarget, find_modes
 from skbae.inference.sample._normal_fits import NormalFits
-from skbae.inference.sample._tempering import Population, SMCPlan, TemperingError
+from skbae.inference.sample._tempering import SMCMoves, SMCPlan, SMCState, TemperingError
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
@@ -68,7 +68,7 @@ class FittedTarget(Target):
 
     def local(self, theta: Array) -> Array:
         """Return coordinates (J, n, P) of models."""
-        return self.fits.place(theta.reshape(self.fits.charts.n_charts, -1, theta.shape[1]))
+        return self.fits.from_standard(theta.reshape(self.fits.charts.n_charts, -1, theta.shape[1]))
 
     def value_and_gradient(self, theta: Array) -> tuple[Array, Array]:
         """Return the log of the target over all fits, and the force: not all of its gradient."""
@@ -202,7 +202,7 @@ def sample_from_modes(
     objective : Objective
         Of a ChartedEnergy, on rows with any weights; T = 0 is allowed.
     starts : ArrayRecord
-        S models to climb from, as diverse as possible.
+        S models to seek modes from, as diverse as possible.
     model_temperature : float
         tau, positive.
     vacant : ndarray of bool of shape (S, B)
@@ -229,34 +229,86 @@ def sample_from_modes(
         If no start has a finite density, or the target is not reached within ``plan.max_steps``.
     """
     energy = objective.require(ChartedEnergy, "annealing from modes")
-    fits, once, left_out, _ = _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)
-    plan = plan.shared(fits.charts.n_charts)
-    smc = plan.for_modes(fits.charts.n_charts)
-    fitted = FittedTarget(fits, objective, objective.power(model_temperature))
-    theta = rng.standard_normal((smc.n_islands * smc.n_particles, fits.n_coordinates))
-    kinds = np.zeros(theta.shape[1], dtype=np.intp)
-    population = Population(fitted, theta, kinds, smc, 1.0, rng)
-    step, stopped, accepted = 0, False, []
-    while population.beta < 1 and not stopped:
-        if step == plan.max_steps:
+    modes = _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)
+    plan = plan.shared(modes.fits.charts.n_charts)
+    target = FittedTarget(modes.fits, objective, objective.power(model_temperature))
+    return _report(energy, modes, target, _anneal(target, plan, rng, on_step), plan, rng)
+
+
+@dataclass(frozen=True)
+class _Annealed:
+    """What became of the particles.
+
+    Attributes
+    ----------
+    state : SMCState
+        At the last step.
+    visited : list of ndarrays
+        Particles of each round at the last step, in standard normal coordinates.
+    accepted : list of float
+        Acceptance of each step.
+    stopped : bool
+        Whether a callback ended the run before the end of the path.
+    """
+
+    state: SMCState
+    visited: list[Array]
+    accepted: list[float]
+    stopped: bool
+
+
+def _anneal(
+    target: FittedTarget,
+    plan: AnnealPlan,
+    rng: np.random.Generator,
+    on_step: Callable[[int, float], bool] | None,
+) -> _Annealed:
+    """Lead particles from the fits to the target."""
+    smc = plan.for_modes(target.fits.charts.n_charts)
+    theta = rng.standard_normal((smc.n_islands * smc.n_particles, target.fits.n_coordinates))
+    moves = SMCMoves(target, np.zeros(theta.shape[1], dtype=np.intp), smc, 1.0, rng)
+    state = moves.init(theta)
+    accepted: list[float] = []
+    stopped = False
+    while state.beta < 1 and not stopped:
+        if len(accepted) == plan.max_steps:
             raise TemperingError(
-                f"the path from the fitted modes reached beta={population.beta:.3g} of 1 in "
+                f"the path from the fitted modes reached beta={state.beta:.3g} of 1 in "
                 f"max_steps={plan.max_steps} steps. Simplify the model, or raise model_temperature."
             )
-        size = population.next_step(1.0)
-        done = size >= 1.0 - population.beta
-        population.reweight(size, 1.0 if done else population.beta + size)
-        population.move()
-        step += 1
-        accepted.append(population.acceptance)
-        stopped = on_step is not None and on_step(step, float(population.objective.max()))
-    stopped = stopped and population.beta < 1
-    visited = [population.particles.theta]
+        state = moves.step(state)
+        accepted.append(state.acceptance)
+        highest = float(moves.values(state).max())
+        stopped = on_step is not None and on_step(len(accepted), highest)
+    stopped = stopped and state.beta < 1
+    visited = [state.particles.theta]
     for _ in range(0 if stopped else plan.n_rounds - 1):
-        population.go_on()
-        visited.append(population.particles.theta)
-        accepted.append(population.acceptance)
-    return _report(energy, fitted, once, left_out, population, visited, plan, accepted, stopped)
+        state = moves.run_on(state)
+        visited.append(state.particles.theta)
+        accepted.append(state.acceptance)
+    return _Annealed(state, visited, accepted, stopped)
+
+
+@dataclass(frozen=True)
+class _ModesToAnneal:
+    """Modes that seem to hold some share of the evidence, the larger ones first.
+
+    Attributes
+    ----------
+    fits : NormalFits
+    once : ndarray of bool of shape (J,)
+        Modes that a single one of several starts led to.
+    left_out : float
+        Share of the evidence of modes that were left out.
+    log_evidence : float
+        By importance sampling from the fits: with few draws it is rarely too large and often too
+        small.
+    """
+
+    fits: NormalFits
+    once: NDArray[np.bool_]
+    left_out: float
+    log_evidence: float
 
 
 def _fitted_modes(
@@ -266,13 +318,8 @@ def _fitted_modes(
     vacant: NDArray[np.bool_],
     plan: AnnealPlan,
     rng: np.random.Generator,
-) -> tuple[NormalFits, NDArray[np.bool_], float, float]:
-    """Return the fits that seem to hold some share of the evidence, the larger ones first.
-
-    Also which of them a single start led to, the share of those left out, and the log evidence by
-    importance: its draws are the fits', few of them, so that it is rarely too large and often too
-    small.
-    """
+) -> _ModesToAnneal:
+    """Find modes, fit them, and guess their shares of the evidence."""
     try:
         modes = find_modes(objective, starts, model_temperature, vacant)
     except FloatingPointError as problem:
@@ -282,14 +329,15 @@ def _fitted_modes(
         ) from None
     fits, n_modes = modes.fits, modes.fits.charts.n_charts
     theta = rng.standard_normal((n_modes * plan.n_pilot, fits.n_coordinates))
-    power = objective.power(model_temperature)
-    weights = FittedTarget(fits, objective, power).value_and_gradient(theta)[0]
+    target = FittedTarget(fits, objective, objective.power(model_temperature))
+    weights = target.value_and_gradient(theta)[0]
     crude = log_mean_exp(weights.reshape(n_modes, -1), axis=1)
     order = np.argsort(-crude, kind="stable")
     order = order[crude[order] > crude.max() - _NEGLIGIBLE][: plan.max_modes]
     shares = np.exp(crude - crude.max())
     left_out = 1 - float(shares[order].sum() / shares.sum())
-    return fits.take(order), modes.once[order], left_out, float(log_mean_exp(crude, axis=0))
+    whole = float(log_mean_exp(crude, axis=0))
+    return _ModesToAnneal(fits.take(order), modes.once[order], left_out, whole)
 
 
 def crude_log_evidence(
@@ -306,60 +354,82 @@ def crude_log_evidence(
     Too small where fits are poor, hardly ever too large: what another sampler must not fall short
     of. Parameters are those of :func:`sample_from_modes`.
     """
-    return _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)[3]
+    modes = _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)
+    return modes.log_evidence
 
 
 def _report(
     energy: ChartedEnergy,
-    fitted: FittedTarget,
-    once: NDArray[np.bool_],
-    left_out: float,
-    population: Population,
-    standard: list[Array],
+    modes: _ModesToAnneal,
+    target: FittedTarget,
+    annealed: _Annealed,
     plan: AnnealPlan,
-    accepted: list[float],
-    stopped: bool,
+    rng: np.random.Generator,
 ) -> SamplingRun:
-    n_modes, n = fitted.fits.charts.n_charts, plan.n_particles * len(standard)
-    by_mode = population.log_evidence.reshape(n_modes, plan.n_islands)
+    n_modes, state = modes.fits.charts.n_charts, annealed.state
+    by_mode = state.log_evidence.reshape(n_modes, plan.n_islands)
     log_evidence = log_mean_exp(by_mode, axis=0)
     shares = np.exp(by_mode - log_evidence) / n_modes
-    variance = (shares**2 * population.variance.reshape(by_mode.shape)).sum(axis=0)
-    # each chain's rounds follow one another
-    shape = (n_modes * plan.n_islands * plan.n_chains, len(standard), plan.n_moves + 1, -1)
-    rounds = [part.reshape(shape[0], 1, *shape[2:]) for part in standard]
-    whole = np.concatenate(rounds, axis=1).reshape(-1, standard[0].shape[1])
-    theta = fitted.fits.charts.theta_at(fitted.local(whole))
-    theta = theta.reshape(n_modes, plan.n_islands, n, -1)
-    drawn = []
-    for island in range(plan.n_islands):
-        weights = np.repeat(by_mode[:, island], n)
-        chosen = _interleave(systematic_resample(weights, n, population.rng), n)
-        drawn.append(theta[:, island].reshape(n_modes * n, -1)[chosen])
-    theta = np.concatenate(drawn)
-    objective, scores = _scores(fitted, theta, population.rng)
-    kept = systematic_resample(np.repeat(log_evidence, n), plan.n_keep, population.rng)
+    variance = (shares**2 * state.variance.reshape(by_mode.shape)).sum(axis=0)
+    theta = _draws(target, by_mode, annealed.visited, plan, rng)
+    objective, scores = _scores(target, theta, rng)
+    n = plan.n_particles * len(annealed.visited)
+    kept = systematic_resample(np.repeat(log_evidence, n), plan.n_keep, rng)
     unknown = np.full(plan.n_islands, np.nan)
     # (Good and Turing: what was met once tells how much was never met)
     doubts = []
-    if shares[once].sum() > _MET_ONCE * plan.n_islands:
+    if shares[modes.once].sum() > _MET_ONCE * plan.n_islands:
         doubts.append(
-            "some of the probability is about models that a single start led to: there may be more"
+            "posterior mass lies at modes that only one start led to: others may be missing"
         )
-    if left_out > _LEFT_OUT:
-        doubts.append(f"more modes than max_modes={plan.max_modes}, {left_out:.0%} left out")
+    if modes.left_out > _LEFT_OUT:
+        doubts.append(f"more modes than max_modes={plan.max_modes}, {modes.left_out:.0%} left out")
     return SamplingRun(
         params=energy.constrain(theta[kept]),
         hmaxe=objective.reshape(plan.n_islands, n),
         scores=scores.reshape(plan.n_islands, n, -1),
-        log_evidence=unknown if stopped else log_evidence,
-        log_evidence_error=unknown.copy() if stopped else np.sqrt(variance),
-        acceptance=float(np.mean(accepted)),
-        stopped=stopped,
+        log_evidence=unknown if annealed.stopped else log_evidence,
+        log_evidence_error=unknown.copy() if annealed.stopped else np.sqrt(variance),
+        acceptance=float(np.mean(annealed.accepted)),
+        stopped=annealed.stopped,
         method="modes",
-        n_sweeps=len(accepted) * plan.n_moves,
+        n_sweeps=len(annealed.accepted) * plan.n_moves,
         doubts=tuple(doubts),
     )
+
+
+def _draws(
+    target: FittedTarget,
+    log_evidence: Array,
+    visited: list[Array],
+    plan: AnnealPlan,
+    rng: np.random.Generator,
+) -> Array:
+    """Return draws of all islands in the energy's coordinates, modes in proportion to evidence.
+
+    Parameters
+    ----------
+    target : FittedTarget
+    log_evidence : ndarray of shape (J, I)
+        Of each mode, by each island.
+    visited : list of ndarrays
+        Particles of each round.
+    plan : AnnealPlan
+    rng : Generator
+    """
+    n_modes, n_rounds = target.fits.charts.n_charts, len(visited)
+    n = plan.n_particles * n_rounds
+    # each chain's rounds follow one another
+    shape = (n_modes * plan.n_islands * plan.n_chains, 1, plan.n_moves + 1, -1)
+    whole = np.concatenate([part.reshape(shape) for part in visited], axis=1)
+    theta = target.fits.charts.theta_at(target.local(whole.reshape(-1, visited[0].shape[1])))
+    theta = theta.reshape(n_modes, plan.n_islands, n, -1)
+    drawn = []
+    for island in range(plan.n_islands):
+        weights = np.repeat(log_evidence[:, island], n)
+        chosen = _interleave(systematic_resample(weights, n, rng), n)
+        drawn.append(theta[:, island].reshape(n_modes * n, -1)[chosen])
+    return np.concatenate(drawn)
 
 
 def _interleave(chosen: NDArray[np.intp], n: int) -> NDArray[np.intp]:

@@ -24,9 +24,9 @@ _LEAST_CURVATURE = 0.25
 _STEP = 1e-5
 # By how much a second look, over a posterior deviation, may change curvatures.
 _CORRECTION = (0.25, 4.0)
-# How much wider than the mode a fit is, by a squared radius: what is not normal shows in the tails.
-_WIDER = 3.0
-# Up to so many coordinates, curvatures at the start of a climb shorten it.
+# Covariances of fits are inflated by 1 + 3 / P, so that proposals cover heavier tails than normal.
+_INFLATION = 3.0
+# Up to so many coordinates, the curvature at the start shortens the way to the mode.
 _FEW_COORDINATES = 150
 # Numbers in the arrays of a batch of models.
 _NUMBERS = 1 << 20
@@ -64,25 +64,36 @@ class LocalTarget:
             total = total + self.power * self.charts.pull_back(local, gradient)
         return value, total
 
-    def height(self, local: Array) -> float:
-        """Return the value at one point, (P,), of the only chart."""
+    def value(self, local: Array) -> float:
+        """Return the log density at one point, (P,), of the only chart."""
         return float(self(local[None, None])[0][0, 0])
 
 
 @dataclass(frozen=True)
-class _Summit:
-    """A mode that was climbed to: its place, its height and the normal density fitted to it."""
+class _FittedMode:
+    """A mode and the normal density fitted to it.
+
+    Attributes
+    ----------
+    params : ArrayRecord
+        One model.
+    fit : NormalFits
+    log_ratio : float
+        Of the fit to the prior, at the mode.
+    log_density : float
+        Of models, at the mode.
+    """
 
     params: Any
     fit: NormalFits
-    peak: float
-    height: float
+    log_ratio: float
+    log_density: float
 
-    def covers(self, theta: Array, height: float) -> bool:
-        """Tell whether a model of some height is within the bulk of the fit."""
+    def covers(self, theta: Array, log_density: float) -> bool:
+        """Tell whether a model of some log density is within the bulk of the fit."""
         slack = 0.5 * self.fit.n_coordinates
-        near = self.peak - self.fit.log_ratio(theta)[0] < slack
-        return bool(near and abs(height - self.height) < slack)
+        near = self.log_ratio - self.fit.log_ratio(theta)[0] < slack
+        return bool(near and abs(log_density - self.log_density) < slack)
 
 
 def curvature(target: LocalTarget, local: Array, free: NDArray[np.intp], steps: Array) -> Array:
@@ -123,30 +134,38 @@ def _principal_steps(target: LocalTarget, local: Array, free: NDArray[np.intp]) 
     return (vectors / np.sqrt(np.maximum(np.abs(values), _LEAST_CURVATURE))).T
 
 
-def climb(target: LocalTarget, start: Array, free: NDArray[np.intp], max_iter: int) -> Array:
-    """Climb to a mode in the coordinates of the only chart, (P,), of which some are free.
+def maximise_in_chart(
+    target: LocalTarget, start: Array, free: NDArray[np.intp], max_iter: int
+) -> Array:
+    """Return the mode that a start leads to, in the coordinates of the only chart, (P,).
 
-    The quasi-Newton method begins with the curvature at the start, where it can be had for little.
+    Only coordinates that are free move. The quasi-Newton method begins with the curvature at the
+    start, where that costs little.
     """
     axes = None
     if len(free) <= _FEW_COORDINATES:
         axes = _principal_steps(target, start, free)
 
-    def place(step: Array) -> Array:
+    def moved(step: Array) -> Array:
         local = start.copy()
         local[free] += step if axes is None else step @ axes
         return local
 
-    def descent(step: Array) -> tuple[float, Array]:
-        value, gradient = target(place(step)[None, None])
+    def negative_density(step: Array) -> tuple[float, Array]:
+        value, gradient = target(moved(step)[None, None])
         own = gradient[0, 0, free]
         if not np.isfinite(value[0, 0]) or not np.isfinite(own).all():
             return 1e100, np.zeros_like(step)
         return -float(value[0, 0]), -own if axes is None else -axes @ own
 
-    options = {"maxiter": max_iter, "ftol": 1e-10, "gtol": 1e-4}
-    found = minimize(descent, np.zeros(len(free)), jac=True, method="L-BFGS-B", options=options)
-    return place(found.x)
+    found = minimize(
+        negative_density,
+        np.zeros(len(free)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": max_iter, "ftol": 1e-10, "gtol": 1e-4},
+    )
+    return moved(found.x)
 
 
 def fit_covariance(target: LocalTarget, local: Array, free: NDArray[np.intp]) -> Array:
@@ -187,32 +206,38 @@ def _free(charts: Charts, vacant: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.flatnonzero(np.concatenate([blocks, np.ones(charts.n_shared, dtype=bool)]))
 
 
-class _Climber:
-    """Climbs from starts and fits normal densities to where it arrives."""
+@dataclass(frozen=True)
+class _Search:
+    """Finds modes from starts and fits normal densities to them."""
 
-    def __init__(self, objective: Objective, power: float, max_iter: int) -> None:
-        self.energy = objective.require(ChartedEnergy, "searching for modes")
-        self.objective, self.power, self.max_iter = objective, power, max_iter
+    objective: Objective
+    power: float
+    max_iter: int
 
-    def view(self, params: Any) -> LocalTarget:
+    @property
+    def energy(self) -> ChartedEnergy:
+        """The energy."""
+        return self.objective.require(ChartedEnergy, "searching for modes")
+
+    def around(self, params: Any) -> LocalTarget:
         """Return the log density in charts around models."""
         return LocalTarget(self.objective, self.energy.charts(params, self.power), self.power)
 
-    def climb(self, params: Any, vacant: NDArray[np.bool_]) -> tuple[Any, Array]:
+    def find_mode(self, params: Any, vacant: NDArray[np.bool_]) -> tuple[Any, Array]:
         """Return a model and, in the chart around it, the coordinates (P,) of a mode.
 
         The mode in the chart around the start is the model; its own chart has its mode nearby.
         """
         for _ in range(2):
-            visited, target = params, self.view(params)
+            visited, target = params, self.around(params)
             start, free = _centre(target.charts, vacant[None])[0], _free(target.charts, vacant)
-            local = climb(target, start, free, self.max_iter)
+            local = maximise_in_chart(target, start, free, self.max_iter)
             params = self.energy.constrain(target.charts.theta_at(local[None, None]))
         return visited, local
 
-    def fit(self, params: Any, local: Array, vacant: NDArray[np.bool_]) -> _Summit:
+    def fit(self, params: Any, local: Array, vacant: NDArray[np.bool_]) -> _FittedMode:
         """Fit a normal density; what is vacant has its prior's moments."""
-        target = self.view(params)
+        target = self.around(params)
         charts, free = target.charts, _free(target.charts, vacant)
         mean, covariance = local.copy(), np.zeros((len(local), len(local)))
         covariance[np.ix_(free, free)] = fit_covariance(target, local, free)
@@ -221,40 +246,40 @@ class _Climber:
             for block in np.flatnonzero(vacant):
                 part = block * charts.block_size + np.arange(charts.block_size)
                 mean[part], covariance[part, part] = means, variances
-        covariance *= 1 + _WIDER / len(free)
+        covariance *= 1 + _INFLATION / len(free)
         fit = NormalFits.from_covariances(charts, mean[None], covariance[None])
-        peak = float(fit.log_ratio(charts.theta_at(local[None, None]))[0])
-        return _Summit(params, fit, peak, target.height(local))
+        log_ratio = float(fit.log_ratio(charts.theta_at(local[None, None]))[0])
+        return _FittedMode(params, fit, log_ratio, target.value(local))
 
-    def summits(
+    def distinct_modes(
         self, params: Any, vacant: NDArray[np.bool_], max_modes: int
-    ) -> tuple[list[_Summit], list[int]]:
-        """Return the modes that starts lead to, highest starts first, and how many led to each."""
-        target = self.view(params)
+    ) -> tuple[list[_FittedMode], list[int]]:
+        """Return the modes that starts lead to, best starts first, and how many led to each."""
+        target = self.around(params)
         local = _centre(target.charts, vacant)[:, None]
-        heights, theta = target(local)[0][:, 0], target.charts.theta_at(local)
-        found: list[_Summit] = []
+        values, theta = target(local)[0][:, 0], target.charts.theta_at(local)
+        found: list[_FittedMode] = []
         counts: list[int] = []
 
-        def known(theta: Array, height: float) -> bool:
-            for number, summit in enumerate(found):
-                if summit.covers(theta, height):
+        def known(theta: Array, log_density: float) -> bool:
+            for number, mode in enumerate(found):
+                if mode.covers(theta, log_density):
                     counts[number] += 1
                     return True
             return False
 
-        order = np.argsort(-heights, kind="stable")
-        for index in order[np.isfinite(heights[order])]:
-            if known(theta[[index]], heights[index]):
+        order = np.argsort(-values, kind="stable")
+        for index in order[np.isfinite(values[order])]:
+            if known(theta[[index]], values[index]):
                 continue
             if len(found) == max_modes:
                 # too many to tell which are met again
                 return found, [1] * len(found)
-            mode, place = self.climb(params.take([index]), vacant[index])
-            there = self.view(mode)
-            if known(there.charts.theta_at(place[None, None]), there.height(place)):
+            model, mode = self.find_mode(params.take([index]), vacant[index])
+            around = self.around(model)
+            if known(around.charts.theta_at(mode[None, None]), around.value(mode)):
                 continue
-            found.append(self.fit(mode, place, vacant[index]))
+            found.append(self.fit(model, mode, vacant[index]))
             counts.append(1)
         return found, counts
 
@@ -268,7 +293,7 @@ def find_modes(
     max_modes: int = 16,
     max_iter: int = 300,
 ) -> Modes:
-    """Climb from models to modes, leave out what is there already, fit the rest.
+    """Find the modes that starts lead to, and fit a normal density to each.
 
     Parameters
     ----------
@@ -283,7 +308,7 @@ def find_modes(
     max_modes : int
         Of starts with equally many vacant parts.
     max_iter : int
-        Of each climb.
+        Of each start.
 
     Returns
     -------
@@ -294,18 +319,18 @@ def find_modes(
     FloatingPointError
         If no start has a finite density.
     """
-    power = objective.power(model_temperature)
-    climber = _Climber(objective, power, max_iter)
-    summits: list[_Summit] = []
+    search = _Search(objective, objective.power(model_temperature), max_iter)
+    modes: list[_FittedMode] = []
     once: list[bool] = []
     n_vacant = vacant.sum(axis=1)
     for number in np.unique(n_vacant):
         members = np.flatnonzero(n_vacant == number)
-        found, counts = climber.summits(params.take(members), vacant[members], max_modes)
-        summits += found
+        found, counts = search.distinct_modes(params.take(members), vacant[members], max_modes)
+        modes += found
         once += [count == 1 and len(members) > 1 for count in counts]
-    if not summits:
+    if not modes:
         raise FloatingPointError("no start has a finite density")
-    charts = climber.energy.charts(type(params).concatenate([s.params for s in summits]), power)
-    first, *others = (summit.fit for summit in summits)
+    models = type(params).concatenate([mode.params for mode in modes])
+    first, *others = (mode.fit for mode in modes)
+    charts = search.energy.charts(models, search.power)
     return Modes(first.with_charts(charts, others), np.array(once))

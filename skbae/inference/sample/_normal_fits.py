@@ -82,9 +82,9 @@ class NormalFits:
         scales = np.diagonal(self.factors, axis1=2, axis2=3)
         volume = np.log(scales).sum(axis=(1, 2)) + np.log(self.shared_scales).sum(axis=1)
         density = -0.5 * ((standard**2).sum(axis=2) + standard.shape[2] * _LOG_2PI)
-        return density - volume[:, None] - self.charts.log_prior(self.place(standard))[0]
+        return density - volume[:, None] - self.charts.log_prior(self.from_standard(standard))[0]
 
-    def place(self, standard: Array) -> Array:
+    def from_standard(self, standard: Array) -> Array:
         """Turn independent standard normal numbers (J, n, P) into coordinates of models."""
         blocks, shared = self._split(standard)
         moved = np.matmul(np.swapaxes(blocks, 1, 2), np.swapaxes(self.factors, 2, 3))

@@ -15,14 +15,14 @@ curve of free energies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skbae._types import Array, SamplingRun, TemperedPath
 from skbae.energies._capabilities import GradientEnergy
-from skbae.inference.sample._hmc import Particles, coordinate_scales, hmc_move, place
+from skbae.inference.sample._hmc import Particles, coordinate_scales, evaluate, hmc_move
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
@@ -41,6 +41,8 @@ _PARTICLE_ROWS = 4096 * 164
 # Bisections for the next temperature, on a logarithmic scale.
 _N_BISECTIONS = 50
 _SMALLEST_STEP = 1e-12
+# Of moves before there is an acceptance to go by.
+_FIRST_STEP_SIZE = 0.5
 
 
 class TemperingError(RuntimeError):
@@ -129,40 +131,77 @@ def tempered_plan(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
     )
 
 
-class Population:
-    """Islands of particles, ``(islands * particles, P)`` in chain-major order, on their way."""
+@dataclass(frozen=True)
+class SMCState:
+    """Islands of particles on their way.
 
-    def __init__(
-        self,
-        target: Target,
-        theta: Array,
-        kinds: NDArray[np.intp],
-        plan: SMCPlan,
-        scale: float,
-        rng: np.random.Generator,
-    ) -> None:
-        self.target, self.kinds, self.plan, self.rng = target, kinds, plan, rng
-        self.scale = scale  # N / tau
-        self.particles = place(target, theta)
-        self.beta = 0.0
-        self.log_evidence = np.zeros(plan.n_islands)
-        self.variance = np.zeros(plan.n_islands)
-        self.step_size = 0.5
-        self.acceptance = np.nan
-        self.chain_length = 1  # draws of the prior are independent
+    Attributes
+    ----------
+    particles : Particles
+        ``islands * particles`` of them, in chain-major order.
+    beta : float
+        How far along the path the particles are, 0 to 1.
+    log_evidence, variance : ndarrays of shape (I,)
+        Of the target at `beta`, by each island, and its variance.
+    scales : ndarray of shape (P,)
+        Of the coordinates: the preconditioner of moves.
+    step_size : float
+        Of moves, in units of the scales.
+    acceptance : float
+        Mean acceptance probability of the latest moves.
+    chain_length : int
+        States that each chain has left among the particles; 1 before the first step, since draws
+        of the prior are independent.
+    """
 
-    @property
-    def objective(self) -> Array:
-        """The objective at the particles, (islands, particles)."""
-        return self.particles.objective.reshape(self.plan.n_islands, -1)
+    particles: Particles
+    beta: float
+    log_evidence: Array
+    variance: Array
+    scales: Array
+    step_size: float
+    acceptance: float
+    chain_length: int
 
-    def _log_weights(self, step: float) -> Array:
-        """Return the log weights of a step of beta, (islands, particles)."""
-        return step * self.scale * self.objective
 
-    def _least_ess(self, step: float) -> float:
-        """Return the smallest island's effective share of particles after a step of beta."""
-        log_weights = self._log_weights(step)
+@dataclass(frozen=True)
+class SMCMoves:
+    """The steps of waste-free sequential Monte Carlo, from a state to the next.
+
+    Attributes
+    ----------
+    target : Target
+    kinds : ndarray of int of shape (P,)
+        Which coordinates are exchangeable, and share a scale.
+    plan : SMCPlan
+    power : float
+        What the target's value is multiplied with at the end of the path.
+    rng : Generator
+    """
+
+    target: Target
+    kinds: NDArray[np.intp]
+    plan: SMCPlan
+    power: float
+    rng: np.random.Generator
+
+    def init(self, theta: Array) -> SMCState:
+        """Return the state at the start of the path, given draws of the prior."""
+        nothing, ones = np.zeros(self.plan.n_islands), np.ones(theta.shape[1])
+        particles = evaluate(self.target, theta)
+        return SMCState(particles, 0.0, nothing, nothing, ones, _FIRST_STEP_SIZE, np.nan, 1)
+
+    def values(self, state: SMCState) -> Array:
+        """Return the target's values at the particles, (islands, particles)."""
+        return state.particles.value.reshape(self.plan.n_islands, -1)
+
+    def _log_weights(self, state: SMCState, increment: float) -> Array:
+        """Return the log weights of an increment of beta, (islands, particles)."""
+        return increment * self.power * self.values(state)
+
+    def _least_ess(self, state: SMCState, increment: float) -> float:
+        """Return the smallest island's effective share of particles after an increment."""
+        log_weights = self._log_weights(state, increment)
         peak = log_weights.max(axis=1, keepdims=True)
         weights = np.exp(log_weights - np.where(np.isfinite(peak), peak, 0.0))
         total = weights.sum(axis=1)
@@ -170,74 +209,79 @@ class Population:
             return 0.0
         return float((total**2 / (weights**2).sum(axis=1)).min() / weights.shape[1])
 
-    def next_step(self, limit: float) -> float:
+    def _increment(self, state: SMCState, limit: float) -> float:
         """Return how far beta may go towards `limit`."""
-        largest = limit - self.beta
-        if self._least_ess(largest) >= self.plan.ess_fraction:
+        largest = limit - state.beta
+        if self._least_ess(state, largest) >= self.plan.ess_fraction:
             return largest
         low, high = np.log(_SMALLEST_STEP), np.log(largest)
         for _ in range(_N_BISECTIONS):
             middle = 0.5 * (low + high)
-            if self._least_ess(np.exp(middle)) >= self.plan.ess_fraction:
+            if self._least_ess(state, np.exp(middle)) >= self.plan.ess_fraction:
                 low = middle
             else:
                 high = middle
         return float(np.exp(low))
 
-    def reweight(self, step: float, beta: float) -> None:
-        """Go to `beta`: add to the evidences, draw the chains' starts."""
+    def step(self, state: SMCState, limit: float = 1.0) -> SMCState:
+        """Go towards `limit`: choose beta, reweight, draw the chains' starts, run the chains."""
+        increment = self._increment(state, limit)
+        done = increment >= limit - state.beta
+        beta = limit if done else state.beta + increment
+        return self._run_chains(self._reweight(state, increment, beta))
+
+    def _reweight(self, state: SMCState, increment: float, beta: float) -> SMCState:
+        """Add to the evidences, and draw the chains' starts."""
         plan = self.plan
-        log_weights = self._log_weights(step)
-        self.log_evidence += log_mean_exp(log_weights, axis=1)
+        log_weights = self._log_weights(state, increment)
         weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
         # chains are independent given the last step: the variance of their means is that of the
         # increment (Dau and Chopin 2022, section 4)
-        chains = weights.reshape(plan.n_islands, -1, self.chain_length).sum(axis=2)
-        n_chains = chains.shape[1]
-        self.variance += n_chains * chains.var(axis=1, ddof=1)
-        self.beta = beta
-
+        chains = weights.reshape(plan.n_islands, -1, state.chain_length).sum(axis=2)
         flat = (weights / plan.n_islands).ravel()
-        gradients = self.particles.gradient(np.full(len(flat), self.power))
-        self.scales = coordinate_scales(gradients, flat, self.kinds)
+        gradients = state.particles.gradient(np.full(len(flat), beta * self.power))
         chosen = [
             island * plan.n_particles + systematic_resample(row, plan.n_chains, self.rng)
             for island, row in enumerate(log_weights)
         ]
-        self.particles = self.particles.take(np.concatenate(chosen))
+        return replace(
+            state,
+            particles=state.particles.take(np.concatenate(chosen)),
+            beta=beta,
+            log_evidence=state.log_evidence + log_mean_exp(log_weights, axis=1),
+            variance=state.variance + chains.shape[1] * chains.var(axis=1, ddof=1),
+            scales=coordinate_scales(gradients, flat, self.kinds),
+        )
 
-    @property
-    def power(self) -> float:
-        """What the objective is multiplied with."""
-        return self.beta * self.scale
-
-    def move(self) -> None:
-        """Run the chains; their states are the new particles."""
+    def _run_chains(self, state: SMCState) -> SMCState:
+        """Run chains from the particles; all their states are the new particles."""
         plan = self.plan
-        power = np.full(self.particles.n_models, self.power)
-        states, acceptances = [self.particles], []
-        typical = np.clip(plan.length / self.step_size, 1, plan.max_leapfrog)
+        power = np.full(state.particles.n_models, state.beta * self.power)
+        visited, acceptances = [state.particles], []
+        typical = np.clip(plan.length / state.step_size, 1, plan.max_leapfrog)
         for _ in range(plan.n_moves):
             n_steps = max(1, round(typical * self.rng.uniform(0.5, 1.5)))
-            moved, acceptance = hmc_move(
-                self.target, states[-1], power, self.scales, self.step_size, n_steps, self.rng
+            moved, probabilities = hmc_move(
+                self.target, visited[-1], power, state.scales, state.step_size, n_steps, self.rng
             )
-            states.append(moved)
-            acceptances.append(acceptance.mean())
-        self.acceptance = float(np.mean(acceptances))
-        self.step_size *= float(np.exp(1.5 * (self.acceptance - _TARGET_ACCEPTANCE)))
+            visited.append(moved)
+            acceptances.append(probabilities.mean())
+        acceptance = float(np.mean(acceptances))
         # chains become the slow axis, their states the fast one
-        n_chains = states[0].n_models
-        order = np.arange(n_chains * len(states)).reshape(len(states), n_chains).T.ravel()
-        self.particles = Particles.concatenate(states).take(order)
-        self.chain_length = len(states)
+        order = np.arange(len(power) * len(visited)).reshape(len(visited), len(power)).T.ravel()
+        return replace(
+            state,
+            particles=Particles.concatenate(visited).take(order),
+            step_size=state.step_size * float(np.exp(1.5 * (acceptance - _TARGET_ACCEPTANCE))),
+            acceptance=acceptance,
+            chain_length=len(visited),
+        )
 
-    def go_on(self) -> None:
+    def run_on(self, state: SMCState) -> SMCState:
         """Run the chains further, from their last states."""
-        last = np.arange(self.chain_length - 1, self.particles.n_models, self.chain_length)
-        self.particles = self.particles.take(last)
-        self.move()
+        last = np.arange(state.chain_length - 1, state.particles.n_models, state.chain_length)
+        return self._run_chains(replace(state, particles=state.particles.take(last)))
 
 
 def _stop_betas(stops: Sequence[float], model_temperature: float) -> list[float]:
@@ -290,58 +334,56 @@ def sample_tempered(
         has a finite objective.
     """
     energy = objective.require(GradientEnergy, "tempered sampling")
-    scale = objective.power(model_temperature)
+    power = objective.power(model_temperature)
     theta = energy.draw_prior_coordinates(plan.n_islands * plan.n_particles, rng)
-    population = Population(objective, theta, energy.coordinate_kinds(), plan, scale, rng)
-    if not np.isfinite(population.objective).any(axis=1).all():
+    moves = SMCMoves(objective, energy.coordinate_kinds(), plan, power, rng)
+    state = moves.init(theta)
+    if not np.isfinite(moves.values(state)).any(axis=1).all():
         raise TemperingError(
             "no model drawn from the prior has a finite energy: the prior is too far from the "
             "data. Scale the data or choose a prior in their units."
         )
     path: list[tuple[float, Array, Array]] = []
-    accepted, step, stopped = [], 0, False
+    accepted: list[float] = []
+    stopped = False
     for limit in _stop_betas(stops, model_temperature):
-        while population.beta < limit and not stopped:
-            if step == plan.max_steps:
+        while state.beta < limit and not stopped:
+            if len(path) == plan.max_steps:
                 raise TemperingError(
-                    f"the path from the prior reached beta={population.beta:.3g} of 1 in "
+                    f"the path from the prior reached beta={state.beta:.3g} of 1 in "
                     f"max_steps={plan.max_steps} temperatures. Take a prior closer to the data, "
                     "simplify the model, or raise model_temperature."
                 )
-            size = population.next_step(limit)
-            done = size >= limit - population.beta
-            population.reweight(size, limit if done else population.beta + size)
-            population.move()
-            step += 1
-            accepted.append(population.acceptance)
-            values = population.objective
-            tau = model_temperature / population.beta
-            path.append((tau, population.log_evidence.copy(), values.mean(axis=1)))
-            stopped = on_step is not None and on_step(step, float(values.max()))
-    stopped = stopped and population.beta < 1
-    return _report(energy, population, path, accepted, stopped)
+            state = moves.step(state, limit)
+            accepted.append(state.acceptance)
+            values = moves.values(state)
+            tau = model_temperature / state.beta
+            path.append((tau, state.log_evidence, values.mean(axis=1)))
+            stopped = on_step is not None and on_step(len(path), float(values.max()))
+    return _report(energy, moves, state, path, accepted, stopped and state.beta < 1)
 
 
 def _report(
     energy: GradientEnergy,
-    population: Population,
+    moves: SMCMoves,
+    state: SMCState,
     path: list[tuple[float, Array, Array]],
     accepted: list[float],
     stopped: bool,
 ) -> SamplingRun:
-    plan, particles = population.plan, population.particles
-    gradients = particles.gradient(np.full(particles.n_models, population.power))
+    plan, particles = moves.plan, state.particles
+    gradients = particles.gradient(np.full(particles.n_models, state.beta * moves.power))
     # islands count by their evidence, as if they were one population
-    weights = np.repeat(population.log_evidence, plan.n_particles)
-    kept = systematic_resample(weights, plan.n_keep, population.rng)
+    weights = np.repeat(state.log_evidence, plan.n_particles)
+    kept = systematic_resample(weights, plan.n_keep, moves.rng)
     unknown = np.full(plan.n_islands, np.nan)
     taus, log_evidence, objective = (np.array(part) for part in zip(*path, strict=True))
     return SamplingRun(
         params=energy.constrain(particles.theta[kept]),
-        hmaxe=population.objective,
+        hmaxe=moves.values(state),
         scores=gradients.reshape(plan.n_islands, plan.n_particles, -1),
-        log_evidence=unknown if stopped else population.log_evidence,
-        log_evidence_error=unknown.copy() if stopped else np.sqrt(population.variance),
+        log_evidence=unknown if stopped else state.log_evidence,
+        log_evidence_error=unknown.copy() if stopped else np.sqrt(state.variance),
         acceptance=float(np.mean(accepted)),
         stopped=stopped,
         method="smc",
