@@ -239,7 +239,9 @@ def fit_exactly(
             on_step=partial(_report, on_step, taken),
         )
         taken += found.n_iter
-        value = hmaxe_at(objective, energy, found.theta)
+        value = found.objective
+        if held is not None:
+            value = (kept.total * found.objective + held.total * found.score) / rows.total
         if best is None or value > best[0]:
             best = value, found
         if on_step.stopped:
@@ -248,8 +250,8 @@ def fit_exactly(
     found = best[1]
     theta = found.theta
     if held is not None and not on_step.stopped and found.n_iter:
-        reached = hmaxe_at(on_kept, energy, theta)
-        theta = maximise(objective, theta, None, max_iter=_LAST_STEPS, enough=reached).theta
+        more = maximise(objective, theta, None, max_iter=_LAST_STEPS, enough=found.objective)
+        theta = more.theta
     shortfall = "" if on_step.stopped else found.shortfall
     return MachineFit(theta, found.scores, found.n_iter, found.converged, shortfall)
 
@@ -257,11 +259,6 @@ def fit_exactly(
 def _report(on_step: Steps, before: int, number: int, value: float) -> bool:
     """Pass on a step of a fit from one of several starts."""
     return bool(on_step(before + number, value))
-
-
-def hmaxe_at(objective: Objective, energy: RBMEnergy, theta: Array) -> float:
-    """Return ``Hmaxe_T`` at coordinates (P,), by enumeration."""
-    return float(objective.expect(energy.at(theta)).hmaxe[0])
 
 
 def fit_by_contrast(
