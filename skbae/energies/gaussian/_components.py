@@ -30,10 +30,13 @@ from skbae.energies.mixture._components import (
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from skbae._types import Array
     from skbae.energies.gaussian._covariance import CovarianceShape
+    from skbae.energies.mixture._components import ComponentKernel
 
 
 # Largest bound on the rounding error of one energy, in nats, that a kernel may have. The bound
@@ -125,7 +128,14 @@ class LocalKernel(SmoothComponentKernel):
 
     dtype = np.dtype(np.float64)
 
-    def __init__(self, shape, tied, log_weights, params, rounding=None):
+    def __init__(
+        self,
+        shape: CovarianceShape,
+        tied: bool,
+        log_weights: Array,
+        params: GaussianParameters,
+        rounding: Array | None = None,
+    ) -> None:
         self.shape, self.tied, self.params = shape, tied, params
         self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         self.n_models, self.n_components = log_weights.shape
@@ -134,28 +144,28 @@ class LocalKernel(SmoothComponentKernel):
         )
         self.numbers_per_row = 4 * shape.n_features + self.n_models * self.n_components
 
-    def workspace(self, n_rows, previous=None):
+    def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
         key = WorkspaceKey("gaussian deviations", n_rows, self.shape.n_features, self.dtype.str)
         return Workspace(key, energies=np.empty((self.n_models, self.n_components, n_rows)))
 
-    def load(self, X, workspace):
+    def load(self, X: NDArray[Any], workspace: Workspace) -> None:
         if workspace.source is not X:
             workspace.arrays["rows"] = X.astype(np.float64, copy=False)
             workspace.source, workspace.n = X, len(X)
 
-    def _each(self):
+    def _each(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
         for s in range(self.n_models):
             for k in range(self.n_components):
                 yield s, k, (s, 0 if self.tied else k)
 
-    def energies(self, workspace):
+    def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
         rows, out = workspace.arrays["rows"], workspace.arrays["energies"][..., : workspace.n]
         for s, k, c in self._each():
             white = self.shape.whiten(rows - self.params.means[s, k], self.params.factors[c])
             out[s, k] = self.constant[s, k] - 0.5 * np.einsum("nd,nd->n", white, white)
         return out, None
 
-    def zero(self):
+    def zero(self) -> list[Array]:
         means = self.params.means
         return [
             np.zeros(means.shape[:2]),
@@ -163,7 +173,13 @@ class LocalKernel(SmoothComponentKernel):
             np.zeros(self.params.factors.shape),
         ]
 
-    def accumulate(self, sums, codes, row_weights, workspace):
+    def accumulate(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        row_weights: NDArray[Any] | None,
+        workspace: Workspace,
+    ) -> None:
         rows = workspace.arrays["rows"]
         sums[0] += codes.sum(axis=-1)
         for s, k, c in self._each():
@@ -171,14 +187,16 @@ class LocalKernel(SmoothComponentKernel):
             sums[1][s, k] += codes[s, k] @ deviations
             sums[2][c] += self.shape.sum_moment(deviations, codes[s, k])
 
-    def moments(self, sums):
+    def moments(self, sums: list[Array]) -> tuple[Array, GaussianMoments]:
         return sums[0], GaussianMoments(sums[1], sums[2], self.params.means)
 
-    def code_gradient(self, X, codes):
+    def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
         return _code_gradient(self.shape, self.params, X, codes)
 
 
-def _code_gradient(shape, params, X, codes):
+def _code_gradient(
+    shape: CovarianceShape, params: GaussianParameters, X: NDArray[Any], codes: NDArray[Any]
+) -> Array:
     """Return ``sum_k codes_k P_k (mu_k - x)``, of shape (S, n, D)."""
     gradient = np.zeros((codes.shape[0], len(X), shape.n_features))
     tied = params.factors.shape[1] == 1
@@ -253,10 +271,14 @@ class GaussianComponents(NoisyComponentFamily):
         self.shape, self.n_components, self.tied = shape, n_components, tied
         self.n_features, self.reg_covar = shape.n_features, reg_covar
 
-    def kernel(self, log_weights, params, frame, dtype):
+    def kernel(
+        self, log_weights: Array, params: GaussianParameters, frame: Frame, dtype: Any
+    ) -> ComponentKernel:
         return bind_gaussians(self.shape, log_weights, params, frame, dtype)
 
-    def maximise(self, counts, moments, params):
+    def maximise(
+        self, counts: Array, moments: GaussianMoments, params: GaussianParameters
+    ) -> GaussianParameters:
         alive = counts > 0
         safe = np.where(alive, counts, 1.0)
         shift = moments.first / safe[..., None]
@@ -278,7 +300,9 @@ class GaussianComponents(NoisyComponentFamily):
             ) from error
         return GaussianParameters(means, factors)
 
-    def _scatter(self, counts, moments, shift):
+    def _scatter(
+        self, counts: Array, moments: GaussianMoments, shift: Array
+    ) -> tuple[Array, Array]:
         """Return the scatter around ``reference + shift`` and the counts it belongs to."""
         correction = self.shape.lift(counts) * self.shape.moment(shift)
         if self.tied:
@@ -286,7 +310,9 @@ class GaussianComponents(NoisyComponentFamily):
             counts = counts.sum(axis=1, keepdims=True)
         return moments.second - correction, counts
 
-    def expected_moments(self, counts, params, like):
+    def expected_moments(
+        self, counts: Array, params: GaussianParameters, like: GaussianMoments
+    ) -> GaussianMoments:
         shift = params.means - like.reference
         spread = self.shape.to_moment(self.shape.covariances(params.factors), self.reg_covar)
         second = self.shape.lift(counts) * self.shape.moment(shift)
@@ -298,14 +324,22 @@ class GaussianComponents(NoisyComponentFamily):
         second = second + self.shape.lift(pooled) * spread
         return GaussianMoments(counts[..., None] * shift, second, like.reference)
 
-    def mix_moments(self, first, second, step):
+    def mix_moments(
+        self, first: GaussianMoments, second: GaussianMoments, step: Array
+    ) -> GaussianMoments:
         return GaussianMoments(
             interpolated(first.first, second.first, step),
             interpolated(first.second, second.second, step),
             second.reference,
         )
 
-    def draw(self, params, models, labels, rng):
+    def draw(
+        self,
+        params: GaussianParameters,
+        models: NDArray[np.intp],
+        labels: NDArray[np.intp],
+        rng: np.random.Generator,
+    ) -> NDArray[Any]:
         noise = rng.standard_normal((len(labels), self.n_features))
         out = np.empty_like(noise)
         cells = models * self.n_components + labels
@@ -316,7 +350,7 @@ class GaussianComponents(NoisyComponentFamily):
             out[rows] = params.means[s, k] + self.shape.colour(noise[rows], factor)
         return out
 
-    def convolve(self, params, variance):
+    def convolve(self, params: GaussianParameters, variance: float) -> GaussianParameters:
         covariances = self.shape.from_scatter(
             self.shape.to_moment(self.shape.covariances(params.factors), 0.0),
             np.ones(params.factors.shape[:2]),
@@ -324,6 +358,6 @@ class GaussianComponents(NoisyComponentFamily):
         )
         return GaussianParameters(params.means, self.shape.factorise(covariances))
 
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         n_covariances = 1 if self.tied else self.n_components
         return self.n_components * self.n_features + n_covariances * self.shape.n_free

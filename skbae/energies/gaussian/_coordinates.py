@@ -29,7 +29,10 @@ from skbae.operators._draws import log_gamma_draws
 from skbae.operators._linalg import triangular_inverse
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
+    from skbae.energies.gaussian._components import GaussianMoments
     from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.gaussian._normal_wishart import NormalWishart
 
@@ -106,53 +109,53 @@ class FullCoordinates(FactorCoordinates):
         self._above = np.triu_indices(n_features, 1)
         self.n_coordinates = n_features + len(self._above[0])
 
-    def degrees(self, dof):
+    def degrees(self, dof: Array) -> Array:
         # an upper factor's last row is what the first row of the usual, lower factor is
         return dof[..., None] - self._diagonal[::-1]
 
-    def _place(self, diagonal, above):
+    def _place(self, diagonal: Array, above: Array) -> Array:
         matrix = np.zeros((*diagonal.shape, self.n_features))
         matrix[..., self._diagonal, self._diagonal] = diagonal
         matrix[..., self._above[0], self._above[1]] = above
         return matrix
 
-    def _parts(self, matrix):
+    def _parts(self, matrix: Array) -> tuple[Array, Array]:
         diagonal = matrix[..., self._diagonal, self._diagonal]
         return diagonal, matrix[..., self._above[0], self._above[1]]
 
-    def factors(self, coordinates):
+    def factors(self, coordinates: Array) -> Array:
         return self._place(np.exp(coordinates[..., : self.n_logs]), coordinates[..., self.n_logs :])
 
-    def coordinates(self, factors):
+    def coordinates(self, factors: Array) -> Array:
         diagonal, above = self._parts(factors)
         return np.concatenate([np.log(diagonal), above], axis=-1)
 
-    def chain(self, factors, gradient):
+    def chain(self, factors: Array, gradient: Array) -> Array:
         diagonal, above = self._parts(gradient)
         return np.concatenate([diagonal * self._parts(factors)[0], above], axis=-1)
 
-    def compose(self, outer, factors):
+    def compose(self, outer: Array, factors: Array) -> Array:
         return np.matmul(outer, factors)
 
-    def divide(self, outer, factors):
+    def divide(self, outer: Array, factors: Array) -> Array:
         lower = triangular_inverse(np.swapaxes(outer, -1, -2))
         return np.matmul(np.swapaxes(lower, -1, -2), factors)
 
-    def apply_transposed(self, factors, vectors):
+    def apply_transposed(self, factors: Array, vectors: Array) -> Array:
         return np.matmul(vectors[..., None, :], factors)[..., 0, :]
 
-    def solve_transposed(self, factors, vectors):
+    def solve_transposed(self, factors: Array, vectors: Array) -> Array:
         lower = triangular_inverse(np.swapaxes(factors, -1, -2))
         return np.matmul(lower, vectors[..., None])[..., 0]
 
-    def frame_moments(self, factors, moments):
+    def frame_moments(self, factors: Array, moments: Array) -> Array:
         return np.matmul(np.swapaxes(factors, -1, -2), np.matmul(moments, factors))
 
-    def cross_moment(self, first, second):
+    def cross_moment(self, first: Array, second: Array) -> Array:
         outer = first[..., :, None] * second[..., None, :]
         return outer + np.swapaxes(outer, -1, -2)
 
-    def moment_times(self, moments, factors):
+    def moment_times(self, moments: Array, factors: Array) -> Array:
         return np.matmul(moments, factors)
 
 
@@ -165,37 +168,37 @@ class DiagonalCoordinates(FactorCoordinates):
         super().__init__(n_features)
         self.n_logs = self.n_coordinates = n_features
 
-    def degrees(self, dof):
+    def degrees(self, dof: Array) -> Array:
         return np.repeat(dof[..., None], self.n_logs, axis=-1)
 
-    def factors(self, coordinates):
+    def factors(self, coordinates: Array) -> Array:
         return np.exp(coordinates)
 
-    def coordinates(self, factors):
+    def coordinates(self, factors: Array) -> Array:
         return np.log(factors)
 
-    def chain(self, factors, gradient):
+    def chain(self, factors: Array, gradient: Array) -> Array:
         return gradient * factors
 
-    def compose(self, outer, factors):
+    def compose(self, outer: Array, factors: Array) -> Array:
         return outer * factors
 
-    def divide(self, outer, factors):
+    def divide(self, outer: Array, factors: Array) -> Array:
         return factors / outer
 
-    def apply_transposed(self, factors, vectors):
+    def apply_transposed(self, factors: Array, vectors: Array) -> Array:
         return factors * vectors
 
-    def solve_transposed(self, factors, vectors):
+    def solve_transposed(self, factors: Array, vectors: Array) -> Array:
         return vectors / factors
 
-    def frame_moments(self, factors, moments):
+    def frame_moments(self, factors: Array, moments: Array) -> Array:
         return factors**2 * moments
 
-    def cross_moment(self, first, second):
+    def cross_moment(self, first: Array, second: Array) -> Array:
         return 2 * first * second
 
-    def moment_times(self, moments, factors):
+    def moment_times(self, moments: Array, factors: Array) -> Array:
         return moments * factors
 
 
@@ -207,22 +210,22 @@ class SphericalCoordinates(DiagonalCoordinates):
         self.n_logs = self.n_coordinates = 1
         self.log_det_slope = float(n_features)
 
-    def factors(self, coordinates):
+    def factors(self, coordinates: Array) -> Array:
         return np.exp(coordinates[..., 0])
 
-    def coordinates(self, factors):
+    def coordinates(self, factors: Array) -> Array:
         return np.log(factors)[..., None]
 
-    def chain(self, factors, gradient):
+    def chain(self, factors: Array, gradient: Array) -> Array:
         return (gradient * factors)[..., None]
 
-    def apply_transposed(self, factors, vectors):
+    def apply_transposed(self, factors: Array, vectors: Array) -> Array:
         return factors[..., None] * vectors
 
-    def solve_transposed(self, factors, vectors):
+    def solve_transposed(self, factors: Array, vectors: Array) -> Array:
         return vectors / factors[..., None]
 
-    def cross_moment(self, first, second):
+    def cross_moment(self, first: Array, second: Array) -> Array:
         return 2 * (first * second).sum(axis=-1)
 
 
@@ -252,42 +255,42 @@ class GaussianCoordinates(GradientComponentFamily):
     def _frame_factor(self) -> Array:
         return self.shape.factorise(self.prior.scale)
 
-    def coordinate_kinds(self):
+    def coordinate_kinds(self) -> NDArray[np.intp]:
         n_covariances = 1 if self.tied else self.n_components
         means = np.tile(np.arange(self.n_features), self.n_components)
         factors = self.n_features + np.arange(self._coordinates.n_coordinates)
         return np.concatenate([means, np.tile(factors, n_covariances)])
 
-    def _split(self, theta):
+    def _split(self, theta: Array) -> tuple[Array, Array]:
         """Return standardised means (S, K, D) and the factors' coordinates (S, C, Q)."""
         n_means = self.n_components * self.n_features
         means = theta[:, :n_means].reshape(-1, self.n_components, self.n_features)
         n_covariances = 1 if self.tied else self.n_components
         return means, theta[:, n_means:].reshape(len(theta), n_covariances, -1)
 
-    def _join(self, means, coordinates):
+    def _join(self, means: Array, coordinates: Array) -> Array:
         n_models = len(means)
         parts = [means.reshape(n_models, -1), coordinates.reshape(n_models, -1)]
         return np.concatenate(parts, axis=1)
 
-    def _pool(self, values):
+    def _pool(self, values: Array) -> Array:
         """Sum over components what belongs to a precision they share."""
         return values.sum(axis=1, keepdims=True) if self.tied else values
 
-    def unconstrain(self, params):
+    def unconstrain(self, params: GaussianParameters) -> Array:
         coordinates, frame = self._coordinates, self._frame_factor
         means = coordinates.apply_transposed(frame, params.means - self.prior.location)
         factors = coordinates.divide(frame, params.factors)
         return self._join(means, coordinates.coordinates(factors))
 
-    def constrain(self, theta):
+    def constrain(self, theta: Array) -> GaussianParameters:
         coordinates, frame = self._coordinates, self._frame_factor
         means, entries = self._split(theta)
         factors = coordinates.compose(frame, coordinates.factors(entries))
         location = self.prior.location + coordinates.solve_transposed(frame, means)
         return GaussianParameters(location, factors)
 
-    def log_prior_at(self, theta):
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
         coordinates, strength = self._coordinates, self.prior.strength
         means, entries = self._split(theta)
         logs, above = entries[..., : coordinates.n_logs], entries[..., coordinates.n_logs :]
@@ -312,14 +315,14 @@ class GaussianCoordinates(GradientComponentFamily):
         gradient[..., coordinates.n_logs :] -= above
         return log_prior, self._join(pull, gradient)
 
-    def _factor_gradient(self, factors, counts, moments):
+    def _factor_gradient(self, factors: Array, counts: Array, moments: Array) -> Array:
         """Return the gradient of ``counts log det(B) - tr(B' M B) / 2`` in the coordinates."""
         coordinates = self._coordinates
         gradient = -coordinates.chain(factors, coordinates.moment_times(moments, factors))
         gradient[..., : coordinates.n_logs] += counts[..., None] * coordinates.log_det_slope
         return gradient
 
-    def energy_gradient(self, theta, counts, moments):
+    def energy_gradient(self, theta: Array, counts: Array, moments: GaussianMoments) -> Array:
         coordinates, frame = self._coordinates, self._frame_factor
         means, entries = self._split(theta)
         factors = coordinates.factors(entries)
@@ -333,7 +336,7 @@ class GaussianCoordinates(GradientComponentFamily):
         gradient = self._factor_gradient(factors, self._pool(counts), scatter)
         return self._join(pull, gradient)
 
-    def draw_prior_coordinates(self, n_models, rng):
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
         coordinates, prior = self._coordinates, self.prior
         degrees = coordinates.degrees(prior.dof)
         half = np.broadcast_to(0.5 * degrees, (n_models, *degrees.shape[1:]))

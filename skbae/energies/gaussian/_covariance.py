@@ -157,121 +157,121 @@ class Full(CovarianceShape):
     def n_free(self) -> int:
         return self.n_quadratic
 
-    def write_quadratic(self, x, out):
+    def write_quadratic(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         start = 0
         for i in range(self.n_features):
             stop = start + self.n_features - i
             np.multiply(x[i:], x[i], out=out[start:stop])
             start = stop
 
-    def quadratic_coefficients(self, factors):
+    def quadratic_coefficients(self, factors: Array) -> Array:
         rows, columns = self._upper
         coefficients = -self.precisions(factors)[..., rows, columns]
         coefficients[..., rows == columns] *= 0.5
         return coefficients
 
-    def unpack(self, sums):
+    def unpack(self, sums: Array) -> Array:
         rows, columns = self._upper
         moments = np.empty((*sums.shape[:-1], *self.tail))
         moments[..., rows, columns] = sums
         moments[..., columns, rows] = sums
         return moments
 
-    def pack(self, moments):
+    def pack(self, moments: Array) -> Array:
         return moments[..., self._upper[0], self._upper[1]]
 
-    def apply_precision(self, factors, vectors):
+    def apply_precision(self, factors: Array, vectors: Array) -> Array:
         half = np.matmul(vectors[..., None, :], factors)
         return np.matmul(half, np.swapaxes(factors, -1, -2))[..., 0, :]
 
-    def whiten(self, deviations, factor):
+    def whiten(self, deviations: Array, factor: Array) -> Array:
         return deviations @ factor
 
-    def colour(self, noise, factor):
+    def colour(self, noise: Array, factor: Array) -> Array:
         return noise @ triangular_inverse(factor.T).T
 
-    def half_log_det(self, factors):
+    def half_log_det(self, factors: Array) -> Array:
         return np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(axis=-1)
 
-    def magnitude(self, factors, reach):
+    def magnitude(self, factors: Array, reach: Array) -> Array:
         size = np.abs(self.precisions(factors))
         return np.matmul(np.matmul(reach[..., None, :], size), reach[..., None])[..., 0, 0]
 
-    def moment(self, vectors):
+    def moment(self, vectors: Array) -> Array:
         return vectors[..., :, None] * vectors[..., None, :]
 
-    def sum_moment(self, deviations, weights):
+    def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return deviations.T @ (deviations * weights[:, None])
 
-    def from_scatter(self, scatter, counts, floor):
+    def from_scatter(self, scatter: Array, counts: Array, floor: float) -> Array:
         covariances = scatter / self.lift(counts)
         diagonal = np.arange(self.n_features)
         covariances[..., diagonal, diagonal] += floor
         return covariances
 
-    def to_moment(self, covariances, floor):
+    def to_moment(self, covariances: Array, floor: float) -> Array:
         return covariances - floor * np.eye(self.n_features)
 
-    def factorise(self, covariances):
+    def factorise(self, covariances: Array) -> Array:
         lower = np.linalg.cholesky(covariances)
         # a pivot that is rounding error has a root all the same: such a covariance is singular
         pivots = np.diagonal(lower, axis1=-2, axis2=-1) ** 2
         variances = np.diagonal(covariances, axis1=-2, axis2=-1)
         if np.any(pivots < _PIVOT_TOLERANCE * self.n_features * variances):
             raise np.linalg.LinAlgError("a covariance is singular to rounding error")
-        return np.swapaxes(triangular_inverse(lower), -1, -2)
+        return np.swapaxes(triangular_inverse(np.asarray(lower, np.float64)), -1, -2)
 
-    def factorise_precision(self, precisions):
+    def factorise_precision(self, precisions: Array) -> Array:
         # the upper factor U with P = U U' is the lower factor of P with rows and columns reversed
         flipped = np.linalg.cholesky(precisions[..., ::-1, ::-1])
         return np.ascontiguousarray(flipped[..., ::-1, ::-1])
 
-    def covariances(self, factors):
+    def covariances(self, factors: Array) -> Array:
         lower = triangular_inverse(np.swapaxes(factors, -1, -2))
         return np.matmul(lower, np.swapaxes(lower, -1, -2))
 
-    def precisions(self, factors):
+    def precisions(self, factors: Array) -> Array:
         return np.matmul(factors, np.swapaxes(factors, -1, -2))
 
-    def expand(self, covariances):
+    def expand(self, covariances: Array) -> Array:
         return covariances
 
-    def diagonal(self, covariances):
+    def diagonal(self, covariances: Array) -> Array:
         return np.diagonal(covariances, axis1=-2, axis2=-1)
 
-    def isotropic(self, variances):
+    def isotropic(self, variances: Array) -> Array:
         return variances[..., None, None] * np.eye(self.n_features)
 
 
 class _Elementwise(CovarianceShape):
     """What diagonal and spherical covariances share: factors are inverse standard deviations."""
 
-    def factorise(self, covariances):
+    def factorise(self, covariances: Array) -> Array:
         if not np.all(covariances > 0):
             raise np.linalg.LinAlgError("a variance is not positive")
         return 1.0 / np.sqrt(covariances)
 
-    def factorise_precision(self, precisions):
+    def factorise_precision(self, precisions: Array) -> Array:
         if not np.all(precisions > 0):
             raise np.linalg.LinAlgError("a precision is not positive")
         return np.sqrt(precisions)
 
-    def covariances(self, factors):
+    def covariances(self, factors: Array) -> Array:
         return 1.0 / factors**2
 
-    def precisions(self, factors):
+    def precisions(self, factors: Array) -> Array:
         return factors**2
 
-    def whiten(self, deviations, factor):
+    def whiten(self, deviations: Array, factor: Array) -> Array:
         return deviations * factor
 
-    def colour(self, noise, factor):
+    def colour(self, noise: Array, factor: Array) -> Array:
         return noise / factor
 
-    def from_scatter(self, scatter, counts, floor):
+    def from_scatter(self, scatter: Array, counts: Array, floor: float) -> Array:
         return scatter / self.lift(counts) / self._degrees + floor
 
-    def to_moment(self, covariances, floor):
+    def to_moment(self, covariances: Array, floor: float) -> Array:
         return (covariances - floor) * self._degrees
 
     @property
@@ -298,40 +298,40 @@ class Diagonal(_Elementwise):
     def n_free(self) -> int:
         return self.n_features
 
-    def write_quadratic(self, x, out):
+    def write_quadratic(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         np.multiply(x, x, out=out)
 
-    def quadratic_coefficients(self, factors):
+    def quadratic_coefficients(self, factors: Array) -> Array:
         return -0.5 * factors**2
 
-    def unpack(self, sums):
+    def unpack(self, sums: Array) -> Array:
         return sums
 
-    def pack(self, moments):
+    def pack(self, moments: Array) -> Array:
         return moments
 
-    def apply_precision(self, factors, vectors):
+    def apply_precision(self, factors: Array, vectors: Array) -> Array:
         return factors**2 * vectors
 
-    def half_log_det(self, factors):
+    def half_log_det(self, factors: Array) -> Array:
         return np.log(factors).sum(axis=-1)
 
-    def magnitude(self, factors, reach):
+    def magnitude(self, factors: Array, reach: Array) -> Array:
         return ((factors * reach) ** 2).sum(axis=-1)
 
-    def moment(self, vectors):
+    def moment(self, vectors: Array) -> Array:
         return vectors**2
 
-    def sum_moment(self, deviations, weights):
+    def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return weights @ deviations**2
 
-    def expand(self, covariances):
+    def expand(self, covariances: Array) -> Array:
         return covariances[..., :, None] * np.eye(self.n_features)
 
-    def diagonal(self, covariances):
+    def diagonal(self, covariances: Array) -> Array:
         return covariances
 
-    def isotropic(self, variances):
+    def isotropic(self, variances: Array) -> Array:
         return np.broadcast_to(variances[..., None], (*variances.shape, self.n_features)).copy()
 
 
@@ -356,40 +356,40 @@ class Spherical(_Elementwise):
     def n_free(self) -> int:
         return 1
 
-    def write_quadratic(self, x, out):
+    def write_quadratic(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         np.einsum("dn,dn->n", x, x, out=out[0])
 
-    def quadratic_coefficients(self, factors):
+    def quadratic_coefficients(self, factors: Array) -> Array:
         return -0.5 * factors[..., None] ** 2
 
-    def unpack(self, sums):
+    def unpack(self, sums: Array) -> Array:
         return sums[..., 0]
 
-    def pack(self, moments):
+    def pack(self, moments: Array) -> Array:
         return moments[..., None]
 
-    def apply_precision(self, factors, vectors):
+    def apply_precision(self, factors: Array, vectors: Array) -> Array:
         return factors[..., None] ** 2 * vectors
 
-    def half_log_det(self, factors):
+    def half_log_det(self, factors: Array) -> Array:
         return self.n_features * np.log(factors)
 
-    def magnitude(self, factors, reach):
+    def magnitude(self, factors: Array, reach: Array) -> Array:
         return factors**2 * (reach**2).sum(axis=-1)
 
-    def moment(self, vectors):
+    def moment(self, vectors: Array) -> Array:
         return (vectors**2).sum(axis=-1)
 
-    def sum_moment(self, deviations, weights):
+    def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return weights @ np.einsum("nd,nd->n", deviations, deviations)
 
-    def expand(self, covariances):
+    def expand(self, covariances: Array) -> Array:
         return covariances[..., None, None] * np.eye(self.n_features)
 
-    def diagonal(self, covariances):
+    def diagonal(self, covariances: Array) -> Array:
         return np.broadcast_to(covariances[..., None], (*covariances.shape, self.n_features))
 
-    def isotropic(self, variances):
+    def isotropic(self, variances: Array) -> Array:
         return variances
 
 

@@ -18,6 +18,8 @@ from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, Mix
 
 if TYPE_CHECKING:
     from skbae._types import Array
+    from skbae.energies.gaussian._components import GaussianMoments
+    from skbae.energies.gaussian._covariance import CovarianceShape
 
 
 GaussianMixtureEnergy = MixtureEnergy[GaussianComponents]
@@ -135,38 +137,58 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
         Where locations are measured from in densities.
     """
 
-    def __init__(self, shape, n_components, tied, reg_covar, prior, centre):
+    def __init__(
+        self,
+        shape: CovarianceShape,
+        n_components: int,
+        tied: bool,
+        reg_covar: float,
+        prior: NormalWishart,
+        centre: Array,
+    ) -> None:
         super().__init__(shape, n_components, tied, reg_covar)
         self.prior, self.centre = prior, centre
         self.kind = precision_prior(shape)
 
-    def conditional(self, counts, moments, temperature):
+    def conditional(
+        self, counts: Array, moments: GaussianMoments, temperature: float
+    ) -> NormalWishart:
         return conjugate.update(self.kind, self.prior, counts, moments, temperature)
 
-    def draw_conditional(self, conditional, rng):
+    def draw_conditional(
+        self, conditional: NormalWishart, rng: np.random.Generator
+    ) -> GaussianParameters:
         return conjugate.draw(self.kind, conditional, rng)
 
-    def draw_prior(self, n_models, rng):
+    def draw_prior(self, n_models: int, rng: np.random.Generator) -> GaussianParameters:
         return conjugate.draw(self.kind, self.prior.take(np.zeros(n_models, dtype=int)), rng)
 
-    def linear_form(self, conditional, params):
+    def linear_form(
+        self, conditional: NormalWishart, params: GaussianParameters
+    ) -> tuple[Array, Array, Array | None]:
         return conjugate.linear_form(self.kind, conditional, params, self.centre)
 
-    def log_prior(self, params):
+    def log_prior(self, params: GaussianParameters) -> Array:
         return conjugate.log_prior(self.kind, self.prior, params, self.centre)
 
-    def mode(self, conditional):
+    def mode(self, conditional: NormalWishart) -> GaussianParameters:
         return conjugate.mode(self.kind, conditional)
 
-    def log_mode_measure(self, params):
+    def log_mode_measure(self, params: GaussianParameters) -> Array:
         return conjugate.log_mode_measure(self.kind, params)
 
-    def scores(self, params, counts, moments, temperature):
+    def scores(
+        self,
+        params: GaussianParameters,
+        counts: Array,
+        moments: GaussianMoments,
+        temperature: float,
+    ) -> Array:
         theta = self.unconstrain(params)
         energy = self.energy_gradient(theta, counts, moments)
         return self.log_prior_at(theta)[1] + energy / temperature
 
-    def log_marginal(self, counts, moments, temperature):
+    def log_marginal(self, counts: Array, moments: GaussianMoments, temperature: float) -> Array:
         return conjugate.log_marginal(self.kind, self.prior, counts, moments, temperature)
 
 

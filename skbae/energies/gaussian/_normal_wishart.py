@@ -20,6 +20,7 @@ from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
     from skbae._types import Array
+    from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.gaussian._precision_prior import PrecisionPrior
 
 
@@ -78,7 +79,15 @@ def update(
     return NormalWishart(moments.reference + shift, strength, dof, prior.scale + scale)
 
 
-def _centred_second(shape, prior, n, second, offset, first, strength):
+def _centred_second(
+    shape: CovarianceShape,
+    prior: NormalWishart,
+    n: Array,
+    second: Array,
+    offset: Array,
+    first: Array,
+    strength: Array,
+) -> Array:
     """Return the scatter within components plus the shrinkage of means towards their prior.
 
     ``sum (x - mean)(x - mean)' + strength_0 n / strength (mean - location_0)(...)'``.

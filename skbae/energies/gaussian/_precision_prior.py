@@ -56,10 +56,10 @@ class Wishart(PrecisionPrior):
 
     degrees_per_row = 1
 
-    def minimum_dof(self):
+    def minimum_dof(self) -> float:
         return self.n_features - 1.0
 
-    def draw_factors(self, dof, scale, rng):
+    def draw_factors(self, dof: Array, scale: Array, rng: np.random.Generator) -> Array:
         # Bartlett's decomposition. Reversing rows and columns of the usual lower factor makes it
         # upper triangular and reverses its degrees of freedom.
         size = self.n_features
@@ -73,13 +73,13 @@ class Wishart(PrecisionPrior):
         bartlett[..., rows, columns] = rng.standard_normal((*dof.shape, len(rows)))
         return np.matmul(self.shape.factorise(scale), bartlett)
 
-    def colour(self, factors, noise):
+    def colour(self, factors: Array, noise: Array) -> Array:
         if self.n_features == 1:
             return noise / factors[..., 0]
         lower = triangular_inverse(np.swapaxes(factors, -1, -2))
         return np.matmul(lower, noise[..., None])[..., 0]
 
-    def log_normaliser(self, dof, scale):
+    def log_normaliser(self, dof: Array, scale: Array) -> Array:
         size = self.n_features
         log_det = np.linalg.slogdet(scale)[1] if size > 1 else np.log(scale[..., 0, 0])
         offsets = 0.5 * np.arange(size)
@@ -87,7 +87,7 @@ class Wishart(PrecisionPrior):
         constant = size * (size - 1) / 4 * np.log(np.pi)
         return 0.5 * dof * (log_det - size * np.log(2)) - gammas - constant
 
-    def log_det_exponent(self, dof):
+    def log_det_exponent(self, dof: Array) -> Array:
         return dof - self.n_features - 1
 
 
@@ -96,21 +96,21 @@ class IndependentGammas(PrecisionPrior):
 
     degrees_per_row = 1
 
-    def minimum_dof(self):
+    def minimum_dof(self) -> float:
         return 0.0
 
-    def draw_factors(self, dof, scale, rng):
+    def draw_factors(self, dof: Array, scale: Array, rng: np.random.Generator) -> Array:
         half = 0.5 * np.broadcast_to(dof[..., None], scale.shape)
         return np.sqrt(2 * rng.standard_gamma(half) / scale)
 
-    def colour(self, factors, noise):
+    def colour(self, factors: Array, noise: Array) -> Array:
         return noise / factors
 
-    def log_normaliser(self, dof, scale):
+    def log_normaliser(self, dof: Array, scale: Array) -> Array:
         half = 0.5 * dof[..., None]
         return (half * np.log(0.5 * scale) - gammaln(half)).sum(axis=-1)
 
-    def log_det_exponent(self, dof):
+    def log_det_exponent(self, dof: Array) -> Array:
         return dof - 2
 
 
@@ -118,22 +118,22 @@ class SingleGamma(PrecisionPrior):
     """``lambda ~ Gamma(dof / 2, rate scale / 2)`` for spherical covariances."""
 
     @property
-    def degrees_per_row(self):
+    def degrees_per_row(self) -> int:
         return self.n_features
 
-    def minimum_dof(self):
+    def minimum_dof(self) -> float:
         return 0.0
 
-    def draw_factors(self, dof, scale, rng):
+    def draw_factors(self, dof: Array, scale: Array, rng: np.random.Generator) -> Array:
         return np.sqrt(2 * rng.standard_gamma(0.5 * dof) / scale)
 
-    def colour(self, factors, noise):
+    def colour(self, factors: Array, noise: Array) -> Array:
         return noise / factors[..., None]
 
-    def log_normaliser(self, dof, scale):
+    def log_normaliser(self, dof: Array, scale: Array) -> Array:
         return 0.5 * dof * np.log(0.5 * scale) - gammaln(0.5 * dof)
 
-    def log_det_exponent(self, dof):
+    def log_det_exponent(self, dof: Array) -> Array:
         return (dof - 2) / self.n_features
 
 

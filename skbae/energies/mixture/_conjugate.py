@@ -17,13 +17,17 @@ from skbae.energies.mixture._energy import (
     MixtureExpectation,
     MixtureParameters,
     MixtureStatistics,
+    MixtureSums,
     soft_codes,
     weighted_energies,
 )
 from skbae.operators._permanent import log_permanent
 
 if TYPE_CHECKING:
-    from skbae._types import Array
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Frame
+    from skbae.energies.mixture._components import Workspace
 
 
 # Above this many components the sum over relabellings is too long.
@@ -41,8 +45,12 @@ class MixtureConditional(ArrayRecord):
 class MixtureDraws(MixtureExpectation):
     """The pass of a Gibbs sweep: one code drawn for each row (for each unit of its weight)."""
 
-    def codes(self, energies, weights, rng):
+    def codes(
+        self, energies: NDArray[Any], weights: Array | None, rng: np.random.Generator | None
+    ) -> tuple[NDArray[Any], NDArray[Any] | None, Array]:
         codes, norm, hmax = soft_codes(energies, self.temperature)
+        if norm is None or rng is None:
+            raise ValueError("codes are drawn at a temperature above 0, and with a seed")
         if weights is not None:
             return self._draw_many(codes, norm, weights, rng), None, hmax
         threshold = rng.random(norm.shape, dtype=norm.dtype)
@@ -58,14 +66,27 @@ class MixtureDraws(MixtureExpectation):
         np.logical_not(below, out=codes[:, last], casting="unsafe")
         return codes, None, hmax
 
-    def _draw_many(self, codes, norm, weights, rng):
+    def _draw_many(
+        self,
+        codes: NDArray[Any],
+        norm: NDArray[Any],
+        weights: Array,
+        rng: np.random.Generator,
+    ) -> NDArray[Any]:
         probabilities = np.moveaxis(codes / norm[:, None], 1, -1).astype(np.float64)
         probabilities /= probabilities.sum(axis=-1, keepdims=True)
         drawn = rng.multinomial(weights.astype(np.int64), probabilities)
         codes[...] = np.moveaxis(drawn, -1, 1)
         return codes
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: MixtureSums,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Workspace,
+        rng: np.random.Generator | None,
+    ) -> None:
         self.kernel.load(X, workspace)
         own, shared = weighted_energies(self.kernel, self.absent, workspace)
         codes, _, hmax = self.codes(own, weights, rng)
@@ -94,31 +115,35 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         super().__init__(family, equal_weights)
         self.concentration = concentration
 
-    def sweep(self, params, frame, dtype, temperature):
+    def sweep(
+        self, params: MixtureParameters, frame: Frame, dtype: Any, temperature: float
+    ) -> MixtureDraws:
         kernel, absent = self._kernel(params, frame, dtype)
         return MixtureDraws(kernel, absent, temperature, 0.0)
 
-    def conditional(self, statistics, temperature):
+    def conditional(self, statistics: MixtureStatistics, temperature: float) -> MixtureConditional:
         concentration = self.concentration + statistics.counts / temperature
         components = self.family.conditional(statistics.counts, statistics.moments, temperature)
         return MixtureConditional(concentration, components)
 
-    def _draw_weights(self, concentration, rng):
+    def _draw_weights(self, concentration: Array, rng: np.random.Generator) -> Array:
         if self.equal_weights:
             return np.full(concentration.shape, 1 / self.n_components)
         weights = np.maximum(rng.standard_gamma(concentration), np.finfo(float).tiny)
         return weights / weights.sum(axis=1, keepdims=True)
 
-    def draw_conditional(self, conditional, rng):
+    def draw_conditional(
+        self, conditional: MixtureConditional, rng: np.random.Generator
+    ) -> MixtureParameters:
         weights = self._draw_weights(conditional.concentration, rng)
         return MixtureParameters(weights, self.family.draw_conditional(conditional.components, rng))
 
-    def draw_prior(self, n_models, rng):
+    def draw_prior(self, n_models: int, rng: np.random.Generator) -> MixtureParameters:
         concentration = np.tile(self.concentration, (n_models, 1))
         weights = self._draw_weights(concentration, rng)
         return MixtureParameters(weights, self.family.draw_prior(n_models, rng))
 
-    def log_conditional(self, conditional, params):
+    def log_conditional(self, conditional: MixtureConditional, params: MixtureParameters) -> Array:
         models, conditionals, shared = self.family.linear_form(
             conditional.components, params.components
         )
@@ -135,7 +160,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         density = log_permanent(fits) + constant
         return density if shared is None else density + shared
 
-    def log_prior(self, params):
+    def log_prior(self, params: MixtureParameters) -> Array:
         total = self.family.log_prior(params.components)
         if self.equal_weights:
             return total
@@ -143,7 +168,13 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         constant = gammaln(concentration.sum()) - gammaln(concentration).sum()
         return total + np.log(params.weights) @ (concentration - 1) + constant
 
-    def scores(self, params, statistics, temperature, total):
+    def scores(
+        self,
+        params: MixtureParameters,
+        statistics: MixtureStatistics,
+        temperature: float,
+        total: float,
+    ) -> Array:
         # by the densities themselves, not by the conditionals that are drawn from: a wrong
         # conditional must show
         counts = statistics.counts
@@ -169,7 +200,9 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         constant = gammaln(prior.sum()) - gammaln(prior.sum() + rows)
         return (marginals + weights).sum(axis=1) + constant
 
-    def maximise_posterior(self, statistics, temperature):
+    def maximise_posterior(
+        self, statistics: MixtureStatistics, temperature: float
+    ) -> MixtureParameters:
         conditional = self.conditional(statistics, temperature)
         if self.equal_weights:
             weights = np.full(conditional.concentration.shape, 1 / self.n_components)
@@ -179,7 +212,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
             weights = weights / weights.sum(axis=1, keepdims=True)
         return MixtureParameters(weights, self.family.mode(conditional.components))
 
-    def log_mode_measure(self, params):
+    def log_mode_measure(self, params: MixtureParameters) -> Array:
         of_components = self.family.log_mode_measure(params.components)
         return (
             of_components
@@ -187,7 +220,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
             else (of_components + np.log(params.weights).sum(axis=1))
         )
 
-    def relabel(self, params, rng):
+    def relabel(self, params: MixtureParameters, rng: np.random.Generator) -> MixtureParameters:
         keys = rng.random(params.weights.shape)
         return self.permute(params, np.argsort(keys, axis=1))
 

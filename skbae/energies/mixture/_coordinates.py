@@ -14,7 +14,10 @@ from skbae.operators._draws import log_gamma_draws
 from skbae.operators._tempered import tempered_softmax
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
+    from skbae.energies.mixture._energy import MixtureStatistics
 
 
 class MixtureCoordinates(GradientEnergy):
@@ -37,11 +40,11 @@ class MixtureCoordinates(GradientEnergy):
     def _n_shares(self) -> int:
         return 0 if self.equal_weights or self.n_components == 1 else self.n_components
 
-    def coordinate_kinds(self):
+    def coordinate_kinds(self) -> NDArray[np.intp]:
         kinds = self.family.coordinate_kinds()
         return np.concatenate([np.zeros(self._n_shares, dtype=np.intp), 1 + kinds])
 
-    def unconstrain(self, params):
+    def unconstrain(self, params: MixtureParameters) -> Array:
         components = self.family.unconstrain(params.components)
         if not self._n_shares:
             return components
@@ -51,16 +54,16 @@ class MixtureCoordinates(GradientEnergy):
         shares = np.maximum(shares, np.log(np.finfo(float).tiny))
         return np.concatenate([shares, components], axis=1)
 
-    def _weights(self, theta):
+    def _weights(self, theta: Array) -> Array:
         if not self._n_shares:
             return np.full((len(theta), self.n_components), 1 / self.n_components)
         return tempered_softmax(theta[:, : self._n_shares], 1.0, axis=1)
 
-    def constrain(self, theta):
+    def constrain(self, theta: Array) -> MixtureParameters:
         components = self.family.constrain(theta[:, self._n_shares :])
         return MixtureParameters(self._weights(theta), components)
 
-    def log_prior_at(self, theta):
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
         shares = theta[:, : self._n_shares]
         log_prior, gradient = self.family.log_prior_at(theta[:, self._n_shares :])
         if not self._n_shares:
@@ -70,7 +73,9 @@ class MixtureCoordinates(GradientEnergy):
         gradient = np.concatenate([self.concentration - gammas, gradient], axis=1)
         return log_prior + terms.sum(axis=1), gradient
 
-    def objective_gradient(self, theta, params, statistics, total):
+    def objective_gradient(
+        self, theta: Array, params: MixtureParameters, statistics: MixtureStatistics, total: float
+    ) -> Array:
         counts = statistics.counts
         gradient = self.family.energy_gradient(
             theta[:, self._n_shares :], counts, statistics.moments
@@ -80,7 +85,7 @@ class MixtureCoordinates(GradientEnergy):
             gradient = np.concatenate([counts - expected, gradient], axis=1)
         return gradient / total
 
-    def draw_prior_coordinates(self, n_models, rng):
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
         size = (n_models, self._n_shares)
         concentration = np.broadcast_to(self.concentration[: self._n_shares], size)
         shares = log_gamma_draws(concentration, rng)

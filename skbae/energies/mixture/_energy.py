@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, Frame
+    from skbae.energies.mixture._components import Workspace
 
 
 Family = TypeVar("Family", bound=ComponentFamily)
@@ -52,7 +53,7 @@ class MixtureStatistics(ArrayRecord):
 
 
 @dataclass
-class _Accumulator:
+class MixtureSums:
     """Running sums; with a tilt they are scaled by ``exp(-log_scale)`` to stay finite."""
 
     sums: list[Array]
@@ -88,7 +89,7 @@ def soft_codes(
 
 
 def weighted_energies(
-    kernel: ComponentKernel, absent: NDArray[np.bool_], workspace: Any
+    kernel: ComponentKernel, absent: NDArray[np.bool_], workspace: Workspace
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return a kernel's energies, minus infinity for components `absent` (S, K).
 
@@ -115,15 +116,22 @@ class MixtureExpectation(RowKernel):
         self.absent, self.n_models = absent, len(absent)
         self.chunk_rows = chunk_rows(kernel.numbers_per_row)
 
-    def workspace(self, n_rows, previous=None):
+    def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
         return self.kernel.workspace(n_rows, previous)
 
-    def zero(self):
+    def zero(self) -> MixtureSums:
         empty = np.zeros(self.n_models)
         scale = np.full(self.n_models, -np.inf if self.tilt else 0.0)
-        return _Accumulator(self.kernel.zero(), empty, empty.copy(), scale)
+        return MixtureSums(self.kernel.zero(), empty, empty.copy(), scale)
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: MixtureSums,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Workspace,
+        rng: np.random.Generator | None,
+    ) -> None:
         self.kernel.load(X, workspace)
         own, shared = weighted_energies(self.kernel, self.absent, workspace)
         codes, norm, hmax = self.codes(own, weights, rng)
@@ -144,18 +152,22 @@ class MixtureExpectation(RowKernel):
             codes *= row_weights[:, None]
         self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
 
-    def codes(self, energies, weights, rng):
+    def codes(
+        self, energies: NDArray[Any], weights: Array | None, rng: np.random.Generator | None
+    ) -> tuple[NDArray[Any], NDArray[Any] | None, Array]:
         """Return codes (S, K, n), what they must be divided by (or None), and ``Hmax``."""
         return soft_codes(energies, self.temperature, self.kernel.rounding)
 
-    def _tilt_rows(self, accumulator, hmax, row_weights):
+    def _tilt_rows(
+        self, accumulator: MixtureSums, hmax: Array, row_weights: NDArray[Any] | None
+    ) -> Array:
         """Return ``w exp(-t Hmax)``, after rescaling the accumulator to the common scale."""
         exponents = -self.tilt * hmax
         self._rescale(accumulator, np.maximum(accumulator.log_scale, exponents.max(axis=-1)))
         tilted = np.exp(exponents - accumulator.log_scale[:, None])
         return tilted if row_weights is None else tilted * row_weights
 
-    def _rescale(self, accumulator, log_scale):
+    def _rescale(self, accumulator: MixtureSums, log_scale: Array) -> None:
         factor = np.exp(accumulator.log_scale - log_scale)
         for array in accumulator.sums:
             rows = array.reshape(self.n_models, -1)
@@ -163,7 +175,7 @@ class MixtureExpectation(RowKernel):
         accumulator.mass *= factor
         accumulator.log_scale = log_scale
 
-    def merge(self, accumulator, other):
+    def merge(self, accumulator: MixtureSums, other: MixtureSums) -> MixtureSums:
         if self.tilt:
             common = np.maximum(accumulator.log_scale, other.log_scale)
             self._rescale(accumulator, common)
@@ -174,7 +186,7 @@ class MixtureExpectation(RowKernel):
         accumulator.mass += other.mass
         return accumulator
 
-    def finish(self, accumulator, total):
+    def finish(self, accumulator: MixtureSums, total: float) -> MixtureStatistics:
         hmaxe = accumulator.energy / total
         objective = hmaxe
         if self.tilt:
@@ -221,10 +233,10 @@ class BoundMixture(SmoothBoundEnergy):
             own = own + inner[..., None]
         return own if shared is None else own + shared[:, None]
 
-    def hmax(self, X, temperature):
+    def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         return tempered_logsumexp(self.joint(X, temperature), temperature, axis=1)
 
-    def hmax_gradient(self, X, temperature):
+    def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         kernel = require(self.kernel, SmoothComponentKernel, "the gradient in x")
         joint = self.joint(X, temperature)
         codes = tempered_softmax(joint, temperature, axis=1, rounding=self.rounding[:, None, None])
@@ -262,15 +274,19 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
         finite = np.where(absent, 0.0, log_weights)
         return self.family.kernel(finite, params.components, frame, dtype), absent
 
-    def bind(self, params, frame, dtype):
+    def bind(self, params: MixtureParameters, frame: Frame, dtype: Any) -> BoundMixture:
         kernel, absent = self._kernel(params, frame, dtype)
         return BoundMixture(kernel, absent, self.family, params.components)
 
-    def expectation(self, params, frame, dtype, temperature, tilt):
+    def expectation(
+        self, params: MixtureParameters, frame: Frame, dtype: Any, temperature: float, tilt: float
+    ) -> MixtureExpectation:
         kernel, absent = self._kernel(params, frame, dtype, temperature)
         return MixtureExpectation(kernel, absent, temperature, tilt)
 
-    def maximise(self, statistics, params):
+    def maximise(
+        self, statistics: MixtureStatistics, params: MixtureParameters
+    ) -> MixtureParameters:
         counts = statistics.counts
         if self.equal_weights:
             weights = np.full_like(counts, 1 / self.n_components)
@@ -279,7 +295,9 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
         components = self.family.maximise(counts, statistics.moments, params.components)
         return MixtureParameters(weights, components)
 
-    def interpolate(self, params, statistics, step):
+    def interpolate(
+        self, params: MixtureParameters, statistics: MixtureStatistics, step: Array
+    ) -> MixtureStatistics:
         total = statistics.counts.sum(axis=1, keepdims=True)
         counts = params.weights * total
         moments = self.family.expected_moments(counts, params.components, statistics.moments)
@@ -291,7 +309,9 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
             statistics.hmaxe,
         )
 
-    def _draw_labels(self, params, n_rows, rng):
+    def _draw_labels(
+        self, params: MixtureParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Draw which model and which component each row is from."""
         models = rng.integers(len(params.weights), size=n_rows)
         cumulative = np.cumsum(params.weights, axis=1)
@@ -299,11 +319,13 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
         labels = (position[:, None] >= cumulative[models]).sum(axis=1)
         return models, np.minimum(labels, self.n_components - 1)
 
-    def draw(self, params, n_rows, rng):
+    def draw(
+        self, params: MixtureParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, NDArray[Any]]:
         models, labels = self._draw_labels(params, n_rows, rng)
         return self.family.draw(params.components, models, labels, rng), labels
 
-    def convolve(self, params, variance):
+    def convolve(self, params: MixtureParameters, variance: float) -> MixtureParameters:
         family = require(self.family, NoisyComponentFamily, "adding noise")
         return MixtureParameters(params.weights, family.convolve(params.components, variance))
 
@@ -312,6 +334,6 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
         weights = np.take_along_axis(params.weights, order, axis=1)
         return MixtureParameters(weights, self.family.permute(params.components, order))
 
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         free_weights = 0 if self.equal_weights else self.n_components - 1
         return free_weights + self.family.n_parameters()

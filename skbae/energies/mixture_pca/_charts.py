@@ -69,17 +69,17 @@ class PCAMixtureCharts(Charts):
 
     # -- layout --------------------------------------------------------------------------------
 
-    def _split(self, local):
+    def _split(self, local: Array) -> tuple[Array, Array]:
         """Return the blocks (..., B, p) and the shared coordinates (..., e)."""
         end = self.n_blocks * self.block_size
         shape = (*local.shape[:-1], self.n_blocks, self.block_size)
         return local[..., :end].reshape(shape), local[..., end:]
 
-    def _join(self, blocks, shared):
+    def _join(self, blocks: Array, shared: Array) -> Array:
         flat = blocks.reshape(*blocks.shape[:-2], -1)
         return np.concatenate([flat, shared], axis=-1) if self.n_shared else flat
 
-    def _lower(self, blocks):
+    def _lower(self, blocks: Array) -> Array:
         """Return the turned loadings (..., D, d) of blocks (..., p)."""
         shape = (*blocks.shape[:-1], self.family.n_features, self.family.n_latent)
         lower = np.zeros(shape)
@@ -87,7 +87,7 @@ class PCAMixtureCharts(Charts):
         lower[..., self._below[0], self._below[1]] = blocks[..., self._parts[2]]
         return lower
 
-    def _centres(self, params):
+    def _centres(self, params: MixtureParameters) -> Array:
         """Return where the models of the charts are, melted directions a little away from zero."""
         components, family = params.components, self.family
         noise = np.broadcast_to(components.noise, params.weights.shape)[..., None]
@@ -110,7 +110,7 @@ class PCAMixtureCharts(Charts):
         blocks = blocks.reshape(self.n_charts, -1)
         return np.concatenate([blocks, log_noise], axis=1) if self.n_shared else blocks
 
-    def take(self, index):
+    def take(self, index: Any) -> PCAMixtureCharts:
         chosen = copy(self)
         chosen.frames, chosen.centres = self.frames[index], self.centres[index]
         chosen.n_charts = len(chosen.centres)
@@ -118,7 +118,7 @@ class PCAMixtureCharts(Charts):
 
     # -- Charts --------------------------------------------------------------------------------
 
-    def theta_at(self, local):
+    def theta_at(self, local: Array) -> Array:
         blocks, shared = self._split(local)
         n_models = blocks.shape[0] * blocks.shape[1]
         loadings = np.matmul(self.frames[:, None], self._lower(blocks))
@@ -130,7 +130,7 @@ class PCAMixtureCharts(Charts):
             return components
         return np.concatenate([blocks[..., 0], components], axis=1)
 
-    def pull_back(self, local, gradient):
+    def pull_back(self, local: Array, gradient: Array) -> Array:
         blocks, _ = self._split(local)
         shape = local.shape[:2]
         out = np.empty_like(blocks)
@@ -148,7 +148,7 @@ class PCAMixtureCharts(Charts):
             out[..., -1] = noise.reshape(*shape, -1)
         return self._join(out, noise.reshape(*shape, -1))
 
-    def log_prior(self, local):
+    def log_prior(self, local: Array) -> tuple[Array, Array]:
         blocks, shared = self._split(local)
         gradient = np.empty_like(blocks)
         log_diagonal, of_diagonal = log_density_of_diagonal(blocks[..., self._parts[1]])
@@ -166,16 +166,16 @@ class PCAMixtureCharts(Charts):
             gradient[..., -1] = of_noise
         return value, self._join(gradient, of_noise)
 
-    def _log_normal(self, blocks):
+    def _log_normal(self, blocks: Array) -> Array:
         """Return the log prior (...) of all that is standard normal in blocks (..., p)."""
         normal = blocks[..., self._parts[2].start : self._parts[3].stop]
         return -0.5 * (normal**2).sum(axis=-1) - 0.5 * normal.shape[-1] * LOG_2PI
 
-    def _log_noise(self, log_gammas):
+    def _log_noise(self, log_gammas: Array) -> Array:
         shape = self.family.prior.noise_shape
         return shape * log_gammas - np.exp(log_gammas) - gammaln(shape)
 
-    def _log_weights(self, log_gammas):
+    def _log_weights(self, log_gammas: Array) -> tuple[Array, Array]:
         """Return the log prior of K gamma variables' logarithms, and its gradient.
 
         Their shares are Dirichlet; their sum is, independently, a gamma variable.
@@ -190,7 +190,7 @@ class PCAMixtureCharts(Charts):
         gradient = concentration + gammas * (excess / total - 1)[..., None]
         return value, gradient
 
-    def locate(self, theta):
+    def locate(self, theta: Array) -> tuple[Array, Array, Array, Array]:
         n = len(theta)
         rest = np.zeros(n)
         shape = (self.n_charts, self.n_blocks, n, self.n_blocks)
@@ -215,7 +215,7 @@ class PCAMixtureCharts(Charts):
         log_priors += self._log_noise(noise)
         return blocks, log_priors, noise[:, :0], rest
 
-    def vacancy(self):
+    def vacancy(self) -> tuple[Array, Array, Array]:
         means, variances = np.zeros(self.block_size), np.ones(self.block_size)
         degrees = 0.5 * (self.family.n_latent - self._diagonal)
         means[self._parts[1]] = 0.5 * (digamma(degrees) + np.log(2))

@@ -13,7 +13,7 @@ features), each step is exact.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments, bind_c
 from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
 
 if TYPE_CHECKING:
-    from skbae._types import Array
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Frame
+    from skbae.energies.mixture._components import ComponentKernel
 
 
 # Runners-up among the directions that stay in the basis: they shorten the way to the leading
@@ -146,10 +149,12 @@ class PCAFamily(NoisyComponentFamily):
         self.noise_floor = noise_floor
         self._tie_break = np.random.default_rng(1015).uniform(0.5, 1.5, n_features)
 
-    def kernel(self, log_weights, params, frame, dtype):
+    def kernel(
+        self, log_weights: Array, params: PCAComponents, frame: Frame, dtype: Any
+    ) -> ComponentKernel:
         return bind_components(log_weights, params, frame, dtype)
 
-    def code_entropy(self, params, temperature):
+    def code_entropy(self, params: PCAComponents, temperature: float) -> Array | None:
         if temperature == 0 or self.n_latent == 0:
             return None
         with np.errstate(divide="ignore"):
@@ -158,10 +163,12 @@ class PCAFamily(NoisyComponentFamily):
 
     # -- maximisation --------------------------------------------------------------------------
 
-    def maximise(self, counts, moments, params):
+    def maximise(self, counts: Array, moments: PCAMoments, params: PCAComponents) -> PCAComponents:
         return self._maximise(counts, moments, params, 0.0)
 
-    def maximise_few(self, counts: Array, moments: PCAMoments, params: PCAComponents):
+    def maximise_few(
+        self, counts: Array, moments: PCAMoments, params: PCAComponents
+    ) -> PCAComponents:
         """Return maximising components that are safe to start from, however few their rows.
 
         Each covariance is shrunk towards the isotropic one within groups, by as much as ``d + 2``
@@ -169,7 +176,9 @@ class PCAFamily(NoisyComponentFamily):
         """
         return self._maximise(counts, moments, params, self.n_latent + 2.0)
 
-    def _maximise(self, counts, moments, params, strength):
+    def _maximise(
+        self, counts: Array, moments: PCAMoments, params: PCAComponents, strength: float
+    ) -> PCAComponents:
         alive = counts > 0
         safe = np.where(alive, counts, 1.0)
         shift = moments.first / safe[..., None]
@@ -200,7 +209,7 @@ class PCAFamily(NoisyComponentFamily):
             precisions[dead] = np.minimum(params.precisions[dead], ceiling)
         return PCAComponents(means, components, precisions, noise, directions)
 
-    def _best_subspace(self, basis, products):
+    def _best_subspace(self, basis: Array, products: Array) -> tuple[Array, Array, Array]:
         """Return the d largest variances in the span, their directions, and where to look next."""
         d = self.n_latent
         if d == 0:
@@ -225,7 +234,7 @@ class PCAFamily(NoisyComponentFamily):
         components = fix_signs(frame[:, :, :d])
         return np.maximum(values[..., :d], 0.0), components, frame[:, :, d:]
 
-    def _closed_form(self, eigenvalues, total, counts):
+    def _closed_form(self, eigenvalues: Array, total: Array, counts: Array) -> tuple[Array, Array]:
         """Return noise (S, K) or (S, 1) and precisions (S, K, d)."""
         n_models = len(counts)
         n_groups = n_models if self.tied_noise else counts.size
@@ -250,7 +259,9 @@ class PCAFamily(NoisyComponentFamily):
         # rounding must not take a precision above that of the noise
         return noise, np.where(solid, np.minimum(self.temperature / safe, ceiling), ceiling)
 
-    def expected_moments(self, counts, params, like):
+    def expected_moments(
+        self, counts: Array, params: PCAComponents, like: PCAMoments
+    ) -> PCAMoments:
         temperature, size = self.temperature, self.n_features
         offset = params.means - like.reference
         noise = np.broadcast_to(params.noise, counts.shape)
@@ -276,7 +287,7 @@ class PCAFamily(NoisyComponentFamily):
             like.reference,
         )
 
-    def mix_moments(self, first, second, step):
+    def mix_moments(self, first: PCAMoments, second: PCAMoments, step: Array) -> PCAMoments:
         return PCAMoments(
             interpolated(first.first, second.first, step),
             interpolated(first.total, second.total, step),
@@ -287,10 +298,22 @@ class PCAFamily(NoisyComponentFamily):
 
     # -- what follows from parameters alone ----------------------------------------------------
 
-    def draw(self, params, models, labels, rng):
+    def draw(
+        self,
+        params: PCAComponents,
+        models: NDArray[np.intp],
+        labels: NDArray[np.intp],
+        rng: np.random.Generator,
+    ) -> NDArray[Any]:
         return self.draw_with_codes(params, models, labels, rng)[0]
 
-    def draw_with_codes(self, params, models, labels, rng) -> tuple[Array, Array]:
+    def draw_with_codes(
+        self,
+        params: PCAComponents,
+        models: NDArray[np.intp],
+        labels: NDArray[np.intp],
+        rng: np.random.Generator,
+    ) -> tuple[Array, Array]:
         """Draw rows (n, D), and the coordinates (n, d) of their codes in data units."""
         variances = 1.0 / params.precisions - params.noise[..., None]
         loadings = np.sqrt(np.maximum(variances, 0.0))
@@ -306,7 +329,7 @@ class PCAFamily(NoisyComponentFamily):
             out[rows] += params.means[s, k] + codes[rows] @ params.components[s, k]
         return out, codes
 
-    def convolve(self, params, variance):
+    def convolve(self, params: PCAComponents, variance: float) -> PCAComponents:
         return PCAComponents(
             params.means,
             params.components,
@@ -315,7 +338,7 @@ class PCAFamily(NoisyComponentFamily):
             params.directions,
         )
 
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         d = self.n_latent
         subspace = d * self.n_features - d * (d - 1) // 2
         n_noise = 1 if self.tied_noise else self.n_components
@@ -334,14 +357,18 @@ class PCAFamily(NoisyComponentFamily):
 class PCAMixture(MixtureEnergy[PCAFamily]):
     """``H(x, m, (k, z)) = log w_k + log N(z; 0, I) + log N(x; W_k z + mu_k, s2_k I)``."""
 
-    def draw(self, params, n_rows, rng):
+    def draw(
+        self, params: MixtureParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, NDArray[Any]]:
         models, labels = self._draw_labels(params, n_rows, rng)
         X, coordinates = self.family.draw_with_codes(params.components, models, labels, rng)
         picked = np.eye(self.n_components)[labels]
         return X, linear_code(picked, picked[..., None] * coordinates[:, None])
 
 
-def nearest_mean_components(family: PCAFamily, means: Array, variance: float, basis: Array):
+def nearest_mean_components(
+    family: PCAFamily, means: Array, variance: float, basis: Array
+) -> PCAComponents:
     """Return components whose hard codes assign rows to the nearest mean, with a basis to look in.
 
     Parameters

@@ -27,6 +27,8 @@ from skbae.energies.mixture._components import SmoothComponentKernel, Workspace,
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
 
 
@@ -95,7 +97,14 @@ class PCAMoments(ArrayRecord):
 class ProductKernel(SmoothComponentKernel):
     """Energies and sums by one matrix product each."""
 
-    def __init__(self, log_weights, params, centre, dtype, rounding=None):
+    def __init__(
+        self,
+        log_weights: Array,
+        params: PCAComponents,
+        centre: Array,
+        dtype: Any,
+        rounding: Array | None = None,
+    ) -> None:
         self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         self.params, self.centre, self.dtype = params, centre, np.dtype(dtype)
         self.n_models, self.n_components = log_weights.shape
@@ -120,7 +129,7 @@ class ProductKernel(SmoothComponentKernel):
         self.gain = gain.astype(self.dtype)[:, :, None]
         self.numbers_per_row = size + 2 + n_cells * (1 + self.n_basis + self.n_codes)
 
-    def workspace(self, n_rows, previous=None):
+    def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
         centre = self.centre.tobytes()
         key = WorkspaceKey("pca", n_rows, self.n_features, self.dtype.str, centre)
         if previous is None or previous.key != key:
@@ -133,7 +142,7 @@ class ProductKernel(SmoothComponentKernel):
             previous.arrays["squares"] = np.empty((n_squares, n_rows), self.dtype)
         return previous
 
-    def load(self, X, workspace):
+    def load(self, X: NDArray[Any], workspace: Workspace) -> None:
         if workspace.source is X:
             return
         n = len(X)
@@ -144,7 +153,7 @@ class ProductKernel(SmoothComponentKernel):
         np.einsum("dn,dn->n", x, x, out=features[-2])
         workspace.source, workspace.n = X, n
 
-    def _parts(self, workspace):
+    def _parts(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the energies (S, K, n) and the coordinates (S, K, q, n) within one array."""
         out = workspace.arrays["out"][:, : workspace.n]
         n_cells = self.n_models * self.n_components
@@ -152,7 +161,7 @@ class ProductKernel(SmoothComponentKernel):
         own = out[:n_cells].reshape(*shape, workspace.n)
         return own, out[n_cells:].reshape(*shape, self.n_basis, workspace.n)
 
-    def energies(self, workspace):
+    def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
         n = workspace.n
         features = workspace.arrays["features"][:, :n]
         np.matmul(self.natural, features, out=workspace.arrays["out"][:, :n])
@@ -165,12 +174,18 @@ class ProductKernel(SmoothComponentKernel):
         workspace.arrays["own"] = own
         return own, None
 
-    def zero(self):
+    def zero(self) -> list[Array]:
         n_cells = self.n_models * self.n_components
         width = self.n_features + 2
         return [np.zeros((n_cells, width)), np.zeros((n_cells * self.n_basis, width))]
 
-    def accumulate(self, sums, codes, row_weights, workspace):
+    def accumulate(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        row_weights: NDArray[Any] | None,
+        workspace: Workspace,
+    ) -> None:
         own, coordinates = self._parts(workspace)
         if codes is not workspace.arrays.get("own"):
             own[...] = codes
@@ -181,7 +196,7 @@ class ProductKernel(SmoothComponentKernel):
         sums[0] += product[:n_cells]
         sums[1] += product[n_cells:]
 
-    def moments(self, sums):
+    def moments(self, sums: list[Array]) -> tuple[Array, PCAMoments]:
         shape = (self.n_models, self.n_components)
         own = sums[0].reshape(*shape, -1)
         crossed = sums[1].reshape(*shape, self.n_basis, self.n_features + 2)
@@ -193,7 +208,7 @@ class ProductKernel(SmoothComponentKernel):
         products = crossed[..., :-2] - crossed[..., -1:] * offset[:, :, None]
         return counts, PCAMoments(first, total, products, self.basis, self.params.means)
 
-    def code_gradient(self, X, codes):
+    def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
         return _code_gradient(self.params, X, codes)
 
 
@@ -202,7 +217,9 @@ class ResidualKernel(SmoothComponentKernel):
 
     dtype = np.dtype(np.float64)
 
-    def __init__(self, log_weights, params, rounding=None):
+    def __init__(
+        self, log_weights: Array, params: PCAComponents, rounding: Array | None = None
+    ) -> None:
         self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         self.params, self.basis = params, params.basis
         self.n_models, self.n_components = log_weights.shape
@@ -211,16 +228,16 @@ class ResidualKernel(SmoothComponentKernel):
         self.constant = log_weights - 0.5 * n_features * (LOG_2PI + np.log(self.noise))
         self.numbers_per_row = 4 * n_features + self.n_models * self.n_components
 
-    def workspace(self, n_rows, previous=None):
+    def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
         key = WorkspaceKey("pca residuals", n_rows, self.params.means.shape[2], self.dtype.str)
         return Workspace(key, energies=np.empty((self.n_models, self.n_components, n_rows)))
 
-    def load(self, X, workspace):
+    def load(self, X: NDArray[Any], workspace: Workspace) -> None:
         if workspace.source is not X:
             workspace.arrays["rows"] = X.astype(np.float64, copy=False)
             workspace.source, workspace.n = X, len(X)
 
-    def energies(self, workspace):
+    def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
         params, rows = self.params, workspace.arrays["rows"]
         out = workspace.arrays["energies"][..., : workspace.n]
         for s, k in np.ndindex(self.n_models, self.n_components):
@@ -232,7 +249,7 @@ class ResidualKernel(SmoothComponentKernel):
             out[s, k] = self.constant[s, k] - 0.5 * square
         return out, None
 
-    def zero(self):
+    def zero(self) -> list[Array]:
         shape = self.params.means.shape
         return [
             np.zeros(shape[:2]),
@@ -241,7 +258,13 @@ class ResidualKernel(SmoothComponentKernel):
             np.zeros_like(self.basis),
         ]
 
-    def accumulate(self, sums, codes, row_weights, workspace):
+    def accumulate(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        row_weights: NDArray[Any] | None,
+        workspace: Workspace,
+    ) -> None:
         rows = workspace.arrays["rows"]
         sums[0] += codes.sum(axis=-1)
         for s, k in np.ndindex(self.n_models, self.n_components):
@@ -252,10 +275,10 @@ class ResidualKernel(SmoothComponentKernel):
             sums[2][s, k] += share @ np.einsum("nd,nd->n", deviations, deviations)
             sums[3][s, k] += coordinates.T @ deviations
 
-    def moments(self, sums):
+    def moments(self, sums: list[Array]) -> tuple[Array, PCAMoments]:
         return sums[0], PCAMoments(sums[1], sums[2], sums[3], self.basis, self.params.means)
 
-    def code_gradient(self, X, codes):
+    def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
         return _code_gradient(self.params, X, codes)
 
 

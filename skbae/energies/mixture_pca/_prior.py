@@ -24,7 +24,10 @@ from skbae.operators._constants import LOG_2PI
 from skbae.operators._draws import log_gamma_draws
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
+    from skbae.energies.mixture_pca._kernel import PCAMoments
     from skbae.energies.pca._prior import PCAPrior
 
 
@@ -40,40 +43,48 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
 
     prior: PCAPrior
 
-    def __init__(self, n_components, n_latent, n_features, temperature, tied_noise, prior):
+    def __init__(
+        self,
+        n_components: int,
+        n_latent: int,
+        n_features: int,
+        temperature: float,
+        tied_noise: bool,
+        prior: PCAPrior,
+    ) -> None:
         super().__init__(n_components, n_latent, n_features, temperature, tied_noise)
         self.prior = prior
         self.units = np.sqrt([prior.component_variance, prior.mean_variance])
         self._n_loadings = n_components * n_features * n_latent
         self._n_means = n_components * n_features
 
-    def coordinate_kinds(self):
+    def coordinate_kinds(self) -> NDArray[np.intp]:
         size, features = self.n_features, np.arange(self.n_features)
         loadings = np.tile(np.repeat(features, self.n_latent), self.n_components)
         means = np.tile(size + features, self.n_components)
         noise = np.full(1 if self.tied_noise else self.n_components, 2 * size)
         return np.concatenate([loadings, means, noise])
 
-    def split(self, theta):
+    def split(self, theta: Array) -> tuple[Array, Array, Array]:
         """Return loadings (S, K, D, d) and means (S, K, D), standardised, and log gammas (S, C)."""
         shape = (len(theta), self.n_components, self.n_features)
         end = self._n_loadings + self._n_means
         loadings = theta[:, : self._n_loadings].reshape(*shape, self.n_latent)
         return loadings, theta[:, self._n_loadings : end].reshape(shape), theta[:, end:]
 
-    def join(self, loadings, means, log_gammas):
+    def join(self, loadings: Array, means: Array, log_gammas: Array) -> Array:
         """Undo :meth:`split`."""
         n = len(means)
         parts = [loadings.reshape(n, self._n_loadings), means.reshape(n, self._n_means), log_gammas]
         return np.concatenate(parts, axis=1)
 
-    def unconstrain(self, params):
+    def unconstrain(self, params: PCAComponents) -> Array:
         lengths = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[..., None], 0.0))
         loadings = np.swapaxes(params.components * lengths[..., None], 2, 3) / self.units[0]
         means = (params.means - self.prior.mean) / self.units[1]
         return self.join(loadings, means, np.log(self.prior.noise_scale / params.noise))
 
-    def constrain(self, theta):
+    def constrain(self, theta: Array) -> PCAComponents:
         standard, means, log_gammas = self.split(theta)
         loadings = self.units[0] * np.swapaxes(standard, 2, 3)  # (S, K, d, D)
         noise = self.prior.noise_scale * np.exp(-log_gammas)
@@ -92,7 +103,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
             loadings[:, :, :0],
         )
 
-    def log_prior_at(self, theta):
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
         loadings, means, log_gammas = self.split(theta)
         shape = self.prior.noise_shape
         gammas = np.exp(log_gammas)
@@ -101,7 +112,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         log_prior += (shape * log_gammas - gammas - gammaln(shape)).sum(axis=1)
         return log_prior, self.join(-loadings, -means, shape - gammas)
 
-    def energy_gradient(self, theta, counts, moments):
+    def energy_gradient(self, theta: Array, counts: Array, moments: PCAMoments) -> Array:
         # moments are about the components' means, in the basis of their directions
         standard, _, log_gammas = self.split(theta)
         noise = np.broadcast_to(self.prior.noise_scale * np.exp(-log_gammas), counts.shape)[
@@ -134,7 +145,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
             of_log_noise = of_log_noise.sum(axis=1, keepdims=True)
         return self.join(self.units[0] * of_loadings, self.units[1] * of_means, -of_log_noise)
 
-    def draw_prior_coordinates(self, n_models, rng):
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
         normal = rng.standard_normal((n_models, self._n_loadings + self._n_means))
         n_noise = 1 if self.tied_noise else self.n_components
         shape = np.full((n_models, n_noise), self.prior.noise_shape)
@@ -173,5 +184,5 @@ class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy):
         """Return the same models with directions orthonormal to the digit."""
         return MixtureParameters(params.weights, self.family.canonical(params.components))
 
-    def charts(self, params, power):
+    def charts(self, params: MixtureParameters, power: float) -> PCAMixtureCharts:
         return PCAMixtureCharts(self, params, power)

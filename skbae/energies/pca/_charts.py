@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class PCACharts(Charts):
         self._log_unit = 0.5 * np.log(prior.component_variance)
         self.centres = self._local(theta)
 
-    def take(self, index):
+    def take(self, index: Any) -> PCACharts:
         chosen = copy(self)
         chosen.centres = self.centres[index]
         chosen.n_charts = len(chosen.centres)
@@ -75,17 +75,17 @@ class PCACharts(Charts):
         log_lengths = log_length(scores)
         return log_lengths, *log_length_slope(scores, log_lengths)
 
-    def theta_at(self, local):
+    def theta_at(self, local: Array) -> Array:
         theta = local * self.units
         theta[..., : self.n_codes] = self._lengths(local)[0] + self._log_unit
         return theta.reshape(-1, self.block_size)
 
-    def pull_back(self, local, gradient):
+    def pull_back(self, local: Array, gradient: Array) -> Array:
         pulled = (gradient * self.units).reshape(local.shape)
         pulled[..., : self.n_codes] *= self._lengths(local)[1]
         return pulled
 
-    def log_prior(self, local):
+    def log_prior(self, local: Array) -> tuple[Array, Array]:
         value, gradient = self.energy.log_prior_at(self.theta_at(local))
         _, slopes, turns = self._lengths(local)
         value = value.reshape(local.shape[:2]) + self._log_volume + np.log(slopes).sum(axis=-1)
@@ -93,7 +93,7 @@ class PCACharts(Charts):
         pulled[..., : self.n_codes] += turns
         return value, pulled
 
-    def locate(self, theta):
+    def locate(self, theta: Array) -> tuple[Array, Array, Array, Array]:
         local = self._local(theta)
         value = self.energy.log_prior_at(theta)[0] + self._log_volume
         value = value + np.log(self._lengths(local)[1]).sum(axis=-1)
@@ -101,5 +101,5 @@ class PCACharts(Charts):
         blocks = np.broadcast_to(local[None, None, :, None], (*shape, self.block_size))
         return blocks, np.broadcast_to(value[:, None], shape), theta[:, :0], np.zeros(len(theta))
 
-    def vacancy(self):
+    def vacancy(self) -> tuple[Array, Array, Array]:
         raise NotImplementedError("PCA is a single part, which is never vacant")

@@ -25,7 +25,7 @@ from skbae.operators._constants import LOG_2PI
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, Frame
 
 
 # Variances below this share of the largest are rounding errors: the noise is never taken smaller.
@@ -136,10 +136,10 @@ class BoundPCA(SmoothBoundEnergy):
         coordinates = np.matmul(deviations, np.swapaxes(self.params.components, 1, 2))
         return deviations, coordinates
 
-    def hmax(self, X, temperature):
+    def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         return self._hmax(*self.project(X), temperature)
 
-    def _hmax(self, deviations, coordinates, temperature):
+    def _hmax(self, deviations: Array, coordinates: Array, temperature: float) -> Array:
         params = self.params
         # the residual itself, not a difference of squares: noise may be far below the variance
         residual = deviations - np.matmul(coordinates, params.components)
@@ -150,7 +150,7 @@ class BoundPCA(SmoothBoundEnergy):
         constant = constant + code_entropy_term(params.precisions, params.noise, temperature)
         return constant[:, None] - 0.5 * square
 
-    def hmax_gradient(self, X, temperature):
+    def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         params = self.params
         deviations, coordinates = self.project(X)
         pull = coordinates * (1.0 / params.noise[:, None] - params.precisions)[:, None]
@@ -164,19 +164,21 @@ class _Moments(RowKernel):
     Without a tilt they are the same for all models, and are formed once.
     """
 
-    def __init__(self, params, frame, temperature, tilt):
+    def __init__(
+        self, params: PCAParameters, frame: Frame, temperature: float, tilt: float
+    ) -> None:
         self.params, self.centre = params, frame.centre
         self.temperature, self.tilt = temperature, tilt
         self.n_models = params.n_models
         self.n_features = params.means.shape[1]
         self.n_moments = self.n_models if tilt else 1
-        self.bound = BoundPCA(params) if tilt else None
+        self.bound = BoundPCA(params)
         self.chunk_rows = self.bound.chunk_rows if tilt else chunk_rows(self.n_features)
 
-    def workspace(self, n_rows, previous=None):
+    def workspace(self, n_rows: int, previous: Any = None) -> None:
         return None
 
-    def zero(self):
+    def zero(self) -> dict[str, Array]:
         size = self.n_features
         return {
             "first": np.zeros((self.n_moments, size)),
@@ -186,7 +188,14 @@ class _Moments(RowKernel):
             "log_scale": np.full(self.n_moments, -np.inf if self.tilt else 0.0),
         }
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: dict[str, Array],
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
         deviations = X - self.centre
         row_weights = np.ones((1, len(X))) if weights is None else weights[None]
         if self.tilt:
@@ -204,14 +213,14 @@ class _Moments(RowKernel):
             weighted = deviations * row_weights[..., None]
             accumulator["second"] += np.matmul(np.swapaxes(weighted, 1, 2), deviations)
 
-    def _rescale(self, accumulator, log_scale):
+    def _rescale(self, accumulator: dict[str, Array], log_scale: Array) -> None:
         factor = np.exp(accumulator["log_scale"] - log_scale)
         accumulator["first"] *= factor[:, None]
         accumulator["second"] *= factor[:, None, None]
         accumulator["mass"] *= factor
         accumulator["log_scale"] = log_scale
 
-    def merge(self, accumulator, other):
+    def merge(self, accumulator: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
         if self.tilt:
             scale = np.maximum(accumulator["log_scale"], other["log_scale"])
             self._rescale(accumulator, scale)
@@ -220,7 +229,7 @@ class _Moments(RowKernel):
             accumulator[name] += other[name]
         return accumulator
 
-    def finish(self, accumulator, total):
+    def finish(self, accumulator: dict[str, Array], total: float) -> PCAStatistics:
         mass = accumulator["mass"]
         shift = accumulator["first"] / mass[:, None]
         covariance = accumulator["second"] / mass[:, None, None]
@@ -312,13 +321,15 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
         self.n_components, self.n_features = n_components, n_features
         self.temperature = temperature
 
-    def bind(self, params, frame, dtype):
+    def bind(self, params: PCAParameters, frame: Frame, dtype: Any) -> BoundPCA:
         return BoundPCA(params)
 
-    def expectation(self, params, frame, dtype, temperature, tilt):
+    def expectation(
+        self, params: PCAParameters, frame: Frame, dtype: Any, temperature: float, tilt: float
+    ) -> RowKernel:
         return _Moments(params, frame, temperature, tilt)
 
-    def maximise(self, statistics, params):
+    def maximise(self, statistics: PCAStatistics, params: PCAParameters) -> PCAParameters:
         values, vectors = np.linalg.eigh(statistics.covariance)
         order = slice(None, -self.n_components - 1, -1)
         eigenvalues = np.maximum(values[:, order], 0.0)
@@ -326,7 +337,9 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
         total = np.trace(statistics.covariance, axis1=1, axis2=2)
         return optimum(statistics.mean.copy(), axes, eigenvalues, total, self.temperature)[0]
 
-    def interpolate(self, params, statistics, step):
+    def interpolate(
+        self, params: PCAParameters, statistics: PCAStatistics, step: Array
+    ) -> PCAStatistics:
         offset = params.means - statistics.mean
         share = step[:, None]
         mean = statistics.mean + (1 - share) * offset
@@ -363,7 +376,9 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
         within = np.matmul(np.swapaxes(params.components, 1, 2), scaled)
         return within + params.noise[:, None, None] * np.eye(self.n_features)
 
-    def draw(self, params, n_rows, rng):
+    def draw(
+        self, params: PCAParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, NDArray[Any]]:
         models = rng.integers(params.n_models, size=n_rows)
         X, codes, _ = self.draw_from(params, models, rng)
         return X, codes
@@ -384,11 +399,11 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
             clean[own] += codes[own] @ params.components[model]
         return clean + noise, codes, clean
 
-    def convolve(self, params, variance):
+    def convolve(self, params: PCAParameters, variance: float) -> PCAParameters:
         precisions = params.precisions / (1.0 + variance * params.precisions)
         return PCAParameters(params.means, params.components, precisions, params.noise + variance)
 
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         loadings = self.n_components * self.n_features
         rotations = self.n_components * (self.n_components - 1) // 2
         return loadings - rotations + self.n_features + 1

@@ -25,7 +25,9 @@ from skbae.energies.pca._loadings import Loadings, PCAPrior, RowMoments
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from skbae._types import Array
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Frame
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,26 @@ class _FromMoments(RowKernel):
     def __init__(self, params: Loadings, moments: RowMoments, temperature: float) -> None:
         self.params, self.moments, self.temperature = params, moments, temperature
 
-    def workspace(self, n_rows, previous=None):
+    def workspace(self, n_rows: int, previous: Any = None) -> None:
         return None
 
-    def zero(self):
+    def zero(self) -> None:
         return None
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
         """Nothing to add."""
 
-    def merge(self, accumulator, other):
+    def merge(self, accumulator: None, other: None) -> None:
         return accumulator
 
-    def finish(self, accumulator, total):
+    def finish(self, accumulator: Any, total: float) -> LoadingStatistics:
         params, variances, temperature = self.params, self.moments.variances, self.temperature
         loadings, offset, noise = params.loadings, params.offset, params.noise
         size, n_codes = loadings.shape[1:]
@@ -113,20 +122,24 @@ class BayesianPCAEnergy(ChartedEnergy):
 
     # -- Energy --------------------------------------------------------------------------------
 
-    def bind(self, params, frame, dtype):
+    def bind(self, params: Loadings, frame: Frame, dtype: Any) -> BoundPCA:
         return BoundPCA(self.as_pca(params))
 
-    def draw(self, params, n_rows, rng):
+    def draw(
+        self, params: Loadings, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, NDArray[Any]]:
         plain = PCAEnergy(self.n_components, self.n_features, self.temperature)
         return plain.draw(self.as_pca(params), n_rows, rng)
 
-    def convolve(self, params, variance):
+    def convolve(self, params: Loadings, variance: float) -> Loadings:
         return Loadings(params.loadings, params.offset, params.noise + variance)
 
-    def n_parameters(self):
+    def n_parameters(self) -> int:
         return self._n_below + self.n_components + self.n_features + 1
 
-    def expectation(self, params, frame, dtype, temperature, tilt):
+    def expectation(
+        self, params: Loadings, frame: Frame, dtype: Any, temperature: float, tilt: float
+    ) -> RowKernel:
         if tilt:
             raise ValueError(f"PCA's models can't be sampled with a tilt, got tilt={tilt!r}")
         return _FromMoments(params, self.moments, temperature)
@@ -155,27 +168,27 @@ class BayesianPCAEnergy(ChartedEnergy):
 
     # -- GradientEnergy ------------------------------------------------------------------------
 
-    def coordinate_kinds(self):
+    def coordinate_kinds(self) -> NDArray[np.intp]:
         diagonal = self._diagonal
         below = self.n_components + self._below[0]
         offset = self.n_components + self.n_features + np.arange(self.n_features + 1)
         return np.concatenate([diagonal, below, offset])
 
-    def unconstrain(self, params):
+    def unconstrain(self, params: Loadings) -> Array:
         diagonal = params.loadings[:, self._diagonal, self._diagonal]
         below = params.loadings[:, self._below[0], self._below[1]]
         tiny = np.finfo(np.float64).tiny
         logs = np.log(np.maximum(diagonal, tiny)), np.log(params.noise)[:, None]
         return np.concatenate([logs[0], below, params.offset, logs[1]], axis=1)
 
-    def constrain(self, theta):
+    def constrain(self, theta: Array) -> Loadings:
         loadings = np.zeros((len(theta), self.n_features, self.n_components))
         split = self.n_components + self._n_below
         loadings[:, self._diagonal, self._diagonal] = np.exp(theta[:, : self.n_components])
         loadings[:, self._below[0], self._below[1]] = theta[:, self.n_components : split]
         return Loadings(loadings, theta[:, split:-1], np.exp(theta[:, -1]))
 
-    def log_prior_at(self, theta):
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
         prior, n_codes = self.prior, self.n_components
         split = n_codes + self._n_below
         logs, below = theta[:, :n_codes], theta[:, n_codes:split]
@@ -208,7 +221,9 @@ class BayesianPCAEnergy(ChartedEnergy):
         )
         return value, gradient
 
-    def objective_gradient(self, theta, params, statistics, total):
+    def objective_gradient(
+        self, theta: Array, params: Loadings, statistics: LoadingStatistics, total: float
+    ) -> Array:
         loadings, noise, offset = params.loadings, params.noise, params.offset
         inverse, outer = statistics.inverse, statistics.outer
         temperature, n_codes = self.temperature, self.n_components
@@ -238,7 +253,7 @@ class BayesianPCAEnergy(ChartedEnergy):
             axis=1,
         )
 
-    def draw_prior_coordinates(self, n_models, rng):
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
         prior = self.prior
         spread = np.sqrt(prior.component_variance)
         degrees = self.n_components - self._diagonal
@@ -252,7 +267,7 @@ class BayesianPCAEnergy(ChartedEnergy):
 
     # -- ChartedEnergy -------------------------------------------------------------------------
 
-    def charts(self, params, power):
+    def charts(self, params: Loadings, power: float) -> PCACharts:
         return PCACharts(self, self.prior, params)
 
 
@@ -263,7 +278,7 @@ class PCAModeEnergy(BayesianPCAEnergy):
     the code over others.
     """
 
-    def log_prior_at(self, theta):
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
         value, gradient = super().log_prior_at(theta)
         degrees = self.n_components - self._diagonal
         gradient[:, : self.n_components] -= degrees
