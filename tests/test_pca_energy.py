@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 
+from skbae.energies.mixture_pca._components import PCAFamily, PCAMixture
 from skbae.energies.pca._energy import PCAEnergy, PCAParameters
 from skbae.energies.pca._prior import BayesianPCAEnergy, Loadings, RowMoments, default_prior
 from skbae.inference._objective import Objective
@@ -118,6 +119,18 @@ def test_gradient_in_x(temperature):
         shift = step * np.eye(4)[feature]
         up, down = (bound.hmax(X[:5] + sign * shift, temperature)[0] for sign in (1, -1))
         np.testing.assert_allclose(gradient[:, feature], (up - down) / (2 * step), rtol=1e-7)
+
+
+def test_an_energy_serves_the_temperature_it_was_made_for():
+    """At T = 0.2, maximising as at T = 1 used to lower the objective without complaint."""
+    rows = make_rows(X, None)
+    family = PCAFamily(2, 1, 4, 1.0)
+    energies = (PCAEnergy(2, 4, 1.0), bayesian(1.0), PCAMixture(family))
+    with RowRunner(1) as runner:
+        for energy in energies:
+            assert Objective(energy, rows, runner, 1.0).temperature == 1.0
+            with pytest.raises(ValueError, match=r"made for temperature=1\.0.*temperature=0\.2"):
+                Objective(energy, rows, runner, 0.2)
 
 
 def test_models_with_a_prior_draw_rows_of_their_density():

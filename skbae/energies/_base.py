@@ -139,9 +139,12 @@ class Energy(ABC):
     ----------
     n_features : int
         D.
+    temperature : float or None
+        T, for energies whose maximisation or gradient is made for one temperature; else None.
     """
 
     n_features: int
+    temperature: float | None = None
 
     @abstractmethod
     def bind(self, params: Any, frame: Frame, dtype: Any) -> BoundEnergy:

@@ -219,7 +219,7 @@ def initial_means(
 
 
 def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[str, Any]]:
-    """Return the best model of a climb from several starts, and what there is to say about it."""
+    """Return the best model that several starts led to, and what there is to say about it."""
     best = int(np.argmax(found.objective))
     if not found.converged[best] and max_iter > 0 and not stopped:
         warnings.warn(

@@ -62,6 +62,11 @@ class Objective(Target):
         T, of codes.
     tilt : float, default=0.0
         t: 0 is the plain mean, t > 0 leans to the worst rows.
+
+    Raises
+    ------
+    ValueError
+        If the energy was made for another temperature.
     """
 
     energy: Energy
@@ -69,6 +74,14 @@ class Objective(Target):
     runner: RowRunner
     temperature: float
     tilt: float = 0.0
+
+    def __post_init__(self) -> None:
+        made_for = self.energy.temperature
+        if made_for is not None and made_for != self.temperature:
+            raise ValueError(
+                f"{type(self.energy).__name__} was made for temperature={made_for!r} and cannot "
+                f"serve an objective at temperature={self.temperature!r}"
+            )
 
     def require(self, capability: type[Capability], algorithm: str) -> Capability:
         """Return the energy, known to be capable of what an algorithm needs.

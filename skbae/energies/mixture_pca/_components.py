@@ -357,6 +357,10 @@ class PCAFamily(NoisyComponentFamily):
 class PCAMixture(MixtureEnergy[PCAFamily]):
     """``H(x, m, (k, z)) = log w_k + log N(z; 0, I) + log N(x; W_k z + mu_k, s2_k I)``."""
 
+    def __init__(self, family: PCAFamily, equal_weights: bool = False) -> None:
+        super().__init__(family, equal_weights)
+        self.temperature = family.temperature
+
     def draw(
         self, params: MixtureParameters, n_rows: int, rng: np.random.Generator
     ) -> tuple[Array, NDArray[Any]]:

@@ -317,6 +317,8 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
         T, at which :meth:`maximise` finds the optimum.
     """
 
+    temperature: float
+
     def __init__(self, n_components: int, n_features: int, temperature: float) -> None:
         self.n_components, self.n_features = n_components, n_features
         self.temperature = temperature

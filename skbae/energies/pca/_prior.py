@@ -109,6 +109,8 @@ class BayesianPCAEnergy(ChartedEnergy):
         T.
     """
 
+    temperature: float
+
     def __init__(
         self, n_components: int, prior: PCAPrior, moments: RowMoments, temperature: float
     ) -> None:

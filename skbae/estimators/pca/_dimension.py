@@ -9,7 +9,7 @@ from skbae.estimators.pca._fit import (
     energy_with_prior,
     n_for_share,
     sample_models,
-    start_of_climb,
+    start_near_mode,
 )
 from skbae.estimators.pca._settings import PCASettings, largest_candidate, most_axes
 from skbae.inference._objective import Objective
@@ -55,7 +55,7 @@ def promising_dimensions(
     for n_components in range(most + 1):
         energy = energy_with_prior(settings, moments, n_components)
         objective = Objective(energy, moments.stand_in(), runner, settings.temperature)
-        start = start_of_climb(energy)
+        start = start_near_mode(energy)
         values.append(laplace_log_evidence(objective, start, settings.model_temperature))
     return [d for d, value in enumerate(values) if not value < max(values) - _HOPELESS]
 

@@ -306,7 +306,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     def _fit_sampled(
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> dict[str, Any]:
-        """Sample the models; the best of them, climbed to the mode, is the reference."""
+        """Sample the models; the mode that the best of them leads to is the reference."""
         assert isinstance(rows, RowsWithCovariance)
         energy, run = sample_most_evident(
             settings,

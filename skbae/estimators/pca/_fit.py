@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from skbae.inference.passes._rows import RowRunner
 
 
-# Temperature at which the climb to the mode starts when T is lower.
+# Temperature whose optimum the search for the mode starts from when T is lower.
 _COLDEST_START = 0.1
 # Rows, per tau, below which sampling starts from the prior. In PCA's charts lengths are normal
 # scores, so that few suffice to start from the mode.
@@ -147,7 +147,7 @@ def energy_with_prior(
     return kind(n_components, prior, moments, settings.temperature)
 
 
-def start_of_climb(energy: BayesianPCAEnergy) -> Loadings:
+def start_near_mode(energy: BayesianPCAEnergy) -> Loadings:
     """Return a model near the mode: the optimum at tau = 0, where that is not at a border.
 
     Melted directions get some loading, and so do those that would be infinite at T = 0.
@@ -171,7 +171,7 @@ def sample_models(
     """Draw from ``p(m)``: the one place that chooses a sampler."""
     return run_charted(
         Objective(energy, energy.moments.stand_in(), runner, energy.temperature),
-        start_of_climb(energy),
+        start_near_mode(energy),
         np.zeros((1, 1), dtype=bool),
         rng,
         settings,
@@ -188,7 +188,7 @@ def reference_model(
         settings, energy.moments, energy.n_components, kind=PCAModeEnergy
     )
     objective = Objective(mode_energy, energy.moments.stand_in(), runner, energy.temperature)
-    mode, tau = start_of_climb(energy), settings.model_temperature
+    mode, tau = start_near_mode(energy), settings.model_temperature
     # first from where no draw decides; then from the best draw, should that be higher still
     for others in ([], [run.params]):
         start = best_start(objective, Loadings.concatenate([mode, *others]), tau)

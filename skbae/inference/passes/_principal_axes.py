@@ -109,7 +109,14 @@ class _CovariancePass(_CentredPass):
         size = len(self.centre)
         return np.zeros(size), np.zeros((size, size))
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
         first, second = accumulator
         # what overflows is not finite in the end, and refused there
         with np.errstate(over="ignore", invalid="ignore"):
@@ -120,7 +127,7 @@ class _CovariancePass(_CentredPass):
             first += roots @ deviations
             second += deviations.T @ deviations
 
-    def finish(self, accumulator, total):
+    def finish(self, accumulator: Any, total: float) -> tuple[Array, Array]:
         first, second = accumulator
         shift = first / total
         with np.errstate(over="ignore", invalid="ignore"):
@@ -140,14 +147,21 @@ class _ProductPass(_CentredPass):
     def zero(self) -> Any:
         return (np.zeros_like(self.vectors),)
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
         deviations = self.load(X, workspace)
         along = deviations @ self.vectors
         if weights is not None:
             along *= weights[:, None]
         accumulator[0][...] += deviations.T @ along
 
-    def finish(self, accumulator, total):
+    def finish(self, accumulator: Any, total: float) -> Array:
         return accumulator[0] / total - np.multiply.outer(self.shift, self.shift @ self.vectors)
 
 
@@ -177,7 +191,14 @@ class _GramPass(RowKernel):
     def zero(self) -> Any:
         return np.zeros((len(self.roots), len(self.roots)))
 
-    def accumulate(self, accumulator, X, weights, workspace, rng):
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
         deviations = _centred_columns(X, self.roots)
         accumulator += deviations.T @ deviations
 
