@@ -6,6 +6,7 @@ Everything but ``tests/_poisson.py`` is the package's: passes, maximisation, sam
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ def joint_by_scipy(models, s, X):
     """Return ``log w_k + log Poisson(x; rates_k)``, (N, K)."""
     densities = [stats.poisson(r).logpmf(X).sum(axis=1) for r in models.components.rates[s]]
     return np.log(models.weights[s]) + np.stack(densities, axis=1)
+
+
+def test_the_page_on_the_architecture_shows_this_source():
+    tests = Path(__file__).parent
+    source = (tests / "_poisson.py").read_text("utf-8")
+    shown = source[source.index("from dataclasses") :].rstrip()
+    page = (tests.parent / "docs" / "architecture.md").read_text("utf-8")
+    assert f"```python\n{shown}\n```" in page
+    assert len(source.splitlines()) < 80
 
 
 # -- energies ------------------------------------------------------------------------------------

@@ -275,9 +275,9 @@ class _Elementwise(CovarianceShape):
         return (covariances - floor) * self._degrees
 
     @property
+    @abstractmethod
     def _degrees(self) -> int:
         """How many squares a moment of one row adds up."""
-        raise NotImplementedError
 
 
 class Diagonal(_Elementwise):

@@ -133,9 +133,6 @@ class BayesianPCAEnergy(ChartedEnergy):
         plain = PCAEnergy(self.n_components, self.n_features, self.temperature)
         return plain.draw(self.as_pca(params), n_rows, rng)
 
-    def convolve(self, params: Loadings, variance: float) -> Loadings:
-        return Loadings(params.loadings, params.offset, params.noise + variance)
-
     def n_parameters(self) -> int:
         return self._n_below + self.n_components + self.n_features + 1
 
