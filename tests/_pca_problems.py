@@ -25,13 +25,18 @@ DEFAULT_PRIOR: dict[str, Any] = {
 }
 
 
-def bayesian_pca(rows: Array, n_components: int, temperature: float = 1.0) -> BayesianPCAEnergy:
+def bayesian_pca(
+    rows: Array,
+    n_components: int,
+    temperature: float = 1.0,
+    kind: type[BayesianPCAEnergy] = BayesianPCAEnergy,
+) -> BayesianPCAEnergy:
     """Return PCA with its default prior on rows."""
     values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
     values = np.maximum(values[::-1], 0)
     moments = RowMoments(rows.mean(axis=0), vectors[:, ::-1].copy(), values, float(len(rows)))
     prior = default_prior(float(values.mean()), n_components, moments.mean, DEFAULT_PRIOR)
-    return BayesianPCAEnergy(n_components, prior, moments, temperature)
+    return kind(n_components, prior, moments, temperature)
 
 
 def pca_start(energy: BayesianPCAEnergy) -> Loadings:

@@ -8,9 +8,8 @@ from _pca_problems import bayesian_pca, flat_rows, pca_start, quadrature
 from _samplers import make_problem
 from sklearn.datasets import load_digits, load_iris
 
-from skbae.energies.pca import _prior as pca_prior
 from skbae.energies.pca._charts import PCACharts
-from skbae.energies.pca._prior import RowMoments
+from skbae.energies.pca._prior import BayesianPCAEnergy, RowMoments
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -20,8 +19,17 @@ from skbae.inference.sample._tempering import SMCPlan, TemperingError, sample_te
 IRIS, DIGITS = load_iris().data, load_digits().data
 
 
-def annealed(rows, n_components, temperature=1.0, model_temperature=1.0, seed=0, plan=None, **more):
-    energy = bayesian_pca(rows, n_components, temperature)
+def annealed(
+    rows,
+    n_components,
+    temperature=1.0,
+    model_temperature=1.0,
+    seed=0,
+    plan=None,
+    kind=BayesianPCAEnergy,
+    **more,
+):
+    energy = bayesian_pca(rows, n_components, temperature, kind)
     start = pca_start(energy)
     size = energy.charts(start, 1.0).centres.shape[1]
     with RowRunner(1) as runner:
@@ -77,32 +85,36 @@ def test_internal_energy_is_the_slope_of_the_log_evidence():
     assert abs(run.hmaxe.mean() - expected) < 5 * error
 
 
-def test_a_forgotten_jacobian_shows(monkeypatch):
+class WithoutJacobian(BayesianPCAEnergy):
     """The prior of the logarithm of a diagonal, taken for that of the diagonal."""
-    honest = pca_prior.BayesianPCAEnergy.log_prior_at
 
-    def forgetful(self, theta):
-        value, gradient = honest(self, theta)
+    def log_prior_at(self, theta):
+        value, gradient = super().log_prior_at(theta)
         gradient[:, 0] -= 1
         return value - theta[:, 0], gradient
 
-    monkeypatch.setattr(pca_prior.BayesianPCAEnergy, "log_prior_at", forgetful)
+
+def test_a_forgotten_jacobian_shows():
     rows = flat_rows(60)
-    value, error = evidence(annealed(rows, 1))
+    value, error = evidence(annealed(rows, 1, kind=WithoutJacobian))
     exact = quadrature(rows, bayesian_pca(rows, 1).prior, 1.0, 1.0)
     assert abs(value - exact) > 10 * (error + 0.002)
 
 
-def test_forgotten_units_show(monkeypatch):
-    honest = PCACharts.locate
-
-    def forgetful(self, theta):
-        blocks, log_priors, shared, rest = honest(self, theta)
+class ChartsWithoutUnits(PCACharts):
+    def locate(self, theta):
+        blocks, log_priors, shared, rest = super().locate(theta)
         return blocks, log_priors - self._log_volume, shared, rest
 
-    monkeypatch.setattr(PCACharts, "locate", forgetful)
+
+class WithoutUnits(BayesianPCAEnergy):
+    def charts(self, params, power):
+        return ChartsWithoutUnits(self, self.prior, params)
+
+
+def test_forgotten_units_show():
     rows = flat_rows(60)
-    value, error = evidence(annealed(rows, 1))
+    value, error = evidence(annealed(rows, 1, kind=WithoutUnits))
     exact = quadrature(rows, bayesian_pca(rows, 1).prior, 1.0, 1.0)
     assert not abs(value - exact) < 10 * (error + 0.002)
 
@@ -157,22 +169,21 @@ def test_all_directions_melt(n_components):
     assert abs(value - theirs) < 5 * np.hypot(error, of_theirs)
 
 
-def test_the_cost_does_not_grow_with_the_rows(monkeypatch):
+def test_the_cost_does_not_grow_with_the_rows():
     """Models evaluated, at five thousand rows and at five hundred thousand."""
     counts = []
-    honest = pca_prior._FromMoments.finish
 
-    def counting(self, accumulator, total):
-        counts[-1] += self.params.n_models
-        return honest(self, accumulator, total)
+    class Counting(BayesianPCAEnergy):
+        def expectation(self, params, *arguments):
+            counts[-1] += params.n_models
+            return super().expectation(params, *arguments)
 
-    monkeypatch.setattr(pca_prior._FromMoments, "finish", counting)
     spread = np.linspace(3, 0.5, 12)
     for n_rows in (5_000, 500_000):
         counts.append(0)
         moments = RowMoments(np.zeros(12), np.eye(12), spread**2, float(n_rows))
         small = bayesian_pca(np.random.default_rng(0).standard_normal((20, 12)) * spread, 3)
-        energy = pca_prior.BayesianPCAEnergy(3, small.prior, moments, 1.0)
+        energy = Counting(3, small.prior, moments, 1.0)
         start = pca_start(energy)
         with RowRunner(1) as runner:
             run = sample_from_modes(

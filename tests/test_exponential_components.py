@@ -33,8 +33,8 @@ K, D = 3, 2
 SHAPE, RATE, CONCENTRATION = 1.7, 0.6, 1.3
 
 
-def poisson_mixture(n_components=K, n_features=D, equal_weights=False):
-    family = PoissonComponents(n_components, n_features, SHAPE, RATE)
+def poisson_mixture(n_components=K, n_features=D, equal_weights=False, kind=PoissonComponents):
+    family = kind(n_components, n_features, SHAPE, RATE)
     return ConjugateMixture(family, np.full(n_components, CONCENTRATION), equal_weights)
 
 
@@ -322,14 +322,14 @@ def test_balance_is_about_one(temperature):
     assert 0.2 < result.balance < 2.5
 
 
-def test_balance_notices_a_forgotten_temperature(monkeypatch):
-    right = PoissonComponents.conditional
-    monkeypatch.setattr(
-        PoissonComponents,
-        "conditional",
-        lambda self, counts, moments, temperature: right(self, counts, moments, 1.0),
-    )
-    result = assess(sampled(poisson_mixture(2), some_rows(30), np.random.default_rng(5), 2.0))
+class WithoutTemperature(PoissonComponents):
+    def conditional(self, counts, moments, temperature):
+        return super().conditional(counts, moments, 1.0)
+
+
+def test_balance_notices_a_forgotten_temperature():
+    energy = poisson_mixture(2, kind=WithoutTemperature)
+    result = assess(sampled(energy, some_rows(30), np.random.default_rng(5), 2.0))
     assert result.status != "ok"
     assert "gradient is not zero" in " ".join(result.reasons)
 
@@ -339,9 +339,9 @@ CALIBRATION = GibbsPlan(
 )
 
 
-def ranks(n_sets, seed=0):
+def ranks(n_sets, kind=PoissonComponents, seed=0):
     """Return the ranks of the truth among draws given rows drawn from it, in (0, 1)."""
-    rng, energy, found = np.random.default_rng(seed), poisson_mixture(2), []
+    rng, energy, found = np.random.default_rng(seed), poisson_mixture(2, kind=kind), []
 
     def label_free(models):
         rates, weights = models.components.rates, models.weights[..., None]
@@ -362,16 +362,15 @@ def test_ranks_of_the_truth_are_uniform():
     assert p_values(ranks(100)).min() > CRITICAL
 
 
-def test_calibration_notices_a_wrong_prior(monkeypatch):
-    right = PoissonComponents.conditional
-
-    def without_prior(self, counts, moments, temperature):
-        found = right(self, counts, moments, temperature)
+class WithAnotherPrior(PoissonComponents):
+    def conditional(self, counts, moments, temperature):
+        found = super().conditional(counts, moments, temperature)
         found.statistics[..., -1] += 1.0
         return found
 
-    monkeypatch.setattr(PoissonComponents, "conditional", without_prior)
-    assert p_values(ranks(100)).min() < CRITICAL
+
+def test_calibration_notices_a_wrong_prior():
+    assert p_values(ranks(100, WithAnotherPrior)).min() < CRITICAL
 
 
 # -- what counts do not have ---------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _altered import with_plans
 from _rbm_oracles import log_partition, mixture_of, states
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
@@ -12,7 +13,7 @@ from skbae import BayesianRBMAutoEncoder
 from skbae.energies._capabilities import PartitionEnergy
 from skbae.energies.rbm._energy import RBMEnergy, base_rates
 from skbae.energies.rbm._visible import LAYERS, RBMParameters
-from skbae.inference.evidence import _partition
+from skbae.estimators._plans import SamplerPlans
 from skbae.inference.evidence._partition import (
     AnnealingPlan,
     acceptance_ratio,
@@ -199,23 +200,22 @@ def test_directions_that_disagree_are_noticed():
             assert not estimate.agree or estimate.error > 0.3
 
 
-def test_the_estimator_warns_and_reports(monkeypatch):
-    from skbae.estimators.rbm import _fit as rbm_fit
-
+def test_the_estimator_warns_and_reports():
     X = np.random.default_rng(0).integers(0, 2, (50, 6)).astype(float)
     exact = BayesianRBMAutoEncoder(3, partition="ais", max_iter=5, random_state=0).fit(X)
     assert 0 < exact.log_partition_error_ < 0.05
     assert exact.hmaxemax_error_ == exact.log_partition_error_
 
-    def disagree(*arguments):
-        found = _partition.estimate_partition(*arguments)
-        return _partition.PartitionEstimate(
-            found.log_partition, found.error, 1.0, 3.0, False, found.states
-        )
-
-    monkeypatch.setattr(rbm_fit, "estimate_partition", disagree)
-    with pytest.warns(ConvergenceWarning, match=r"log Z at 1\.00 and 3\.00"):
-        BayesianRBMAutoEncoder(3, partition="ais", max_iter=5, random_state=0).fit(X)
+    # pairs of paths of one step: their mean is biased, one way forwards and the other backwards
+    hasty = SamplerPlans(partition=AnnealingPlan(200, n_paths=2, n_steps=1, max_steps=1))
+    strong = with_plans(
+        BayesianRBMAutoEncoder(
+            6, partition="ais", max_iter=200, early_stopping=False, random_state=0
+        ),
+        hasty,
+    )
+    with pytest.warns(ConvergenceWarning, match=r"put log Z at \d+\.\d+ and \d+\.\d+, further"):
+        strong.fit(np.repeat(X[:, :1], 12, axis=1))
 
 
 def test_auto_changes_from_enumeration_to_annealing():

@@ -11,10 +11,11 @@ from sklearn.datasets import load_iris
 
 from skbae import BayesianVAEAutoEncoder
 from skbae.energies.vae._decoder import Decoder
+from skbae.energies.vae._energy import VAEEnergy
 from skbae.energies.vae._network import Network
 from skbae.energies.vae._penalty import Prior, Ridge
-from skbae.estimators.vae import _fit as vae_fit
-from skbae.estimators.vae._fit import first_parameters, fit_energy, frame_of
+from skbae.estimators.vae._fit import first_parameters, fit_energy, fit_networks, frame_of
+from skbae.inference.optimise._early_stopping import merged_rows
 from skbae.inference.passes._rows import make_rows
 
 pytestmark = [
@@ -167,21 +168,28 @@ def test_units_of_the_data_do_not_matter(X):
     )
 
 
-def test_rows_held_out_are_judged_without_penalty(X, monkeypatch):
+class RecordingVAE(VAEEnergy):
+    """Keeps the objectives that are made of it."""
+
+    def minibatch_objective(self, *arguments):
+        self.made = [*getattr(self, "made", []), super().minibatch_objective(*arguments)]
+        return self.made[-1]
+
+
+def test_rows_held_out_are_judged_without_penalty(X):
     free, theta = problem(X, alpha=0.0)
     held, _ = problem(X, alpha=1e6)
     assert held.score(theta) == free.score(theta)
     # and the sample size is that of the rows that are fitted to
-    totals = []
-
-    def fit_minibatches(objective, *args, held, **kwargs):
-        totals.extend(1 / part.share for part in (objective, held))
-        return right(objective, *args, held=held, **kwargs)
-
-    right = vae_fit.fit_minibatches
-    monkeypatch.setattr(vae_fit, "fit_minibatches", fit_minibatches)
-    make(early_stopping=True).fit(X, sample_weight=np.full(len(X), 3.0))
-    kept, out = totals
+    settings = make(early_stopping=True)._check_parameters()
+    rows = merged_rows(make_rows(X, np.full(len(X), 3.0)))
+    architecture = settings.architecture(X.shape[1])
+    frame, rng = frame_of(architecture, rows), np.random.default_rng(0)
+    plain = fit_energy(settings, architecture, frame, noise_seed=3)
+    energy = RecordingVAE(plain.decoder, plain.encoder, frame, plain.noise, plain.training)
+    start = first_parameters(architecture, frame, rng)
+    fit_networks(settings, energy, rows, start, rng, lambda number, value: False)
+    kept, out = (1 / objective.share for objective in energy.made)
     assert kept + out == pytest.approx(450)
     assert abs(out - 45) < 5 * np.sqrt(0.1 * 0.9 * 450)
 
