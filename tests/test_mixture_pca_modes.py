@@ -241,7 +241,7 @@ def test_tempering_that_missed_a_mode_is_not_believed():
         least = crude_log_evidence(objective, starts, 1.0, vacant, rng, plan=plan)
     assert held_against_modes(run, least) is run
     less = replace(run, log_evidence=run.log_evidence - 3)
-    with pytest.warns(ConvergenceWarning, match="about the modes alone"):
+    with pytest.warns(ConvergenceWarning, match="a mode may have been missed"):
         told = summarise("Mixture", held_against_modes(less, least), rows.total, 1.0)
     assert told["sampling_"].method == "smc"
     assert told["sampling_"].status != "ok"

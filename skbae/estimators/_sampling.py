@@ -137,7 +137,10 @@ def held_against_modes(run: SamplingRun, least: float) -> SamplingRun:
     found, error = combine_evidence(run.log_evidence, run.log_evidence_error)
     if least <= found + max(_SHORTFALL, 5 * error):
         return run
-    doubt = f"models about the modes alone have a log evidence of {least:.2f}"
+    doubt = (
+        f"importance sampling at the modes gives log evidence {least:.2f}, above the sampler's "
+        f"{found:.2f}: a mode may have been missed"
+    )
     return replace(run, doubts=(*run.doubts, doubt))
 
 
