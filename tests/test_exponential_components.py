@@ -141,6 +141,25 @@ def test_components_without_weight_are_absent():
     np.testing.assert_array_equal(statistics.counts[:, 0], 0)
 
 
+class DoubledPoissons(PoissonComponents):
+    """The same components, of rows that are counted twice."""
+
+    def features(self, X):
+        return 2 * X
+
+
+def test_families_do_not_share_features():
+    X, models = some_rows(), some_models()
+    energies = [MixtureEnergy(family(K, D)) for family in (PoissonComponents, DoubledPoissons)]
+    rows = make_rows(X, None)
+    with RowRunner(1) as runner:  # which keeps the features of short data between passes
+        together = [Objective(energy, rows, runner, 1.0).expect(models) for energy in energies]
+    for energy, statistics in zip(energies, together, strict=True):
+        with RowRunner(1) as runner:
+            alone = Objective(energy, rows, runner, 1.0).expect(models)
+        np.testing.assert_array_equal(statistics.moments.features, alone.moments.features)
+
+
 def test_draws_have_the_rates():
     energy, models = poisson_mixture(), some_models(1)
     n = 20_000

@@ -41,6 +41,8 @@ class WorkspaceKey:
     dtype : str
     centre : bytes
         The point that was subtracted from the rows.
+    owner : object or None
+        Whose method writes the features, if it is not the kernel's class alone that tells.
     """
 
     kernel: str
@@ -48,6 +50,7 @@ class WorkspaceKey:
     n_features: int
     dtype: str
     centre: bytes = b""
+    owner: object | None = None
 
 
 class Workspace:

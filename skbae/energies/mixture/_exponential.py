@@ -69,8 +69,9 @@ class ExponentialKernel(FeatureKernel):
         self.family = family
 
     def key(self, n_rows: int) -> WorkspaceKey:
-        name = type(self.family).__qualname__
-        return WorkspaceKey(name, n_rows, self.n_features, self.dtype.str)
+        return WorkspaceKey(
+            "exponential", n_rows, self.n_features, self.dtype.str, owner=self.family
+        )
 
     def write(self, X: NDArray[Any], features: NDArray[Any]) -> None:
         features[:-1] = self.family.features(X).T
