@@ -106,7 +106,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the data are and how far they spread, both of shape (D,).
+    """Mean and standard deviation of the rows, both of shape (D,).
 
     Kernels subtract `centre` before they form products, and compare `scale` with a model's
     precisions to bound the rounding error of those products.
@@ -118,7 +118,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class EMResult:
-    """What expectation maximisation found, for each of S starts.
+    """Result of expectation maximisation from S starts.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class EMResult:
 
 @dataclass(frozen=True)
 class TemperedPath:
-    """What a sampler met on its way to the target, at J decreasing model temperatures.
+    """Log evidence and mean objective at J decreasing model temperatures on a sampler's path.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class TemperedPath:
 
 @dataclass(frozen=True)
 class SamplingRun:
-    """What a sampler of ``p(m)`` hands on: draws, traces and two estimates of the evidence.
+    """Result of a sampler of ``p(m)``: draws, traces and independent estimates of the evidence.
 
     Attributes
     ----------
@@ -181,9 +181,9 @@ class SamplingRun:
     n_sweeps : int
         Steps made by each chain.
     path : TemperedPath or None
-        For samplers that come from higher model temperatures.
+        For samplers that start at higher model temperatures.
     doubts : tuple of str
-        Reasons of the sampler's own not to trust it.
+        Reasons to doubt the result that the sampler itself found.
     """
 
     params: Any
@@ -201,7 +201,7 @@ class SamplingRun:
 
 @dataclass(frozen=True)
 class SamplingResult:
-    """How ``p(m)`` was sampled, and how far to trust it.
+    """Diagnostics of the sampling of ``p(m)``.
 
     Attributes
     ----------

@@ -34,7 +34,7 @@ def annealed(
     size = energy.charts(start, 1.0).centres.shape[1]
     with RowRunner(1) as runner:
         return sample_from_modes(
-            Objective(energy, energy.moments.stand_in(), runner, temperature),
+            Objective(energy, energy.moments.as_one_row(), runner, temperature),
             start,
             model_temperature,
             np.zeros((1, 1), dtype=bool),
@@ -130,7 +130,7 @@ def test_iris_from_modes_and_from_the_prior(n_components):
     energy = bayesian_pca(IRIS, n_components)
     with RowRunner(1) as runner:
         other = sample_tempered(
-            Objective(energy, energy.moments.stand_in(), runner, 1.0),
+            Objective(energy, energy.moments.as_one_row(), runner, 1.0),
             1.0,
             np.random.default_rng(0),
             plan=SMCPlan(n_particles=512),
@@ -158,7 +158,7 @@ def test_all_directions_melt(n_components):
     energy = bayesian_pca(rows, n_components)
     with RowRunner(1) as runner:
         other = sample_tempered(
-            Objective(energy, energy.moments.stand_in(), runner, 1.0),
+            Objective(energy, energy.moments.as_one_row(), runner, 1.0),
             1.0,
             np.random.default_rng(0),
             plan=SMCPlan(n_particles=2048),
@@ -187,7 +187,7 @@ def test_the_cost_does_not_grow_with_the_rows():
         start = pca_start(energy)
         with RowRunner(1) as runner:
             run = sample_from_modes(
-                Objective(energy, moments.stand_in(), runner, 1.0),
+                Objective(energy, moments.as_one_row(), runner, 1.0),
                 start,
                 1.0,
                 np.zeros((1, 1), dtype=bool),

@@ -19,7 +19,7 @@ from _subspaces import (
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder
-from skbae.estimators._sampling import held_against_modes, summarise
+from skbae.estimators._sampling import compare_with_modes, summarise
 from skbae.estimators.mixture_pca._fit import energy_with_prior, sampling_starts
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import combine_evidence
@@ -28,7 +28,7 @@ from skbae.inference.sample import _mode_annealing
 from skbae.inference.sample._mode_annealing import (
     AnnealPlan,
     anneal_plan,
-    crude_log_evidence,
+    importance_log_evidence,
     sample_from_modes,
 )
 from skbae.inference.sample._mode_search import Modes
@@ -43,12 +43,12 @@ def fit(X, n_components, n_latent, seed=0, sample_weight=None, **settings):
 
 
 def problem(X, n_components, n_latent, **settings):
-    """Return the energy, the starts and what is vacant in them, and the rows, as a fit has them."""
+    """Return the energy, the starts and what is empty in them, and the rows, as a fit has them."""
     estimator = BayesianMixturePCAAutoEncoder(n_components, n_latent=n_latent, **settings)
     asked, rows = estimator._check_parameters(), make_rows(X, None)
     with RowRunner(1) as runner:
-        starts, vacant = sampling_starts(asked, rows, np.random.default_rng(0), runner)
-    return energy_with_prior(asked, rows), starts, vacant, rows
+        starts, empty = sampling_starts(asked, rows, np.random.default_rng(0), runner)
+    return energy_with_prior(asked, rows), starts, empty, rows
 
 
 def own_prior(X):
@@ -64,13 +64,13 @@ def own_prior(X):
 
 
 def annealed(
-    energy, starts, vacant, rows, plan, seed=0, temperature=1.0, model_temperature=1.0, tilt=0.0
+    energy, starts, empty, rows, plan, seed=0, temperature=1.0, model_temperature=1.0, tilt=0.0
 ):
     """Return the log evidence by sampling from modes, with its error."""
     rng = np.random.default_rng(seed)
     with RowRunner(1) as runner:
         objective = Objective(energy, rows, runner, temperature, tilt)
-        run = sample_from_modes(objective, starts, model_temperature, vacant, rng, plan=plan)
+        run = sample_from_modes(objective, starts, model_temperature, empty, rng, plan=plan)
     return combine_evidence(run.log_evidence, run.log_evidence_error)
 
 
@@ -98,11 +98,11 @@ def test_evidence_by_enumeration_of_many_modes(equal):
     """A dozen modes hold the probability of three components; starts lead to all of them."""
     X, temperature = small_rows(7), 0.2
     energy = mixture(3, 0, temperature, equal=equal)
-    starts, vacant = every_grouping(X, 3, PRIOR, temperature, equal)
+    starts, empty = every_grouping(X, 3, PRIOR, temperature, equal)
     value, error = annealed(
         energy,
         starts,
-        vacant,
+        empty,
         make_rows(X, None),
         AnnealPlan(n_particles=1024),
         temperature=temperature,
@@ -132,7 +132,7 @@ def test_modes_and_prior_lead_to_the_same(n_components, n_latent, tied, equal):
 def test_one_component_is_pca(n_latent):
     fitted = fit(IRIS, 1, n_latent)
     energy = bayesian_pca(IRIS, n_latent)
-    rows, occupied = energy.moments.stand_in(), np.zeros((1, 1), dtype=bool)
+    rows, occupied = energy.moments.as_one_row(), np.zeros((1, 1), dtype=bool)
     plan = anneal_plan(1, 28, 50)
     value, error = annealed(energy, pca_start(energy), occupied, rows, plan, seed=1)
     own = fitted.sampling_.log_evidence_error
@@ -186,7 +186,7 @@ def test_any_temperatures_and_tilt(settings):
     assert abs(fitted.log_evidence_ - value) < 5 * np.hypot(own, theirs)
 
 
-def least_with_a_vacancy():
+def least_with_an_empty_component():
     """Bound the log evidence of three components from below by that of two.
 
     Allocations of all rows to two of three labels: the same marginals, another Dirichlet factor.
@@ -196,8 +196,8 @@ def least_with_a_vacancy():
     return two.log_evidence_ + np.log(3 * 2 / (n + 2)), two.sampling_.log_evidence_error
 
 
-def test_a_component_may_be_vacant():
-    least, error = least_with_a_vacancy()
+def test_a_component_may_be_empty():
+    least, error = least_with_an_empty_component()
     fitted = fit(IRIS, 3, 2)
     own = fitted.sampling_.log_evidence_error
     assert fitted.log_evidence_ > least - 5 * np.hypot(error, own)
@@ -207,12 +207,12 @@ def test_a_component_may_be_vacant():
 
 
 def test_a_region_left_out_shows():
-    """Without starts that have a vacant component, its region is missed by several nats."""
-    least, error = least_with_a_vacancy()
-    energy, starts, vacant, rows = problem(IRIS, 3, 2)
-    full = ~vacant.any(axis=1)
+    """Without starts that have an empty component, its region is missed by several nats."""
+    least, error = least_with_an_empty_component()
+    energy, starts, empty, rows = problem(IRIS, 3, 2)
+    full = ~empty.any(axis=1)
     plan = anneal_plan(len(IRIS), 42, 50)
-    value, own = annealed(energy, starts.take(full), vacant[full], rows, plan)
+    value, own = annealed(energy, starts.take(full), empty[full], rows, plan)
     assert value < least - 10 * np.hypot(error, own)
 
 
@@ -221,30 +221,31 @@ def test_modes_met_once_raise_doubt(monkeypatch):
 
     def lucky(*arguments, **more):
         modes = honest(*arguments, **more)
-        return Modes(modes.fits, np.ones(len(modes.once), dtype=bool))
+        return Modes(modes.fits, np.ones(len(modes.found_once), dtype=bool))
 
     monkeypatch.setattr(_mode_annealing, "find_modes", lucky)
-    with pytest.warns(ConvergenceWarning, match="only one start led to"):
+    with pytest.warns(ConvergenceWarning, match="found by only one start"):
         fitted = fit(IRIS, 2, 1)
     assert fitted.sampling_.status == "suspect"
 
 
-def test_tempering_that_missed_a_mode_is_not_believed():
-    """A run from the prior that is sure of too little: what modes alone hold is far above it."""
+def test_evidence_three_nats_below_importance_sampling_at_the_modes_is_not_ok():
+    """A run from the prior whose log evidence is too low, as if it had missed a mode."""
     X = small_rows(12)
-    energy, starts, vacant, rows = problem(X, 2, 1, **own_prior(X))
+    energy, starts, empty, rows = problem(X, 2, 1, **own_prior(X))
     rng = np.random.default_rng(0)
     with RowRunner(1) as runner:
         objective = Objective(energy, rows, runner, 1.0)
         run = sample_tempered(objective, 1.0, rng, plan=SMCPlan(4, 1024, n_keep=5))
         plan = anneal_plan(len(X), 12, 5)
-        least = crude_log_evidence(objective, starts, 1.0, vacant, rng, plan=plan)
-    assert held_against_modes(run, least) is run
+        least = importance_log_evidence(objective, starts, 1.0, empty, rng, plan=plan)
+    assert compare_with_modes(run, least) is run
+    settings = BayesianMixturePCAAutoEncoder(2)._check_parameters()
     less = replace(run, log_evidence=run.log_evidence - 3)
     with pytest.warns(ConvergenceWarning, match="a mode may have been missed"):
-        told = summarise("Mixture", held_against_modes(less, least), rows.total, 1.0)
-    assert told["sampling_"].method == "smc"
-    assert told["sampling_"].status != "ok"
+        attributes = summarise(settings, compare_with_modes(less, least), rows.total)
+    assert attributes["sampling_"].method == "smc"
+    assert attributes["sampling_"].status != "ok"
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -85,7 +85,7 @@ def test_evidence_of_one_component_is_that_of_pca(temperature, n_latent):
     values, vectors = np.linalg.eigh(np.cov(X.T, bias=True))
     moments = RowMoments(X.mean(axis=0), vectors[:, ::-1].copy(), values[::-1].copy(), 20.0)
     pca = BayesianPCAEnergy(n_latent, prior, moments, temperature)
-    theirs, other, _ = tempered(pca, moments.stand_in(), temperature, seed=1)
+    theirs, other, _ = tempered(pca, moments.as_one_row(), temperature, seed=1)
     assert max(error, other) < 0.1
     assert abs(ours - theirs) < 5 * np.hypot(error, other)
 
@@ -162,9 +162,8 @@ def test_labels_match_the_reference(sampled):
     assert np.any(matched > swapped + 0.1)  # the order matters at all
 
 
-def test_sampling_says_when_it_fails():
-    """Too few particles for the way from the prior, and the status tells."""
-    X = small_rows(12)
+def test_tempering_with_32_particles_is_not_ok_and_warns():
+    X, settings = small_rows(12), BayesianMixturePCAAutoEncoder(2)._check_parameters()
     with RowRunner(1) as runner:
         run = sample_tempered(
             Objective(mixture(2, 1, 1.0), make_rows(X, None), runner, 1.0),
@@ -173,7 +172,7 @@ def test_sampling_says_when_it_fails():
             plan=SMCPlan(2, 32, 3, n_keep=5),
         )
     with pytest.warns(ConvergenceWarning, match="sampling of the models is"):
-        told = summarise("BayesianMixturePCAAutoEncoder", run, len(X), 1.0)
-    assert told["sampling_"].method == "smc"
-    assert told["sampling_"].status in ("suspect", "failed")
-    assert not told["converged_"]
+        attributes = summarise(settings, run, len(X))
+    assert attributes["sampling_"].method == "smc"
+    assert attributes["sampling_"].status in ("suspect", "failed")
+    assert not attributes["converged_"]

@@ -108,7 +108,7 @@ def test_by_gradients_every_start_has_its_mode():
     starts = type(start).concatenate([start, starts])
     tau = 3.0
     with RowRunner(1) as runner:
-        objective = Objective(energy, energy.moments.stand_in(), runner, 1.0)
+        objective = Objective(energy, energy.moments.as_one_row(), runner, 1.0)
         found = find_mode(objective, starts, tau, tol=1e-14)
     assert found.converged.all()
     np.testing.assert_allclose(found.params.noise[0], found.params.noise[1], rtol=1e-4)

@@ -51,7 +51,7 @@ def posterior(X, n_components, rng, kind):
     energy = kind(n_components, PRIOR, moments, 1.0)
     with RowRunner(1) as runner:
         run = sample_tempered(
-            Objective(energy, moments.stand_in(), runner, 1.0),
+            Objective(energy, moments.as_one_row(), runner, 1.0),
             1.0,
             rng,
             plan=PLAN,

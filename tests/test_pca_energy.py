@@ -176,7 +176,7 @@ def test_tilted_climb_never_descends(temperature, tilt):
 def test_gradients_of_objective_and_prior(temperature):
     energy = bayesian(temperature)
     theta = energy.draw_prior_coordinates(5, np.random.default_rng(0))
-    rows = energy.moments.stand_in()
+    rows = energy.moments.as_one_row()
     with RowRunner(1) as runner:
 
         def statistics(at):
@@ -203,7 +203,7 @@ def test_moments_give_the_energy_of_the_rows(temperature):
     params = energy.constrain(energy.draw_prior_coordinates(4, np.random.default_rng(1)))
     with RowRunner(1) as runner:
         kernel = energy.expectation(params, None, None, temperature, 0.0)
-        got = runner.reduce(kernel, energy.moments.stand_in()).objective
+        got = runner.reduce(kernel, energy.moments.as_one_row()).objective
     rows = energy.bind(params, None, np.float64).hmax(X, temperature)
     np.testing.assert_allclose(got, rows.mean(axis=1), rtol=1e-10)
 
@@ -237,7 +237,7 @@ def test_evidence_by_quadrature():
     exact = quadrature(rows, energy.prior, 1.0, 1.0)
     with RowRunner(1) as runner:
         run = sample_tempered(
-            Objective(energy, energy.moments.stand_in(), runner, 1.0),
+            Objective(energy, energy.moments.as_one_row(), runner, 1.0),
             1.0,
             np.random.default_rng(6),
             plan=SMCPlan(n_islands=8, n_particles=4096),

@@ -113,7 +113,7 @@ def test_laplace_is_near_enough_to_screen():
             moments = row_moments(rows_with_covariance(IRIS, None, runner))
             energy = energy_with_prior(fitted._check_parameters(), moments, n_components)
             value = laplace_log_evidence(
-                Objective(energy, moments.stand_in(), runner, 1.0), start_near_mode(energy), 1.0
+                Objective(energy, moments.as_one_row(), runner, 1.0), start_near_mode(energy), 1.0
             )
         assert abs(value - fitted.log_evidence_) < 1 + 5 * fitted.sampling_.log_evidence_error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 
@@ -13,11 +14,14 @@ from _data import GALAXIES
 from _samplers import galaxies, make_problem, small_data
 from sklearn.exceptions import ConvergenceWarning
 
+import skbae
 from skbae import BayesianGMMAutoEncoder
 from skbae.estimators._sampling import chain_starts, summarise
 from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
+
+ESTIMATORS = [getattr(skbae, name) for name in skbae.__all__ if name.startswith("Bayesian")]
 
 # -- the course of a fit -------------------------------------------------------------------------
 
@@ -67,7 +71,7 @@ class ControlC(Stopper):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_leaves_no_trace():
+def test_keyboard_interrupt_during_sweeps_restores_the_estimator_and_ends_threads():
     """Control-C in the middle of the sweeps."""
     callbacks()
     before, model = threading.active_count(), BayesianGMMAutoEncoder(2, random_state=0, n_jobs=2)
@@ -79,16 +83,24 @@ def test_an_interrupted_run_leaves_no_trace():
     assert threading.active_count() == before
 
 
-def test_a_run_too_short_to_trust_says_so():
-    run = few_sweeps(GALAXIES, 4)
-    with pytest.warns(ConvergenceWarning, match="BayesianGMMAutoEncoder.*raise n_models.*n_init"):
-        told = summarise("BayesianGMMAutoEncoder", run, len(GALAXIES), 1.0)
-    assert told["sampling_"].status in ("suspect", "failed")
-    assert told["sampling_"].reasons
-    assert not told["converged_"]
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda each: each.__name__)
+def test_advice_after_poor_sampling_names_parameters_of_the_estimator(estimator):
+    advice = estimator._settings_class.sampling_advice
+    names = set(re.findall("[a-z]+(?:_[a-z]+)+", advice))
+    assert names
+    assert names <= set(estimator().get_params())
 
 
-def test_a_run_that_can_be_trusted_does_not_warn():
+def test_a_gibbs_run_of_four_sweeps_is_not_ok_and_warns():
+    run, settings = few_sweeps(GALAXIES, 4), BayesianGMMAutoEncoder()._check_parameters()
+    with pytest.warns(ConvergenceWarning, match="BayesianGMMAutoEncoder.*covariance_type.*n_init"):
+        attributes = summarise(settings, run, len(GALAXIES))
+    assert attributes["sampling_"].status in ("suspect", "failed")
+    assert attributes["sampling_"].reasons
+    assert not attributes["converged_"]
+
+
+def test_a_sampled_fit_with_status_ok_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fitted = galaxies(3)

@@ -148,7 +148,7 @@ def test_plain_steps_end_where_they_are_and_need_a_falling_rate_to_come_to_rest(
             found = fit_minibatches(Quadratic(X), steps, plan(**settings), rng)
             np.testing.assert_array_equal(found.theta, steps.theta)
             assert found.converged
-            assert not found.shortfall
+            assert not found.warning
             squares.append((found.theta[0] - X.mean()) ** 2)
         errors[schedule] = np.mean(squares)
     assert errors[falling_rate] < 0.3 * errors[constant_rate]

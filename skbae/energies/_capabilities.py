@@ -204,17 +204,17 @@ class Charts(ABC):
         """
 
     @abstractmethod
-    def vacancy(self) -> tuple[Array, Array, Array]:
-        """Describe a part that explains nothing, and so keeps its prior.
+    def empty_component(self) -> tuple[Array, Array, Array]:
+        """Return coordinates of a component with no rows, whose posterior is its prior.
 
         Returns
         -------
         absent : ndarray of shape (p,)
-            A block that takes no share of the rows from the others.
+            Coordinates with which the component takes no rows from the others.
         means, variances : ndarrays of shape (p,)
-            Of a block's coordinates under ``p(m)`` while it explains nothing.
+            Moments of the coordinates under ``p(m)``.
 
-        Charts with a single block, which is never vacant, need not have it.
+        Charts with a single block, which always has all rows, need not implement it.
         """
 
 

@@ -1,4 +1,4 @@
-"""What all estimators share: the course of a fit, codes, scores, persistence."""
+"""Base class of the estimators: fit, codes, scores and persistence."""
 
 from __future__ import annotations
 
@@ -58,15 +58,16 @@ class BayesianAutoEncoder(
     BaseEstimator,
     Generic[SettingsT, DetailsT],
 ):
-    """Base of the estimators: a family's shell says what is particular about it.
+    """Base of the estimators; the subclass of a family provides what differs between families.
 
-    A subclass stores its constructor's parameters, names the class of its settings and of its
-    codes' distributions, and provides the work of a fit (:meth:`_check_data`, :meth:`_fit_rows`),
-    the energy of fitted models (:meth:`_energy`, :meth:`_parameters`) and the kernels of codes
-    (:meth:`_transform_rows` and those below it). Public methods read, check, cast and document.
+    A subclass stores its constructor's parameters, names the classes of its settings and of its
+    codes' distributions, and implements the fit (:meth:`_check_data`, :meth:`_fit_rows`), the
+    energy of fitted models (:meth:`_energy`, :meth:`_parameters`) and the computation of codes
+    (:meth:`_transform_rows` and the methods after it). The public methods validate input, call
+    these, and cast results to the precision of the input.
 
-    Fitted state is written in one go, after the work has succeeded: the public attributes, and
-    ``_fitted``, a frozen record of what else is needed.
+    Fitted state is written at once, after the computation has succeeded: the public attributes,
+    and ``_fitted``, a frozen record of everything else that methods need.
     """
 
     _settings_class: ClassVar[type[Settings]]
@@ -79,7 +80,7 @@ class BayesianAutoEncoder(
     models_: Any
     _fitted: FittedState[DetailsT]
 
-    # -- for the families ----------------------------------------------------------------------
+    # -- implemented by families -------------------------------------------------------------------
 
     def _check_parameters(self) -> SettingsT:
         """Return the settings: the constructor's parameters, read once and checked."""
@@ -91,19 +92,19 @@ class BayesianAutoEncoder(
         """Check settings against the size of the data, before any work is done."""
 
     def _check_warm_start(self, settings: SettingsT, n_features: int) -> None:
-        """Raise ValueError unless a fit with these settings can go on from the fitted model."""
+        """Raise ValueError unless a fit with these settings can continue from the fitted model."""
 
     def _make_rows(
         self, settings: SettingsT, X: NDArray[Any], weights: Array | None, runner: RowRunner
     ) -> Rows:
-        """Bundle validated rows; a family that needs other sums as well may take them along."""
+        """Return validated rows with their mean and scale; a family may add other statistics."""
         return make_rows(X, weights)
 
     @abstractmethod
     def _fit_rows(
         self, settings: SettingsT, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[DetailsT]:
-        """Do the work of a fit."""
+        """Fit the models to rows; return the fitted attributes and details."""
 
     @abstractmethod
     def _energy(self) -> Energy:
@@ -126,8 +127,8 @@ class BayesianAutoEncoder(
         y : Ignored
             Present by convention.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            How many rows each row stands for. Weights sum to the number of rows that the posterior
-            believes in; weights that sum to one mean one row.
+            How many observations each row counts as. The posterior is that of as many observations
+            as the weights sum to: weights that sum to one amount to a single observation.
 
         Returns
         -------
@@ -136,9 +137,9 @@ class BayesianAutoEncoder(
         Raises
         ------
         TypeError, ValueError
-            If a parameter, `X` or `sample_weight` is not allowed, before any work is done, or if
-            the data determine no model of the family; the message names the culprit. The
-            estimator is then as it was before.
+            If a parameter, `X` or `sample_weight` is invalid (checked before the computation
+            starts), or if no model of the family fits the data; the message names the
+            argument. The estimator is left as it was before the call.
         """
         with self._transaction():
             settings = self._check_parameters()
@@ -152,12 +153,12 @@ class BayesianAutoEncoder(
             self._check_warm_start(settings, n_features)
 
     def _continues(self, settings: SettingsT) -> bool:
-        """Return whether a fit goes on from the fitted model."""
+        """Return whether a fit continues from the fitted model (``warm_start=True``)."""
         return settings.warm_start and hasattr(self, "models_")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Leave the estimator as it was if anything is raised within, Control-C included."""
+        """Restore the estimator if anything is raised within, KeyboardInterrupt included."""
         before = vars(self).copy()
         try:
             yield
@@ -174,7 +175,7 @@ class BayesianAutoEncoder(
         work: Callable[[SettingsT, Rows, np.random.Generator, RowRunner], Fit[DetailsT]],
         check: Callable[[SettingsT, int, int], None],
     ) -> None:
-        """Check data, do some work on validated rows, and write what came of it."""
+        """Check the data, run `work` on validated rows, and store the fitted state."""
         given, weights = X, check_sample_weight(sample_weight, len(X))
         if weights is not None and not weights.all():
             X, weights = X[weights > 0], weights[weights > 0]
@@ -193,7 +194,7 @@ class BayesianAutoEncoder(
     def _write(
         self, settings: SettingsT, found: Fit[DetailsT], rows: Rows, summary: RowSummary
     ) -> None:
-        """Replace the fitted state, of which nothing older stays."""
+        """Replace the whole fitted state, removing all attributes of an earlier fit."""
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             if name not in ("n_features_in_", "feature_names_in_"):
                 delattr(self, name)
@@ -210,7 +211,7 @@ class BayesianAutoEncoder(
     # -- reading rows --------------------------------------------------------------------------
 
     def _read(self, X: Any) -> NDArray[Any]:
-        """Return validated rows, in single precision if they came so."""
+        """Return validated rows, float32 if they were given as float32, otherwise float64."""
         check_is_fitted(self)
         return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
 
@@ -233,8 +234,8 @@ class BayesianAutoEncoder(
         Returns
         -------
         ndarray of shape (n_samples, n_codes)
-            What a code is, and from which models, the class says under Codes; float32 for float32
-            rows.
+            The Notes of the class say what a code is, and which models it is computed from; float32
+            for float32 rows.
         """
         X = self._read(X)
         return self._transform_rows(X).astype(X.dtype, copy=False)
@@ -277,8 +278,8 @@ class BayesianAutoEncoder(
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_codes) or Distribution
-            Codes, or what :meth:`encode` returned; then the result is the distribution of the
-            reconstruction, with the codes summed (or integrated) out.
+            Codes, or the result of :meth:`encode`; in the latter case codes are summed (or
+            integrated) out, which gives the distribution of the reconstruction.
 
         Returns
         -------
@@ -291,8 +292,8 @@ class BayesianAutoEncoder(
             return self._decode_distribution(Z)
         if isinstance(Z, Distribution):
             raise TypeError(
-                f"decode of {type(self).__name__} takes codes or {self._code_class.__name__}, got "
-                f"{type(Z).__name__}"
+                f"{type(self).__name__}.decode takes an array of codes or the "
+                f"{self._code_class.__name__} that encode returns, got {type(Z).__name__}"
             )
         return self._decode_codes(check_codes(Z, self._n_features_out, self).astype(np.float64))
 
@@ -315,7 +316,7 @@ class BayesianAutoEncoder(
 
     @abstractmethod
     def _decode_distribution(self, codes: Any) -> DistributionWithDensity:
-        """Return the distribution of rows given one of codes, of the family's class."""
+        """Return the distribution of rows given the distribution of codes from ``encode``."""
 
     @abstractmethod
     def _decode_codes(self, Z: Array) -> DistributionWithDensity:
@@ -347,20 +348,21 @@ class BayesianAutoEncoder(
         )
 
     def _has_density(self) -> bool:
-        """Return whether the kept models are densities; continuous codes at T = 0 leave none."""
+        """Return whether the kept models have a density: with continuous codes, only for T > 0."""
         return True
 
     def _require_density(self, method: str) -> None:
         if not self._has_density():
             raise ValueError(
-                f"{method} needs a density, which a {type(self).__name__} fitted at temperature=0 "
-                "does not have, since its continuous codes are free there; fit it at temperature=1"
+                f"{method} needs a density, and a {type(self).__name__} fitted with temperature=0 "
+                "has none, since its continuous codes have no prior; fit it with temperature=1"
             )
 
     def _density_scores_by_model(self, X: Any, temperature: float = 1.0) -> Array:
         """Return ``Hmax_T`` under each kept model, (S, N): at T = 1 the log density.
 
-        T is that of the comparison, not of the fit. Models without a density score ``-inf``.
+        `temperature` is T of the comparison, not of the fit. Models without a density score
+        ``-inf``.
         """
         X = self._read(X)
         if not self._has_density():
@@ -369,7 +371,7 @@ class BayesianAutoEncoder(
         return self._map(lambda chunk: bound.hmax(chunk, temperature).T, X, bound.chunk_rows).T
 
     def _was_fitted_to(self, X: Any) -> bool:
-        """Return whether these are the training rows, in any order, up to rounding."""
+        """Return whether X has the size, mean and scale of the training rows, up to rounding."""
         return self._fitted.training_rows.describes(self._read(X))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -415,10 +417,10 @@ class BayesianAutoEncoder(
         return self._map(function, X, bound.chunk_rows)
 
     def denoise(self, X: Any, noise_variance: float) -> NDArray[Any]:
-        """Return the expected clean row behind each noisy one, ``E[clean | noisy]``.
+        """Return the expected clean row given each noisy one, ``E[clean | noisy]``.
 
-        The density at T = 1 is taken as that of clean rows, and the noise as independent and
-        normal; then Tweedie's identity holds: the answer is ``x + v grad log p_v(x)``, with ``p_v``
+        Clean rows are assumed to have the density at T = 1, and the noise to be independent and
+        normal. By Tweedie's identity the expectation is ``x + v grad log p_v(x)``, with ``p_v``
         the density convolved with the noise.
 
         Parameters
@@ -426,7 +428,7 @@ class BayesianAutoEncoder(
         X : array-like of shape (n_samples, n_features)
             Noisy rows.
         noise_variance : float
-            Variance v of the noise on every feature, not negative.
+            Variance v of the noise of every feature, >= 0.
 
         Returns
         -------
@@ -447,7 +449,7 @@ class BayesianAutoEncoder(
         ----------
         n_samples : int, default=1
         random_state : None, int, RandomState or Generator, default=None
-            None draws differently at each call.
+            With None, each call gives different draws.
 
         Returns
         -------
@@ -473,7 +475,7 @@ class BayesianAutoEncoder(
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "models_" in state:
-            # a model saved to disk outlives the callbacks of its fit
+            # callbacks belong to the process that fitted the model: they are not pickled
             for name in CALLBACK_STATE:
                 state.pop(name, None)
         state["_skbae_state"] = {"format": _STATE_FORMAT, "version": __version__}
@@ -492,7 +494,7 @@ class BayesianAutoEncoder(
 
 
 class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
-    """Base of the estimators that can go on with some rows at a time."""
+    """Base of the estimators with ``partial_fit``."""
 
     @abstractmethod
     def _fit_batch(
@@ -502,13 +504,13 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
         rng: np.random.Generator,
         runner: RowRunner,
     ) -> Fit[DetailsT]:
-        """Make one pass over rows, from the fitted model if there is one."""
+        """Make one pass over rows, starting from the fitted model if there is one."""
 
     @abstractmethod
     def _check_same_shape(self, settings: SettingsT, n_features: int, what: str) -> None:
-        """Raise ValueError unless the fitted model has the shape that settings ask for.
+        """Raise ValueError unless the fitted model has the shape that the settings describe.
 
-        `what` needs it, for the message.
+        `what` is the method or parameter that requires it, for the message.
         """
 
     def _check_warm_start(self, settings: SettingsT, n_features: int) -> None:
@@ -521,12 +523,13 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
 
     @available_if(supports_partial_fit)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Make one pass over some rows, going on from the fitted model.
+        """Make one pass over a batch of rows, starting from the fitted model if there is one.
 
-        Only with ``model_temperature=0``: sampling takes all rows at once. The first call, or the
-        fit before it, sets where rows are centred and how they are scaled; it needs rows that are
-        typical. The learning rate stays at `learning_rate_init`, and nothing is held out. Values on
-        the training rows, such as `hmaxe_`, are those of the rows of the latest call.
+        Available with ``model_temperature=0`` only, since sampling needs all rows at once. The
+        first call (or an earlier ``fit``) determines the centre and scale that later calls use, so
+        its rows should be representative. The learning rate is constant, `learning_rate_init`, and
+        no rows are held out. Attributes computed on training rows, such as `hmaxe_`, refer to the
+        rows of the latest call.
 
         Parameters
         ----------
@@ -541,7 +544,7 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
         Raises
         ------
         TypeError, ValueError
-            As for :meth:`fit`. The estimator is then as it was before.
+            As for :meth:`fit`. The estimator is left as it was before the call.
         """
         with self._transaction():
             settings = self._check_parameters()

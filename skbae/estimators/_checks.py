@@ -1,4 +1,4 @@
-"""Checks of constructor parameters and array arguments, with messages that name the culprit."""
+"""Checks of constructor parameters and array arguments; messages name the argument."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def check_shape(name: str, value: Any, shape: tuple[int, ...], what: str) -> Arr
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {what} = {shape}, got {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+        raise ValueError(f"{name} must be finite, got an array with NaN or infinity")
     return array
 
 
@@ -143,7 +143,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
     Raises
     ------
     ValueError
-        Unless they are as many as rows, finite, not negative and not all zero.
+        Unless there is one weight per row, all are finite and >= 0, and at least one is > 0.
     """
     if sample_weight is None:
         return None
@@ -168,8 +168,8 @@ def check_codes(Z: Any, n_codes: int, owner: BaseEstimator) -> NDArray[Any]:
     Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z", estimator=owner)
     if Z.shape[1] != n_codes:
         raise ValueError(
-            f"Z must have {n_codes} columns, one for each code of this "
-            f"{type(owner).__name__}, got {Z.shape[1]}"
+            f"Z must have {n_codes} columns, as many as transform of this "
+            f"{type(owner).__name__} returns, got {Z.shape[1]}"
         )
     return Z
 
@@ -183,12 +183,12 @@ def check_probabilities(
     ----------
     probabilities : ndarray of shape (N, K)
     where : str, default="Z"
-        What the user gave them in, for the message.
+        Name of the argument that holds them, for the message.
     """
     totals = probabilities.sum(axis=1)
     if np.any(probabilities < 0) or np.any(np.abs(totals - 1) > 1e-4):
         raise ValueError(
-            f"{where} must hold probabilities of components (rows not negative, summing to 1), got "
+            f"{where} must hold probabilities of components (entries >= 0, rows summing to 1), got "
             f"entries down to {probabilities.min():g} and row sums from {totals.min():g} to "
             f"{totals.max():g}"
         )
@@ -201,13 +201,13 @@ def supports_partial_fit(estimator: Any) -> bool:
     Raises
     ------
     AttributeError
-        Which says why there is no ``partial_fit``.
+        If the models are sampled.
     """
     tau = estimator.model_temperature
     tau = estimator.temperature if tau is None else tau
     if isinstance(tau, numbers.Real) and float(tau) > 0:
         raise AttributeError(
-            f"partial_fit needs model_temperature=0, got {estimator.model_temperature!r}: sampling "
-            "the models takes all rows at once"
+            f"partial_fit of {type(estimator).__name__} needs model_temperature=0, got "
+            f"{estimator.model_temperature!r}: sampling the models needs all rows at once"
         )
     return True

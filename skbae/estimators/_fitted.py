@@ -1,4 +1,4 @@
-"""What a fit leaves behind: the public attributes, and one frozen record of all else."""
+"""Results of a fit: public attributes, and one frozen record of what else methods need."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DetailsT = TypeVar("DetailsT")
 
 @dataclass(frozen=True)
 class RowSummary:
-    """By what rows are recognised, in any order: how many, their mean and standard deviation.
+    """Number, mean and standard deviation of rows, by which the training rows are recognised.
 
     Attributes
     ----------
     n_rows : int
     centre, scale : ndarrays of shape (D,)
-        Without weights.
+        Mean and standard deviation of the columns, not weighted.
     """
 
     n_rows: int
@@ -39,7 +39,7 @@ class RowSummary:
         return cls(len(X), plain.centre, plain.scale)
 
     def describes(self, X: NDArray[Any]) -> bool:
-        """Return whether it is a summary of these rows, up to rounding."""
+        """Return whether X has this number, mean and scale of rows, up to rounding."""
         rows = make_rows(X, None)
         rounding = 1e-5 * self.scale + 1e-6 * np.abs(self.centre)
         return (
@@ -51,14 +51,14 @@ class RowSummary:
 
 @dataclass(frozen=True)
 class Fit(Generic[DetailsT]):
-    """What a family's work on rows came to.
+    """Result of fitting a family to rows.
 
     Attributes
     ----------
     attributes : dict
         Fitted attributes by name, ``models_`` among them.
     details : object
-        What else the family's methods need: a frozen dataclass of builtins and arrays.
+        What else the methods of the family need: a frozen dataclass of builtins and arrays.
     """
 
     attributes: dict[str, Any]
@@ -67,18 +67,18 @@ class Fit(Generic[DetailsT]):
 
 @dataclass(frozen=True)
 class FittedState(Generic[DetailsT]):
-    """What a fitted estimator remembers beside its public attributes: builtins and arrays.
+    """State of a fitted estimator beside its public attributes: builtins and arrays.
 
-    Temperatures are those of the fit: a later ``set_params`` waits for the next one.
+    Temperatures are those of the fit; ``set_params`` does not change them before the next fit.
 
     Attributes
     ----------
     temperature, model_temperature, tilt : float
     frame : Frame
-        Centre and scale of the training rows, weighted: where kernels compute.
+        Weighted centre and scale of the training rows, which the kernels compute with.
     training_rows : RowSummary
     details : object
-        The family's own.
+        What else the methods of the family need.
     """
 
     temperature: float

@@ -1,4 +1,4 @@
-"""What the estimators of mixtures share: where they start, hard and soft components, criteria."""
+"""Base of the estimators of mixtures: initial means, predicted components, BIC and AIC."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 INITS = ("k-means++", "kmeans", "random_from_data")
 
-# Rows that suffice to tell which component of one model is which of another.
+# Rows by which the components of one model are matched with those of another.
 _ROWS_TO_MATCH = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSettings(Settings):
-    """What all mixtures are told."""
+    """Settings that all mixtures share."""
 
     n_components: int
     equal_weights: bool
@@ -82,7 +82,7 @@ MixtureSettingsT = TypeVar("MixtureSettingsT", bound=MixtureSettings)
 
 
 class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
-    """Base of the estimators of mixtures: what follows from the joint energies of components."""
+    """Base of the estimators of mixtures."""
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.intp]:
         """Fit and return the hard component of each training row.
@@ -113,7 +113,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
     ) -> NDArray[Any]:
         """Map ``finish(log mean_m exp H, rounding)`` over chunks of rows: an array (K, n)."""
         bound, temperature = self._bound(X), self._fitted.temperature
-        # at T = 0, energies that rounding alone tells apart are a tie, in predictions as in fits
+        # at T = 0, energies that differ by rounding only are tied, in predictions as in fits
         rounding = float(bound.rounding.max()) if temperature == 0 else 0.0
         return self._map(
             lambda chunk: finish(log_mean_exp(bound.joint(chunk, temperature)), rounding),
@@ -122,7 +122,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
         )
 
     def _component_probabilities(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return soft components (N, K) of rows that were read."""
+        """Return soft components (N, K) of validated rows."""
         temperature = self._fitted.temperature
 
         def finish(joint: Array, rounding: float) -> NDArray[Any]:
@@ -219,13 +219,13 @@ def initial_means(
 
 
 def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[str, Any]]:
-    """Return the best model that several starts led to, and what there is to say about it."""
+    """Return the best model of several starts and its fitted attributes."""
     best = int(np.argmax(found.objective))
     if not found.converged[best] and max_iter > 0 and not stopped:
         warnings.warn(
             f"the best of {len(found.objective)} start(s) did not converge within "
-            f"max_iter={max_iter} iterations. Increase max_iter or tol, or try other "
-            "init_params; degenerate data may be the cause too.",
+            f"max_iter={max_iter} iterations; increase max_iter or tol, try other init_params, or "
+            "remove duplicate rows and constant columns of X",
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
         )
@@ -250,7 +250,7 @@ def match_to_reference(
     rows: Rows,
     temperature: float,
 ) -> MixtureParameters:
-    """Return the models with labels that agree best with the reference's, row by row.
+    """Return the models with components relabelled to agree best with those of the reference.
 
     Parameters
     ----------

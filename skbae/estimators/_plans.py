@@ -1,4 +1,4 @@
-"""How long samplers run, for so many rows and so many models to keep."""
+"""Numbers of chains, sweeps and particles, given the number of rows and of models to keep."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan
 from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 
-# Rows visited by one sweep of all chains, and by one chain in all its sweeps: what keeps short data
-# well sampled and long data at a small multiple of a fit.
+# Rows visited by one sweep of all chains, and by one chain in all its sweeps. Data of few rows get
+# many draws this way, and data of many rows cost a small multiple of one fit.
 _ROWS_A_SWEEP = 1e5
 _ROWS_A_CHAIN = 2e5
-# Steps of Langevin chains, and how many of them are thrown away.
+# Steps of Langevin chains after burn-in, and steps of burn-in.
 _N_STEPS, _N_BURN = 4000, 2000
-# Rows that one row of a batch may stand for, in units of tau.
+# Largest ratio of rows (divided by tau) to the rows of a batch.
 _ROWS_FOR_ONE = 48
-# Starts of fits from which modes are sought, up to so many rows; the last number beyond.
+# (largest number of rows, number of starts) of the fits from which modes are searched.
 _MODE_STARTS = ((100, 40), (1000, 16), (20_000, 8), (np.inf, 3))
 
 
 def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
-    """Return how many chains to run and how long, for so many rows.
+    """Return the number of chains and their plan, given the number of rows.
 
-    Short data get many chains, because a sweep costs little more than its overhead; long data get
-    few, because their posterior is nearly normal and every draw is a pass.
+    Data of few rows get many chains, because a sweep costs little more than its overhead. Data of
+    many rows get few, because their posterior is nearly normal and every draw is a pass over them.
 
     Examples
     --------
@@ -54,15 +54,15 @@ def gibbs_schedule(n_rows: int, n_models: int) -> tuple[int, GibbsPlan]:
 
 
 def langevin_plan(batch_size: int, scale: float, n_models: int) -> LangevinPlan:
-    """Return how long to sample on batches.
+    """Return the plan of Langevin sampling with batches of rows.
 
     Parameters
     ----------
     batch_size : int
-        Rows of a batch, at least.
+        Smallest number of rows of a batch.
     scale : float
-        N / tau, the rows that the posterior believes in. Batches are so large that their noise does
-        not dominate, which makes the cost a fixed number of passes.
+        N / tau. The batch grows with it, so that the noise of the gradients does not dominate; the
+        cost is then a fixed number of passes over the rows.
     n_models : int
     """
     size = max(batch_size, int(np.ceil(scale / _ROWS_FOR_ONE)))
@@ -70,7 +70,7 @@ def langevin_plan(batch_size: int, scale: float, n_models: int) -> LangevinPlan:
 
 
 def mode_starts(n_rows: int) -> int:
-    """Return from how many starts modes are sought.
+    """Return the number of starts from which modes are searched.
 
     Examples
     --------
@@ -88,12 +88,12 @@ class TemperedPlan(Protocol):
 
 @dataclass(frozen=True)
 class SamplerPlans:
-    """How each sampler's plan is made; the settings of a fit carry one.
+    """Functions that make the plan of each sampler; the settings of a fit have one.
 
     Attributes
     ----------
     gibbs : callable
-        ``gibbs(n_rows, n_models)`` gives a number of chains and their plan.
+        ``gibbs(n_rows, n_models)`` returns the number of chains and their plan.
     tempered : callable
         ``tempered(n_rows, n_models, fewest=...)``
     anneal : callable
@@ -101,9 +101,9 @@ class SamplerPlans:
     langevin : callable
         ``langevin(batch_size, scale, n_models)``
     mode_starts : callable
-        ``mode_starts(n_rows)``, the starts from which modes are sought.
+        ``mode_starts(n_rows)`` returns the number of starts of the search for modes.
     partition : AnnealingPlan
-        Of partition functions.
+        Plan of the estimation of partition functions.
     """
 
     gibbs: Callable[[int, int], tuple[int, GibbsPlan]] = gibbs_schedule

@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks (1.9 and newer), and nothing below."""
+"""scikit-learn's callbacks, available from version 1.9 on; no effect with older versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ try:
 except ImportError:  # scikit-learn < 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in where scikit-learn has no callbacks."""
+        """Empty base class for versions of scikit-learn without callbacks."""
 
     def with_callbacks(method: Any) -> Any:
         """Return `method` unchanged."""
@@ -22,7 +22,7 @@ except ImportError:  # scikit-learn < 1.9
 
 __all__ = ["CallbackSupportMixin", "progress", "with_callbacks"]
 
-# Set by scikit-learn on an estimator; they belong to a run, not to a fitted model.
+# Attributes that scikit-learn sets on an estimator during a fit; they are not fitted state.
 CALLBACK_STATE = (
     "_skl_callbacks",
     "_parent_callback_ctx",
@@ -32,13 +32,13 @@ CALLBACK_STATE = (
 
 
 class Reporting(Protocol):
-    """An estimator as progress sees it: verbose or not."""
+    """An estimator with the parameter ``verbose``."""
 
     verbose: int
 
 
 class Steps:
-    """Reports a fit's steps; true from a call, and `stopped` from then on, means stop.
+    """Reports the steps of a fit to callbacks; a call returns whether the fit should stop.
 
     Attributes
     ----------
@@ -68,12 +68,12 @@ class Steps:
 
 @contextmanager
 def progress(estimator: Reporting, X: Any, y: Any, max_steps: int | None) -> Iterator[Steps]:
-    """Open the callbacks' context of a fit; yields what to call after each step.
+    """Open the callbacks' context of a fit; yields the function to call after each step.
 
     Parameters
     ----------
     estimator : object
-        Its steps are printed when it is verbose.
+        Its steps are printed if ``verbose`` is positive.
     X, y : array-like
         Passed on to the callbacks.
     max_steps : int or None

@@ -1,4 +1,4 @@
-"""Sampling ``p(m)`` for a shell: which sampler, how long, and what becomes of its draws."""
+"""Sampling ``p(m)`` for an estimator: choice of the sampler, its fitted attributes, warnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.optimise._mode import find_mode
 from skbae.inference.sample._gibbs import sample_conjugate
-from skbae.inference.sample._mode_annealing import crude_log_evidence, sample_from_modes
+from skbae.inference.sample._mode_annealing import importance_log_evidence, sample_from_modes
 from skbae.inference.sample._tempering import sample_tempered
 
 if TYPE_CHECKING:
@@ -27,31 +27,33 @@ if TYPE_CHECKING:
     from skbae.inference._objective import Objective
     from skbae.inference.sample._tempering import SMCPlan
 
-# Rows, per tau, below which the posterior is close enough to the prior to start there, unless
-# coordinates are many.
+# With fewer than _FEW_ROWS rows (divided by tau) and at most _MANY_COORDINATES coordinates the
+# posterior is close enough to the prior for sampling to start from prior draws.
 _FEW_ROWS, _MANY_COORDINATES = 20.0, 100
-# Nats by which importance sampling from modes may exceed the evidence found from the prior.
+# Nats by which the log evidence by importance sampling at the modes may exceed that of the sampler
+# that starts from the prior.
 _SHORTFALL = 1.0
 
 
 def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator) -> Any:
     """Return diverse models for chains to start from.
 
-    Half are modes that the fits given lead to, without those far below the best; the other half
-    are draws of the prior, where there are few enough rows for such chains to find their way.
+    Half are modes found from the given fits, except those far below the best one. The other half
+    are draws of the prior, except for data of many rows, where chains from such draws would need
+    too many sweeps.
 
     Parameters
     ----------
     objective : Objective
         Of a ConjugateEnergy.
     fitted : ArrayRecord
-        From which modes are sought.
+        Models from which the search for modes starts.
     n_chains : int
     rng : Generator
     """
     energy = objective.require(ConjugateEnergy, "Gibbs sampling")
     found = find_mode(objective, fitted, objective.temperature, tol=1e-4, max_iter=30)
-    # a mode this much lower cannot make it up by its width
+    # a mode lower than this has negligible mass, however wide it is
     worst = found.log_target.max() - 30 - 3 * energy.n_parameters()
     modes, good = found.params, np.flatnonzero(found.log_target >= worst)
     if objective.rows.total > 5000:
@@ -60,7 +62,7 @@ def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.rando
     joined = type(modes).concatenate(
         [modes.take(np.resize(good, n_chains - half)), energy.draw_prior(half, rng)]
     )
-    # alternate, so that each island of chains has both kinds
+    # alternate modes and prior draws, so that each island of chains has both
     order = np.argsort(np.r_[np.arange(n_chains - half), np.arange(half) + 0.5], kind="stable")
     return joined.take(order)
 
@@ -72,7 +74,7 @@ def run_gibbs(
     settings: Settings,
     on_step: Callable[[int, float], bool],
 ) -> SamplingRun:
-    """Sample at T = tau, with a schedule fit for the number of rows."""
+    """Sample at T = tau by Gibbs sweeps; the number of sweeps depends on the number of rows."""
     n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
     starts = chain_starts(objective, fitted, n_chains, rng)
     return sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
@@ -85,7 +87,7 @@ def run_tempered(
     on_step: Callable[[int, float], bool],
     plan: SMCPlan | None = None,
 ) -> SamplingRun:
-    """Sample at any temperatures, weights and tilt, by gradients."""
+    """Sample at any T, tau, weights and tilt, by tempered Monte Carlo with gradients."""
     if plan is None:
         plan = settings.plans.tempered(len(objective.rows.X), settings.n_models)
     tau = settings.model_temperature
@@ -95,18 +97,20 @@ def run_tempered(
 def run_charted(
     objective: Objective,
     starts: Any,
-    vacant: NDArray[np.bool_],
+    empty: NDArray[np.bool_],
     rng: np.random.Generator,
     settings: Settings,
     on_step: Callable[[int, float], bool],
     few_rows: float = _FEW_ROWS,
 ) -> SamplingRun:
-    """Sample at any temperatures, weights and tilt, from the modes or, where better, the prior.
+    """Sample at any T, tau, weights and tilt, starting from the modes or from the prior.
 
-    From the modes the cost is a few steps however many rows there are, and no phase is lost that a
-    start leads to. With few rows (per tau) the posterior is not far from the prior, and far from
-    normal: that is where to start from the prior. What the modes alone show is a check on it.
-    How few they must be depends on how normal the prior itself is in the energy's charts.
+    Starting from normal densities fitted to the modes takes a few steps, however many rows there
+    are, and represents every mode that a start leads to. With fewer than `few_rows` rows (divided
+    by tau) the posterior is close to the prior and far from normal: sampling then starts from the
+    prior, and importance sampling at the modes only checks the evidence. `few_rows` is smaller for
+    energies in whose charts the prior is itself nearly normal. ``empty`` of shape (S, B) marks the
+    components of the starts that have no rows.
     """
     energy = objective.require(ChartedEnergy, "sampling from modes")
     tau, plans, n_rows = settings.model_temperature, settings.plans, len(objective.rows.X)
@@ -114,43 +118,51 @@ def run_charted(
     size = energy.charts(starts.take([0]), power).centres.shape[1]
     plan = plans.anneal(n_rows, size, settings.n_models)
     if power >= few_rows or size > _MANY_COORDINATES:
-        return sample_from_modes(objective, starts, tau, vacant, rng, plan=plan, on_step=on_step)
+        return sample_from_modes(objective, starts, tau, empty, rng, plan=plan, on_step=on_step)
     tempered = plans.tempered(n_rows, settings.n_models)
     if n_rows >= 2 * _FEW_ROWS:
         tempered = replace(tempered, n_particles=min(tempered.n_particles, 1024))
     run = sample_tempered(objective, tau, rng, plan=tempered, on_step=on_step)
     if run.stopped:
         return run
-    least = crude_log_evidence(objective, starts, tau, vacant, rng, plan=plan)
-    return held_against_modes(run, least)
+    at_modes = importance_log_evidence(objective, starts, tau, empty, rng, plan=plan)
+    return compare_with_modes(run, at_modes)
 
 
-def held_against_modes(run: SamplingRun, least: float) -> SamplingRun:
-    """Return a run from the prior, with a doubt if it has less evidence than the modes alone.
+def compare_with_modes(run: SamplingRun, at_modes: float) -> SamplingRun:
+    """Return the run, with a doubt if its log evidence is below the estimate at the modes.
 
     Parameters
     ----------
     run : SamplingRun
-    least : float
-        The log evidence by :func:`~skbae.inference.sample._mode_annealing.crude_log_evidence`.
+        Of a sampler that starts from the prior.
+    at_modes : float
+        The log evidence by
+        :func:`~skbae.inference.sample._mode_annealing.importance_log_evidence`.
     """
     found, error = combine_evidence(run.log_evidence, run.log_evidence_error)
-    if least <= found + max(_SHORTFALL, 5 * error):
+    if at_modes <= found + max(_SHORTFALL, 5 * error):
         return run
     doubt = (
-        f"importance sampling at the modes gives log evidence {least:.2f}, above the sampler's "
+        f"importance sampling at the modes gives log evidence {at_modes:.2f}, above the sampler's "
         f"{found:.2f}: a mode may have been missed"
     )
     return replace(run, doubts=(*run.doubts, doubt))
 
 
-def summarise(
-    estimator: str, run: SamplingRun, total: float, model_temperature: float
-) -> dict[str, Any]:
-    """Return the fitted attributes that follow from a run, and warn when it can't be trusted."""
+def summarise(settings: Settings, run: SamplingRun, total: float) -> dict[str, Any]:
+    """Return the fitted attributes that follow from a run; warn unless its status is "ok".
+
+    Parameters
+    ----------
+    settings : Settings
+    run : SamplingRun
+    total : float
+        Sum of the rows' weights.
+    """
     sampling = assess(run)
-    warn_unless_ok(estimator, sampling)
-    scale = model_temperature / total
+    warn_unless_ok(settings, sampling)
+    scale = settings.model_temperature / total
     return {
         "sampling_": sampling,
         "log_evidence_": sampling.log_evidence,
@@ -162,14 +174,13 @@ def summarise(
     }
 
 
-def warn_unless_ok(estimator: str, sampling: SamplingResult) -> None:
+def warn_unless_ok(settings: Settings, sampling: SamplingResult) -> None:
     """Issue a ConvergenceWarning for a suspect or failed result."""
     if sampling.status == "ok":
         return
     warnings.warn(
-        f"{estimator}: sampling of the models is {sampling.status}: "
-        f"{'; '.join(sampling.reasons)}. Draw more (raise n_models), start from more places (raise "
-        "n_init), or simplify the model; sampling_ has the diagnostics.",
+        f"{settings.estimator}: sampling of the models is {sampling.status}: "
+        f"{'; '.join(sampling.reasons)}. {settings.sampling_advice} sampling_ has the diagnostics.",
         ConvergenceWarning,
         stacklevel=users_stacklevel(),
     )

@@ -1,11 +1,11 @@
-"""Settings: an estimator's parameters, read once at fit, checked, as builtins and arrays."""
+"""Settings: an estimator's parameters, read and checked once at the start of a fit."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -75,24 +75,29 @@ class Given:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ABC):
-    """What all families are told.
+    """Settings that all families share.
 
-    A family adds its own parameters and says how they are read. What the user gave in a shape that
-    depends on the number of features stays as it came until the rows are known.
+    A family adds its own parameters and implements :meth:`read`. Array parameters whose shape
+    depends on the number of features are kept as given, and checked once X is known.
 
     Attributes
     ----------
     estimator : str
         The name of the class, for messages.
     temperature, model_temperature, tilt : float
-        T, tau (where None has been replaced by T) and t.
+        T, tau (T where the user gave None) and t.
     n_models : int
     n_threads : int or None
-        None: as many as BLAS would use.
+        None: as many threads as BLAS would use.
     warm_start : bool
-        False in families without.
+        False for families without this parameter.
     plans : SamplerPlans
+    sampling_advice : str
+        Class attribute: which of the estimator's parameters may help when the status of sampling
+        is not "ok", for the warning.
     """
+
+    sampling_advice: ClassVar[str]
 
     estimator: str
     temperature: float
@@ -106,7 +111,7 @@ class Settings(ABC):
     @classmethod
     @abstractmethod
     def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:
-        """Check parameters one by one and with each other.
+        """Return the settings, with each parameter and each combination of parameters checked.
 
         Parameters
         ----------
@@ -119,12 +124,12 @@ class Settings(ABC):
         Raises
         ------
         TypeError, ValueError
-            With the parameter's name, its value and what is allowed.
+            The message has the parameter's name, its value and the allowed values.
         """
 
     @property
     def samples(self) -> bool:
-        """Whether models are sampled; otherwise the single best one is sought."""
+        """Whether models are sampled; otherwise the single best model is fitted."""
         return self.model_temperature > 0
 
 
@@ -135,8 +140,8 @@ def common_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[s
     tilt = given.real("tilt")
     if tilt <= -1:
         raise ValueError(
-            f"tilt must be > -1, got {given['tilt']!r}: at -1 and below the best rows' energy "
-            "grows without bound as a component collapses onto one of them"
+            f"tilt must be > -1, got {given['tilt']!r}: for smaller values the objective has no "
+            "maximum, since it grows without bound as a component shrinks onto one row"
         )
     n_models = given.integer("n_models", minimum=1)
     n_jobs = given["n_jobs"]
@@ -164,7 +169,7 @@ def check_memory(numbers_per_model: int, n_models: int) -> None:
     needed = 8 * numbers_per_model * n_models / 2**20
     if needed > limit:
         raise ValueError(
-            f"n_models={n_models} kept models would take {needed:.0f} MiB, more than ten times "
-            f"scikit-learn's working_memory ({limit:.0f} MiB). Decrease n_models, or raise "
-            "working_memory with sklearn.set_config."
+            f"n_models={n_models} models would take {needed:.0f} MiB, more than ten times "
+            f"scikit-learn's working_memory ({limit:.0f} MiB in all); decrease n_models, or raise "
+            "working_memory with sklearn.set_config"
         )

@@ -1,4 +1,4 @@
-"""Whose line a warning points at: that of the user, however deep in a fit it arises."""
+"""The ``stacklevel`` with which a warning points at the line of the user's code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import joblib
 import sklearn
 
-# Between a user's line and ours may be pipelines, searches, callbacks' wrappers and their workers.
-# (From Python 3.12 on, warnings.warn takes such a list itself.)
+# Frames of these packages are skipped: pipelines, searches and joblib's workers may lie between
+# the user's code and ours. (Python 3.12 has skip_file_prefixes in warnings.warn for this.)
 _OWN = os.path.dirname(os.path.dirname(__file__))
 _PASSED_THROUGH = tuple(
     os.path.join(folder, "")

@@ -1,7 +1,7 @@
 """The problem that inference solves: an energy on rows, at a temperature, with a tilt.
 
-Everything in inference takes this one object. What tells algorithms apart (tolerances, plans,
-callbacks) they take beside it, and so does the model temperature tau: one objective serves all of
+All algorithms of inference take this one object. Parameters of an algorithm (tolerances, plans,
+callbacks) and the model temperature tau are arguments beside it: one objective belongs to all of
 the densities ``prior(m) exp((N / tau) F(m))``, where F is ``Hmaxe_T`` or its tilted counterpart.
 """
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 
 class Target(ABC):
-    """A prior density and a value over coordinates theta, (S, P): what gradients are followed of.
+    """The density ``prior(theta) exp(power * value(theta))`` of coordinates theta, with gradients.
 
-    The density is ``prior(theta) exp(power * value(theta))``, for a power that the algorithm
-    chooses.
+    The algorithm chooses the power.
     """
 
     @abstractmethod
@@ -40,9 +39,10 @@ class Target(ABC):
         """Return the value, (S,), ``-inf`` where it is not finite, and its gradient, (S, P)."""
 
     def force(self, theta: Array) -> Array:
-        """Return what particles follow on their way: the value's gradient, or close to it, (S, P).
+        """Return the gradient of the value, or an approximation of it, for leapfrog steps, (S, P).
 
-        Any function of the position will do: moves end with the value itself.
+        Any function of the position leaves the target invariant, since moves are accepted or
+        rejected by the value itself.
         """
         return self.value_and_gradient(theta)[1]
 
@@ -54,14 +54,14 @@ class Objective(Target):
     Attributes
     ----------
     energy : Energy
-        The family. What it must be capable of depends on what is asked of the objective.
+        The family. Each method names the capability that it needs.
     rows : Rows
     runner : RowRunner
-        Makes the passes over the rows.
+        Runs passes over the rows.
     temperature : float
         T, of codes.
     tilt : float, default=0.0
-        t: 0 is the plain mean, t > 0 leans to the worst rows.
+        t: 0 is the plain mean; t > 0 gives more weight to rows of low energy.
 
     Raises
     ------
@@ -79,19 +79,19 @@ class Objective(Target):
         made_for = self.energy.temperature
         if made_for is not None and made_for != self.temperature:
             raise ValueError(
-                f"{type(self.energy).__name__} was made for temperature={made_for!r} and cannot "
-                f"serve an objective at temperature={self.temperature!r}"
+                f"{type(self.energy).__name__} was made for temperature={made_for!r}, and the "
+                f"objective has temperature={self.temperature!r}; make both with the same one"
             )
 
     def require(self, capability: type[Capability], algorithm: str) -> Capability:
-        """Return the energy, known to be capable of what an algorithm needs.
+        """Return the energy, checked to have the capability that an algorithm needs.
 
         Parameters
         ----------
         capability : type
             A subclass of Energy.
         algorithm : str
-            How to name the algorithm in the error.
+            Name of the algorithm, for the error message.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Objective(Target):
         params : ArrayRecord
             S models.
         dtype : dtype or None, default=None
-            Precision that products may have; None stands for double.
+            Precision of the products; None stands for float64.
 
         Returns
         -------
@@ -118,10 +118,10 @@ class Objective(Target):
         return self.runner.reduce(self.kernel(params, dtype), self.rows)
 
     def kernel(self, params: Any, dtype: DTypeLike | None = None) -> RowKernel:
-        """Return the pass of :meth:`expect`.
+        """Return the kernel of the pass that :meth:`expect` makes.
 
-        It holds what depends on the models alone (the sum over all states of a machine), which
-        passes over other rows may share.
+        It holds what depends on the models alone, such as the sum over all states of a machine, so
+        that passes over other rows can use it without computing it again.
         """
         energy = self.require(ExpectationEnergy, "a pass over the rows")
         precision = np.float64 if dtype is None else dtype
@@ -141,7 +141,7 @@ class Objective(Target):
         return self.runner.reduce(kernel, self.rows, seed)
 
     def power(self, model_temperature: float) -> float:
-        """Return ``N / tau``, what the objective is multiplied with in the density of models.
+        """Return ``N / tau``, the factor of the objective in the log density of models.
 
         Raises
         ------
@@ -176,8 +176,9 @@ class Objective(Target):
         Where either is not finite the value is ``-inf`` and the gradient zero.
         """
         energy = self.require(GradientEnergy, "a gradient")
-        # draws far out overflow somewhere; what is not finite has no density. Products are in
-        # double precision whatever the rows': leapfrog steps need an energy and its own gradient.
+        # models far from the data may overflow: they get the value -inf. Products are in double
+        # precision even for float32 rows, since leapfrog steps need the exact gradient of the
+        # value.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             params = energy.constrain(theta)
             statistics = self.expect(params)

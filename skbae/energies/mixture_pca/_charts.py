@@ -215,7 +215,7 @@ class PCAMixtureCharts(Charts):
         log_priors += self._log_noise(noise)
         return blocks, log_priors, noise[:, :0], rest
 
-    def vacancy(self) -> tuple[Array, Array, Array]:
+    def empty_component(self) -> tuple[Array, Array, Array]:
         means, variances = np.zeros(self.block_size), np.ones(self.block_size)
         degrees = 0.5 * (self.family.n_latent - self._diagonal)
         means[self._parts[1]] = 0.5 * (digamma(degrees) + np.log(2))

@@ -101,5 +101,5 @@ class PCACharts(Charts):
         blocks = np.broadcast_to(local[None, None, :, None], (*shape, self.block_size))
         return blocks, np.broadcast_to(value[:, None], shape), theta[:, :0], np.zeros(len(theta))
 
-    def vacancy(self) -> tuple[Array, Array, Array]:
-        raise NotImplementedError("PCA is a single part, which is never vacant")
+    def empty_component(self) -> tuple[Array, Array, Array]:
+        raise NotImplementedError("PCA has a single component, which is never empty")

@@ -56,15 +56,26 @@ class PCAPrior:
 
 @dataclass(frozen=True)
 class RowMoments:
-    """All that PCA sees of rows: mean (D,), principal axes (D, D) in columns, variances (D,)."""
+    """Moments of the rows that PCA uses.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (D,)
+    axes : ndarray of shape (D, D)
+        Principal axes, in columns.
+    variances : ndarray of shape (D,)
+        Along the axes.
+    total : float
+        Sum of the weights.
+    """
 
     mean: Array
     axes: Array
     variances: Array
     total: float
 
-    def stand_in(self) -> Rows:
-        """Return a single row for samplers to pass over, as heavy as all rows together."""
+    def as_one_row(self) -> Rows:
+        """Return one row, the mean, with the weight of all rows, for samplers that take rows."""
         scale = np.sqrt(np.maximum(self.variances, 0.0))
         return Rows(self.mean[None], None, self.total, self.mean, scale)
 

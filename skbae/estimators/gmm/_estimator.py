@@ -56,17 +56,17 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         same as `temperature`.
     tilt : float, default=0.0
         Tilt t, above -1, of the mean over rows that is maximised,
-        ``-(1/t) log mean exp(-t Hmax)``: positive values care for the worst rows, negative ones
-        discount outliers.
+        ``-(1/t) log mean exp(-t Hmax)``: positive values give more weight to rows that fit badly,
+        negative ones less, so that outliers count little.
     covariance_type : str, default="full"
         ``"full"``, ``"tied"``, ``"diag"``, ``"spherical"``, ``"tied_diag"`` or
         ``"tied_spherical"``; tied components share one covariance.
     equal_weights : bool, default=False
         Fix all weights at 1/K.
     weight_concentration_prior : float, default=1.0
-        Concentration of the weights' Dirichlet prior. Priors matter where models are sampled.
+        Concentration of the weights' Dirichlet prior. Priors are used only if models are sampled.
     mean_precision_prior : float, default=0.01
-        How many rows the means' prior is worth: ``mu | Lambda ~ N(mean_prior, inverse(
+        Number of rows that the means' prior counts as: ``mu | Lambda ~ N(mean_prior, inverse(
         mean_precision_prior Lambda))``.
     mean_prior : array-like of shape (n_features,) or None, default=None
         None stands for the mean of X.
@@ -78,14 +78,14 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         In the shape of one covariance. None stands for ``cov(X) / K^(2/D)`` (Fraley and Raftery
         2007).
     n_models : int, default=50
-        How many draws of the models to keep for prediction, when they are sampled.
+        Number of draws of the models that are kept for prediction, if models are sampled.
     n_init : int, default=1
-        Number of starts, run side by side; the best is kept.
+        Number of starts, of which the best is kept.
     init_params : {"k-means++", "kmeans", "random_from_data"}, default="k-means++"
-        How initial means are chosen: spread-out rows, the centres of k-means, or random rows.
-        Which rows come out depends on the weighted set of rows only, not on their order.
+        How initial means are chosen: rows far from each other, the centres of k-means, or random
+        rows. The choice does not depend on the order of the rows.
     weights_init, means_init, precisions_init : array-like or None, default=None
-        Initial values, in the shapes of the fitted attributes; None chooses them.
+        Initial values, in the shapes of the fitted attributes; with None, `init_params` decides.
     reg_covar : float, default=1e-6
         Added to the variances in each maximisation, in squared units of X.
     tol : float, default=1e-3
@@ -95,10 +95,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     warm_start : bool, default=False
         Start from the current fitted model, if there is one.
     verbose : int, default=0
-        Print each iteration's objective if positive.
+        If positive, print the objective of each iteration.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
-        Threads that share a pass over the rows; None: as many as BLAS would use. Results do
+        Number of threads for passes over the rows; None: as many as BLAS would use. Results do
         not depend on it.
 
     Attributes
@@ -113,15 +113,15 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         model, which the attributes above belong to, is the best fit, or, when models are
         sampled, the mode of ``p(m)`` in the coordinates ``(log w, mu, log Lambda)``.
     hmaxemax_, hmaxemax_error_ : float
-        How good the best of the family is, ``(tau / N) log of the integral of prior(m) exp((N /
-        tau) Hmaxe_T)``, and its standard error; `hmaxe_` and 0 when a single model is fitted.
+        ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)``, by which families are
+        compared, and its standard error; `hmaxe_` and 0 when a single model is fitted.
     log_evidence_ : float
         ``(N / tau) hmaxemax_``; at ``temperature=1`` the log marginal likelihood. Only when models
         are sampled.
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models: `hmaxe_` when there is one.
     sampling_ : SamplingResult
-        How the models were sampled and whether to trust it. Only when they are.
+        Diagnostics of the sampling. Only when models are sampled.
     lower_bound_ : float
         The objective: `hmaxe_`, or its tilted counterpart.
     lower_bounds_ : list of float
@@ -131,7 +131,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     n_iter_ : int
         Iterations, or sweeps of each chain.
     models_ : GaussianMixtureModels
-        The kept models, labels matched to the reference model's.
+        The kept models, with components in the order of the reference model's.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.
@@ -231,17 +231,17 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         settings.check_data(n_rows, n_features)
 
     def _check_warm_start(self, settings: GaussianMixtureSettings, n_features: int) -> None:
-        has, asked = self._fitted.details, settings.form(n_features)
+        has, new = self._fitted.details, settings.form(n_features)
         if (has.n_components, has.n_features, has.covariance_type) != (
-            asked.n_components,
-            asked.n_features,
-            asked.covariance_type,
+            new.n_components,
+            new.n_features,
+            new.covariance_type,
         ):
             raise ValueError(
-                "warm_start=True needs the same n_components, number of features and "
-                "covariance_type as the fitted model: it has "
-                f"{has.n_components}, {has.n_features} and {has.covariance_type!r}; asked for "
-                f"are {asked.n_components}, {asked.n_features} and {asked.covariance_type!r}"
+                "warm_start=True needs the n_components, number of features and covariance_type of "
+                f"the fitted model, {has.n_components}, {has.n_features} and "
+                f"{has.covariance_type!r}; got {new.n_components}, {new.n_features} and "
+                f"{new.covariance_type!r}"
             )
 
     def _fit_rows(
@@ -263,7 +263,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         runner: RowRunner,
         n_starts: int,
     ) -> MixtureParameters:
-        """Return the fitted model when warm, otherwise fresh starts."""
+        """Return the fitted model for a warm start, otherwise `n_starts` new models."""
         if self._continues(settings):
             components = GaussianParameters(
                 self.means_[None], self._factors(self.precisions_cholesky_)
@@ -290,8 +290,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                 max_iter=settings.max_iter,
                 on_iteration=step,
             )
-        best, told = best_of(found, settings.max_iter, step.stopped)
-        return {**reference_attributes(form, best), **told, "models_": as_models(form, best)}
+        best, attributes = best_of(found, settings.max_iter, step.stopped)
+        return {**reference_attributes(form, best), **attributes, "models_": as_models(form, best)}
 
     def _fit_sampled(
         self,
@@ -300,7 +300,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         rng: np.random.Generator,
         runner: RowRunner,
     ) -> dict[str, Any]:
-        """Sample the models; the mode that the best of them leads to is the reference."""
+        """Sample the models; the reference is the mode found from the best of them."""
         form, tau = settings.form(rows.X.shape[1]), settings.model_temperature
         energy = conjugate_energy(settings, rows, runner)
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
@@ -310,7 +310,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         matched = match_to_reference(energy, run.params, reference, rows, settings.temperature)
         return {
             **reference_attributes(form, reference),
-            **summarise(settings.estimator, run, rows.total, tau),
+            **summarise(settings, run, rows.total),
             "models_": as_models(form, matched),
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),
@@ -319,14 +319,14 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     def _sample(
         self, settings: GaussianMixtureSettings, objective: Objective, rng: np.random.Generator
     ) -> SamplingRun:
-        """Run the sampler that serves these temperatures and weights."""
+        """Sample by Gibbs sweeps if T = tau, t = 0 and weights are integers, else by tempering."""
         rows, runner = objective.rows, objective.runner
         whole = rows.weights is None or np.all(rows.weights == np.round(rows.weights))
         equal = settings.temperature == settings.model_temperature and settings.tilt == 0
         if not (equal and whole):
             with progress(self, rows.X, None, None) as step:
                 return run_tempered(objective, rng, settings, step)
-        # starts must have variances, whatever reg_covar is
+        # starts need positive variances, even with reg_covar=0
         floor = max(settings.reg_covar, 1e-6 * float(np.mean(rows.scale**2)))
         plain = replace(settings.form(rows.X.shape[1]), reg_covar=floor).energy()
         models = self._start(settings, plain, rows, rng, runner, max(settings.n_init, 8))
@@ -344,7 +344,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         return self._fitted.details.energy()
 
     def _factors(self, cholesky: Array) -> Array:
-        """Return one model's factors with the axes S and C."""
+        """Return the precision factors of one model, with leading axes S and C."""
         return cholesky[None, None] if self._fitted.details.tied else cholesky[None]
 
     def _parameters(self) -> MixtureParameters:

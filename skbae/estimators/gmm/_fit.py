@@ -1,4 +1,4 @@
-"""How a Gaussian mixture starts and what becomes of it: what BayesianGMMAutoEncoder.fit does."""
+"""Starts, prior and fitted attributes of Gaussian mixtures: parts of BayesianGMMAutoEncoder.fit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GaussianMixtureModels(ArrayRecord):
-    """Kept models: the fitted attributes with a leading axis S, labels matched.
+    """Kept models: the fitted attributes with a leading axis S, components in matching order.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ def starts(
     runner: RowRunner,
     n_starts: int,
 ) -> MixtureParameters:
-    """Return up to `n_starts` models: what the user gave, completed by choices from the rows."""
+    """Return up to `n_starts` models: the user's initial values, the rest chosen from the rows."""
     given = settings.given_start(energy.n_features)
     if given.weights is not None and given.means is not None and given.factors is not None:
         return MixtureParameters(given.weights, GaussianParameters(given.means, given.factors))
@@ -64,7 +64,7 @@ def starts(
             settings.init_params, energy.n_components, rows, rng, runner, n_starts
         )
     assigned = nearest_mean_models(energy, means, float(np.mean(rows.scale**2)) or 1.0)
-    # in double precision: groups may be much narrower than the spread of all rows
+    # in double precision, since groups may be much narrower than the spread of all rows
     kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
     models = models_from_assignment(energy, runner.reduce(kernel, rows), assigned)
 
@@ -84,7 +84,7 @@ def starts(
 def conjugate_energy(
     settings: GaussianMixtureSettings, rows: Rows, runner: RowRunner
 ) -> ConjugateMixture:
-    """Return the mixture with its prior, in which None has been replaced by what the data say."""
+    """Return the mixture with its prior; parameters given as None are computed from the rows."""
     form = settings.form(rows.X.shape[1])
     given, size = settings.given_prior(form.n_features), float(form.n_features)
     dof, covariance = given.degrees_of_freedom, given.covariance
@@ -116,7 +116,7 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
     variance = float(np.mean(rows.scale**2))
     if variance == 0:
         raise ValueError(
-            "all rows of X are equal, so that there is no scale for the prior: give "
+            "all rows of X are equal, so that the default covariance_prior would be zero; give "
             "covariance_prior, or set model_temperature=0"
         )
     models = nearest_mean_models(single, rows.centre[None, None], variance)
@@ -132,7 +132,8 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
             continue
         return covariance[0, 0]
     raise ValueError(
-        "the covariance of X is singular: drop constant or dependent columns, or give "
+        "the covariance of X, the default of covariance_prior, is singular; drop constant or "
+        "linearly dependent columns, or give "
         "covariance_prior"
     )
 
@@ -141,7 +142,7 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
 
 
 def as_models(form: GaussianMixtureForm, params: MixtureParameters) -> GaussianMixtureModels:
-    """Return models as the user sees them."""
+    """Return models in the form of the public attribute ``models_``."""
     factors = params.components.factors
     covariances = form.shape.covariances(factors)
     if form.tied:

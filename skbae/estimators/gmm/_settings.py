@@ -1,9 +1,9 @@
-"""What BayesianGMMAutoEncoder is told, and what a fitted one is understood by."""
+"""Settings of BayesianGMMAutoEncoder, and the form of its fitted models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GaussianMixtureForm:
-    """What a fitted model is understood by.
+    """Form of a fitted model: what determines its energy, but for the prior.
 
     Attributes
     ----------
@@ -63,14 +63,14 @@ class GaussianMixtureForm:
 
 @dataclass(frozen=True)
 class GivenStart:
-    """The user's initial values; None where they are to be chosen.
+    """The user's initial values; None where they are chosen from the rows.
 
     Attributes
     ----------
     weights : ndarray of shape (1, K) or None
     means : ndarray of shape (1, K, D) or None
     factors : ndarray of shape (1, C, ...) or None
-        Of the precisions.
+        Cholesky factors of the precisions.
     """
 
     weights: Array | None
@@ -80,7 +80,7 @@ class GivenStart:
 
 @dataclass(frozen=True)
 class GivenPrior:
-    """The user's prior; None where the data are to decide.
+    """The user's prior; None where it is computed from the rows.
 
     Attributes
     ----------
@@ -99,7 +99,12 @@ class GivenPrior:
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianMixtureSettings(MixtureSettings):
-    """Parameters of a Gaussian mixture, as documented at the estimator."""
+    """Parameters of a Gaussian mixture, as documented in the estimator."""
+
+    sampling_advice: ClassVar[str] = (
+        "Try another covariance_type, fewer n_components, an informative covariance_prior, or more "
+        "starts (n_init) and draws (n_models);"
+    )
 
     covariance_type: str
     reg_covar: float
@@ -132,7 +137,7 @@ class GaussianMixtureSettings(MixtureSettings):
         return settings
 
     def form(self, n_features: int) -> GaussianMixtureForm:
-        """Return what the energy is made of, for so many features."""
+        """Return the form of models with this number of features."""
         return GaussianMixtureForm(
             self.n_components,
             n_features,
@@ -142,7 +147,7 @@ class GaussianMixtureSettings(MixtureSettings):
         )
 
     def check_data(self, n_rows: int, n_features: int) -> None:
-        """Raise ValueError unless the parameters suit so many rows and features."""
+        """Raise ValueError unless the parameters fit the number of rows and of features."""
         self.check_enough_rows(n_rows)
         self.given_start(n_features)
         self.given_prior(n_features)

@@ -43,27 +43,28 @@ if TYPE_CHECKING:
 
 
 class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMixtureForm]):
-    """Mixture of PCA as a Bayesian autoencoder: which subspace, and where in it.
+    """Mixture of PCA as a Bayesian autoencoder: codes are a subspace and a point in it.
 
     The code of a row x is a pair (k, z) of a component and a point of its d-dimensional subspace,
     and the energy is ``H = log w_k + log N(z; 0, I) + log N(x; W_k z + mu_k, s2_k I)``.
     ``temperature=1`` with one model is the mixture of probabilistic PCA (Tipping and Bishop 1999);
     ``temperature=0`` is the locally linear autoencoder, which alternates between assigning rows to
-    the subspace that reconstructs them best and fitting PCA to each group. A single component is
-    PCA at any temperature.
+    the subspace that reconstructs them best and fitting PCA to each group. With a single component
+    the model is PCA, at any temperature.
 
     Parameters
     ----------
     n_components : int, default=1
         Number K of subspaces.
     n_latent : int, default=1
-        Dimension d of each, at most that of the data; 0 makes components spherical.
+        Dimension d of each subspace, at most the number of features; with 0, components are
+        spherical Gaussians.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=None
         Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
-        single best model, None means the same as `temperature`. Sampling is for models of few
-        hundred parameters: larger ones are refused.
+        single best model, None means the same as `temperature`. Models of more than a thousand
+        parameters cannot be sampled and raise ValueError.
     tilt : float, default=0.0
         Tilt t, above -1, of the mean over rows that is maximised,
         ``-(1/t) log mean exp(-t Hmax)``.
@@ -73,7 +74,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         Give all components the same noise variance. With `equal_weights`, at T = 0, the fit
         minimises the squared error of the reconstruction.
     weight_concentration_prior : float, default=1.0
-        Concentration of the weights' Dirichlet prior. Priors matter where models are sampled.
+        Concentration of the weights' Dirichlet prior. Priors are used only if models are sampled.
     component_variance_prior : float or None, default=None
         Variance of the normal prior of each entry of the loadings W. None stands for ``v / max(d,
         1)``, with v the mean variance of a feature.
@@ -86,11 +87,12 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     noise_scale_prior : float or None, default=None
         Its scale. None stands for ``0.1 v``.
     n_models : int, default=50
-        How many draws of the models to keep for prediction, when they are sampled.
+        Number of draws of the models that are kept for prediction, if models are sampled.
     n_init : int, default=1
-        Number of starts, run side by side; the best is kept.
+        Number of starts, of which the best is kept. If models are sampled, their modes are searched
+        for from at least this many starts.
     init_params : {"k-means++", "kmeans", "random_from_data"}, default="k-means++"
-        How the means of the first groups are chosen.
+        How the means of the initial groups of rows are chosen.
     tol : float, default=1e-3
         A start has converged when an iteration changes the objective by less.
     max_iter : int, default=100
@@ -98,10 +100,10 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     warm_start : bool, default=False
         Start from the current fitted model, if there is one.
     verbose : int, default=0
-        Print each iteration's objective if positive.
+        If positive, print the objective of each iteration.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
-        Threads that share a pass over the rows; None: as many as BLAS would use. Results do
+        Number of threads for passes over the rows; None: as many as BLAS would use. Results do
         not depend on it.
 
     Attributes
@@ -112,10 +114,11 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         Orthonormal directions of each subspace.
     noise_variance_ : ndarray of shape (n_components,), or () where it is tied
     explained_variance_ : ndarray of shape (n_components, n_latent)
-        Variance along the directions of the training rows, each counted by its soft component.
+        Variance of the training rows along the directions, weighted by their soft components.
     component_precisions_ : ndarray of shape (n_components, n_latent)
-        Inverse variance of the model's density along the directions: zero at T = 0, where the
-        coordinates are free, and that of the noise where a direction has melted into it.
+        Inverse variance of the model's density along the directions: 0 at T = 0, where
+        coordinates have no prior, and that of the noise for melted directions (those whose variance
+        is below T times the noise variance).
     hmaxe_ : float
         ``Hmaxe_T`` of the training rows under the reference model, in nats a row. The reference
         model, which the attributes above belong to, is the best fit or, when models are sampled,
@@ -128,7 +131,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models.
     sampling_ : SamplingResult
-        How the models were sampled and whether to trust it. Only when they are.
+        Diagnostics of the sampling. Only when models are sampled.
     lower_bound_ : float
         The objective: `hmaxe_`, or its tilted counterpart.
     lower_bounds_ : list of float
@@ -136,7 +139,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     converged_ : bool
     n_iter_ : int
     models_ : PCAMixtureModels
-        The kept models, labels matched to the reference model's.
+        The kept models, with components in the order of the reference model's.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.
@@ -155,10 +158,10 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     normal coordinates, of variance ``T s2 (1 - s2 p)`` with p in `component_precisions_`; `decode`
     a Gaussian mixture for each row.
 
-    A fit never forms a covariance of the features: each iteration multiplies the covariances with a
-    few directions, and takes the best subspace within their span. The objective never falls. The
-    noise of each of several components is kept above a millionth of the mean variance of a feature,
-    lest one collapse onto a few rows.
+    A fit forms no covariance matrix of the features: each iteration multiplies the covariances with
+    a few directions, and takes the best subspace within their span. The objective never decreases.
+    With several components the noise variance of each is kept above a millionth of the mean
+    variance of a feature, so that no component collapses onto a few rows.
 
     References
     ----------
@@ -247,11 +250,11 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     def _check_warm_start(self, settings: PCAMixtureSettings, n_features: int) -> None:
         form = self._fitted.details
         has = (form.n_components, form.n_latent, form.n_features, form.tied_noise)
-        asked = (settings.n_components, settings.n_latent, n_features, settings.tied_noise)
-        if asked != has:
+        new = (settings.n_components, settings.n_latent, n_features, settings.tied_noise)
+        if new != has:
             raise ValueError(
-                "warm_start=True needs the same n_components, n_latent, number of features and "
-                f"tied_noise as the fitted model: it has {has}; asked for are {asked}"
+                "warm_start=True needs the n_components, n_latent, number of features and "
+                f"tied_noise of the fitted model, {has}; got {new}"
             )
 
     def _fit_rows(
@@ -285,9 +288,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
                 max_iter=settings.max_iter,
                 on_iteration=step,
             )
-        best, told = best_of(found, settings.max_iter, step.stopped)
+        best, attributes = best_of(found, settings.max_iter, step.stopped)
         kept = as_models(energy, best, rows, runner, settings.temperature)
-        return {**reference_attributes(kept), **told, "models_": kept}
+        return {**reference_attributes(kept), **attributes, "models_": kept}
 
     def _fit_sampled(
         self,
@@ -296,20 +299,20 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         rng: np.random.Generator,
         runner: RowRunner,
     ) -> dict[str, Any]:
-        """Sample the models; the mode that the best of them leads to is the reference."""
+        """Sample the models; the reference is the mode found from the best of them."""
         temperature, tau = settings.temperature, settings.model_temperature
         energy = energy_with_prior(settings, rows)
         objective = Objective(energy, rows, runner, temperature, settings.tilt)
         with progress(self, rows.X, None, None) as step:
-            models, vacant = sampling_starts(settings, rows, rng, runner)
-            run = run_charted(objective, models, vacant, rng, settings, step)
+            models, empty = sampling_starts(settings, rows, rng, runner)
+            run = run_charted(objective, models, empty, rng, settings, step)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         mode, draws = energy.canonical(best.params), energy.canonical(run.params)
         matched = match_to_reference(energy, draws, mode, rows, temperature)
         reference = as_models(energy, mode, rows, runner, temperature)
         return {
             **reference_attributes(reference),
-            **summarise(settings.estimator, run, rows.total, tau),
+            **summarise(settings, run, rows.total),
             "models_": as_models(energy, matched, rows, runner, temperature),
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),
@@ -348,7 +351,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         return np.broadcast_to(self.noise_variance_, self.weights_.shape)
 
     def _shrink(self) -> Array:
-        """Return by how much codes are shorter than coordinates, (K, d)."""
+        """Return the factors by which codes are shorter than coordinates of rows, (K, d)."""
         return 1.0 - self._noise()[:, None] * self.component_precisions_
 
     def _coordinates(self, X: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""How a mixture of PCA starts and what becomes of it: BayesianMixturePCAAutoEncoder.fit."""
+"""Starts and fitted attributes of mixtures of PCA: parts of BayesianMixturePCAAutoEncoder.fit."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from skbae.inference.passes._rows import RowRunner
 
 
-# Smallest noise of a component, relative to the mean variance of a feature: what keeps one from
-# collapsing onto few rows. A single component, which has all rows, needs none.
+# Smallest noise variance of a component, relative to the mean variance of a feature; it keeps
+# components from collapsing onto few rows. A single component has all rows and needs no such bound.
 NOISE_FLOOR = 1e-6
-# Passes that find each initial group's subspace.
+# Passes by which the subspace of each initial group of rows is found.
 _PASSES_TO_START = 3
-# The fits from which modes are sought.
+# Tolerance and iterations of the fits from which modes are searched.
 _TOL, _MAX_ITER = 1e-5, 100
 
 
 @dataclass(frozen=True)
 class PCAMixtureModels(ArrayRecord):
-    """Kept models: the fitted attributes with a leading axis S, labels matched.
+    """Kept models: the fitted attributes with a leading axis S, components in matching order.
 
     Attributes
     ----------
@@ -66,13 +66,13 @@ class PCAMixtureModels(ArrayRecord):
 
 
 def form_for(settings: PCAMixtureSettings, rows: Rows) -> PCAMixtureForm:
-    """Return what the energy is made of, for these rows."""
+    """Return the form of models of these rows."""
     floor = 0.0 if settings.n_components == 1 else NOISE_FLOOR * mean_variance(rows)
     return settings.form(rows.X.shape[1], floor)
 
 
 def energy_with_prior(settings: PCAMixtureSettings, rows: Rows) -> PCAMixtureWithPrior:
-    """Return the mixture with its prior, in which None has been replaced by what the data say."""
+    """Return the mixture with its prior; parameters given as None are computed from the rows."""
     family = PCAFamilyWithPrior(
         settings.n_components,
         settings.n_latent,
@@ -101,7 +101,7 @@ def starts(
     means = initial_means(settings.init_params, energy.n_components, rows, rng, runner, n_starts)
     variance, shape = mean_variance(rows), means.shape[:2]
     q = family.n_latent + n_directions(family.n_latent, family.n_features)
-    # any directions will do to begin with; that they ignore the rows keeps their order out of it
+    # initial directions are random and ignore the rows, so that the order of the rows has no effect
     basis = orthonormal_rows(rng.standard_normal((*shape, q, family.n_features)))
     weights = np.full(shape, 1 / energy.n_components)
     for _ in range(_PASSES_TO_START):
@@ -116,15 +116,15 @@ def starts(
 def sampling_starts(
     settings: PCAMixtureSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
 ) -> tuple[MixtureParameters, NDArray[np.bool_]]:
-    """Return fits by expectation maximisation to look for modes from, and which parts are vacant.
+    """Return fits by expectation maximisation, where the search for modes starts, and a mask.
 
-    Where fewer components explain the rows as well, a posterior with K of them is mostly about
-    models in which the others explain nothing. So there are fits of 1, ..., K components, each
-    completed by vacant ones; ``vacant`` has shape (S, K).
+    Where fewer components fit the rows equally well, most of the posterior of K components is on
+    models in which some components have no rows. So the fits have 1, ..., K components, each
+    completed by empty components; the mask ``empty`` of shape (S, K) marks these.
     """
     n_components, form = settings.n_components, form_for(settings, rows)
     n_starts = max(settings.plans.mode_starts(len(rows.X)), settings.n_init)
-    fits, vacant = [], []
+    fits, empty = [], []
     floor = NOISE_FLOOR * mean_variance(rows)
     for size in range(n_components, 0, -1):
         smaller = replace(form, n_components=size, noise_floor=floor if size > 1 else 0.0)
@@ -136,14 +136,14 @@ def sampling_starts(
             max_iter=_MAX_ITER,
         )
         sound = found.params.take(np.isfinite(found.objective))
-        fits.append(_with_vacancies(sound, form))
-        empty = np.arange(n_components) >= size
-        vacant.append(np.tile(empty, (sound.n_models, 1)))
-    return MixtureParameters.concatenate(fits), np.concatenate(vacant)
+        fits.append(_with_empty_components(sound, form))
+        beyond = np.arange(n_components) >= size
+        empty.append(np.tile(beyond, (sound.n_models, 1)))
+    return MixtureParameters.concatenate(fits), np.concatenate(empty)
 
 
-def _with_vacancies(params: MixtureParameters, form: PCAMixtureForm) -> MixtureParameters:
-    """Return models with more components, copies of the first, that have no weight."""
+def _with_empty_components(params: MixtureParameters, form: PCAMixtureForm) -> MixtureParameters:
+    """Return models completed to K components by copies of the first, with weight zero."""
     n_components, size = form.n_components, params.weights.shape[1]
     order = np.where(np.arange(n_components) < size, np.arange(n_components), 0)
     own = params.components
@@ -161,7 +161,7 @@ def _with_vacancies(params: MixtureParameters, form: PCAMixtureForm) -> MixtureP
 
 
 def continued(fitted: MixtureParameters, rng: np.random.Generator) -> MixtureParameters:
-    """Return a fitted model as a start, with directions to look into."""
+    """Return a fitted model as a start, with random directions in which subspaces may turn."""
     own = fitted.components
     n_components, n_latent, n_features = own.components.shape[1:]
     shape = (n_components, n_directions(n_latent, n_features), n_features)
@@ -180,7 +180,7 @@ def as_models(
     runner: RowRunner,
     temperature: float,
 ) -> PCAMixtureModels:
-    """Return models as the user sees them; the variances they explain take a pass."""
+    """Return models in the form of ``models_``; explained variances take a pass over the rows."""
     components = params.components
     kernel = energy.expectation(params, rows.frame, np.float64, temperature, 0.0)
     statistics = runner.reduce(kernel, rows)
@@ -197,7 +197,7 @@ def as_models(
 
 
 def as_parameters(models: PCAMixtureModels) -> MixtureParameters:
-    """Undo :func:`as_models`."""
+    """Return the energy's parameters of models: the inverse of :func:`as_models`."""
     noise = models.noise_variance
     components = PCAComponents(
         models.means,

@@ -1,9 +1,9 @@
-"""What BayesianMixturePCAAutoEncoder is told, and what a fitted one is understood by."""
+"""Settings of BayesianMixturePCAAutoEncoder, and the form of its fitted models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from skbae.energies.mixture_pca._components import PCAFamily, PCAMixture
 from skbae.estimators._mixture import MixtureSettings, mixture_settings
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from skbae.estimators._plans import SamplerPlans
 
-# Coordinates that sampling can move through in minutes; see benchmarks/mixture_pca.py.
+# Largest number of parameters that can be sampled in minutes; see benchmarks/mixture_pca.py.
 MAX_SAMPLED_COORDINATES = 1000
 
 
 @dataclass(frozen=True)
 class PCAMixtureForm:
-    """What a fitted model is understood by.
+    """Form of a fitted model: what determines its energy, but for the prior.
 
     Attributes
     ----------
@@ -55,7 +55,12 @@ class PCAMixtureForm:
 
 @dataclass(frozen=True, kw_only=True)
 class PCAMixtureSettings(MixtureSettings):
-    """Parameters of a mixture of PCA, as documented at the estimator."""
+    """Parameters of a mixture of PCA, as documented in the estimator."""
+
+    sampling_advice: ClassVar[str] = (
+        "Try fewer n_components, a smaller n_latent, tied_noise=True, an informative prior "
+        "(component_variance_prior, noise_shape_prior, noise_scale_prior), or more starts (n_init);"
+    )
 
     n_latent: int
     tied_noise: bool
@@ -71,7 +76,7 @@ class PCAMixtureSettings(MixtureSettings):
         )
 
     def form(self, n_features: int, noise_floor: float) -> PCAMixtureForm:
-        """Return what the energy is made of, for so many features."""
+        """Return the form of models with this number of features."""
         return PCAMixtureForm(
             self.n_components,
             self.n_latent,
@@ -83,7 +88,7 @@ class PCAMixtureSettings(MixtureSettings):
         )
 
     def check_data(self, n_rows: int, n_features: int) -> None:
-        """Raise ValueError unless the parameters suit so many rows and features."""
+        """Raise ValueError unless the parameters fit the number of rows and of features."""
         self.check_enough_rows(n_rows)
         if self.n_latent > n_features:
             raise ValueError(
@@ -96,12 +101,12 @@ class PCAMixtureSettings(MixtureSettings):
             check_memory(size, self.n_models)
 
     def _check_can_sample(self, n_features: int) -> None:
-        """Raise ValueError where the coordinates are too many to sample."""
+        """Raise ValueError if there are too many parameters to sample."""
         size = self.n_components * (1 + n_features * (self.n_latent + 1) + 1)
         if size > MAX_SAMPLED_COORDINATES:
             raise ValueError(
-                f"n_components={self.n_components} with n_latent={self.n_latent} on "
-                f"{n_features} features makes {size} parameters, more than the "
-                f"{MAX_SAMPLED_COORDINATES} through which models can be sampled; set "
-                "model_temperature=0 to fit the single best model"
+                f"n_components={self.n_components} with n_latent={self.n_latent} and {n_features} "
+                f"features makes {size} parameters, and at most {MAX_SAMPLED_COORDINATES} can be "
+                "sampled; decrease n_components or n_latent, or set model_temperature=0 to fit the "
+                "single best model"
             )

@@ -1,4 +1,4 @@
-"""How many components a sampled PCA has: what was asked for, or what has the most evidence."""
+"""Number of components of a sampled PCA: as given, or that of the largest evidence."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from skbae.estimators._progress import Steps
     from skbae.inference.passes._rows import RowRunner
 
-# Dimensions whose approximate log evidence is this far below the best one's are not sampled; the
-# approximation is off by about one nat for each direction that the data do not ask for.
+# Dimensions whose approximate log evidence is this many nats below the best one are not sampled.
+# The error of the approximation is about one nat for each direction that only has noise.
 _HOPELESS = 10.0
 
 
@@ -49,18 +49,19 @@ def promising_dimensions(
 ) -> list[int]:
     """Return the numbers of components whose evidence may be the largest.
 
-    Judged by Laplace's approximation, with a margin well above its error.
+    These have a Laplace approximation within a margin of the largest; the margin is well above the
+    error of the approximation.
     """
     values = []
     for n_components in range(most + 1):
         energy = energy_with_prior(settings, moments, n_components)
-        objective = Objective(energy, moments.stand_in(), runner, settings.temperature)
+        objective = Objective(energy, moments.as_one_row(), runner, settings.temperature)
         start = start_near_mode(energy)
         values.append(laplace_log_evidence(objective, start, settings.model_temperature))
     return [d for d, value in enumerate(values) if not value < max(values) - _HOPELESS]
 
 
-def sample_most_evident(
+def sample_best_dimension(
     settings: PCASettings,
     moments: RowMoments,
     rows: Rows,
@@ -68,7 +69,7 @@ def sample_most_evident(
     runner: RowRunner,
     open_progress: Callable[[], AbstractContextManager[Steps]],
 ) -> tuple[BayesianPCAEnergy, SamplingRun]:
-    """Return the energy and the draws of the dimension asked for, or of the most evident."""
+    """Return the energy and draws of the given dimension, or that of the largest evidence."""
     best: tuple[float, BayesianPCAEnergy, SamplingRun] | None = None
     dimensions = candidates(settings, moments, rows, runner)
     for n_components in dimensions:

@@ -18,7 +18,7 @@ from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import summarise
 from skbae.estimators._stacklevel import users_stacklevel
-from skbae.estimators.pca._dimension import sample_most_evident
+from skbae.estimators.pca._dimension import sample_best_dimension
 from skbae.estimators.pca._fit import (
     as_models,
     as_parameters,
@@ -62,14 +62,14 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         the largest `log_evidence_` (models must be sampled for that).
     temperature : float, default=1.0
         Temperature T of the codes, not negative. Directions whose variance is below T times the
-        noise have melted: they decode to nothing.
+        noise variance have "melted": their codes are 0, and they count as noise.
     model_temperature : float or None, default=None
         Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
-        single best model, None means the same as `temperature`. Sampling is for models of few
-        hundred parameters: larger ones are refused.
+        single best model, None means the same as `temperature`. Models of more than a few thousand
+        parameters cannot be sampled and raise ValueError.
     tilt : float, default=0.0
         Tilt t, above -1, of the mean over rows that is maximised,
-        ``-(1/t) log mean exp(-t Hmax)``; other than 0 only for a single best model.
+        ``-(1/t) log mean exp(-t Hmax)``; must be 0 if models are sampled.
     whiten : bool, default=False
         Divide codes by the standard deviation (divisor N - 1, as scikit-learn's) of the training
         rows along each component.
@@ -77,12 +77,12 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         How the components of a single best model are found: ``"full"`` from the singular values of
         the rows, ``"covariance_eigh"`` from the covariance of the features, ``"gram"`` from the
         products of rows with each other, ``"randomized"`` from a Krylov space of the covariance
-        with a random start. That grows until residuals are below 1e-7 of the largest variance,
-        but stops early where no axis stands out: then axes are approximate, and the other solvers
-        are not. ``"auto"`` takes the quickest.
+        with a random start. The space grows until residuals are below 1e-7 of the largest
+        variance, or stops earlier where the leading variances are too close to each other; axes
+        are then approximate, unlike those of the other solvers. ``"auto"`` takes the fastest.
     component_variance_prior : float or None, default=None
         Variance of the normal prior of each entry of the loadings W. None stands for ``v / max(d,
-        1)``, with v the mean variance of a feature. Priors matter where models are sampled.
+        1)``, with v the mean variance of a feature. Priors are used only if models are sampled.
     mean_prior : array-like of shape (n_features,) or None, default=None
         None stands for the mean of X.
     mean_precision_prior : float, default=0.01
@@ -92,16 +92,16 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     noise_scale_prior : float or None, default=None
         Its scale. None stands for ``0.1 v``.
     n_models : int, default=50
-        How many draws of the models to keep for prediction, when they are sampled.
+        Number of draws of the models that are kept for prediction, if models are sampled.
     tol : float, default=1e-3
         A tilted fit has converged when an iteration changes the objective by less.
     max_iter : int, default=100
         Largest number of iterations of a tilted fit; without a tilt there are none.
     verbose : int, default=0
-        Print the objective of each step if positive.
+        If positive, print the objective of each step.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
-        Threads that share a pass over the rows; None: as many as BLAS would use. Results do
+        Number of threads for passes over the rows; None: as many as BLAS would use. Results do
         not depend on it.
 
     Attributes
@@ -116,8 +116,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     explained_variance_ratio_ : ndarray of shape (n_components,)
     singular_values_ : ndarray of shape (n_components,)
     component_precisions_ : ndarray of shape (n_components,)
-        Inverse variance of the model's density along the components: zero at T = 0, where codes
-        are free, and that of the noise where a direction has melted into it.
+        Inverse variance of the model's density along the components: 0 at T = 0, where codes have
+        no prior, and that of the noise for melted directions.
     n_components_ : int
     hmaxe_ : float
         ``Hmaxe_T`` of the training rows under the reference model, in nats a row. The reference
@@ -131,7 +131,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models.
     sampling_ : SamplingResult
-        How the models were sampled and whether to trust it. Only when they are.
+        Diagnostics of the sampling. Only when models are sampled.
     lower_bound_ : float
         The objective: `hmaxe_`, or its tilted counterpart.
     lower_bounds_ : list of float
@@ -154,17 +154,17 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     -----
     Codes, of shape (n_samples, n_components), are coordinates along `components_` in units of X, or
     of standard deviations when whitened. `transform` gives their mean under the reference model,
-    shrunk by ``1 - T s2 / lam`` (not at all at T = 0); `encode` averages over the kept models, each
-    of which has a posterior of the point behind a row: with a single one its mean is that of
-    `transform` and its variance ``T s2`` times the shrinkage. `inverse_transform` is ``mean_ + Z @
+    shrunk by ``1 - T s2 / lam`` (not at all at T = 0); `encode` averages the posteriors of the
+    codes over the kept models: with a single model its mean is that of `transform` and its
+    variance ``T s2`` times the shrinkage. `inverse_transform` is ``mean_ + Z @
     components_``, unless whitened. `decode` gives normal distributions about these points.
 
     With ``lam_i`` the variances along the principal axes, the best model at temperature T has noise
     ``s2 = sum_{i > q} lam_i / (D - T q)``, where q is the number of directions that have not
     melted, ``lam_i > T s2``; its codes shrink coordinates by ``1 - T s2 / lam_i``.
 
-    Sampling sees rows through their mean and covariance only: its cost does not depend on how many
-    there are, but for the number of temperatures between prior and posterior.
+    Sampling uses only the mean and covariance of the rows, so that a step costs the same however
+    many rows there are; the number of steps from prior to posterior grows with them.
 
     References
     ----------
@@ -243,7 +243,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     def _make_rows(
         self, settings: PCASettings, X: NDArray[Any], weights: Array | None, runner: RowRunner
     ) -> Rows:
-        """Take the covariance along with mean and scale, where it is needed."""
+        """Return the rows with their mean and scale, and their covariance where it is needed."""
         solver = settings.solver(*X.shape)
         if settings.samples or settings.tilt != 0 or solver == "covariance_eigh":
             return rows_with_covariance(X, weights, runner)
@@ -255,8 +255,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         mean_variance(rows)
         if settings.whiten and not rows.total > 1:
             raise ValueError(
-                "whiten=True needs the variance of the rows with divisor N - 1, and the sum N of "
-                f"sample_weight is {rows.total:g}; give weights that sum to more than 1"
+                "whiten=True divides by the standard deviation with divisor N - 1, and the sum N "
+                f"of sample_weight is {rows.total:g}; give weights that sum to more than 1"
             )
         fit = self._fit_sampled if settings.samples else self._fit_best
         fitted = fit(settings, rows, rng, runner)
@@ -284,8 +284,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
             explained = variance_along(params.components, rows.covariance)
             if not converged and not step.stopped:
                 warnings.warn(
-                    f"the fit has not converged in max_iter={settings.max_iter} iterations; raise "
-                    "max_iter or tol",
+                    f"{settings.estimator}: the tilted fit did not converge within "
+                    f"max_iter={settings.max_iter} iterations; increase max_iter or tol",
                     ConvergenceWarning,
                     stacklevel=users_stacklevel(),
                 )
@@ -306,9 +306,9 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     def _fit_sampled(
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> dict[str, Any]:
-        """Sample the models; the mode that the best of them leads to is the reference."""
+        """Sample the models; the reference is the mode found from the best of them."""
         assert isinstance(rows, RowsWithCovariance)
-        energy, run = sample_most_evident(
+        energy, run = sample_best_dimension(
             settings,
             row_moments(rows),
             rows,
@@ -324,7 +324,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         )
         return {
             **reference_attributes(best, rows),
-            **summarise(settings.estimator, run, rows.total, settings.model_temperature),
+            **summarise(settings, run, rows.total),
             "models_": models,
             "hmaxe_": hmaxe,
             "lower_bound_": hmaxe,
@@ -354,7 +354,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
         shrink = np.maximum(1.0 - self.noise_variance_ * self.component_precisions_, 0.0)
         encoder = (shrink / self._code_scale)[:, None] * self.components_
-        # digits are to be kept far from the origin
+        # far from the origin, subtract the mean first: the difference of two products loses digits
         far = np.any(np.abs(self.mean_) > 100 * self._fitted.frame.scale)
         if X.dtype == np.float64 and not far:
             return X @ encoder.T - self.mean_ @ encoder.T
@@ -397,14 +397,14 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         ----------
         n_samples : int, default=1
         random_state : None, int, RandomState or Generator, default=None
-            None draws differently at each call.
+            With None, each call gives different draws.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
         codes : ndarray of shape (n_samples, n_components)
-            Along `components_`: for a single model, :meth:`inverse_transform` gives the rows
-            without their noise.
+            Coordinates along `components_`; for a single model :meth:`inverse_transform` maps them
+            to the rows without noise.
         """
         check_is_fitted(self)
         self._require_density("sample")

@@ -1,4 +1,4 @@
-"""How PCA is fitted and what becomes of it: BayesianPCAAutoEncoder.fit."""
+"""Closed form, sampling and fitted attributes of PCA: parts of BayesianPCAAutoEncoder.fit."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from skbae.inference.passes._rows import RowRunner
 
 
-# Temperature whose optimum the search for the mode starts from when T is lower.
+# The search for the mode starts from the optimum at this temperature if T is lower.
 _COLDEST_START = 0.1
-# Rows, per tau, below which sampling starts from the prior. In PCA's charts lengths are normal
-# scores, so that few suffice to start from the mode.
+# With fewer rows (divided by tau) sampling starts from the prior. In the charts of PCA the lengths
+# of loadings are normal scores, so that the posterior is close to normal from few rows on.
 _FEW_ROWS = 4.0
 
 
@@ -63,15 +63,17 @@ class PCAModels(ArrayRecord):
 
 
 def mean_variance(rows: Rows) -> float:
-    """Return the mean variance of a feature, or raise ValueError where there is none."""
+    """Return the mean variance of a feature; raise ValueError if it is zero."""
     variance = float(np.mean(rows.scale**2))
     if variance == 0:
-        raise ValueError("all rows of X are equal, so that there is no scale for the noise")
+        raise ValueError(
+            "all rows of X are equal: the variance of X, and so of the noise, would be zero"
+        )
     return variance
 
 
 def n_for_share(variances: Array, total_variance: float, share: float) -> int:
-    """Return how many axes explain more than a share of the variance, as scikit-learn counts."""
+    """Return how many axes explain more than a share of the variance, as in scikit-learn's PCA."""
     reached = np.cumsum(variances) / total_variance
     return min(int(np.searchsorted(reached, share, side="right")) + 1, len(variances))
 
@@ -80,7 +82,7 @@ def n_for_share(variances: Array, total_variance: float, share: float) -> int:
 
 
 def best_model(spectrum: Spectrum, temperature: float) -> tuple[PCAParameters, float]:
-    """Return the closed form, and its ``Hmaxe_T``."""
+    """Return the best model, which has a closed form, and its ``Hmaxe_T``."""
     params, hmaxe = optimum(
         spectrum.mean[None],
         spectrum.axes[None],
@@ -94,7 +96,7 @@ def best_model(spectrum: Spectrum, temperature: float) -> tuple[PCAParameters, f
 def find_spectrum(
     settings: PCASettings, rows: Rows, runner: RowRunner, rng: np.random.Generator, solver: str
 ) -> Spectrum:
-    """Return the axes that were asked for, by number or by the variance that they explain."""
+    """Return the leading axes: a given number, or those that explain a given share of variance."""
     n_components = most_axes(rows.X) if settings.number is None else settings.number
     spectrum = leading_axes(rows, runner, rng, solver, n_components)
     if settings.share is None:
@@ -109,7 +111,7 @@ def tilted_model(
     runner: RowRunner,
     on_iteration: Callable[[int, float], bool],
 ) -> EMResult:
-    """Climb the tilted mean from the optimum of the plain one."""
+    """Maximise the tilted mean of ``Hmax_T``, starting from the optimum of the plain mean."""
     n_components, n_features = start.components.shape[1:]
     energy = PCAEnergy(n_components, n_features, settings.temperature)
     return expectation_maximisation(
@@ -125,7 +127,7 @@ def tilted_model(
 
 
 def row_moments(rows: RowsWithCovariance) -> RowMoments:
-    """Return what PCA sees of the rows: moments in their principal axes."""
+    """Return the mean of the rows, and their variances along their principal axes."""
     values, vectors = np.linalg.eigh(rows.covariance)
     return RowMoments(
         rows.centre,
@@ -141,16 +143,17 @@ def energy_with_prior(
     n_components: int,
     kind: type[BayesianPCAEnergy] = BayesianPCAEnergy,
 ) -> BayesianPCAEnergy:
-    """Return PCA with its prior, in which None has been replaced by what the data say."""
+    """Return PCA with its prior; parameters given as None are computed from the rows."""
     variance = float(moments.variances.mean())
     prior = settings.prior.completed(variance, n_components, moments.mean)
     return kind(n_components, prior, moments, settings.temperature)
 
 
 def start_near_mode(energy: BayesianPCAEnergy) -> Loadings:
-    """Return a model near the mode: the optimum at tau = 0, where that is not at a border.
+    """Return a model near the mode: the optimum at tau = 0, moved inside its domain.
 
-    Melted directions get some loading, and so do those that would be infinite at T = 0.
+    Melted directions, whose loadings would be zero, get small loadings; at T = 0, where loadings
+    would be infinite, the optimum at a small temperature is taken.
     """
     moments, n_components = energy.moments, energy.n_components
     axes, variances = moments.axes.T[:n_components], moments.variances[:n_components]
@@ -168,9 +171,9 @@ def sample_models(
     rng: np.random.Generator,
     on_step: Callable[[int, float], bool],
 ) -> SamplingRun:
-    """Draw from ``p(m)``: the one place that chooses a sampler."""
+    """Draw models from ``p(m)``."""
     return run_charted(
-        Objective(energy, energy.moments.stand_in(), runner, energy.temperature),
+        Objective(energy, energy.moments.as_one_row(), runner, energy.temperature),
         start_near_mode(energy),
         np.zeros((1, 1), dtype=bool),
         rng,
@@ -183,13 +186,13 @@ def sample_models(
 def reference_model(
     settings: PCASettings, energy: BayesianPCAEnergy, run: SamplingRun, runner: RowRunner
 ) -> tuple[PCAParameters, float]:
-    """Return the mode of ``p(m)`` that the best model known leads to, and its ``Hmaxe_T``."""
+    """Return the mode of ``p(m)`` found from the best known model, and its ``Hmaxe_T``."""
     mode_energy = energy_with_prior(
         settings, energy.moments, energy.n_components, kind=PCAModeEnergy
     )
-    objective = Objective(mode_energy, energy.moments.stand_in(), runner, energy.temperature)
+    objective = Objective(mode_energy, energy.moments.as_one_row(), runner, energy.temperature)
     mode, tau = start_near_mode(energy), settings.model_temperature
-    # first from where no draw decides; then from the best draw, should that be higher still
+    # first from a start that does not depend on the draws, then from the best draw if it is higher
     for others in ([], [run.params]):
         start = best_start(objective, Loadings.concatenate([mode, *others]), tau)
         found = find_mode(objective, start, tau)
@@ -206,7 +209,7 @@ def variance_along(components: Array, covariance: Array) -> Array:
 
 
 def as_models(params: PCAParameters, explained: Array, reference: PCAParameters) -> PCAModels:
-    """Return models as the user sees them, with the reference's signs."""
+    """Return models in the form of ``models_``, with the signs of the reference's components."""
     agreement = np.einsum("sde,de->sd", params.components, reference.components[0])
     signs = np.where(agreement < 0, -1.0, 1.0)
     components = params.components * signs[..., None]
@@ -214,7 +217,7 @@ def as_models(params: PCAParameters, explained: Array, reference: PCAParameters)
 
 
 def as_parameters(models: PCAModels) -> PCAParameters:
-    """Undo :func:`as_models`."""
+    """Return the energy's parameters of models: the inverse of :func:`as_models`."""
     return PCAParameters(
         models.mean, models.components, models.component_precisions, models.noise_variance
     )

@@ -1,10 +1,10 @@
-"""What BayesianPCAAutoEncoder is told, and what a fitted one remembers."""
+"""Settings of BayesianPCAAutoEncoder, and what a fitted one stores beside its attributes."""
 
 from __future__ import annotations
 
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn import get_config
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from skbae.energies.pca._loadings import PCAPrior
     from skbae.estimators._plans import SamplerPlans
 
-# Coordinates that can be sampled in minutes; see benchmarks/pca.py.
+# Largest number of parameters that can be sampled in minutes; see benchmarks/pca.py.
 MAX_SAMPLED_COORDINATES = 2500
-# Square matrices that a pass and an eigendecomposition hold at once.
+# Square matrices that a pass and an eigendecomposition hold in memory at once.
 _N_MATRICES = 20
 
 
 @dataclass(frozen=True)
 class PCADetails:
-    """What codes need beside the public attributes.
+    """What the computation of codes needs beside the public attributes.
 
     Attributes
     ----------
     code_scale : ndarray of shape (d,)
-        Units of the codes in units of X: standard deviations where codes are whitened.
+        Unit of each code in units of X: a standard deviation if codes are whitened, else 1.
     """
 
     code_scale: Array
@@ -47,13 +47,13 @@ class PCADetails:
 
 @dataclass(frozen=True)
 class GivenPCAPrior:
-    """The user's prior of loadings, mean and noise; None where the data are to decide.
+    """The user's prior of loadings, mean and noise; None where it is computed from the rows.
 
     Attributes
     ----------
     component_variance : float or None
     mean : array-like of shape (D,) or None
-        As it was given.
+        As the user gave it, not yet checked.
     mean_precision, noise_shape : float
     noise_scale : float or None
     """
@@ -66,7 +66,7 @@ class GivenPCAPrior:
 
     @classmethod
     def read(cls, given: Given) -> GivenPCAPrior:
-        """Return the prior among constructor parameters, checked but for what needs the data."""
+        """Return the prior among the constructor's parameters, all checked but ``mean_prior``."""
         return cls(
             given.optional_real("component_variance_prior", above=0),
             given["mean_prior"],
@@ -82,7 +82,7 @@ class GivenPCAPrior:
         return check_shape("mean_prior", self.mean, (n_features,), "(n_features,)")
 
     def completed(self, variance: float, n_components: int, mean: Array) -> PCAPrior:
-        """Return the prior in which None has been replaced by what the data say.
+        """Return the prior; parameters given as None are computed from the rows.
 
         Parameters
         ----------
@@ -104,7 +104,12 @@ class GivenPCAPrior:
 
 @dataclass(frozen=True, kw_only=True)
 class PCASettings(Settings):
-    """Parameters of PCA, as documented at the estimator."""
+    """Parameters of PCA, as documented in the estimator."""
+
+    sampling_advice: ClassVar[str] = (
+        "Try fewer n_components, an informative prior (component_variance_prior, "
+        "noise_shape_prior, noise_scale_prior), or a higher model_temperature;"
+    )
 
     n_components: int | float | str | None
     whiten: bool
@@ -126,19 +131,20 @@ class PCASettings(Settings):
         )
         if settings.by_evidence and not settings.samples:
             raise ValueError(
-                "n_components='evidence' needs sampled models, and got model_temperature=0: a "
-                "single best model has no evidence. Set model_temperature=1, or give a number"
+                "n_components='evidence' compares the evidence of sampled models, and with "
+                "model_temperature=0 none are sampled; set model_temperature=1, or give a number"
             )
         if settings.tilt != 0 and settings.samples:
             raise ValueError(
-                f"tilt={given['tilt']!r} needs model_temperature=0, and got "
-                f"{settings.model_temperature:g}: models of PCA are sampled from the moments of "
-                "the rows, which do not tell tilted means"
+                "sampling uses only the mean and covariance of X, from which a tilted mean cannot "
+                "be computed; set tilt=0 or model_temperature=0 (got "
+                f"tilt={given['tilt']!r} and model_temperature={settings.model_temperature:g})"
             )
         if settings.share is not None and settings.svd_solver == "randomized":
             raise ValueError(
-                f"n_components={settings.n_components!r}, a share of the variance, needs the whole "
-                "spectrum, and svd_solver='randomized' does not find it; use 'auto'"
+                f"n_components={settings.n_components!r}, a share of the variance, needs the "
+                "variances along all axes, and svd_solver='randomized' computes only the largest; "
+                "set svd_solver='auto'"
             )
         return settings
 
@@ -149,28 +155,28 @@ class PCASettings(Settings):
 
     @property
     def share(self) -> float | None:
-        """The share of the variance that components are to explain, if they are asked for so."""
+        """The share of the variance that components should explain, if n_components is a share."""
         return self.n_components if isinstance(self.n_components, float) else None
 
     @property
     def number(self) -> int | None:
-        """The number of components, if it was given."""
+        """The number of components, if n_components is a number."""
         return self.n_components if isinstance(self.n_components, int) else None
 
     def most_components(self, n_rows: int, n_features: int) -> int:
-        """Return the largest number of components that is asked for."""
+        """Return the largest number of components that a fit may need."""
         if self.by_evidence:
             return largest_candidate(n_rows, n_features)
         return min(n_rows, n_features) if self.number is None else self.number
 
     def solver(self, n_rows: int, n_features: int) -> str:
-        """Return the solver to use, where ``"auto"`` has been decided."""
+        """Return the solver to use; for ``"auto"``, the fastest for this size of the data."""
         if self.svd_solver != "auto":
             return self.svd_solver
         return choose_solver(n_rows, n_features, self.number)
 
     def check_data(self, n_rows: int, n_features: int) -> None:
-        """Raise ValueError unless the parameters suit so many rows and features."""
+        """Raise ValueError unless the parameters fit the number of rows and of features."""
         most = min(n_rows, n_features)
         n_components = self.most_components(n_rows, n_features)
         if n_components > most:
@@ -186,35 +192,36 @@ class PCASettings(Settings):
             self._check_has_memory(n_rows, n_features)
 
     def _check_can_sample(self, n_components: int, n_features: int) -> None:
-        """Raise ValueError where the coordinates are too many for tempered sampling."""
+        """Raise ValueError if there are too many parameters to sample."""
         size = PCAEnergy(n_components, n_features, 1.0).n_parameters()
         if size > MAX_SAMPLED_COORDINATES:
             raise ValueError(
-                f"n_components={self.n_components!r} on {n_features} features makes {size} "
-                f"parameters, more than the {MAX_SAMPLED_COORDINATES} through which models can be "
-                "sampled; decrease n_components, or set model_temperature=0 to fit the single best "
-                "model"
+                f"n_components={self.n_components!r} with {n_features} features makes {size} "
+                f"parameters, and at most {MAX_SAMPLED_COORDINATES} can be sampled; decrease "
+                "n_components, or set model_temperature=0 to fit the single best model"
             )
 
     def _check_has_memory(self, n_rows: int, n_features: int) -> None:
-        """Raise ValueError where a fit needs square matrices that are too large."""
+        """Raise ValueError if a fit needs square matrices that are too large."""
         solver = self.solver(n_rows, n_features)
         sizes = {"gram": n_rows, "covariance_eigh": n_features}
         size, reason = sizes.get(solver, 0), f"svd_solver={solver!r}"
+        remedy = "choose svd_solver='randomized' and a number of components"
         if self.tilt:
             size, reason = n_features, f"tilt={self.tilt!r}"
+            remedy = "set tilt=0"
         limit = 10 * get_config()["working_memory"]
         needed = 8 * size**2 * _N_MATRICES / 2**20
         if needed > limit:
             raise ValueError(
                 f"{reason} needs matrices of shape ({size}, {size}), {needed:.0f} MiB in all, more "
-                f"than ten times scikit-learn's working_memory ({limit:.0f} MiB). Choose another, "
-                "or raise working_memory with sklearn.set_config."
+                f"than ten times scikit-learn's working_memory ({limit:.0f} MiB in all); "
+                f"{remedy}, or raise working_memory with sklearn.set_config"
             )
 
 
 def _n_components(value: Any) -> int | float | str | None:
-    """Return `value` if it is one of the ways to say how many components there are."""
+    """Return n_components if it is valid; otherwise raise TypeError or ValueError."""
     allowed = (
         "n_components must be None, an integer >= 0, a number between 0 and 1 (a share of the "
         f"variance) or 'evidence', got {value!r}"
@@ -237,14 +244,14 @@ def _n_components(value: Any) -> int | float | str | None:
 
 
 def largest_candidate(n_rows: int, n_features: int) -> int:
-    """Return the largest dimension that is tried: at D - 1 all covariances are possible."""
+    """Return the largest dimension that is tried; from D - 1 on all covariances are possible."""
     return min(n_rows, n_features) - 1
 
 
 def most_axes(X: NDArray[Any]) -> int:
-    """Return min(N, D), in which rows that occur several times count once if they are few.
+    """Return min(N, D), where for N < D equal rows count as one.
 
-    So that a row of weight two is two rows here as well.
+    A row of weight two then gives the same number as the row repeated.
     """
     n_rows, n_features = X.shape
     return n_features if n_rows >= n_features else min(len(np.unique(X, axis=0)), n_features)

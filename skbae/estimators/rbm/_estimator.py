@@ -1,4 +1,4 @@
-"""BayesianRBMAutoEncoder: restricted Boltzmann machines with a likelihood."""
+"""BayesianRBMAutoEncoder: restricted Boltzmann machines with a normalised likelihood."""
 
 from __future__ import annotations
 
@@ -42,69 +42,71 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     """Restricted Boltzmann machine as a Bayesian autoencoder, with a normalised likelihood.
 
     The code of a row x is d bits h, and the energy ``H = b'x + x'Wh + c'h - log Z`` for features in
-    [0, 1] or ``-|x - b|^2 / (2 s2) + x'Wh / s2 + c'h - log Z`` for real ones. Given the row bits
+    [0, 1] or ``-|x - b|^2 / (2 s2) + x'Wh / s2 + c'h - log Z`` for real ones. Given the row, bits
     are independent: ``P(h_j = 1) = sigmoid(a_j / T)`` with ``a = c + W'x`` (over s2); at
-    ``temperature=0`` they are hard. ``log Z`` is exact for machines with a layer of up to 20 units,
-    and comes with an error bar otherwise, so that ``score_samples`` is a log-likelihood.
+    ``temperature=0`` they are hard. ``log Z`` is exact if one of the layers has at most 20 units,
+    and estimated with a standard error otherwise; so ``score_samples`` is a log-likelihood.
 
     Parameters
     ----------
     n_components : int, default=256
         Number d of hidden units.
     visible : {"bernoulli", "gaussian"}, default="bernoulli"
-        Features in [0, 1], bits or their probabilities; or real features, which share one variance
-        s2 given the code (bring them to one scale).
+        "bernoulli": features in [0, 1], bits or their probabilities. "gaussian": real features,
+        which share one variance s2 given the code and should therefore be scaled alike.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
         Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
-        single best model, None means the same as `temperature`. Sampling takes the exact Z of every
-        model: the smaller layer (Gaussian: the hidden one) may have up to 12 units. It takes
+        single best model, None means the same as `temperature`. Sampling needs the exact Z of every
+        model: the smaller layer (Gaussian: the hidden one) may have at most 12 units. It takes
         seconds for a few units, and minutes near that limit.
     tilt : float, default=0.0
-        Must be zero: this family has no tilt.
+        Not supported: must be 0.
     partition : {"auto", "exact", "ais"}, default="auto"
-        How log Z is found: by enumeration of the smaller layer (Gaussian: the hidden one), by
-        annealed importance sampling, or the first for up to 20 units.
+        How log Z is computed: "exact", by enumeration of the states of the smaller layer (Gaussian:
+        the hidden one); "ais", by annealed importance sampling; "auto", exactly for up to 20 units.
     weight_variance_prior, intercept_variance_prior : float, default=1.0
-        Variances of the normal priors, mean 0, of weights and intercepts. Priors matter where
+        Variances of the normal priors, mean 0, of weights and intercepts. Priors are used only if
         models are sampled.
     noise_shape_prior : float, default=1.0
         Shape of the inverse gamma prior of s2.
     noise_scale_prior : float or None, default=None
         Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
     n_models : int, default=50
-        How many draws of the models to keep for prediction, when they are sampled.
+        Number of draws of the models that are kept for prediction, if models are sampled.
     n_init : int or "auto", default="auto"
-        Starts of an exact fit, of which the best on all rows is kept; "auto": 3. Larger
-        machines have one.
+        Number of starts of an exact fit, of which the best on all rows is kept; "auto": 3.
+        Contrastive divergence has a single start.
     learning_rate_init : float, default=1.0
-        Rate at which contrastive divergence starts, in units of the inverse of the largest variance
-        along a direction of the rows; it falls linearly to almost nothing.
+        Initial learning rate of contrastive divergence, in units of the inverse of the largest
+        variance of the rows along a direction; it falls linearly to a hundredth of that.
     batch_size : int, default=100
-        Distinct rows of a step of contrastive divergence.
+        Number of distinct rows in a step of contrastive divergence.
     n_chains : int, default=100
-        Persistent chains.
+        Number of persistent chains of contrastive divergence.
     max_iter : int or None, default=None
-        Most steps of an exact fit (None: 500); passes of contrastive divergence (None: 100),
-        which its learning rate is planned for.
+        Largest number of steps of an exact fit (None: 500), or number of passes of contrastive
+        divergence (None: 100), over which the learning rate falls.
     tol : float, default=1e-5
-        An exact fit has converged when no entry of the gradient is larger.
+        An exact fit has converged when no entry of the gradient is larger than this.
     early_stopping : bool, default=True
         Hold rows out, and keep the model that is best on them: by the exact objective, or by a
         score that needs no Z (pseudo-likelihood, or score matching for real features). An exact
-        fit then goes on with all rows, until the objective is what it was when the fit was stopped.
-        Where chance leaves fewer than two distinct rows on either side, none is held out.
+        fit then continues with all rows, until the objective reaches the value it had when the
+        fit was stopped. No rows are held out if fewer than two distinct rows would be left in
+        either part.
     validation_fraction : float, default=0.1
         Share of the rows to hold out.
     n_iter_no_change : int, default=50
-        Steps of an exact fit without a better model before it stops. Contrastive divergence
-        runs to the end of its schedule, since a high learning rate hides what is better.
+        An exact fit stops after so many steps without a better model. Contrastive divergence
+        always makes `max_iter` passes, since scores say little while the learning rate is high.
     verbose : int, default=0
-        Print each step's objective if positive.
+        If positive, print the objective of each step.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
-        Threads that share a pass over the rows. Results do not depend on it.
+        Number of threads for passes over the rows; None: as many as BLAS would use. Results do
+        not depend on it.
 
     Attributes
     ----------
@@ -115,22 +117,23 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     noise_variance_ : float
         s2; only for Gaussian features.
     log_partition_, log_partition_error_ : float
-        log Z and its standard error, zero where it is exact.
+        log Z and its standard error, which is 0 if log Z is exact.
     chains_ : ndarray of shape (n_chains, n_features)
-        States of the persistent chains, from which `sample` goes on; only where log Z came from
-        annealing.
+        States of Markov chains of the model, from which `sample` continues; only if log Z was
+        estimated by annealing.
     hmaxe_ : float
         ``Hmaxe_T`` of the training rows under the reference model, in nats a row.
     hmaxemax_, hmaxemax_error_ : float
         ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)`` and its standard error;
         for a single model `hmaxe_`, and the error of its log Z.
     log_evidence_, internal_energy_, sampling_ : float, float, SamplingResult
-        ``(N / tau) hmaxemax_``, the mean of ``Hmaxe_T`` over models, and how they were sampled;
-        `log_evidence_` and `sampling_` only when they are.
+        ``(N / tau) hmaxemax_``, the mean of ``Hmaxe_T`` over models, and the diagnostics of the
+        sampling; `log_evidence_` and `sampling_` only when models are sampled.
     lower_bound_ : float
         `hmaxe_`.
     validation_scores_ : list of float
-        What was watched at each step of a single model's fit: on rows held out if there are any.
+        Score after each step or pass of the fit of a single model: on the rows held out, or on the
+        training rows if none were.
     converged_ : bool
     n_iter_ : int
     models_ : RBMModels
@@ -142,16 +145,15 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     --------
     sklearn.neural_network.BernoulliRBM : Without a likelihood, reconstruction or real features.
 
-    Notes
-    -----
-    Codes, of shape (n_samples, n_components), are bits: `transform` gives ``P(h = 1 | x)`` of the
-    reference model (bits at T = 0), `encode` the distribution of independent bits. For
-    `inverse_transform` soft codes stand in for bits. `decode` gives, for codes, independent bits
-    or normal features; for what `encode` returned a mixture over all codes.
+    Notes ----- Codes, of shape (n_samples, n_components), are bits: `transform` gives
+    ``P(h = 1 | x)`` of the reference model (bits at T = 0), `encode` the distribution of
+    independent bits. `inverse_transform` accepts soft codes in place of bits. `decode` gives, for
+    codes, independent bits or normal features; for what `encode` returned a mixture over all codes.
 
-    Machines with a layer of up to 12 units maximise the exact likelihood; larger ones follow
-    persistent contrastive divergence with centred gradients, as `partial_fit` does, which finds the
-    partition function anew at each call. Scores average over all kept models.
+    Machines with a layer of at most 12 units are fitted by maximising the exact likelihood, larger
+    ones by persistent contrastive divergence with centred gradients. `partial_fit` also uses
+    contrastive divergence, and computes the partition function at each call. Scores average over
+    all kept models.
 
     References
     ----------
@@ -232,9 +234,9 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         form = self._fitted.details.form
         if form != settings.form(n_features):
             raise ValueError(
-                f"{what} needs the n_components and visible of the fitted model, which are "
-                f"{form.n_components} and {form.visible!r}, got {settings.n_components} and "
-                f"{settings.visible!r}"
+                f"{what} needs the n_components, visible and number of features of the fitted "
+                f"model, {form.n_components}, {form.visible!r} and {form.n_features}; got "
+                f"{settings.n_components}, {settings.visible!r} and {n_features}"
             )
 
     def _fit_rows(
@@ -260,9 +262,9 @@ class BayesianRBMAutoEncoder(MachinePredictions):
                 found = fit_exactly(settings, energy, merged, rng, runner, step)
             else:
                 found = fit_by_contrast(settings, energy, merged, rng, step)
-        if found.shortfall:
+        if found.warning:
             warnings.warn(
-                f"{settings.estimator}: {found.shortfall}",
+                f"{settings.estimator}: {found.warning}",
                 ConvergenceWarning,
                 stacklevel=users_stacklevel(),
             )
@@ -292,7 +294,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     def _fit_sampled(
         self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[MachineDetails]:
-        """Sample the models; the mode that the best of them leads to is the reference."""
+        """Sample the models; the reference is the mode found from the best of them."""
         form, tau = settings.form(rows.X.shape[1]), settings.model_temperature
         rates, scaling = rates_of(form, rows), Scaling.of(form, rows)
         energy = make_energy(form, rates, settings.prior(rows))
@@ -308,7 +310,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         mode = replace(mode, log_partition=energy.log_partition(mode))
         attributes = {
             **reference_attributes(form, mode),
-            **summarise(settings.estimator, run, rows.total, tau),
+            **summarise(settings, run, rows.total),
             "log_partition_error_": 0.0,
             "models_": kept,
             "hmaxe_": float(best.hmaxe[0]),

@@ -1,4 +1,4 @@
-"""How a restricted Boltzmann machine starts, is fitted and is normalised."""
+"""Starts, fits and partition functions of restricted Boltzmann machines."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from skbae.estimators._progress import Steps
 
 
-# Units that are enumerated at every step of an exact fit.
+# Largest number of units whose states are enumerated at every step of an exact fit.
 MAX_ENUMERATED_UNITS = 12
-# Particles of an island where a look at a machine is costly.
+# Least number of particles of an island, for machines whose evaluation is costly.
 _FEWEST_PARTICLES = 128
-# Standard deviation of the first weights: small, so that all units start in the middle.
+# Standard deviation of the initial weights; small, so that hidden probabilities start near 1/2.
 _FIRST_WEIGHTS = 0.01
-# Steps that move a model from the rows it was stopped by to all rows.
+# Largest number of steps of the fit to all rows that follows early stopping.
 _LAST_STEPS = 100
 
 
 @dataclass(frozen=True)
 class RBMModels(ArrayRecord):
-    """Kept models: the fitted attributes with a leading axis S, hidden units matched.
+    """Kept models: the fitted attributes with a leading axis S, hidden units in matching order.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class RBMModels(ArrayRecord):
     intercept_visible : ndarray of shape (S, D)
     intercept_hidden : ndarray of shape (S, d)
     noise_variance : ndarray of shape (S,)
-        One for binary features.
+        1 for binary features.
     log_partition : ndarray of shape (S,)
     """
 
@@ -64,14 +64,14 @@ class RBMModels(ArrayRecord):
 
 
 def as_models(params: RBMParameters) -> RBMModels:
-    """Return machines as the user sees them."""
+    """Return machines in the form of ``models_``."""
     return RBMModels(
         params.weights, params.visible, params.hidden, params.noise, params.log_partition
     )
 
 
 def as_parameters(models: RBMModels) -> RBMParameters:
-    """Undo :func:`as_models`."""
+    """Return the energy's parameters of machines: the inverse of :func:`as_models`."""
     return RBMParameters(
         models.components,
         models.intercept_visible,
@@ -98,7 +98,7 @@ def rates_of(form: MachineForm, rows: Rows) -> BaseRates:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The frame in which a machine is fitted: real rows centred and brought to unit variance."""
+    """Frame in which a machine is fitted: real rows are centred and divided by one scale."""
 
     centre: Array
     scale: float
@@ -110,15 +110,17 @@ class Scaling:
             return cls(np.zeros(rows.X.shape[1]), 1.0)
         scale = float(np.sqrt(np.mean(rows.scale**2)))
         if scale == 0:
-            raise ValueError("all rows of X are equal, so that there is no scale for the noise")
+            raise ValueError(
+                "all rows of X are equal: the variance of X, and so of the noise, would be zero"
+            )
         return cls(rows.centre, scale)
 
     def enter(self, rows: Rows) -> Rows:
-        """Return the rows in the frame."""
+        """Return the scaled rows."""
         return make_rows((rows.X - self.centre) / self.scale, rows.weights)
 
     def leave(self, params: RBMParameters) -> RBMParameters:
-        """Return machines of the frame as machines of the rows."""
+        """Return machines of scaled rows as machines of rows in units of X."""
         pull = params.weights @ self.centre / (self.scale * params.noise[:, None])
         return replace(
             params,
@@ -129,7 +131,7 @@ class Scaling:
         )
 
     def re_enter(self, params: RBMParameters) -> RBMParameters:
-        """Undo :meth:`leave`."""
+        """Return machines of rows in units of X as machines of scaled rows."""
         pull = params.weights @ self.centre / params.noise[:, None]
         return replace(
             params,
@@ -142,7 +144,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class MachineDetails:
-    """What a fitted estimator needs beside its public attributes.
+    """What the methods of a fitted estimator need beside its public attributes.
 
     Attributes
     ----------
@@ -150,9 +152,9 @@ class MachineDetails:
     rates : BaseRates
         Of the training rows.
     scaling : Scaling
-        Of the rows of the first fit, for `partial_fit` to go on in.
+        Of the rows of the first fit; `partial_fit` uses it too.
     persistent : ndarray of shape (n_chains, D) or None
-        Persistent chains, where there are any.
+        States of the persistent chains, None after an exact fit.
     """
 
     form: MachineForm
@@ -162,7 +164,7 @@ class MachineDetails:
 
 
 def first_theta(energy: RBMEnergy, rng: np.random.Generator) -> Array:
-    """Return the coordinates of a machine with next to no weights and the rates of the rows."""
+    """Return coordinates of a machine with small random weights and the means of the rows."""
     visible, noise = energy.layer.start(energy.rates)
     shape = energy.n_components, energy.n_features
     params = RBMParameters(
@@ -176,7 +178,7 @@ def first_theta(energy: RBMEnergy, rng: np.random.Generator) -> Array:
 
 
 def step_scale(rows: Rows) -> float:
-    """Return what a learning rate of one means: the inverse of the rows' largest variance."""
+    """Return the unit of learning rates: the inverse of the rows' largest variance."""
     weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
     deviations = rows.X - rows.centre
     covariance = (deviations * weights[:, None]).T @ deviations / weights.sum()
@@ -185,27 +187,27 @@ def step_scale(rows: Rows) -> float:
 
 @dataclass(frozen=True)
 class MachineFit:
-    """A machine as either way of fitting leaves it.
+    """Result of an exact fit or of contrastive divergence.
 
     Attributes
     ----------
     theta : ndarray of shape (P,)
         Coordinates.
     scores : list of float
-        Of each step or pass, on rows held out if there are any.
+        After each step or pass, on the rows held out if there are any.
     n_iter : int
     converged : bool
-    shortfall : str
-        What to warn the user of; empty if nothing.
+    warning : str
+        Text of a ConvergenceWarning, empty if there is none.
     chains : ndarray of shape (C, D) or None
-        Persistent chains, where there are any.
+        States of the persistent chains, None after an exact fit.
     """
 
     theta: Array
     scores: list[float]
     n_iter: int
     converged: bool
-    shortfall: str
+    warning: str
     chains: Array | None = None
 
 
@@ -219,8 +221,9 @@ def fit_exactly(
 ) -> MachineFit:
     """Fit by the exact gradient from several starts, and keep the best on all rows.
 
-    Where rows were held out, the fit then goes on with all of them until it is as good there as it
-    was on its own rows when those held out stopped it (Goodfellow et al. 2016, algorithm 7.3).
+    If rows were held out, the fit then continues with all rows, until the objective on all rows
+    reaches the value that it had on the kept rows when the fit was stopped (Goodfellow et al. 2016,
+    algorithm 7.3).
     """
     kept, held = rows, None
     if settings.early_stopping:
@@ -252,12 +255,12 @@ def fit_exactly(
     if held is not None and not on_step.stopped and found.n_iter:
         more = maximise(objective, theta, None, max_iter=_LAST_STEPS, enough=found.objective)
         theta = more.theta
-    shortfall = "" if on_step.stopped else found.shortfall
-    return MachineFit(theta, found.scores, found.n_iter, found.converged, shortfall)
+    warning = "" if on_step.stopped else found.warning
+    return MachineFit(theta, found.scores, found.n_iter, found.converged, warning)
 
 
 def _report(on_step: Steps, before: int, number: int, value: float) -> bool:
-    """Pass on a step of a fit from one of several starts."""
+    """Report a step of a fit, counted over all starts."""
     return bool(on_step(before + number, value))
 
 
@@ -271,9 +274,9 @@ def fit_by_contrast(
     chains: Array | None = None,
     n_passes: int | None = None,
 ) -> MachineFit:
-    """Fit by persistent contrastive divergence, on from a machine if one is given."""
+    """Fit by persistent contrastive divergence, starting from `theta` if it is given."""
     kept, held = rows, None
-    # at other temperatures nothing that can be computed on rows held out tells good from better
+    # at T != 1 no proper score of held-out rows can be computed without the partition function
     if settings.early_stopping and settings.temperature == 1 and n_passes is None:
         kept, held = hold_out(rows, settings.validation_fraction, rng)
     theta = first_theta(energy, rng) if theta is None else theta
@@ -294,14 +297,14 @@ def fit_by_contrast(
         on_step=on_step,
     )
     return MachineFit(
-        found.theta, found.scores, found.n_iter, found.converged, found.shortfall, found.memory
+        found.theta, found.scores, found.n_iter, found.converged, found.warning, found.memory
     )
 
 
 def normalise(
     settings: RBMSettings, energy: RBMEnergy, params: RBMParameters, rng: np.random.Generator
 ) -> tuple[RBMParameters, float, Array | None]:
-    """Return machines with their partition functions, the error of these, and states drawn."""
+    """Return machines with partition functions, the error of log Z, and states of the model."""
     exact = settings.partition == "exact" or (
         settings.partition == "auto" and energy.n_enumerated() <= MAX_EXACT_UNITS
     )
@@ -310,10 +313,10 @@ def normalise(
     found = estimate_partition(energy, params, rng, settings.plans.partition)
     if not found.agree:
         warnings.warn(
-            f"{settings.estimator}: annealing forwards and backwards put log Z at "
-            f"{found.forward:.2f} and {found.backward:.2f}, further apart than their errors: the "
-            "likelihood can't be trusted. Lower learning_rate_init or max_iter, or take fewer "
-            "n_components.",
+            f"{settings.estimator}: annealed importance sampling estimates log Z as "
+            f"{found.forward:.2f} forwards and {found.backward:.2f} backwards, further apart than "
+            "their standard errors, so that scores may be wrong. Decrease learning_rate_init, "
+            "max_iter or n_components.",
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
         )
@@ -324,10 +327,10 @@ def normalise(
 def sampling_plan(
     energy: RBMEnergy, n_rows: int, n_models: int, tempered: TemperedPlan = tempered_plan
 ) -> SMCPlan:
-    """Return a plan for sampling machines that keeps the time in bounds.
+    """Return a plan for sampling machines, with fewer particles the costlier an evaluation is.
 
-    A row takes an exponential a hidden unit, a state that is enumerated a product a unit of the
-    other layer, and a row of a mixture two or three of either.
+    An evaluation takes one exponential for each row and hidden unit, and one product for each
+    enumerated state and unit of the other layer; a row of a mixture takes two or three.
 
     Examples
     --------
@@ -347,7 +350,7 @@ def sampling_plan(
 def match_units(
     params: RBMParameters, reference: RBMParameters, rows: Rows, energy: RBMEnergy
 ) -> RBMParameters:
-    """Return machines whose hidden units are in the order that agrees best with the reference's."""
+    """Return machines with hidden units reordered to agree best with those of the reference."""
     statistics = []
     X = rows.X[:2000]
 
@@ -379,17 +382,17 @@ def single_model(
     rows: Rows,
     rng: np.random.Generator,
 ) -> Fit[MachineDetails]:
-    """Return what a single model comes to, with its partition function.
+    """Return the fitted attributes and details of a single model, with its partition function.
 
     Parameters
     ----------
     settings : RBMSettings
     energy : RBMEnergy
-        That of the scaled rows.
+        Of the scaled rows.
     scaling : Scaling
     found : MachineFit
     rows : Rows
-        As the user gave them.
+        In units of X.
     rng : Generator
     """
     form = settings.form(rows.X.shape[1])

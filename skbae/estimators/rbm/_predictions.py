@@ -1,4 +1,4 @@
-"""What a fitted restricted Boltzmann machine says of rows and codes."""
+"""Codes, reconstructions and Gibbs steps of a fitted restricted Boltzmann machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
-    """Codes, rows and chains of fitted machines."""
+    """Methods of a fitted restricted Boltzmann machine."""
 
     _settings_class: ClassVar = RBMSettings
     _code_class: ClassVar = BernoulliCodes
@@ -89,13 +89,13 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
         return BernoulliCodes(mean) if noise is None else IsotropicRows(mean, noise)
 
     def gibbs(self, v: Any, random_state: Any = None) -> Array:
-        """Make one step of Gibbs sampling at T = 1 from rows: codes, then rows again.
+        """Make one step of Gibbs sampling at T = 1: draw codes given rows, then rows given codes.
 
         Parameters
         ----------
         v : array-like of shape (n_samples, n_features)
         random_state : None, int, RandomState or Generator, default=None
-            None draws differently at each call.
+            With None, each call gives different draws.
 
         Returns
         -------

@@ -1,9 +1,9 @@
-"""What BayesianRBMAutoEncoder is told, and which rows it accepts."""
+"""Settings of BayesianRBMAutoEncoder, and the range of rows that it accepts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from skbae.energies.rbm._energy import RBMPrior
 from skbae.energies.rbm._visible import LAYERS, VisibleLayer
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from skbae._types import Rows
     from skbae.estimators._plans import SamplerPlans
 
-# Units that are enumerated once for the partition function of a single model.
+# Largest number of units that are enumerated once, for the partition function of a single model.
 MAX_EXACT_UNITS = 20
-# And where every one of many models needs its own.
+# Largest number of units that are enumerated for each of many sampled models.
 MAX_SAMPLED_UNITS = 12
-# Starts of an exact fit, each of which is cheap.
+# Default number of starts of an exact fit.
 _N_STARTS = 3
-# Steps of an exact fit, and passes of a contrastive one.
+# Default numbers of steps of an exact fit, and of passes of contrastive divergence.
 _EXACT_STEPS, _PASSES = 500, 100
 
 
 @dataclass(frozen=True)
 class MachineForm:
-    """What a fitted model is understood by.
+    """Form of a fitted model: what determines its energy, but for the prior.
 
     Attributes
     ----------
@@ -49,10 +49,15 @@ class MachineForm:
 
 @dataclass(frozen=True, kw_only=True)
 class RBMSettings(Settings):
-    """Parameters of a restricted Boltzmann machine, as documented at the estimator.
+    """Parameters of a restricted Boltzmann machine, as documented in the estimator.
 
-    ``n_init`` and ``max_iter`` are None where the kind of fit is to decide.
+    ``n_init`` and ``max_iter`` are None where the default of the kind of fit applies.
     """
+
+    sampling_advice: ClassVar[str] = (
+        "Try fewer n_components, a smaller weight_variance_prior or intercept_variance_prior, or a "
+        "higher model_temperature;"
+    )
 
     n_components: int
     visible: str
@@ -76,8 +81,7 @@ class RBMSettings(Settings):
         common = common_settings(estimator, given, plans)
         if given["tilt"] != 0:
             raise ValueError(
-                "tilt must be 0 for restricted Boltzmann machines, whose batches know no other "
-                f"rows' energies, got {given['tilt']!r}"
+                f"tilt is not supported by {estimator}; set tilt=0 (got {given['tilt']!r})"
             )
         max_iter, n_init = given["max_iter"], given["n_init"]
         if isinstance(n_init, str) and n_init != "auto":
@@ -104,22 +108,22 @@ class RBMSettings(Settings):
         )
 
     def form(self, n_features: int) -> MachineForm:
-        """Return what the energy is made of, for so many features."""
+        """Return the form of models with this number of features."""
         return MachineForm(self.n_components, n_features, self.visible)
 
     @property
     def n_starts(self) -> int:
-        """From how many machines an exact fit starts."""
+        """Number of starts of an exact fit."""
         return _N_STARTS if self.n_init is None else self.n_init
 
     def step_limit(self, exact: bool) -> int:
-        """Return the most steps of an exact fit, or passes of a contrastive one."""
+        """Return the largest number of steps (exact fit) or passes (contrastive divergence)."""
         if self.max_iter is None:
             return _EXACT_STEPS if exact else _PASSES
         return self.max_iter
 
     def prior(self, rows: Rows) -> RBMPrior:
-        """Return the prior in which None has been replaced by what the data say."""
+        """Return the prior; a noise scale given as None is computed from the rows."""
         scale = self.noise_scale_prior
         if scale is None:
             scale = 0.1 * max(float((rows.scale**2).mean()), 1e-300)
@@ -131,29 +135,29 @@ class RBMSettings(Settings):
         )
 
     def check_size(self, n_features: int) -> None:
-        """Raise ValueError where a machine is too large for what is asked of it."""
+        """Raise ValueError if a machine is too large to be sampled or enumerated."""
         units = self.n_components
         smaller = LAYERS[self.visible]().n_enumerated(units, n_features)
         layer = "the smaller layer" if self.visible == "bernoulli" else "the hidden layer"
         if self.samples:
             if smaller > MAX_SAMPLED_UNITS:
                 raise ValueError(
-                    f"model_temperature={self.model_temperature:g} samples the models, and every "
-                    "one has a partition function of its own (p(m) is doubly intractable): "
-                    f"{layer} may have at most {MAX_SAMPLED_UNITS} units to enumerate, and "
-                    f"n_components={units} on {n_features} features makes {smaller}. Set "
-                    "model_temperature=0 to fit the single best model, or take fewer n_components"
+                    f"model_temperature={self.model_temperature:g} samples the models, which needs "
+                    "the exact partition function of each (p(m) is doubly intractable): "
+                    f"{layer} may have at most {MAX_SAMPLED_UNITS} units, and n_components={units} "
+                    f"with {n_features} features makes {smaller}; decrease n_components, or set "
+                    "model_temperature=0 to fit the single best model"
                 )
             check_memory(units * n_features + n_features + units + 2, self.n_models)
         elif self.partition == "exact" and smaller > MAX_EXACT_UNITS + 5:
             raise ValueError(
-                f"partition='exact' enumerates {layer}, which may have at most "
-                f"{MAX_EXACT_UNITS + 5} units, got {smaller}; use partition='ais'"
+                f"partition='exact' enumerates the states of {layer}, which may have at most "
+                f"{MAX_EXACT_UNITS + 5} units, got {smaller}; set partition='ais'"
             )
 
 
 def check_range(estimator: str, visible: str, X: NDArray[Any]) -> None:
-    """Raise ValueError unless rows lie where the visible units can."""
+    """Raise ValueError unless the rows are in the range of the visible units."""
     if visible == "bernoulli" and (X.min() < 0 or X.max() > 1):
         raise ValueError(
             f"Negative values in data passed to {estimator}, or values above 1: X must lie in "

@@ -1,4 +1,4 @@
-"""BayesianVAEAutoEncoder: a network decoder whose codes are the real posterior."""
+"""BayesianVAEAutoEncoder: a network decoder whose codes are its exact posterior."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ if TYPE_CHECKING:
 
 
 class BayesianVAEAutoEncoder(NetworkPredictions):
-    r"""Autoencoder with a network for decoder, whose codes are those of its own energy.
+    r"""Autoencoder with a network as decoder, and the posterior of its codes as encoder.
 
     The energy of a row x with the code z is ``H = log N(z; 0, I) + log p(x | net(z))``, and a fit
     maximises ``Hmaxe_T``, the mean over rows of ``T log of the integral of exp(H / T)``, less a
     penalty on large weights (`alpha`). At ``temperature=1`` ``Hmaxe_T`` is the log likelihood of a
-    variational autoencoder, without a variational bound for a definition; at ``temperature=0`` the
-    energy of each row's best code, an ordinary autoencoder whose encoder is the maximisation. The
-    encoder is a second network that proposes codes. It is a means: what it proposes is weighted (or
-    improved on, at T = 0), and no number depends on it except by how precisely it is known.
+    variational autoencoder, itself rather than a variational bound; at ``temperature=0`` it is the
+    mean energy of each row's best code, an ordinary autoencoder whose encoder maximises the energy.
+    A second network, the encoder, proposes codes, which are then weighted by importance (or, at
+    T = 0, improved by optimisation): it affects how precise results are, but not their expected
+    values.
 
     Parameters
     ----------
@@ -54,70 +55,69 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Units of the hidden layers, from the rows to the codes; the decoder has them in reverse.
         With ``()`` the decoder is linear: probabilistic PCA (exactly with ``alpha=0``).
     activation : {"tanh", "relu", "logistic", "identity"}, default="tanh"
-        Of hidden layers.
+        Activation function of the hidden layers.
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
-        Of a row given the network's outputs: normal with one variance for all features, which is
-        fitted, or bits with these logits. The latter needs X between 0 and 1; fractions count as
-        probabilities of bits.
+        Distribution of a row given the network's outputs. "gaussian": normal with these means and
+        one variance for all features, which is fitted. "bernoulli": bits with these logits, for X
+        between 0 and 1; fractions count as probabilities of bits.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
         Temperature tau of the decoders, drawn from ``prior(m) exp((N / tau) Hmaxe_T)`` around their
-        best; 0 finds a single best one, None means the same as `temperature`. `tilt` is not
-        supported and must be 0.
+        best; 0 finds the single best model, None means the same as `temperature`.
     tilt : float, default=0.0
-        Only 0 is allowed.
+        Not supported: must be 0.
     weight_variance_prior : float, default=1.0
         The prior of a weight is normal with this variance, divided by the number of inputs of its
-        unit; intercepts have the variance itself. Where rows are real numbers, they are understood
-        as centred and divided by their standard deviation (one for all features). Priors matter
-        where models are sampled.
+        unit; intercepts have the variance itself. With a Gaussian likelihood this is the prior for
+        rows that are centred and divided by their standard deviation (one for all features). Priors
+        are used only if models are sampled.
     noise_shape_prior : float, default=1.0
         Shape of the inverse gamma prior of the noise variance.
     noise_scale_prior : float or None, default=None
         Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
     n_models : int, default=50
-        How many draws of the models to keep for prediction, when they are sampled.
+        Number of draws of the models that are kept for prediction, if models are sampled.
     alpha : float, default=1.0
         Strength of the penalty on the weights of a single best decoder: ``alpha / (2 N)`` times the
-        sum of their squares is taken from the objective, with N the sum of the rows' weights (of
-        those that are fitted to; in `partial_fit`, of those given). This is as if weights were
-        normal with variance ``1 / alpha``. Intercepts bear none, nor does the encoder, which is a
-        means and explains no row. Where rows are real numbers, weights are those for rows that are
-        centred and divided by their standard deviation (one for all features). Where models are
-        sampled, their prior takes the penalty's place and `alpha` is not used. With 0 a fit is one
-        of maximum likelihood.
+        sum of their squares is subtracted from the objective, with N the sum of the weights of the
+        rows fitted to (in `partial_fit`, of the given rows). It corresponds to a normal prior of
+        the weights with variance ``1 / alpha``. Intercepts and the encoder are not penalised. With
+        a Gaussian likelihood the weights are those for rows that are centred and divided by their
+        standard deviation (one for all features). If models are sampled, the prior replaces the
+        penalty and `alpha` is not used. With 0 the fit is a maximum likelihood fit.
     learning_rate_init : float, default=0.005
-        Step size of Adam. It stays what it is: fitted weights are an average over the last third of
-        the steps, roughly.
+        Step size of Adam, which is constant; the fitted weights are an average over about the last
+        third of the steps.
     batch_size : int or "auto", default="auto"
-        Distinct rows of a step; "auto" stands for 100.
+        Number of distinct rows in a step; "auto" stands for 100.
     max_iter : int, default=200
         Largest number of passes over the rows.
     n_importance_samples : int, default=10
-        Codes drawn for a row in a step of the fit, when T is above 0. More make the objective
-        closer to ``Hmaxe_T``, which their logarithm underestimates.
+        Number of codes drawn for each row in a step of the fit, if T > 0. With few of them the
+        objective is below ``Hmaxe_T`` on average; with more it is closer.
     n_score_samples : int, default=128
-        Codes drawn for a row by everything that follows a fit (a quarter of them, but not the same,
-        for each of several models). They are the same for all rows and fixed by the fit, so that a
-        row's answers do not depend on its company.
+        Number of codes drawn for each row by the methods of a fitted model (a quarter of it, with
+        different draws, for each of several models). The random numbers are fixed at the fit and
+        the same for all rows, so that results of a row do not depend on the other rows.
     early_stopping : bool, default=False
-        Hold rows out, stop when their score does not improve and keep the weights that were best
-        for them. Where chance leaves fewer than two distinct rows on either side, none is held out.
+        Hold rows out, stop when their score no longer improves, and keep the weights with the best
+        score. No rows are held out if fewer than two distinct rows would be left in either part.
     validation_fraction : float, default=0.1
         Expected share of the rows to hold out; a row of weight two is two rows.
     n_iter_no_change : int, default=20
-        Stop when so many passes, on average, are no improvement over as many before; with
-        `early_stopping`, when none of so many was the best for the rows held out.
+        Stop when the mean objective of so many passes is no improvement over that of as many passes
+        before; with `early_stopping`, after so many passes without a best score of the rows held
+        out.
     tol : float, default=1e-4
-        What counts as improvement, in nats a row.
+        Smallest improvement that counts, in nats a row.
     warm_start : bool, default=False
         Start from the current fitted model, if there is one.
     verbose : int, default=0
-        Print each pass's objective if positive.
+        If positive, print the objective of each pass.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
-        Threads that share a pass over the rows after the fit; None: as many as BLAS would use.
+        Number of threads for passes over the rows after the fit; None: as many as BLAS would use.
 
     Attributes
     ----------
@@ -129,26 +129,26 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     noise_variance_ : float
         Only for ``likelihood="gaussian"``.
     loss_curve_ : list of float
-        Minus the objective of each pass, as the fit saw it, penalty included (minus ``tau / N``
-        times the log prior, without its constants, where models are sampled).
+        Minus the objective of each pass, as estimated during the fit, penalty included (if models
+        are sampled, minus ``tau / N`` times the log prior without its constants).
     validation_scores_ : list of float
         Score of the rows held out after each pass, without penalty; empty if none were. Only with
         `early_stopping`.
     hmaxe_ : float
         ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row and
         without penalty. The reference model, which the attributes above belong to, is the best fit
-        or, when models are sampled, the mode of ``p(m)`` where they start.
+        or, when models are sampled, the mode of ``p(m)``, where the chains start.
     hmaxemax_, hmaxemax_error_ : float
         `hmaxe_` and 0 when a single model is fitted. NaN when models are sampled: chains that stay
-        near one optimum can't tell the evidence, and ``log_evidence_`` is absent. (N times
+        near one optimum do not determine the evidence, and ``log_evidence_`` is absent. (N times
         `internal_energy_` of a fit with ``model_temperature=log(N)`` is Watanabe's WBIC, which
-        approaches the log evidence at 1 as N grows; it is some nats off on small data.)
+        approaches the log evidence at T = tau = 1 as N grows; on few rows it is off by some nats.)
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models.
     sampling_ : SamplingResult
-        How the models were sampled and whether to trust it. Only when they are.
+        Diagnostics of the sampling. Only when models are sampled.
     models_ : VAEModels
-        The kept models; fitted attributes without underscores, with a leading axis.
+        The kept models: the fitted attributes, without trailing underscore, with a leading axis S.
     converged_ : bool
     n_iter_ : int
         Passes, or steps of the sampler.
@@ -255,12 +255,12 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             check_memory(decoder.n_parameters + encoder.n_parameters, settings.n_models)
 
     def _check_same_shape(self, settings: VAESettings, n_features: int, what: str) -> None:
-        has, asked = self._fitted.details.architecture, settings.architecture(n_features)
-        if has != asked:
+        has, new = self._fitted.details.architecture, settings.architecture(n_features)
+        if has != new:
             raise ValueError(
-                f"{what} needs the same n_components, number of features, hidden_layer_sizes, "
-                f"activation and likelihood as the fitted model: it has {list(astuple(has))}; "
-                f"asked for are {list(astuple(asked))}"
+                f"{what} needs the n_components, number of features, hidden_layer_sizes, "
+                f"activation and likelihood of the fitted model, {list(astuple(has))}; got "
+                f"{list(astuple(new))}"
             )
 
     def _fit_rows(
@@ -277,10 +277,12 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             start = first_parameters(architecture, frame, rng)
         energy = fit_energy(settings, architecture, frame, noise_seed)
         with progress(self, rows.X, None, None if settings.samples else settings.max_iter) as step:
-            found, course, optimizer = fit_networks(settings, energy, rows, start, rng, step)
+            found, progress_attributes, optimizer = fit_networks(
+                settings, energy, rows, start, rng, step
+            )
             params = energy.part(found.theta)
             hmaxe = hmaxe_of(energy, params, rows, runner, settings.temperature)
-            attributes = {**single_attributes(energy, params, hmaxe), **course}
+            attributes = {**single_attributes(energy, params, hmaxe), **progress_attributes}
             if settings.samples:
                 attributes |= sampled_attributes(settings, energy, rows, found.theta, rng, step)
         return Fit(attributes, self._details(settings, architecture, frame, noise_seed, optimizer))

@@ -1,4 +1,4 @@
-"""What BayesianVAEAutoEncoder.fit does: where it starts, how it goes on, how models are sampled."""
+"""Starts, fits and sampling of networks: parts of BayesianVAEAutoEncoder.fit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from skbae.energies.vae._minibatch import TrainingOptions
 from skbae.energies.vae._parameters import RowFrame, VAEParameters
 from skbae.energies.vae._penalty import Penalty, Prior, Ridge
 from skbae.energies.vae._posterior import fixed_noise
+from skbae.estimators._sampling import warn_unless_ok
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.vae._target import VAETarget
 from skbae.inference.evidence._verdict import assess
@@ -37,24 +38,24 @@ if TYPE_CHECKING:
     from skbae.estimators.vae._settings import VAESettings
     from skbae.inference.passes._rows import RowRunner
 
-# The default scale of the noise's prior, as a share of the variance of the data.
+# Default scale of the prior of the noise variance, relative to the variance of the data.
 _NOISE_SCALE = 0.1
 
 
 @dataclass(frozen=True)
 class NetworkDetails:
-    """What a fitted estimator needs beside its public attributes.
+    """What the methods of a fitted estimator need beside its public attributes.
 
     Attributes
     ----------
     architecture : Architecture
     frame : RowFrame
-        Of the rows of the first fit, for `partial_fit` to go on in.
+        Of the rows of the first fit; `partial_fit` uses it too.
     n_score_samples : int
     noise_seed : int
-        Of the draws that score rows, the same for all of them.
+        Seed of the draws by which rows are scored, the same for all rows.
     optimizer : dict
-        State of Adam, for `partial_fit` to go on with.
+        State of Adam, with which `partial_fit` continues.
     """
 
     architecture: Architecture
@@ -67,7 +68,7 @@ class NetworkDetails:
 def frame_of(architecture: Architecture, rows: Rows) -> RowFrame:
     """Return the frame of distinct rows.
 
-    It comes from the distinct ones, so that not even rounding tells weighted from repeated.
+    Computed from distinct rows, so that weighted and repeated rows give equal digits.
     """
     return architecture.frame(rows.centre, float(np.sqrt(np.mean(rows.scale**2))) or 1.0)
 
@@ -75,7 +76,7 @@ def frame_of(architecture: Architecture, rows: Rows) -> RowFrame:
 def first_parameters(
     architecture: Architecture, frame: RowFrame, rng: np.random.Generator
 ) -> VAEParameters:
-    """Return random weights, with intercepts at the mean row and codes of unit deviation."""
+    """Return random weights, intercepts for the mean row, and codes of unit standard deviation."""
     decoder, encoder = architecture.networks()
     theta = np.zeros((1, decoder.n_parameters))
     theta[:, : decoder.network.n_parameters] = decoder.network.draw(rng)
@@ -90,16 +91,16 @@ def first_parameters(
 def training_options(
     settings: VAESettings, decoder: Decoder, frame: RowFrame, score_seed: int
 ) -> TrainingOptions:
-    """Return what steps of a fit depend on.
+    """Return the options of the steps of a fit.
 
     Parameters
     ----------
     settings : VAESettings
-        For a single model weights bear a ridge; otherwise the fit finds the mode of ``p(m)``.
+        A single model has a ridge penalty; if models are sampled, the prior takes its place.
     decoder : Decoder
     frame : RowFrame
     score_seed : int
-        Of the draws by which rows held out are scored.
+        Seed of the draws by which rows held out are scored.
     """
     penalty: Penalty = Ridge(decoder, settings.alpha)
     if settings.samples:
@@ -113,18 +114,18 @@ def training_options(
 def fit_energy(
     settings: VAESettings, architecture: Architecture, frame: RowFrame, noise_seed: int
 ) -> VAEEnergy:
-    """Return the energy that a fit takes: with training options, and the draws that score it."""
+    """Return the energy for a fit, with training options and the draws by which it is scored."""
     noise = fixed_noise(settings.n_score_samples, settings.n_components, noise_seed)
     decoder, _ = architecture.networks()
     options = training_options(settings, decoder, frame, noise_seed)
     return architecture.energy(frame, noise, options)
 
 
-# -- the course of a fit ---------------------------------------------------------------------------
+# -- fits ------------------------------------------------------------------------------------------
 
 
 def minibatch_plan(settings: VAESettings, n_rows: int) -> MinibatchPlan:
-    """Return how to fit so many distinct rows."""
+    """Return the plan of a fit to this number of distinct rows."""
     return MinibatchPlan(
         min(settings.batch_size, n_rows),
         settings.max_iter,
@@ -142,7 +143,7 @@ def fit_networks(
     rng: np.random.Generator,
     on_pass: Callable[[int, float], bool],
 ) -> tuple[MinibatchResult, dict[str, Any], dict[str, Any]]:
-    """Fit one model; warn if the objective still improved at the end.
+    """Fit one model; warn if it has not converged.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ def fit_networks(
     -------
     found : MinibatchResult
     attributes : dict
-        Fitted attributes that tell of the course of the fit.
+        Fitted attributes on the progress of the fit.
     optimizer : dict
         State of Adam at the end.
     """
@@ -176,9 +177,9 @@ def fit_networks(
         held=None if held is None else energy.minibatch_objective(held, temperature, size),
         on_pass=on_pass,
     )
-    if found.shortfall:
+    if found.warning:
         warnings.warn(
-            f"{settings.estimator}: {found.shortfall}",
+            f"{settings.estimator}: {found.warning}",
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
         )
@@ -229,7 +230,7 @@ def sampled_attributes(
     rng: np.random.Generator,
     on_step: Callable[[int, float], bool],
 ) -> dict[str, Any]:
-    """Sample decoders around the best one; return the attributes that follow.
+    """Sample decoders around the best one; return fitted attributes.
 
     Parameters
     ----------
@@ -241,7 +242,7 @@ def sampled_attributes(
         Coordinates of the mode of ``p(m)``.
     rng : Generator
     on_step : callable
-        Steps are counted on from those of the fit.
+        The count of steps continues that of the fit.
     """
     n_theta = energy.decoder.n_parameters
     theta, phi = best[:n_theta], best[n_theta:]
@@ -254,13 +255,7 @@ def sampled_attributes(
         target, theta, plan, rng, on_step=lambda number, value: on_step(before + number, value)
     )
     sampling = assess(run)
-    if sampling.status != "ok":
-        warnings.warn(
-            f"{settings.estimator}: sampling of the models is {sampling.status}: "
-            f"{'; '.join(sampling.reasons)}. sampling_ has the diagnostics.",
-            ConvergenceWarning,
-            stacklevel=users_stacklevel(),
-        )
+    warn_unless_ok(settings, sampling)
     encoders = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
     params = VAEParameters(run.params, encoders)
     return {
@@ -274,11 +269,11 @@ def sampled_attributes(
     }
 
 
-# -- what becomes of it ----------------------------------------------------------------------------
+# -- fitted attributes -----------------------------------------------------------------------------
 
 
 def single_attributes(energy: VAEEnergy, params: VAEParameters, hmaxe: float) -> dict[str, Any]:
-    """Return what follows from a single model and its ``Hmaxe_T``."""
+    """Return the fitted attributes of a single model with this ``Hmaxe_T``."""
     models = energy.frame.to_layers(energy.decoder, energy.encoder, params)
     names = ("decoder_coefs", "decoder_intercepts", "encoder_coefs", "encoder_intercepts")
     attributes: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a fitted BayesianVAEAutoEncoder says about rows and codes."""
+"""Scores, codes and reconstructions of a fitted BayesianVAEAutoEncoder."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from skbae.energies.vae._energy import BoundVAE, VAEEnergy
     from skbae.energies.vae._posterior import WeightedCodes
 
-# Draws of a code under each of several models, at least, unless fewer are asked for.
+# Least number of draws of a code under each of several models, unless n_score_samples is smaller.
 _FEWEST_DRAWS = 16
-# A row's estimate is poor when its standard error is more than so many nats (times T), and a
-# warning is due when more than so many rows are poor.
+# The score of a row is imprecise if its standard error is above _POOR_ERROR * T nats; a warning is
+# issued if this holds for more than the share _POOR_SHARE of the rows.
 _POOR_ERROR = 0.3
 _POOR_SHARE = 0.01
 
 
 class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
-    """The methods that follow a fit; the shell below it knows how to fit."""
+    """Methods of a fitted network autoencoder."""
 
     _settings_class: ClassVar = VAESettings
     _code_class: ClassVar = WeightedPoints
@@ -63,13 +63,14 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
     def _energy_with(
         self, n_samples: int | None, seed: int | None, n_models: int | None = None
     ) -> VAEEnergy:
-        """Return the energy with so many draws for each of so many models."""
+        """Return the energy that draws `n_samples` codes under each of `n_models` models."""
         details = self._fitted.details
         n_models = self.models_.n_models if n_models is None else n_models
         if n_samples is None:
             n_samples = details.n_score_samples
             if n_models > 1:
-                # averages over models need fewer draws of each, if they are not the same
+                # averages over models need fewer draws of each, as long as the draws differ between
+                # models
                 n_samples = max(n_samples // 4, min(n_samples, _FEWEST_DRAWS))
         seed = details.noise_seed if seed is None else seed
         noise = fixed_noise(n_samples, self._n_features_out, seed, n_models)
@@ -110,18 +111,17 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
         """Return ``Hmax_T`` of each row, averaged over the kept models in probability.
 
         At ``temperature=1`` this is the log density, estimated by importance sampling: the mean of
-        ``exp`` of the estimate is exact, so the estimate itself is low on average. At T = 0 the
-        best code is searched for, and nothing is drawn.
+        ``exp`` of the estimate is unbiased, so the estimate itself is low on average. At T = 0 the
+        best code is found by optimisation, and nothing is drawn.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         n_samples : int or None, default=None
-            How many codes to draw for a row and model; None stands for the `n_score_samples` of
+            Number of codes to draw for each row and model; None stands for `n_score_samples` of
             the fit.
         random_state : None, int, RandomState or Generator, default=None
-            None stands for the fit's own fixed draws: every call gives a row the same answer. (A
-            generator is advanced, and gives other draws.)
+            With None, draws are those fixed at the fit, and each call gives a row the same score.
 
         Returns
         -------
@@ -131,8 +131,8 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
         Warns
         -----
         ConvergenceWarning
-            If more than one row in a hundred has a standard error above 0.3 T nats by the spread of
-            its weights (an effective sample size below some ten).
+            If the scores of more than 1 % of the rows have a standard error above 0.3 T nats, by
+            the spread of the importance weights (an effective sample size below about ten).
         """
         X = self._read(X)
         if n_samples is not None:
@@ -149,21 +149,22 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
         return self._judged_scores(self._bound(X), X, temperature)
 
     def _judged_scores(self, bound: BoundVAE, X: NDArray[Any], temperature: float) -> Array:
-        """Return scores; warn when they are not precise."""
+        """Return scores; warn if too many of them are imprecise."""
 
         def function(chunk: NDArray[Any]) -> tuple[Array, Array]:
             values, errors = bound.hmax_and_error(chunk, temperature)
-            shares = tempered_softmax(values, 1.0, axis=0)  # of the models in the average
+            shares = tempered_softmax(values, 1.0, axis=0)  # of each model in the average
             return log_mean_exp(values), np.sqrt(np.einsum("sn,sn->n", shares**2, errors))
 
         scores, errors = self._map(function, X, bound.chunk_rows)
         poor = float(np.mean(errors > _POOR_ERROR))
         if poor > _POOR_SHARE:
             warnings.warn(
-                f"scores of {poor:.0%} of the rows have a standard error above {_POOR_ERROR} "
-                "temperature nats, since few of their draws count; the encoder is poor there, or "
-                "the posterior of the code has several modes. Raise n_samples (or n_score_samples, "
-                "before fitting).",
+                f"{type(self).__name__}: scores of {poor:.0%} of the rows have a standard error "
+                f"above {_POOR_ERROR * temperature:.2g} nats, since few of the codes drawn for "
+                "them have weight: the encoder fits these rows poorly, or their codes have several "
+                "modes. "
+                "Increase n_samples (or n_score_samples, before fitting).",
                 ConvergenceWarning,
                 stacklevel=users_stacklevel(),
             )

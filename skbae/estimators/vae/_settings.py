@@ -1,9 +1,9 @@
-"""What BayesianVAEAutoEncoder is told."""
+"""Settings of BayesianVAEAutoEncoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
     from skbae.estimators._plans import SamplerPlans
 
-# Rows of a step, unless the user says otherwise.
+# Rows of a step with batch_size="auto".
 _AUTO_BATCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class VAESettings(Settings):
-    """Parameters of a network autoencoder, as documented at the estimator."""
+    """Parameters of a network autoencoder, as documented in the estimator."""
+
+    sampling_advice: ClassVar[str] = (
+        "Try a larger batch_size, a larger max_iter (chains start from the fitted optimum), a "
+        "smaller weight_variance_prior, or fewer hidden_layer_sizes;"
+    )
 
     n_components: int
     hidden_layer_sizes: tuple[int, ...]
@@ -49,8 +54,7 @@ class VAESettings(Settings):
         common = common_settings(estimator, given, plans)
         if given["tilt"] != 0:
             raise ValueError(
-                f"tilt must be 0, got {given['tilt']!r}: a tilted mean can't be estimated from "
-                "batches of rows without bias"
+                f"tilt is not supported by {estimator}; set tilt=0 (got {given['tilt']!r})"
             )
         return cls(
             **{**common, "warm_start": given.flag("warm_start")},
@@ -74,7 +78,7 @@ class VAESettings(Settings):
         )
 
     def architecture(self, n_features: int) -> Architecture:
-        """Return the shape of the networks for so many features."""
+        """Return the shape of the networks for this number of features."""
         return Architecture(
             self.n_components,
             n_features,
@@ -93,11 +97,11 @@ def _batch_size(given: Any) -> int:
 
 
 def _hidden_layers(given: Any) -> tuple[int, ...]:
-    """Return the hidden layers' sizes, checked."""
+    """Return the sizes of the hidden layers, checked."""
     try:
         sizes = tuple(given) if np.ndim(given) else (given,)
         return tuple(check_integer("hidden_layer_sizes", size, minimum=1) for size in sizes)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"hidden_layer_sizes must be an integer >= 1 or a sequence of such, got {given!r}"
+            f"hidden_layer_sizes must be an integer >= 1 or a sequence of them, got {given!r}"
         ) from error

@@ -1,4 +1,4 @@
-"""What the Langevin sampler sees of network autoencoders: decoders, and an encoder beside them."""
+"""Density of decoders for the Langevin sampler, with an encoder that is trained meanwhile."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class VAETarget(BatchTarget):
-    """``p(m)`` over decoders; one encoder is trained along, for all chains.
+    """``p(m)`` of decoders; the chains share one encoder, which is trained while they run.
 
     Parameters
     ----------
     energy : VAEEnergy
-        Its penalty is a prior.
+        With training options whose penalty is a prior.
     rows : Rows
         Distinct ones.
     phi : ndarray of shape (Q,)
-        The encoder to begin with.
+        Initial weights of the encoder.
     temperature, model_temperature : float
     rate : float
-        At which the encoder learns.
+        Learning rate of the encoder.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class VAETarget(BatchTarget):
     def estimate(
         self, theta: FloatArray, index: NDArray[np.intp], rng: np.random.Generator
     ) -> tuple[Array, FloatArray]:
-        """Return estimates for decoders (S, P), and let the encoder learn from the batch."""
+        """Return estimates for decoders (S, P), and train the encoder on the batch."""
         phi = self.encoder.theta[None]
         values, found = self.batches.step(theta, phi, index, rng, self.n_draws)
         self.encoder.ascend(found.encoder[0] / np.float32(len(theta)), self.rate)

@@ -1,4 +1,4 @@
-"""The ratio of two normalisers from draws of both densities."""
+"""Bridge sampling: the ratio of two normalising constants from draws of both densities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bridge_estimate(
     target_ratios : ndarray of shape (S, T)
         The same at draws of the target: T draws of each of S chains.
     n_iterations : int, default=100
-        Upper limit; the fixed point is usually reached in ten.
+        Largest number of iterations; about ten usually suffice.
 
     Returns
     -------
@@ -69,5 +69,5 @@ def bridge_estimate(
 
 
 def _relative(logs: Array) -> Array:
-    """Return exponentials in units of the largest: squares of those that are far off underflow."""
+    """Return exponentials divided by the largest one, so that their squares do not overflow."""
     return np.exp(logs - logs.max())

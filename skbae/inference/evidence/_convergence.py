@@ -1,4 +1,4 @@
-"""How far chains have mixed, and how many independent draws they are worth."""
+"""Convergence of chains: split R-hat, effective sample size, standard error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def split_rhat(draws: Array) -> float:
 
 
 def effective_sample_size(draws: Array) -> float:
-    """Return how many independent draws the mean over all chains is worth.
+    """Return the number of independent draws whose mean has the variance of the chains' mean.
 
     Autocorrelations are pooled over chains, so that chains that disagree count for less, and summed
     up to the first negative pair (Geyer 1992; Vehtari et al. 2021, section 3.2).

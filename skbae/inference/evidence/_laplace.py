@@ -1,4 +1,4 @@
-"""Laplace's approximation of the evidence: quick, and good enough to tell hopeless candidates."""
+"""Laplace's approximation of the evidence, for discarding candidates of low evidence quickly."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from skbae.inference.optimise._mode import best_start, find_mode
 if TYPE_CHECKING:
     from skbae.inference._objective import Objective
 
-# Step of the differences, in units of a coordinate's own standard deviation.
+# Step of finite differences, in units of the coordinate's standard deviation.
 _STEP = 1e-3
-# Coordinates evaluated at once.
+# Largest number of coordinates evaluated at once.
 _BATCH = 1 << 16
 
 
 def laplace_log_evidence(objective: Objective, params: Any, model_temperature: float) -> float:
     """Return ``log p(mode) + (P / 2) log 2 pi - (1/2) log det(- Hessian)``.
 
-    The Hessian is taken from differences of gradients, in the energy's coordinates. Where the
-    density has no peak in some direction the answer is a rough one.
+    The Hessian is computed from differences of gradients, in the energy's coordinates. Where the
+    density is flat along some direction the approximation is rough.
 
     Parameters
     ----------
     objective : Objective
         Of a GradientEnergy.
     params : ArrayRecord
-        Models of which the best is where the search for the mode starts.
+        Models; the search for the mode starts from the best of them.
     model_temperature : float
 
     Returns
@@ -50,7 +50,7 @@ def laplace_log_evidence(objective: Objective, params: Any, model_temperature: f
     theta = energy.unconstrain(mode)
     size = theta.shape[1]
     steps = np.full(size, _STEP)
-    for _ in range(2):  # a first round tells how wide each coordinate is
+    for _ in range(2):  # the first round estimates the standard deviation of each coordinate
         precision = -_second_derivatives(log_density, theta, steps)
         curvature = np.maximum(np.diagonal(precision), 1.0)
         steps = _STEP / np.sqrt(curvature)

@@ -3,8 +3,8 @@
 Forward paths (Neal 2001) start from exact draws of a base model; their weights are unbiased for the
 ratio of partition functions, so that on average ``log Z`` comes out too small. Backward paths start
 at the model and err the other way (Burda, Grosse and Salakhutdinov 2015). Acceptance ratios
-(Bennett 1976) join the two, and do so much better than either alone; where the two disagree by more
-than their errors, the paths did not see the same model.
+(Bennett 1976) combine the two, with a much smaller error than either alone. If the two disagree by
+more than their errors, the paths have not reached all of the model's states.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Standard errors, and nats, by which the two directions may differ.
+# The two directions may differ by the larger of this many standard errors and this many nats.
 _DISAGREEMENT = 5.0
 _TOLERATED = 0.05
 
 
 @dataclass(frozen=True)
 class AnnealingPlan:
-    """How long paths are, and how many.
+    """Number and length of the paths.
 
     Attributes
     ----------
     n_islands : int
         Independent estimates, whose spread is the error; at least 2.
     n_paths : int
-        Of each island and direction.
+        Number of paths of each island and direction.
     n_steps : int
-        Points of the shortest paths.
+        Number of points of the shortest paths.
     max_steps : int
-        Paths are made four times as long until the error is small or they have this many points.
+        Paths are made four times as long until the error is at most `target_error`, or until they
+        would have more points than this.
     target_error : float
         In nats.
     n_settle : int
-        Moves at the model between a forward and a backward path.
+        Gibbs steps of the model between a forward and a backward path.
     """
 
     n_islands: int = 5
@@ -62,14 +63,14 @@ class AnnealingPlan:
 
 @dataclass(frozen=True)
 class PartitionEstimate:
-    """What annealing found.
+    """Result of annealed importance sampling.
 
     Attributes
     ----------
     log_partition, error : float
         log Z and its standard error.
     forward, backward : float
-        By one direction alone, the first too small and the second too large on average.
+        log Z by one direction alone; on average too small and too large.
     agree : bool
         Whether the directions agree within errors.
     states : object
@@ -90,9 +91,9 @@ def acceptance_ratio(forward: Array, backward: Array) -> tuple[float, float]:
     Parameters
     ----------
     forward : ndarray of shape (F,)
-        Log weights of forward paths, ``E exp = ratio``.
+        Log weights of forward paths, with ``E exp(forward) = ratio``.
     backward : ndarray of shape (B,)
-        The same log weights of backward paths, ``E exp(-) = 1 / ratio``.
+        Log weights of backward paths, with ``E exp(-backward) = 1 / ratio``.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def acceptance_ratio(forward: Array, backward: Array) -> tuple[float, float]:
 def anneal_forward(
     energy: PartitionEnergy, params: Any, n_paths: int, betas: Array, rng: np.random.Generator
 ) -> tuple[Array, Any]:
-    """Return log weights of paths from the base model to the model, and where they ended."""
+    """Return log weights of paths from the base model to the model, and their last states."""
     states = energy.base_states(params, n_paths, rng)
     log_weights = np.zeros(n_paths)
     for start, stop in pairwise(betas):
@@ -141,7 +142,7 @@ def anneal_forward(
 def anneal_backward(
     energy: PartitionEnergy, params: Any, states: Any, betas: Array, rng: np.random.Generator
 ) -> Array:
-    """Return log weights of paths from states of the model, as if they had come forwards."""
+    """Return log weights of paths from the model to the base model, signed like forward ones."""
     log_weights: Any = 0.0
     for stop, start in zip(betas[:0:-1], betas[-2::-1], strict=True):
         states = energy.anneal(params, states, stop, rng)
@@ -157,7 +158,8 @@ def estimate_partition(
 ) -> PartitionEstimate:
     """Estimate log Z of a single model.
 
-    Backward paths start from the ends of the forward ones, drawn by weight and left to settle.
+    Backward paths start from the last states of forward paths, drawn by weight and moved by Gibbs
+    steps of the model.
 
     Parameters
     ----------
@@ -190,7 +192,7 @@ def estimate_partition(
 def _estimate(
     energy: PartitionEnergy, params: Any, rng: np.random.Generator, plan: AnnealingPlan, n: int
 ) -> PartitionEstimate:
-    # all islands side by side; they meet in nothing but the arrays that hold them
+    # all islands are computed at once, without exchange of states
     betas = np.linspace(0.0, 1.0, n + 1)
     shape = plan.n_islands, plan.n_paths
     flat, ends = anneal_forward(energy, params, shape[0] * shape[1], betas, rng)
@@ -206,7 +208,7 @@ def _estimate(
     islands = [acceptance_ratio(f, b) for f, b in zip(forward, backward, strict=True)]
     values, errors = np.array(islands).T
     base = energy.base_log_partition(params)
-    # an acceptance ratio, unlike one direction's mean, is about right in its logarithm
+    # log ratios are averaged, since the bias of the log of an acceptance ratio is negligible
     log_ratio, error = float(values.mean()), joint_error(values, errors)
     ups, downs = log_mean_exp(forward, axis=1), -log_mean_exp(-backward, axis=1)
     up, down = float(ups.mean()), float(downs.mean())

@@ -1,4 +1,4 @@
-"""Whether to believe a sampler: its own estimates held against each other."""
+"""Status of a sampling run, from the agreement of its own estimates."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from skbae._types import SamplingResult, SamplingRun
 from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
 from skbae.operators._tempered import log_mean_exp
 
-# Beyond the first of each pair a result is suspect, beyond the second it has failed.
+# (limit beyond which a result is "suspect", limit beyond which it has "failed").
 RHAT_LIMIT = 1.05
 _RHAT = (RHAT_LIMIT, 1.5)
 _ESS = (100.0, 10.0)
 _EVIDENCE_ERROR = (0.5, 5.0)
 _BALANCE = (4.0, 20.0)
-# Standard errors by which islands may differ.
+# Standard errors by which the log evidences of islands may differ.
 _DISAGREEMENT = 5.0
 
 
 def joint_error(values: np.ndarray, errors: np.ndarray) -> float:
     """Return the standard error of the mean of islands' estimates.
 
-    The larger of what the islands claim and of what their spread shows.
+    It is the larger of the error from the islands' own standard errors and of that from the spread
+    of their estimates.
 
     Parameters
     ----------
@@ -35,14 +36,14 @@ def joint_error(values: np.ndarray, errors: np.ndarray) -> float:
     n = len(values)
     claimed = np.sqrt((errors**2).sum()) / n
     shown = values.std(ddof=1) / np.sqrt(n) if n > 1 else 0.0
-    return float(np.maximum(claimed, shown))  # not a number stays one
+    return float(np.maximum(claimed, shown))  # np.maximum keeps NaN
 
 
 def combine_evidence(values: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
     """Return the log of the mean of the islands' evidences and its error.
 
-    An island's evidence is right on average, its logarithm is not: it is too low by half its
-    variance.
+    The mean is of evidences, not of logs: an island's evidence is unbiased, and its logarithm is
+    too low by half its variance on average.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def assess(run: SamplingRun) -> SamplingResult:
     -------
     SamplingResult
     """
-    known = len(run.log_evidence) > 0  # local samplers have no estimate, which is no fault
+    known = len(run.log_evidence) > 0  # samplers around one mode do not estimate the evidence
     log_evidence, error = float("nan"), float("nan")
     if known:
         log_evidence, error = combine_evidence(run.log_evidence, run.log_evidence_error)
@@ -115,16 +116,29 @@ def assess(run: SamplingRun) -> SamplingResult:
         level = 1
         reasons += run.doubts
     if np.isfinite(rhat) or not run.stopped:
-        judge(rhat, _RHAT, f"chains disagree (R-hat {rhat:.3g})")
-    judge(ess, _ESS, f"few effective draws ({ess:.0f})", -1.0)
+        judge(rhat, _RHAT, f"chains disagree (R-hat {rhat:.3g}, limit {_RHAT[0]:g})")
+    judge(ess, _ESS, f"few effective draws ({ess:.0f}, limit {_ESS[0]:g})", -1.0)
     if known:
-        judge(error, _EVIDENCE_ERROR, f"the log evidence is uncertain (error {error:.2g})")
-    judge(balance, _BALANCE, f"the expected gradient is not zero (balance {balance:.1f})")
+        judge(
+            error,
+            _EVIDENCE_ERROR,
+            f"the log evidence has a standard error of {error:.2g} nats "
+            f"(limit {_EVIDENCE_ERROR[0]:g})",
+        )
+    judge(
+        balance,
+        _BALANCE,
+        f"the mean gradient of the log posterior is not zero ({balance:.1f} standard errors, "
+        f"limit {_BALANCE[0]:g})",
+    )
     claimed = np.sqrt((run.log_evidence_error**2).mean()) if known else 0.0
     spread = float(np.ptp(run.log_evidence)) if known else 0.0
     if spread > max(_DISAGREEMENT * np.sqrt(2) * claimed, 0.05):
         level = max(level, 1)
-        reasons.append(f"independent estimates of the log evidence differ by {spread:.2g}")
+        reasons.append(
+            f"independent estimates of the log evidence differ by {spread:.2g} nats, more than "
+            f"{_DISAGREEMENT:g} standard errors"
+        )
     return SamplingResult(
         run.method,
         run.hmaxe.shape[0],

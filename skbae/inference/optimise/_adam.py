@@ -1,4 +1,4 @@
-"""Adam, on one flat vector (Kingma and Ba 2015), and an average of where it has been."""
+"""Adam (Kingma and Ba 2015) on one flat vector, with an average over its steps."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
     from skbae._types import FloatArray
 
-# Decay of the moments.
+# Decay rates of the averages of the gradient and of its square.
 _FIRST, _SECOND = 0.9, 0.999
 _EPSILON = 1e-8
-# An average in which the last third of the steps has most of the weight.
+# Exponent of the weights in the average: about the last third of the steps has most of the weight.
 _AVERAGING = 2.0
 
 
 class Adam(Optimiser):
-    """Ascent with moments of the gradient, and the polynomially weighted average of its path.
+    """Steps scaled by moments of the gradient, and a weighted average of the coordinates.
 
-    The average gives step t a weight that grows like ``t^2``: it forgets the beginning, however
-    long the run, and cancels the noise of the end (Shamir and Zhang 2013).
+    The average gives step t a weight that grows like ``t^2``: early steps count little, however
+    long the run, and noise of the last steps averages out (Shamir and Zhang 2013).
 
     Parameters
     ----------
     theta : ndarray of shape (P,)
-        Where to begin; copied.
+        Initial coordinates; copied.
 
     Attributes
     ----------
@@ -79,13 +79,13 @@ class Adam(Optimiser):
         self.average += work
 
     def state(self) -> dict[str, Any]:
-        """Return what it takes to go on later, as arrays and builtins."""
+        """Return the state for :meth:`resume`, as arrays and builtins."""
         names = ("theta", "average", "first", "second")
         return {**{name: getattr(self, name).copy() for name in names}, "n_steps": self.n_steps}
 
     @classmethod
     def resume(cls, state: dict[str, Any]) -> Self:
-        """Undo :meth:`state`."""
+        """Return an optimiser that continues from a state."""
         adam = cls(state["theta"])
         for name in ("average", "first", "second"):
             getattr(adam, name)[...] = state[name]

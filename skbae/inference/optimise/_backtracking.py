@@ -1,9 +1,9 @@
-"""Steps that never descend, along paths that begin as an ascent.
+"""Backtracking: steps are shortened until the objective does not decrease.
 
-With a positive tilt t, the full step of expectation maximisation overshoots: on a Gaussian its
-slope is ``-t``. So a share ``1 / (1 + t)`` of the way is tried first, and halved while the value
-falls. Without a tilt, or with a tilt below zero, the expected energy minorises the objective, and
-the full step never descends.
+With a positive tilt t, the full step of expectation maximisation overshoots: on a Gaussian the map
+has slope ``-t``. So a fraction ``1 / (1 + t)`` of it is tried first, and halved while the objective
+decreases. With t <= 0 the expected energy is a lower bound that touches the objective, so that the
+full step never decreases it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from skbae._types import Array
 
-# A step is halved this often before a start is taken to have converged.
+# After this many halvings of its step a start counts as converged.
 _MAX_HALVINGS = 30
-# Steps that overshoot to and fro gain little each: a start has converged only when a step this many
-# times shorter gains little too.
+# Steps that overshoot back and forth raise the objective little: a start has converged only if a
+# step shortened by this factor raises it little too.
 _CONFIRMATION = 8
 
 Proposals = tuple[Any, "NDArray[np.bool_]"]
@@ -29,7 +29,7 @@ Propose = Callable[[Any, Any, "Array"], Proposals]
 
 
 def first_steps(n_models: int, tilt: float) -> Array:
-    """Return the shares of the way to try first, (S,)."""
+    """Return the fractions of the full step to try first, (S,)."""
     return np.full(n_models, 1.0 / (1.0 + max(tilt, 0.0)))
 
 
@@ -47,23 +47,24 @@ def backtrack(
     Parameters
     ----------
     propose : callable
-        Given models, their statistics and the shares of the way to go, returns models and which of
-        them exist. As the shares fall to zero it must lead back to the models, uphill.
+        Given models, their statistics and fractions of the full step, returns new models and which
+        of them exist. For small fractions the new models must be close to the old ones, and of
+        higher value.
     expect : callable
         Returns the statistics of models.
     value : callable
-        Given models and their statistics, returns what must not fall, (S,).
+        Given models and their statistics, returns the value that must not decrease, (S,).
     params, statistics : ArrayRecord
         S models, and the statistics of the pass made with them.
     steps : ndarray of shape (S,)
-        Shares to try first.
+        Fractions of the full step to try first.
     first : tuple or None, default=None
-        What `propose` returns for these, where it is known already.
+        The result of `propose` for these steps, if it has been computed already.
 
     Returns
     -------
     params, statistics : ArrayRecord
-        Models for which no step is short enough stay what they were.
+        Models for which no step was short enough are returned unchanged.
     """
     steps, reached = steps.copy(), value(params, statistics)
     accepted, accepted_statistics = params, statistics
@@ -87,17 +88,17 @@ def backtrack(
 def judge_steps(
     change: Array, tol: float, steps: Array, confirmed: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], Array, NDArray[np.bool_]]:
-    """Return which starts have converged, the next steps to try, and which of them are confirmed.
+    """Return which starts have converged, the next steps, and which of these are shortened.
 
     Parameters
     ----------
     change : ndarray of shape (S,)
-        By how much the value rose.
+        Increase of the value by the step.
     tol : float
     steps : ndarray of shape (S,)
-        Shares tried first.
+        Fractions of the full step that were tried first.
     confirmed : ndarray of bool of shape (S,)
-        Whether the step before was short of `tol` already, so that this one was shortened.
+        Whether the step before raised the value by less than `tol`, so that this one was shortened.
     """
     small = (change < tol) | (change == 0)
     shortened = np.where(small & ~confirmed, steps / _CONFIRMATION, steps)

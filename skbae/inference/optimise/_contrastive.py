@@ -1,7 +1,7 @@
-"""Persistent contrastive divergence (Tieleman 2008), where the partition function is out of reach.
+"""Persistent contrastive divergence (Tieleman 2008), which needs no partition function.
 
-The gradient of a log partition function is an expectation under the model. States of Markov chains
-that are carried on from step to step, while the model changes slowly, take the model's place in it.
+The gradient of a log partition function is an expectation under the model. It is estimated from the
+states of Markov chains, which continue from step to step while the model changes slowly.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from skbae._types import Array, FloatArray, Rows
 
-# Steps of a pass, at least.
+# Least number of steps of a pass.
 _LEAST_STEPS = 10
 
 
 class ContrastiveObjective(MinibatchObjective):
-    """``Hmaxe_T`` of rows, whose gradient persistent chains estimate and whose value none does.
+    """``Hmaxe_T`` of rows, with the gradient estimated by persistent chains and the value unknown.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ContrastiveObjective(MinibatchObjective):
     def step(
         self, theta: FloatArray, index: NDArray[np.intp], memory: Array, rng: np.random.Generator
     ) -> BatchStep:
-        """Move the chains, which are the `memory`, and contrast the batch with them."""
+        """Move the chains, which are the `memory`; return the contrast of the batch with them."""
         params, chains = self.energy.at(theta), memory
         for _ in range(self.n_gibbs):
             chains = self.energy.advance(params, chains, rng)
@@ -78,7 +78,7 @@ class ContrastiveObjective(MinibatchObjective):
         return float(np.average(scores, weights=self.rows.weights))
 
     def constrain(self, theta: FloatArray) -> None:
-        """Leave all coordinates as they are: none has bounds."""
+        """Do nothing: the coordinates have no bounds."""
 
 
 def contrastive_divergence(
@@ -97,29 +97,29 @@ def contrastive_divergence(
     n_gibbs: int = 1,
     on_step: Callable[[int, float], bool] | None = None,
 ) -> MinibatchResult:
-    """Fit by the contrast of rows and persistent chains.
+    """Fit by persistent contrastive divergence.
 
     Parameters
     ----------
     energy : ContrastiveEnergy
     theta : ndarray of shape (P,)
-        Where to begin.
+        Initial coordinates.
     chains : ndarray of shape (C, D)
     rows : Rows
-        Distinct ones; a batch is some of these, with their weights.
+        Distinct rows; batches are drawn from these, with their weights.
     held : Rows or None
-        Rows held out, on which a proper score is taken after each pass: the best model on these is
-        returned. None: the last.
+        Rows held out, on which models are scored after each pass; the model with the best score is
+        returned. With None, the last model is returned.
     rng : Generator
     temperature : float
     rate : float
-        Of learning, at the start.
+        Initial learning rate.
     decay : bool
-        Whether the rate falls linearly, to almost nothing at the end. It is run to its end whatever
-        the scores: while the rate is high they say little.
+        Whether the rate falls linearly to a hundredth. All passes are made, whatever the scores,
+        since these say little while the rate is high.
     batch_size : int
     max_iter : int
-        Passes over the rows, of at least ten steps: few distinct rows are passed over repeatedly.
+        Number of passes. A pass has at least ten steps: it goes over few distinct rows repeatedly.
     n_gibbs : int, default=1
         Gibbs steps of the chains before each step of the model.
     on_step : callable or None

@@ -1,7 +1,7 @@
-"""Stopping by rows held out: which rows these are, and which model was the best on them.
+"""Early stopping: choice of the rows held out, and of the model that is best on them.
 
-Equal rows are merged and sorted first. A row of weight two is then two rows to the last bit, since
-a fit depends neither on the order of the rows nor on how they were repeated.
+Equal rows are merged and sorted first. A fit then depends neither on the order of the rows nor on
+whether a row has weight two or is repeated, down to the last bit.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from skbae.inference.passes._starting_points import distinct_rows
 if TYPE_CHECKING:
     from skbae._types import FloatArray, Rows
 
-# Fewer distinct rows can neither be fitted to nor be judged by.
+# Least number of distinct rows to fit to, and to hold out.
 _FEWEST_ROWS = 2
 
 
 def merged_rows(rows: Rows) -> Rows:
-    """Return the distinct rows in canonical order, float64, with merged weights."""
+    """Return the distinct rows as float64, in canonical order, with the sums of their weights."""
     return make_rows(*distinct_rows(rows, limit=len(rows.X)))
 
 
 def hold_out(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows | None]:
-    """Split merged rows by weight; a row of weight w is w rows, each held out by chance.
+    """Split merged rows at random; a row of weight w counts as w rows, each held out or kept.
 
     Parameters
     ----------
@@ -39,8 +39,7 @@ def hold_out(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Row
     Returns
     -------
     kept, held : Rows
-        `held` is None, and `kept` is `rows`, where chance left fewer than two distinct rows on
-        either side.
+        `held` is None and `kept` is `rows` if one part would have fewer than two distinct rows.
     """
     weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
     whole = np.floor(weights)
@@ -53,14 +52,14 @@ def hold_out(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Row
 
 
 class BestModel:
-    """The best of the models a fit has met, and how long ago there was an improvement.
+    """The best model of a fit so far, and the number of models since the last improvement.
 
     Parameters
     ----------
     patience : int or None
-        How many models in a row may be no improvement; None: any number.
+        How many models in succession may bring no improvement; None: any number.
     tol : float, default=0.0
-        By how much a score must exceed the best one for the patience to start anew.
+        Smallest increase of the best score that counts as an improvement.
 
     Attributes
     ----------
@@ -86,7 +85,7 @@ class BestModel:
         self._waited = 0
 
     def update(self, theta: FloatArray, score: float) -> bool:
-        """Take note of a model; return whether the patience is at its end."""
+        """Record a model; return whether `patience` models in succession brought no improvement."""
         self._waited = 0 if score > self.score + self.tol else self._waited + 1
         if self.theta is None or score > self.score:
             self.theta = theta.copy()

@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EMState(ArrayRecord):
-    """Starts on their way.
+    """State of expectation maximisation from S starts.
 
     Attributes
     ----------
     params, statistics : ArrayRecord
         S models, and the statistics of the pass made with them.
     previous : ndarray of shape (S,)
-        The objective a step ago.
+        The objective one step before.
     steps : ndarray of shape (S,)
-        Shares of the way to the maximum to try first; 1 unless the tilt is positive.
+        Fractions of the full step that are tried first; 1 unless the tilt is positive.
     confirmed : ndarray of bool of shape (S,)
-        Whether the last step gained too little to count, so that this one is shorter.
+        Whether the last step raised the objective by less than `tol`, so that this one is
+        shortened.
     """
 
     params: Any
@@ -59,8 +60,8 @@ def expectation_maximisation(
     """Maximise the (tilted) mean of ``Hmax_T``.
 
     Each iteration is a pass over the rows (codes at the temperature, rows reweighted by
-    ``exp(-t Hmax)``) and a maximisation, followed by backtracking where there is a tilt: the
-    objective never falls.
+    ``exp(-t Hmax)``) and a maximisation, with backtracking if there is a tilt; the objective never
+    decreases.
 
     Parameters
     ----------
@@ -73,8 +74,8 @@ def expectation_maximisation(
     max_iter : int
         Largest number of steps of each start.
     dtype : dtype or None
-        Precision that products may have; None for that of the rows. Starts much wider than what
-        they become need float64: their first sums cancel.
+        Precision of the products; None for that of the rows. Starts with much larger variances than
+        the fit need float64, since their first sums cancel.
     on_iteration : callable or None
         Called with the number of the iteration and the best objective so far; returning true
         stops the run.
@@ -88,8 +89,8 @@ def expectation_maximisation(
     TypeError
         If the energy lacks the capability.
     ValueError
-        If no start has a maximum to step to (collapsed components), from ``energy.maximise``.
-        A start that collapses while others live on gets an objective of minus infinity.
+        If the components of all starts have collapsed, from ``energy.maximise``. If only some
+        starts collapse, their objective is set to minus infinity.
     """
     energy = objective.require(StatisticsEnergy, "expectation maximisation")
     precision = objective.rows.X.dtype if dtype is None else dtype
@@ -107,7 +108,7 @@ def expectation_maximisation(
             if not len(active):
                 if converged.any():
                     break
-                energy.maximise(new.statistics, new.params)  # raises, and says why
+                energy.maximise(new.statistics, new.params)  # raises, with the reason
         params = params.put(active, new.params)
         values[active], hmaxe[active] = new.statistics.objective, new.statistics.hmaxe
         history.append(values.copy())
@@ -145,13 +146,13 @@ def em_step(
     Returns
     -------
     state : EMState
-        Of the starts that live on; as it was if there are none.
+        Of the starts that have not collapsed; unchanged if all have.
     converged : ndarray of bool
         Which of these have converged.
     alive : ndarray of bool of shape (S,)
-        False for starts that have no maximum to step to.
+        False for starts that have collapsed.
     precision : dtype
-        Double from here on if sums in single precision have cancelled.
+        float64 for all further steps if sums in float32 have cancelled.
     """
     energy = objective.require(StatisticsEnergy, "expectation maximisation")
 
@@ -170,7 +171,8 @@ def em_step(
         first = propose(state.params, state.statistics, state.steps)
     reached = state.statistics.objective
     if objective.tilt == 0:
-        # as scikit-learn does: the step is taken, then the change that led to it is judged
+        # as in scikit-learn: the step is made, and the change by the step before decides
+        # convergence
         params, alive = first
         if not alive.any():
             return state, alive, alive, precision
@@ -189,7 +191,7 @@ def em_step(
 
 
 def _objective_of(params: Any, statistics: Any) -> Array:
-    """Return what must not fall."""
+    """Return the objective, which must not decrease."""
     return np.asarray(statistics.objective)
 
 
@@ -198,7 +200,7 @@ def _maximise_each(
 ) -> tuple[Any, NDArray[np.bool_]]:
     """Return maximising models and which of them exist; the others stay as in `params`.
 
-    One start that collapses must not take the others with it.
+    If one start collapses, the maximisation is repeated for each start alone.
     """
     sound = np.ones(params.n_models, dtype=bool)
     try:

@@ -1,6 +1,6 @@
-"""The best model by a quasi-Newton method (L-BFGS), where objective and gradient are exact.
+"""The best model by the quasi-Newton method L-BFGS, for an exact objective and gradient.
 
-A fit may be stopped by rows held out, see ``_early_stopping.py``.
+A fit may be stopped early by the objective on rows held out.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     from skbae.energies._base import RowKernel
     from skbae.inference._objective import Objective
 
-# Pairs of steps and gradients that the method remembers.
+# Number of pairs of steps and gradients from which L-BFGS approximates the Hessian.
 _MEMORY = 20
-# What the method sees of an objective that is minus infinity.
+# Stands for plus infinity in the loss that L-BFGS minimises.
 _WORST = 1e300
 
 
 @dataclass(frozen=True)
 class LBFGSResult:
-    """Where a fit ended.
+    """Result of a fit.
 
     Attributes
     ----------
     theta : ndarray of shape (P,)
-        Coordinates of the best model met.
+        Coordinates of the best model.
     objective, score : float
-        Of that model: on the rows fitted to, and on those held out; the same without these.
+        Objective of that model on the rows fitted to, and on the rows held out (the same value if
+        none are).
     scores : list of float
-        After each step: the objective on the rows held out, or on all rows without these.
+        After each step, the objective on the rows held out, or on all rows if none are.
     converged : bool
-    shortfall : str
-        What to warn the user of: that the fit ended at its limit. Empty otherwise.
+    warning : str
+        Text of a ConvergenceWarning if the fit ended at `max_iter`, otherwise empty.
     """
 
     theta: Array
@@ -49,7 +50,7 @@ class LBFGSResult:
     score: float
     scores: list[float]
     converged: bool
-    shortfall: str
+    warning: str
 
     @property
     def n_iter(self) -> int:
@@ -59,9 +60,10 @@ class LBFGSResult:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The objective at a model, and the pass over rows that gave it, which other rows may share.
+    """The objective at a model, and the kernel of the pass over rows by which it was computed.
 
-    The pass holds what is costly and the same for all rows (the sum over all states of a machine).
+    The kernel holds what is costly and the same for all rows, such as the sum over all states of a
+    machine; it is used again for the rows held out.
     """
 
     theta: Array
@@ -71,7 +73,7 @@ class _Evaluation:
 
 
 def _evaluate(objective: Objective, energy: GradientEnergy, theta: Array) -> _Evaluation:
-    """Return the objective at theta (P,); ``-inf``, with no gradient, where it is not finite."""
+    """Return the objective at theta (P,); ``-inf`` with gradient zero where it is not finite."""
     rows = objective.rows
     with np.errstate(all="ignore"):
         params = energy.constrain(theta[None])
@@ -85,11 +87,11 @@ def _evaluate(objective: Objective, energy: GradientEnergy, theta: Array) -> _Ev
 
 
 class _Stop(Exception):
-    """Ends a fit from within its callback, which older versions of SciPy offer no way to do."""
+    """Ends a fit from within the callback; older versions of SciPy have no other way."""
 
 
 class _Steps:
-    """What the method asks for: evaluations on its way, and whether to stop after a step."""
+    """The loss for L-BFGS, and the callback after each step, which may stop the fit."""
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class _Steps:
         return _evaluate(self.objective, self.energy, theta)
 
     def score(self, evaluation: _Evaluation) -> float:
-        """Return what a model is judged by: the objective on the rows held out, if there are."""
+        """Return the objective on the rows held out, or on all rows if none are."""
         if self.held is None:
             return evaluation.objective
         with np.errstate(all="ignore"):
@@ -127,15 +129,15 @@ class _Steps:
         return (loss if np.isfinite(loss) else _WORST), -self.last.gradient
 
     def after_step(self, theta: Array) -> None:
-        """Take note of a model; end the fit if it has come far enough, or is to stop."""
+        """Record a model; end the fit if a stopping rule or the callback says so."""
         if self.last is None or not np.array_equal(self.last.theta, theta):
             self.last = self.evaluate(theta)
         score = self.score(self.last)
         if self.reached is None or score > self.best.score:
             self.reached = self.last
         self.scores.append(score)
-        lost_patience = self.best.update(theta, score)
-        self.satisfied = lost_patience or self.last.objective >= self.enough
+        out_of_patience = self.best.update(theta, score)
+        self.satisfied = out_of_patience or self.last.objective >= self.enough
         if self.on_step is not None:
             self.stopped = bool(self.on_step(len(self.scores), self.last.objective))
         if self.satisfied or self.stopped:
@@ -160,16 +162,16 @@ def maximise_lbfgs(
     objective : Objective
         Of a GradientEnergy.
     theta : ndarray of shape (P,)
-        Where to begin.
+        Initial coordinates.
     held : Rows or None
-        Rows held out: the best model on these is returned, and the fit ends `patience` steps after
-        it. None: the best on the objective's own rows.
+        Rows held out: the model that is best on these is returned, and the fit ends `patience`
+        steps after it. With None, the model that is best on the rows of the objective.
     max_iter : int
     tol : float
-        The fit has converged when no entry of the gradient is larger.
+        The fit has converged when no entry of the gradient is larger than this.
     patience : int
     enough : float, default=inf
-        The fit ends when the objective reaches this.
+        The fit ends when the objective reaches this value.
     on_step : callable or None
         Called with the number of the step and the objective; true stops.
 
@@ -202,14 +204,14 @@ def maximise_lbfgs(
         converged = found.status != 1
     except _Stop:
         converged = steps.satisfied
-    shortfall = ""
+    warning = ""
     if not (converged or steps.stopped) and max_iter:
-        shortfall = (
-            f"the gradient was still above tol={tol:g} after max_iter={max_iter} steps; increase "
+        warning = (
+            f"the gradient is still above tol={tol:g} after max_iter={max_iter} steps; increase "
             "max_iter or tol"
         )
     reached = steps.reached or steps.evaluate(theta)
     score = steps.score(reached)
     return LBFGSResult(
-        reached.theta, reached.objective, score, steps.scores, bool(converged), shortfall
+        reached.theta, reached.objective, score, steps.scores, bool(converged), warning
     )

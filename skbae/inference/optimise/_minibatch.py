@@ -1,16 +1,16 @@
-"""Fits that look at a batch of rows at a time: the loop that all of them share.
+"""Minibatch fits: the loop that all families share.
 
 A model is a vector of coordinates here. A
-:class:`~skbae.energies._capabilities.MinibatchObjective` gives the direction in which a batch of
-rows moves it; an :class:`Optimiser` makes the step (:class:`PlainSteps` here, Adam in
-``_adam.py``); a :class:`MinibatchPlan` has the schedule of the learning rate and the rule for
-stopping. The direction may be a gradient, a contrast with persistent chains, or, for stepwise
+:class:`~skbae.energies._capabilities.MinibatchObjective` computes the direction of a step from a
+batch of rows; an :class:`Optimiser` makes the step (:class:`PlainSteps` here, Adam in
+``_adam.py``); a :class:`MinibatchPlan` has the schedule of the learning rate and the stopping
+rule. The direction may be a gradient, a contrast with persistent chains, or, for stepwise
 expectation maximisation, the difference of the batch's statistics from those so far, with a rate
 that falls.
 
-A pass visits each *distinct* row once, in random order, and lets it count by its weight: a row of
-weight two is two rows, to the last bit, since neither the order nor the noise of a step depends on
-how often a row came.
+A pass visits each *distinct* row once, in random order, and counts it with its weight. A row of
+weight two gives exactly the result of the row repeated, since neither the order of the rows nor the
+random numbers depend on repetitions.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _STILL_IMPROVED = (
     "the objective still improved after max_iter={} passes; increase max_iter, tol or "
     "learning_rate_init, or set early_stopping=True"
 )
-# Share of the first rate below which a falling rate does not fall.
+# Smallest factor of a falling learning rate.
 _LAST_RATE = 0.01
 
 Schedule = Callable[[int, int], float]
-"""Factor of the learning rate, given the number of a step, from 0, and of all steps."""
+"""Factor of the learning rate, given the index of a step (from 0) and the number of steps."""
 
 
 class DivergedError(ValueError):
@@ -56,7 +56,7 @@ def constant_rate(step: int, n_steps: int) -> float:
 
 
 def falling_rate(step: int, n_steps: int) -> float:
-    """Return a factor that falls linearly from 1 to almost nothing.
+    """Return a factor that falls linearly from 1 to 0.01.
 
     Examples
     --------
@@ -67,14 +67,15 @@ def falling_rate(step: int, n_steps: int) -> float:
 
 
 class Optimiser(ABC):
-    """Makes steps along directions of ascent.
+    """Moves coordinates along directions in which the objective increases.
 
     Attributes
     ----------
     theta : ndarray of shape (P,)
-        Where it is.
+        Current coordinates.
     average : ndarray of shape (P,)
-        An average of where it has been; `theta` itself for those that form none.
+        Average of the coordinates over the steps; `theta` itself for optimisers that do not
+        average.
     n_steps : int
         Steps made so far.
     """
@@ -94,7 +95,7 @@ class PlainSteps(Optimiser):
     Parameters
     ----------
     theta : ndarray of shape (P,)
-        Where to begin; copied.
+        Initial coordinates; copied.
     """
 
     def __init__(self, theta: FloatArray) -> None:
@@ -109,25 +110,26 @@ class PlainSteps(Optimiser):
 
 @dataclass(frozen=True)
 class MinibatchPlan:
-    """How a fit goes on, and when it ends.
+    """Batch size, learning rate and stopping rule of a fit.
 
     Attributes
     ----------
     batch_size : int
-        Distinct rows of a step, at most.
+        Largest number of distinct rows in a step.
     max_passes : int
     rate : float
-        Of learning, at the start.
+        Initial learning rate.
     schedule : callable
         See `Schedule`.
     tol : float
-        What counts as an improvement.
+        Smallest improvement that counts.
     patience : int or None
-        Stop when so many passes, on average, are no improvement over as many before (single ones
-        are too noisy to compare); where rows are held out: when none of so many was the best. None:
-        run the schedule to its end.
+        Stop when the mean objective of so many passes is no improvement over that of as many passes
+        before (single passes are too noisy to compare); if rows are held out, after so many passes
+        without a new best score. With None, all passes are made.
     least_steps : int
-        Steps of a pass, at least: fewer batches than that are passed over repeatedly.
+        Least number of steps of a pass; it goes over the rows repeatedly if they make fewer
+        batches.
     """
 
     batch_size: int
@@ -139,7 +141,7 @@ class MinibatchPlan:
     least_steps: int = 1
 
     def steps_of_a_pass(self, n_rows: int) -> tuple[int, int]:
-        """Return how often a pass goes over so many rows, and how many steps it makes in all."""
+        """Return how often a pass goes over the rows, and how many steps it makes in all."""
         n_batches = -(-n_rows // self.batch_size)
         n_rounds = -(-self.least_steps // n_batches)
         return n_rounds, n_rounds * n_batches
@@ -147,26 +149,26 @@ class MinibatchPlan:
 
 @dataclass(frozen=True)
 class MinibatchResult:
-    """Where a fit ended.
+    """Result of a fit.
 
     Attributes
     ----------
     theta : ndarray of shape (P,)
-        At the best pass for the rows held out. Where none were: at the end, averaged over the last
-        steps if the optimiser averages (see :func:`settled`).
+        The coordinates with the best score of the rows held out. If none are held out: those at the
+        end, averaged over the last steps if the optimiser averages (see :func:`settled`).
     objectives : list of float or None
-        Mean of the batches' estimates in each pass; None where batches give none.
+        Mean of the batches' estimates of the objective in each pass; None if there are none.
     scores : list of float
-        What models were judged by after each pass: their score on rows held out; without these the
-        estimate above, or else the score of the rows fitted to.
+        Score after each pass, on the rows held out; if none are, the estimate above, or else the
+        score on the rows fitted to.
     converged : bool
-        Whether there was no more improvement, or a schedule was run to its end.
+        Whether the stopping rule applied, or all passes of a plan without one were made.
     stopped : bool
-        Whether a callback ended it.
+        Whether a callback stopped the fit.
     memory : object
-        Of the last step.
-    shortfall : str
-        What to warn the user of: that the fit ended at its limit. Empty otherwise.
+        State after the last step, such as the persistent chains.
+    warning : str
+        Text of a ConvergenceWarning if the fit ended at `max_passes`, otherwise empty.
     """
 
     theta: FloatArray
@@ -175,7 +177,7 @@ class MinibatchResult:
     converged: bool
     stopped: bool
     memory: Any
-    shortfall: str
+    warning: str
 
     @property
     def n_iter(self) -> int:
@@ -193,12 +195,12 @@ def batches(
     n_rows, batch_size : int
     rng : Generator
     n_rounds : int, default=1
-        How often the pass goes over the rows, each time in another order.
+        How often the pass goes over the rows, each time in a new random order.
 
     Returns
     -------
     list of ndarray of int
-        If it is a single one, with the rows in their own order.
+        Indices of rows; a single batch has the rows in their own order.
 
     Examples
     --------
@@ -222,7 +224,7 @@ def one_pass(
     rng: np.random.Generator,
     memory: Any = None,
 ) -> tuple[float | None, Any]:
-    """Visit all rows.
+    """Make one pass over the rows.
 
     Parameters
     ----------
@@ -232,9 +234,9 @@ def one_pass(
     Returns
     -------
     value : float or None
-        Mean of the batches' estimates of the objective, if they give any.
+        Mean of the batches' estimates of the objective, None if there are none.
     memory : object
-        Of the last step.
+        State after the last step.
 
     Raises
     ------
@@ -268,17 +270,17 @@ def settled(
     rng: np.random.Generator,
     memory: Any = None,
 ) -> FloatArray:
-    """Return the average of the path, or its end if there is none or it is no good.
+    """Return the averaged coordinates, or the last ones if averaging made the objective worse.
 
-    The average should be better than where the steps that it is made of began. It is not where the
-    path crossed from one valley to another meanwhile.
+    The average should have a higher objective than the first of the steps that it averages. It does
+    not if the steps went from one mode to another; then the better of average and end is returned.
 
     Parameters
     ----------
     objective, optimiser, plan, rng, memory
         As for :func:`fit_minibatches`.
     objectives : list of float or None
-        Of the passes.
+        Mean objective of each pass.
 
     Returns
     -------
@@ -294,7 +296,7 @@ def settled(
         total = 0.0
         for index in batches(objective.n_rows, plan.batch_size, same):
             estimate = objective.step(theta, index, memory, same).value
-            assert estimate is not None  # as the passes had estimates
+            assert estimate is not None  # since the passes had estimates
             total += estimate * len(index)
         return total / objective.n_rows
 
@@ -306,7 +308,7 @@ def settled(
 
 
 def _levelled_off(scores: list[float], plan: MinibatchPlan) -> bool:
-    """Return whether the last passes are, on average, no improvement over those before."""
+    """Return whether the mean score of the last passes is no improvement over those before."""
     if plan.patience is None or len(scores) < 2 * plan.patience:
         return False
     before = np.mean(scores[-2 * plan.patience : -plan.patience])
@@ -323,22 +325,22 @@ def fit_minibatches(
     memory: Any = None,
     on_pass: Callable[[int, float], bool] | None = None,
 ) -> MinibatchResult:
-    """Make passes until nothing improves, or the plan ends.
+    """Make passes over the rows until the stopping rule of the plan applies.
 
     Parameters
     ----------
     objective : MinibatchObjective
-        Of the rows to fit to.
+        The objective on the rows to fit to.
     optimiser : Optimiser
-        Stands where the fit begins, and is moved.
+        At the initial coordinates; it is changed by the fit.
     plan : MinibatchPlan
     rng : Generator
     held : MinibatchObjective or None
-        Of rows held out, whose score decides which pass is the best, and when to stop.
+        The objective on rows held out; its score decides which pass is the best, and when to stop.
     memory : object
-        What the first step has of those before it, such as states of chains.
+        State that is carried from step to step, such as persistent chains.
     on_pass : callable or None
-        Given the number of a pass (from 1) and its score; true means stop.
+        Called with the number of a pass (from 1) and its score; returning true stops the fit.
 
     Returns
     -------
@@ -372,7 +374,7 @@ def fit_minibatches(
     if not np.isfinite(theta).all():
         raise DivergedError
     converged = bool(levelled_off or (plan.patience is None and not stopped))
-    shortfall = "" if converged or stopped else _STILL_IMPROVED.format(plan.max_passes)
+    warning = "" if converged or stopped else _STILL_IMPROVED.format(plan.max_passes)
     return MinibatchResult(
-        theta.copy(), objectives, scores, converged, bool(stopped), memory, shortfall
+        theta.copy(), objectives, scores, converged, bool(stopped), memory, warning
     )

@@ -1,8 +1,7 @@
 """The best model: the mode of ``prior(m) exp((N / tau) F(m))``, F the (tilted) mean of ``Hmax_T``.
 
-One finder serves all families. Where the prior is conjugate it is expectation maximisation with the
-prior, whose steps have a closed form; where there is a gradient only, L-BFGS in the energy's
-coordinates.
+One function serves all families: with a conjugate prior it runs expectation maximisation including
+the prior, whose steps have a closed form; otherwise L-BFGS in the energy's coordinates.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from skbae.inference._objective import Objective
     from skbae.inference.optimise._backtracking import Proposals
 
-# Change of the log density, relative to its size, at which L-BFGS stops: ten million roundings.
+# Change of the log density, relative to its size, at which L-BFGS stops: 1e7 rounding units.
 _RELATIVE_TOL = 1e7 * float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class ModeResult(ArrayRecord):
-    """Where S starts led.
+    """Modes found from S starts.
 
     Attributes
     ----------
@@ -39,7 +38,7 @@ class ModeResult(ArrayRecord):
     hmaxe, objective : ndarrays of shape (S,)
         The plain mean ``Hmaxe_T`` and the tilted one, F.
     log_target : ndarray of shape (S,)
-        ``log prior + (N / tau) F``, as ``Objective.log_targets`` has it.
+        ``log prior + (N / tau) F``, as from ``Objective.log_targets``.
     converged : ndarray of bool of shape (S,)
     """
 
@@ -51,7 +50,7 @@ class ModeResult(ArrayRecord):
 
 
 def best_start(objective: Objective, params: Any, model_temperature: float) -> Any:
-    """Return the one of S models whose density is highest."""
+    """Return the model of highest density among S models."""
     best = int(np.argmax(objective.log_targets(params, model_temperature)))
     return params.take(np.array([best]))
 
@@ -64,23 +63,23 @@ def find_mode(
     tol: float | None = None,
     max_iter: int | None = None,
 ) -> ModeResult:
-    """Return the mode that each start leads to; the density never falls on the way.
+    """Return the mode reached from each start, by steps that never decrease the density.
 
     Parameters
     ----------
     objective : Objective
-        F, of a ConjugateEnergy or a GradientEnergy. The mode is that of a density over coordinates
-        whose measure the energy chooses: see ``log_mode_measure`` and ``log_prior_at``.
+        F, of a ConjugateEnergy or a GradientEnergy. The mode depends on the coordinates in which
+        the density is taken, which the energy defines: see ``log_mode_measure`` and
+        ``log_prior_at``.
     starts : ArrayRecord
         S models.
     model_temperature : float
         tau, positive.
     tol : float or None, default=None
-        Starts have converged when a step changes F by less; 1e-6 for conjugate energies. By
-        gradients the change of the log density counts, relative to its size; there the default is
-        2.2e-9.
+        For conjugate energies, a start has converged when a step changes F by less (default 1e-6);
+        for others, when it changes the log density by less, relative to its size (default 2.2e-9).
     max_iter : int or None, default=None
-        Most steps; 200 for conjugate energies, 500 by gradients.
+        Largest number of steps; 200 for conjugate energies, 500 for others.
 
     Returns
     -------
@@ -105,13 +104,13 @@ def find_mode(
 def _by_expectation_maximisation(
     objective: Objective, params: Any, model_temperature: float, tol: float, max_iter: int
 ) -> ModeResult:
-    """Maximise from all starts side by side, until none changes any more."""
+    """Maximise from all starts at once by expectation maximisation, until all have converged."""
     energy = objective.require(ConjugateEnergy, "finding the mode")
     power = objective.power(model_temperature)
 
     def propose(params: Any, statistics: Any, steps: Array) -> Proposals:
-        # A share s of the way: a model maximises the statistics that it expects of itself, and
-        # those weigh (1 - s) / s times what the rows and the prior do together.
+        # A fraction s of the full step: the statistics that the model expects of itself, which it
+        # maximises, are added with (1 - s) / s times the weight of the rows and the prior.
         mixed = energy.interpolate(params, statistics, steps)
         for step in np.unique(steps):
             index = np.flatnonzero(steps == step)
@@ -145,7 +144,7 @@ def _by_expectation_maximisation(
 def _by_lbfgs(
     objective: Objective, params: Any, model_temperature: float, tol: float, max_iter: int
 ) -> ModeResult:
-    """Maximise from one start after the other, by a quasi-Newton method."""
+    """Maximise from one start after the other, by L-BFGS."""
     energy = objective.require(GradientEnergy, "finding the mode")
     power = objective.power(model_temperature)
 

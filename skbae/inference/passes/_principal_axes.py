@@ -1,9 +1,9 @@
-"""The mean of rows and the leading axes of their covariance, by the shortest way there is.
+"""The mean of the rows and the leading principal axes, by the fastest of several solvers.
 
-Tall data want the covariance of the features, wide data that of the rows (the Gram matrix), and
-where both are large but few axes are asked for, a Krylov space of the covariance does without
-either. All are passes over centred chunks: nothing as large as the rows is copied, weights and
-threads come as in every other pass, and rows far from the origin keep their digits.
+With more rows than features the covariance of the features is formed, with more features than rows
+the products of rows (the Gram matrix); if both are many and few axes are needed, a Krylov space of
+the covariance needs neither matrix. All solvers make passes over centred chunks: X is not copied,
+weights and threads work as in other passes, and no digits are lost for rows far from the origin.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 SOLVERS = ("auto", "full", "covariance_eigh", "gram", "randomized")
 
-# Up to this many rows or features a symmetric matrix of them takes less time than a Krylov space.
+# Up to this many rows or features, decomposing their matrix is faster than a Krylov space.
 _SMALL = 640
-# Directions of a block of a Krylov space beyond those asked for.
+# Directions of a block of a Krylov space in addition to the number of components.
 _OVERSAMPLE = 10
-# The space is large enough when all axes fulfil ``|C u - lam u| <= this * lam_1``.
+# The space is large enough when all axes satisfy ``|C u - lam u| <= _RESIDUAL * lam_1``.
 _RESIDUAL = 1e-7
-# The largest number of blocks; and that after which rows are given up whose axes are this badly
-# determined, because no axis stands out.
+# Largest number of blocks; and the number after which the search ends early if the relative
+# residual is still above _HOPELESS, as for variances that are nearly equal.
 _MAX_BLOCKS = 24
 _PATIENCE = 8
 _HOPELESS = 1e-2
-# Means this many standard deviations away from where products are centred cost one digit.
+# Means up to this many standard deviations from the centre of products cost at most one digit.
 _NEAR = 3.0
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Leading axes of rows.
+    """Leading principal axes of the rows.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class RowsWithCovariance(Rows):
-    """Rows whose covariance (D, D), with divisor N, is known already."""
+    """Rows together with their covariance (D, D), with divisor N."""
 
     covariance: Array
 
@@ -80,7 +80,7 @@ class RowsWithCovariance(Rows):
 class _CentredPass(RowKernel):
     """A pass over chunks from which a centre is subtracted, in double precision.
 
-    A centre of zero saves the copy.
+    With a centre of zero, float64 chunks are not copied.
     """
 
     def __init__(self, centre: Array, numbers_per_row: int = 0) -> None:
@@ -118,11 +118,11 @@ class _CovariancePass(_CentredPass):
         rng: np.random.Generator | None,
     ) -> None:
         first, second = accumulator
-        # what overflows is not finite in the end, and refused there
+        # after an overflow the result is not finite, and the fit raises ValueError
         with np.errstate(over="ignore", invalid="ignore"):
             deviations = self.load(X, workspace)
             roots = np.ones(len(X)) if weights is None else np.sqrt(weights)
-            if weights is not None:  # the product of a matrix with itself is half the work
+            if weights is not None:  # X' X with one and the same matrix takes BLAS half the work
                 deviations = np.multiply(deviations, roots[:, None], out=workspace[: len(X)])
             first += roots @ deviations
             second += deviations.T @ deviations
@@ -171,7 +171,7 @@ def _is_near(mean: Array, scale: Array) -> bool:
 
 
 def _centred_columns(columns: NDArray[Any], roots: Array) -> Array:
-    """Return columns (c, N) less their weighted means, times the roots of the rows' weights."""
+    """Return columns (c, N) minus their weighted means, times the roots of the rows' weights."""
     deviations = columns - columns[:, :1].astype(np.float64)
     deviations -= (deviations @ roots**2 / (roots @ roots))[:, None]
     deviations *= roots
@@ -179,7 +179,7 @@ def _centred_columns(columns: NDArray[Any], roots: Array) -> Array:
 
 
 class _GramPass(RowKernel):
-    """Products of rows with each other, (N, N): the *columns* of X pass by."""
+    """Products of rows with each other, (N, N), summed over chunks of the *columns* of X."""
 
     def __init__(self, roots: Array) -> None:
         self.roots = roots
@@ -214,7 +214,7 @@ class _GramPass(RowKernel):
 
 
 def choose_solver(n_rows: int, n_features: int, n_components: int | None) -> str:
-    """Return the solver that pays: see `SOLVERS`.
+    """Return the fastest solver, one of `SOLVERS`.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def choose_solver(n_rows: int, n_features: int, n_components: int | None) -> str
 def rows_with_covariance(
     X: NDArray[Any], weights: Array | None, runner: RowRunner
 ) -> RowsWithCovariance:
-    """Bundle validated rows with all that a single pass tells: as ``make_rows``, and more.
+    """Return validated rows with their mean, scale and covariance.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def rows_with_covariance(
     runner : RowRunner
     """
     total = float(len(X)) if weights is None else float(weights.sum())
-    # a guess at the mean is enough to centre products, zero often is, and saves a copy
+    # an approximate mean suffices as centre; zero, where it is close enough, saves a copy
     some = X[:: max(len(X) // 64, 1)].astype(np.float64)
     centre = some.mean(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -266,22 +266,22 @@ def rows_with_covariance(
 def leading_axes(
     rows: Rows, runner: RowRunner, rng: np.random.Generator, solver: str, n_components: int
 ) -> Spectrum:
-    """Return the axes along which the rows vary most.
+    """Return the leading principal axes of the rows.
 
     Parameters
     ----------
     rows : Rows
-        With its covariance for ``"covariance_eigh"``.
+        With their covariance for ``"covariance_eigh"``.
     runner : RowRunner
     rng : Generator
-        Where the Krylov space starts.
+        For the random start of the Krylov space.
     solver : str
         One of `SOLVERS`, ``"auto"`` excepted.
     n_components : int
         At most min(N, D).
     """
     spectrum = _SOLVERS[solver](rows, runner, rng, n_components)
-    # rounding errors of the largest variance are no variance
+    # variances below the rounding error of the largest one are set to zero
     level = max(rows.X.shape) * np.finfo(np.float64).eps
     variances = spectrum.variances
     floor = level * variances.max(initial=0.0)
@@ -304,7 +304,7 @@ def _by_gram(rows: Rows, runner: RowRunner, rng: Any, n_components: int) -> Spec
     turned = runner.map(
         lambda chunk: _centred_columns(chunk, roots) @ vectors, columns, kernel.chunk_rows
     )
-    # orthonormal already, but for rounding and for axes along which nothing varies
+    # orthonormal already, except for rounding and for axes of zero variance
     axes = np.linalg.qr(turned)[0].T if n_components else turned.T
     total = float(np.trace(products)) / rows.total
     return Spectrum(rows.centre, np.ascontiguousarray(axes), values / rows.total, total)
@@ -325,8 +325,8 @@ def _by_krylov(
 ) -> Spectrum:
     """Block Lanczos with full orthogonalisation (Golub and Underwood 1977), from a random start.
 
-    The start does not look at the rows, so that neither their order nor their multiplicity can
-    change the answer.
+    The start does not depend on the rows, so that neither their order nor their repetition changes
+    the result.
     """
     size = len(rows.centre)
     width = min(n_components + _OVERSAMPLE, size)
@@ -348,7 +348,7 @@ def _by_krylov(
         full = n_blocks == _MAX_BLOCKS or left == 0
         if error <= _RESIDUAL or full or (n_blocks >= _PATIENCE and error > _HOPELESS):
             break
-        # directions made up where nothing was left are not orthogonal yet
+        # where the residual vanished, qr returned arbitrary directions: make these orthogonal too
         for _ in range(2):
             following = np.linalg.qr(following - basis @ (basis.T @ following))[0]
         block = following[:, :left]

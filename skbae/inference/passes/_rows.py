@@ -1,4 +1,4 @@
-"""Passing over rows: chunks, threads, and sums that do not depend on their number."""
+"""Passes over rows in chunks and threads; results do not depend on the number of threads."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from skbae._types import Array
     from skbae.energies._base import RowKernel
 
-# Sums are formed within this many blocks of rows, whatever the number of threads, and then added
-# in order: the same numbers on one core and on many.
+# Sums are computed within this many blocks of rows, and the sums of the blocks are added in order,
+# so that rounding does not depend on the number of threads.
 _N_BLOCKS = 16
 
 
@@ -33,7 +33,7 @@ def _controller() -> ThreadpoolController:
 
 
 def row_threads() -> int:
-    """Return how many threads a pass over rows may use: as many as BLAS would.
+    """Return the number of threads of a pass over rows: as many as BLAS would use.
 
     This follows scikit-learn's convention that low-level parallelism obeys ``OMP_NUM_THREADS`` and
     threadpoolctl (and so is one inside joblib's workers), while ``n_jobs`` governs whole fits.
@@ -60,7 +60,9 @@ def make_rows(X: NDArray[Any], weights: Array | None) -> Rows:
     first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     step = max(64, (1 << 17) // X.shape[1])
     scratch, ones = np.empty((min(step, len(X)), X.shape[1])), np.ones(step)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite below
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # overflow is found by the caller, since the result is not finite
         for start in range(0, len(X), step):
             chunk = X[start : start + step]
             deviations = np.subtract(chunk, pilot, out=scratch[: len(chunk)])
@@ -80,9 +82,9 @@ def _take(spare: SimpleQueue[Any]) -> Any:
 
 
 class RowRunner:
-    """Runs kernels over rows on a few threads; use it as a context manager.
+    """Runs kernels over rows in several threads; use it as a context manager.
 
-    BLAS is held to one thread meanwhile, since the chunks already occupy the cores.
+    Within it BLAS uses one thread, since the chunks already occupy the cores.
 
     Parameters
     ----------
@@ -125,11 +127,11 @@ class RowRunner:
         kernel : RowKernel
         rows : Rows
         seed : SeedSequence or None
-            Where blocks get their generators from, for kernels that draw codes.
+            Seeds the generators of the blocks, for kernels that draw codes.
         """
         n_chunks = -(-len(rows.X) // kernel.chunk_rows)
         if n_chunks == 1:
-            # short data: features computed once serve every pass of a fit
+            # a single chunk: features computed once are kept for all passes of a fit
             self._kept = kernel.workspace(len(rows.X), self._kept)
             accumulator = kernel.zero()
             rng = None if seed is None else np.random.Generator(np.random.SFC64(seed))
@@ -159,7 +161,7 @@ class RowRunner:
         return kernel.finish(merged, rows.total)
 
     def map(self, function: Callable[[NDArray[Any]], Any], X: NDArray[Any], chunk_rows: int) -> Any:
-        """Apply `function` to chunks of rows and join what it returns along the rows.
+        """Apply `function` to chunks of rows and concatenate the results along the rows.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
 """Starting points that depend on the rows only through their weighted distribution.
 
-Order and repetition of rows must not matter: a row of weight two is two rows. So rows are put into
-a canonical order (by a fixed projection), equal ones are merged, and very long data are thinned by
-a hash of the row's own content.
+The order of the rows must not matter, and a row of weight two must equal the row repeated. So rows
+are put into a canonical order (by a fixed projection), equal ones are merged, and of very many rows
+some are selected by a hash of their content.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Distinct rows used to choose starting points: enough that a component of one row in a thousand
-# is seen, few enough that choosing costs less than one pass over a long table.
+# Distinct rows from which starting points are chosen: enough to contain rows of a component with a
+# thousandth of the weight, and few enough to cost less than one pass over many rows.
 _MAX_DISTINCT = 1 << 14
 
 
@@ -31,7 +31,7 @@ def distinct_rows(rows: Rows, limit: int = _MAX_DISTINCT) -> tuple[Array, Array]
     ----------
     rows : Rows
     limit : int
-        About how many rows to keep at most; which ones depends on their content only.
+        Approximate largest number of rows to return; their selection depends on their content only.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def distinct_rows(rows: Rows, limit: int = _MAX_DISTINCT) -> tuple[Array, Array]
         fraction = limit / len(keys)
         while True:
             chosen = np.flatnonzero(_hash_uniform(keys) < fraction)
-            # heavy repetition keeps too few distinct rows: be less strict
+            # many repeated rows leave too few distinct ones: select a larger fraction
             if len(np.unique(keys[chosen])) >= limit // 2 or fraction >= 1:
                 break
             fraction *= 4
@@ -59,7 +59,7 @@ def distinct_rows(rows: Rows, limit: int = _MAX_DISTINCT) -> tuple[Array, Array]
 
 
 def _projection(X: NDArray[Any], which: int) -> Array:
-    """Project rows on a fixed direction, feature by feature so that equal rows get equal bits."""
+    """Project rows on a fixed direction, feature by feature, so that equal rows give equal bits."""
     direction = np.random.default_rng(1015 + which).uniform(0.5, 1.0, (X.shape[1],))
     total = np.zeros(len(X))
     for feature, factor in enumerate(direction):
@@ -85,9 +85,9 @@ def _draw(cumulative: Array, uniforms: Array) -> NDArray[np.intp]:
 
 
 def random_rows(X: Array, weights: Array, n: int, rng: np.random.Generator) -> Array:
-    """Draw n distinct rows with probability proportional to weight, one after the other.
+    """Draw n distinct rows one after the other, with probability proportional to weight.
 
-    When there are fewer distinct rows than n, all are taken and some again.
+    If there are fewer distinct rows than n, all are drawn and then some again.
     """
     remaining, chosen = weights.copy(), []
     for _ in range(n):

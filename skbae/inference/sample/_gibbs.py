@@ -1,11 +1,11 @@
-"""Gibbs sampling with long jumps, and the evidence that comes with it.
+"""Gibbs sampling with independence Metropolis-Hastings steps, and the evidence by bridge sampling.
 
-Gibbs sweeps (codes given the model, the model given codes) move quickly within a mode and hardly
-ever between modes, so that the proportions in which chains sit in modes are an accident of their
-starts. Conditionals given the codes of many chains, averaged over relabellings, make a proposal
-that covers all modes the chains have found; draws of it are weighted and replace the chains, and
-later, once the proposal is fixed, enter as independence Metropolis-Hastings steps between sweeps.
-Every such step yields what bridge sampling needs.
+Gibbs sweeps (codes given the model, the model given codes) move quickly within a mode and rarely
+between modes, so that the number of chains in each mode depends on their starts. The conditionals
+given the codes of many chains, averaged over relabellings, make a proposal that covers all modes
+that the chains have found. First the chains are replaced by weighted draws of the proposal; then
+the proposal is fixed, and independence Metropolis-Hastings steps ("jumps") with it alternate with
+sweeps. The ratios of target to proposal at these steps are what bridge sampling needs.
 """
 
 from __future__ import annotations
@@ -33,27 +33,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GibbsPlan:
-    """How long to sample: see :func:`sample_conjugate`.
+    """Numbers of sweeps and jumps: see :func:`sample_conjugate`.
 
     Attributes
     ----------
     n_burn : int
-        Sweeps before the first proposal is made.
+        Number of sweeps before the first proposal is made.
     n_conditionals : int
-        Conditionals averaged in a proposal, one proposal an island.
+        Number of conditionals averaged in the proposal of each island.
     n_rounds : int
-        Times the chains are replaced by weighted draws of a proposal.
+        How often the chains are replaced by weighted draws of a proposal.
     n_between : int
-        Sweeps after each replacement.
+        Number of sweeps after each replacement.
     n_sweeps : int
-        Sweeps after the last replacement, whose draws are recorded.
+        Number of sweeps after the last replacement, whose draws are recorded.
     max_between_jumps : int
-        Most sweeps between long jumps (Metropolis-Hastings steps); fewer where these are accepted
-        often.
+        Largest number of sweeps between jumps; it is smaller if jumps are accepted often.
     max_jumps : int
-        Most long jumps of a chain.
+        Largest number of jumps of a chain.
     max_lengths : int
-        How many times `n_sweeps` are made, at most: more than once where chains still disagree.
+        The `n_sweeps` are repeated while chains disagree, at most this often in all.
     n_keep : int
         Models to keep.
     """
@@ -78,14 +77,14 @@ class GibbsPlan:
 
 @dataclass(frozen=True)
 class GibbsState(ArrayRecord):
-    """Where S chains are.
+    """State of S chains.
 
     Attributes
     ----------
     params : ArrayRecord
         S models.
     hmaxe : ndarray of shape (S,)
-        ``Hmaxe_T`` there.
+        ``Hmaxe_T`` of the models.
     log_target : ndarray of shape (S,)
         ``log prior + (N / T) Hmaxe_T``.
     conditional : ArrayRecord
@@ -116,21 +115,21 @@ class Jump(ArrayRecord):
 
 @dataclass(frozen=True)
 class GibbsMoves:
-    """The moves of chains in two islands, each from a state to the next.
+    """Moves of chains in two islands, from one state to the next.
 
-    Islands never exchange draws. Each jumps by the proposal made of the *other*'s conditionals:
-    were it its own, chains would sit where their own past had put proposal density, and the bridge
-    would underestimate the evidence.
+    Islands never exchange draws. The jumps of each use the proposal made from the conditionals of
+    the *other*: with its own, the chains would be where their own past has put proposal density,
+    and bridge sampling would underestimate the evidence.
 
     Attributes
     ----------
     objective : Objective
         Of a ConjugateEnergy, at T = tau and without a tilt.
     islands : tuple of ndarrays of int
-        The chains of each.
+        Indices of the chains of each island.
     rng : Generator
     seeds : SeedSequence
-        Where passes get their seeds from.
+        Source of the seeds of passes.
     """
 
     objective: Objective
@@ -140,7 +139,7 @@ class GibbsMoves:
 
     @classmethod
     def of(cls, objective: Objective, n_chains: int, rng: np.random.Generator) -> GibbsMoves:
-        """Return the moves of so many chains, one half in each island."""
+        """Return the moves of `n_chains` chains, one half in each island."""
         seeds = np.random.SeedSequence(rng.integers(2**32, size=4).tolist())
         half = n_chains // 2
         return cls(objective, (np.arange(half), np.arange(half, n_chains)), rng, seeds)
@@ -151,7 +150,7 @@ class GibbsMoves:
         return self.objective.require(ConjugateEnergy, "Gibbs sampling")
 
     def init(self, params: Any) -> GibbsState:
-        """Return the state of chains at S models, with fresh codes."""
+        """Return the state of chains at S models, with codes drawn given these."""
         return self._visit(params)[0]
 
     def _visit(self, params: Any) -> tuple[GibbsState, Any]:
@@ -172,7 +171,7 @@ class GibbsMoves:
         return self.energy.scores(state.params, statistics, temperature, total)
 
     def _draw(self, proposals: list[Any], sizes: list[int]) -> tuple[Any, Array]:
-        """Draw from each proposal so many models; return all with their log densities."""
+        """Draw `sizes` models from the proposals; return them with their log densities."""
         parts, densities = [], []
         for proposal, size in zip(proposals, sizes, strict=True):
             which = self.rng.integers(proposal.n_models, size=size)
@@ -235,8 +234,8 @@ def sample_conjugate(
     rng : Generator
     plan : GibbsPlan
     on_step : callable or None
-        Called with the number of the step and the best ``Hmaxe``; returning true ends the run as
-        soon as there is something to report.
+        Called with the number of the step and the best ``Hmaxe``; returning true ends the run once
+        the first draws are recorded.
 
     Returns
     -------
@@ -254,7 +253,7 @@ def sample_conjugate(
     moves = GibbsMoves.of(objective, starts.n_models, rng)
     steps = _Steps(on_step)
     state, proposals = _find_proposals(moves, moves.init(starts), plan, steps)
-    # the first jump only tells how often to jump; it is recorded like the others
+    # the acceptance of the first jump determines how often to jump; it is recorded like the others
     state, jump = moves.jump(state, proposals)
     steps.report(state)
     between = int(np.clip(2 / max(jump.accepted.mean(), 0.01), 2, plan.max_between_jumps))
@@ -278,7 +277,7 @@ def sample_conjugate(
                 break
             state, jump = moves.jump(state, proposals)
             jumps.append(jump)
-            trace[-1] = state.hmaxe  # the draw is where the jump led
+            trace[-1] = state.hmaxe  # the recorded draw is the state after the jump
             steps.report(state)
     target = np.stack([each.target_ratios for each in jumps], axis=1)
     proposed = np.stack([each.proposal_ratios for each in jumps], axis=1)
@@ -297,13 +296,13 @@ def sample_conjugate(
 
 
 class _Steps:
-    """Counts steps, and passes them on."""
+    """Counts steps and reports them to a callback."""
 
     def __init__(self, on_step: Callable[[int, float], bool] | None) -> None:
         self.on_step, self.number, self.stopped = on_step, 0, False
 
     def report(self, state: GibbsState) -> None:
-        """Take note of a step."""
+        """Report a step."""
         self.number += 1
         if self.on_step is not None and self.on_step(self.number, float(state.hmaxe.max())):
             self.stopped = True
@@ -312,11 +311,11 @@ class _Steps:
 def _find_proposals(
     moves: GibbsMoves, state: GibbsState, plan: GibbsPlan, steps: _Steps
 ) -> tuple[GibbsState, list[Any]]:
-    """Return chains that have mixed, as far as they do, and one proposal for each island.
+    """Return the chains after the replacements, and one proposal for each island.
 
-    Proposals are made of the chains' latest conditionals. Where the chains' starts led them,
-    whatever its weight, a share of the conditionals stays in the proposals, so that a region that
-    holds little probability is not a trap without exit.
+    Proposals are made from the chains' latest conditionals, and from some of those before the first
+    replacement: so they also cover regions of little probability that chains reached from their
+    starts, and jumps can leave these.
     """
     size, n_chains = plan.n_conditionals, len(state.hmaxe)
     latest: list[Any] = []
@@ -342,7 +341,7 @@ def _find_proposals(
 def _proposals(
     conditionals: list[Any], islands: tuple[NDArray[np.intp], ...], size: int
 ) -> list[Any]:
-    """Return one proposal an island, of the latest `size` conditionals if there are so many."""
+    """Return one proposal for each island, made from its latest conditionals, at most `size`."""
     made = []
     for island in islands:
         joined = type(conditionals[0]).concatenate([each.take(island) for each in conditionals])

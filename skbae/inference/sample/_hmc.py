@@ -1,8 +1,8 @@
-"""Hamiltonian Monte Carlo for many particles side by side (Neal 2011).
+"""Hamiltonian Monte Carlo for many particles at once (Neal 2011).
 
 A target is a prior density times ``exp(power * value)``; particles may have different powers,
-and all of them make one leapfrog step with one evaluation. Moves are short and forget their
-momentum: they serve populations, which need to be stirred at each temperature, not carried far.
+and all of them make one leapfrog step with one evaluation. Moves are short, with new momenta each:
+they bring a population closer to equilibrium at each temperature.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from skbae.inference._objective import Target
 
-# A trajectory along which the log prior has ranged further than this is lost, and is refused
-# without looking at the data again: its models would be too extreme to compute with.
+# A trajectory along which the log prior varies by more than this is rejected before the energy is
+# evaluated: its models would be too extreme to compute with.
 _MAX_PRIOR_RANGE = 1e4
-# Step sizes are drawn anew for each particle and move, relative to the population's.
+# Range of the random factor of the step size, drawn for each particle and move.
 _JITTER = (0.5, 1.2)
 
 
 @dataclass(frozen=True)
 class Particles(ArrayRecord):
-    """Positions theta (S, P), and what the target says there."""
+    """Positions theta (S, P), with the prior and value of the target and their gradients."""
 
     theta: Array
     log_prior: Array
@@ -77,7 +77,7 @@ def leapfrog(
     ----------
     target : Target
     particles : Particles
-        S of them.
+        S particles.
     velocity : ndarray of shape (S, P)
         In units of `steps`.
     power : ndarray of shape (S,)
@@ -90,10 +90,9 @@ def leapfrog(
     particles : Particles
     velocity : ndarray of shape (S, P)
     alive : ndarray of bool of shape (S,)
-        False for trajectories that left what can be computed; they were sent back to their start
-        to keep the batch in one piece, and must be rejected. The criterion, a bound on the range of
-        the log prior along the trajectory, is the same seen from either end, so that the move
-        leaves the target invariant.
+        False for trajectories along which the log prior varied too much; they were reset to their
+        start, so that the arrays keep their shape, and must be rejected. The criterion is the same
+        for the reversed trajectory, so that the move leaves the target invariant.
     """
     start = particles
     lowest = highest = start.log_prior
@@ -134,14 +133,14 @@ def hmc_move(
     ----------
     target : Target
     particles : Particles
-        S of them.
+        S particles.
     power : ndarray of shape (S,)
     scales : ndarray of shape (P,)
-        Of the coordinates: the preconditioner.
+        Scales of the coordinates, by which the move is preconditioned.
     step_size : float
-        Mean step, in units of the scales; each particle draws its own about it.
+        Step size in units of the scales; each particle multiplies it by a random factor.
     n_steps : int
-        Leapfrog steps.
+        Number of leapfrog steps.
     rng : Generator
 
     Returns
@@ -168,10 +167,10 @@ def coordinate_scales(
 ) -> Array:
     """Return a scale for each coordinate, shared by those of a kind.
 
-    The inverse root mean square of the total gradient. At equilibrium the expected square of a
-    coordinate's gradient is the expected curvature of the log density along it, so that this
-    is a standard deviation *within* modes. The spread of particles is none: it measures how far
-    apart modes are, labellings of the same components included.
+    The scale is the inverse root mean square of the total gradient. At equilibrium the expected
+    square of a coordinate's gradient is the expected curvature of the log density, so that the
+    scale is a standard deviation *within* modes. The spread of the particles would also include
+    the distances between modes, such as relabellings of the same components.
 
     Parameters
     ----------

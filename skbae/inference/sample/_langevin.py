@@ -1,13 +1,13 @@
-r"""Sampling ``p(m)`` with gradients that see a batch of rows at a time.
+r"""Sampling ``p(m)`` by Langevin dynamics with gradients from batches of rows.
 
 Underdamped Langevin dynamics (Chen, Fox and Guestrin 2014) in coordinates scaled by a diagonal
 estimate of the posterior's precision, split symmetrically so that each step takes one gradient at
-its middle (Leimkuhler and Matthews 2013, "ABOBA"). A batch's gradient is noisy, which heats the
-chain; the noise is measured before, and that much less is injected.
+its middle (Leimkuhler and Matthews 2013, "ABOBA"). A batch's gradient is noisy, which adds to
+the noise that the dynamics inject; it is measured beforehand, and the injected noise reduced by it.
 
-Chains start from one optimum with momenta of their own. They are local: they explore the basin they
-start in, and nothing here estimates the evidence. What remains wrong is of second order in the step
-size, and the noise's part off the diagonal.
+Chains start from one optimum, with independent momenta. They explore the mode they start in only,
+and give no estimate of the evidence. The remaining error is of second order in the step size, plus
+correlations between entries of the gradient's noise.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from skbae._types import FloatArray
 
 
-# Coordinates in which the balance of gradients is watched.
-_N_WATCHED = 64
-# Gradients at the start from which their noise is measured.
+# Number of coordinates in which the mean gradient is recorded.
+_N_RECORDED = 64
+# Number of gradients at the start from which their noise is measured.
 _N_PROBES = 64
 
 
@@ -61,22 +61,22 @@ class BatchTarget(ABC):
 
 @dataclass(frozen=True)
 class LangevinPlan:
-    """How long to sample.
+    """Numbers of chains and steps, and step size.
 
     Attributes
     ----------
     batch_size : int
     n_chains : int
     n_burn, n_steps : int
-        Steps of each chain that are thrown away, and those that follow.
+        Steps of burn-in of each chain, which are discarded, and steps after it.
     n_traced : int
-        Intervals into which the latter are divided for the traces.
+        Number of intervals of the latter; values are averaged over each interval.
     n_keep : int
         Models to keep.
     step : float
         Length of a step, in units of the coordinates' scale.
     friction : float
-        Share of the momentum that is lost in a unit of time.
+        Rate at which momentum decays: it keeps exp(-friction) per unit of time.
     """
 
     batch_size: int
@@ -98,7 +98,7 @@ def measure_noise(
     while count < _N_PROBES:
         index = draw_batch(target.n_rows, batch_size, rng)
         _, gradient = target.estimate(stacked, index, rng)
-        # the same batch under other draws: one probe each
+        # each chain has its own draws of codes: n_chains gradients for a batch
         first += gradient.sum(axis=0, dtype=np.float64)
         second += np.einsum("sp,sp->p", gradient, gradient, dtype=np.float64)
         count += n_chains
@@ -106,11 +106,11 @@ def measure_noise(
 
 
 def injected_noise(keep: float, step: float, heat: FloatArray) -> FloatArray:
-    """Return the deviation of the momentum's noise, (P,).
+    """Return the standard deviation of the noise to inject into the momentum, (P,).
 
     A step keeps a share `keep` of the momentum and needs noise of variance ``1 - keep^2``; its two
-    half kicks by one noisy gradient bring ``(step (1 + keep) / 2)^2 heat`` of that. Where they
-    bring more than is needed, nothing is injected and the chain is too hot.
+    half steps by one noisy gradient add variance ``(step (1 + keep) / 2)^2 heat``. If they add more
+    than is needed, nothing is injected, and the chain samples at too high a temperature.
 
     Parameters
     ----------
@@ -123,25 +123,25 @@ def injected_noise(keep: float, step: float, heat: FloatArray) -> FloatArray:
 
 
 def draw_batch(n_rows: int, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw the rows of a step, whatever was drawn before.
+    """Draw the rows of a step, independently of earlier steps.
 
-    Batches that make up a pass would cancel each other's noise over a pass but not within it, which
-    no injected noise could make up for.
+    With batches that partition the rows, the noise of successive gradients would be correlated, and
+    the injected noise could not be adjusted for it.
     """
     return np.arange(n_rows) if size >= n_rows else rng.choice(n_rows, size, replace=False)
 
 
 @dataclass(frozen=True)
 class LangevinState:
-    """Where S chains are.
+    """State of S chains.
 
     Attributes
     ----------
     position, momentum : ndarrays of shape (S, P)
     value : ndarray of shape (S,)
-        The latest batch's estimates of F, at the middle of the step.
+        Estimates of F by the latest batch, at the middle of the step.
     gradient : ndarray of shape (S, P)
-        Its gradients of the log target, in the scaled coordinates.
+        Gradients of the log target by this batch, in the scaled coordinates.
     """
 
     position: FloatArray
@@ -152,7 +152,7 @@ class LangevinState:
 
 @dataclass(frozen=True)
 class LangevinMoves:
-    """The steps of chains, each from a state to the next.
+    """Steps of chains, from one state to the next.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class LangevinMoves:
     keep : float
         Share of the momentum that a step keeps.
     injected : ndarray of shape (P,)
-        Deviation of the momentum's noise.
+        Standard deviation of the noise injected into the momentum.
     rng : Generator
     """
 
@@ -180,10 +180,10 @@ class LangevinMoves:
     def tuned(
         cls, target: BatchTarget, theta: FloatArray, plan: LangevinPlan, rng: np.random.Generator
     ) -> LangevinMoves:
-        """Return moves whose scales and noise suit the surroundings of an optimum (P,)."""
+        """Return moves with scales and noise measured at an optimum (P,)."""
         noise = measure_noise(target, theta, plan.batch_size, plan.n_chains, rng)
-        # a row's gradients have the Fisher information for variance: it shows in batches of part of
-        # the rows, drawn without replacement
+        # the variance of a row's gradient estimates the Fisher information; it is measured with
+        # batches of some of the rows, drawn without replacement
         part = min(plan.batch_size, max(1, target.n_rows // 2))
         spread = noise
         if part < plan.batch_size:
@@ -197,7 +197,7 @@ class LangevinMoves:
         return cls(target, plan.batch_size, plan.step, root, keep, injected, rng)
 
     def init(self, theta: FloatArray, n_chains: int) -> LangevinState:
-        """Return chains at one point (P,), with momenta of their own."""
+        """Return the state of chains at one point (P,), with random momenta."""
         position = np.repeat(theta[None], n_chains, axis=0)
         momentum = self.rng.standard_normal(position.shape, theta.dtype)
         return LangevinState(position, momentum, np.full(n_chains, np.nan), np.zeros_like(position))
@@ -208,7 +208,7 @@ class LangevinMoves:
         Raises
         ------
         DivergedError
-            If a chain leaves the finite numbers.
+            If the value or gradient of a chain becomes NaN or infinite.
         """
         kind = state.position.dtype.type
         half = kick = kind(0.5 * self.step_size)
@@ -245,7 +245,7 @@ def sample_langevin(
     plan : LangevinPlan
     rng : Generator
     on_step : callable
-        Given the number of an interval and F; true means stop.
+        Called with the number of an interval and F; returning true stops the run.
 
     Returns
     -------
@@ -255,11 +255,11 @@ def sample_langevin(
     Raises
     ------
     DivergedError
-        If a chain leaves the finite numbers.
+        If the value or gradient of a chain becomes NaN or infinite.
     """
     moves = LangevinMoves.tuned(target, theta, plan, rng)
     state = moves.init(theta, plan.n_chains)
-    watched = rng.permutation(len(theta))[:_N_WATCHED]
+    recorded = rng.permutation(len(theta))[:_N_RECORDED]
     interval = max(1, plan.n_steps // plan.n_traced)
     n_intervals = plan.n_steps // interval
     stopped = False
@@ -273,16 +273,16 @@ def sample_langevin(
     scores: list[FloatArray] = []
     kept: list[FloatArray] = []
     while len(values) < n_intervals and not stopped:
-        state, value, gradient = _interval(moves, state, interval, watched)
+        state, value, gradient = _interval(moves, state, interval, recorded)
         values.append(value)
         scores.append(gradient)
         kept += [state.position.astype(np.float64)] * int(np.sum(kept_at == len(values)))
         stopped = on_step(plan.n_burn // interval + len(values), float(value.mean()))
-    if not kept:  # stopped early: where the chains are is better than nothing
+    if not kept:  # stopped early: keep the current positions
         kept = [state.position.astype(np.float64)]
     if not values:
         values = [state.value.astype(np.float64)]
-        scores = [np.zeros((plan.n_chains, len(watched)))]
+        scores = [np.zeros((plan.n_chains, len(recorded)))]
     nothing = np.zeros(0)
     return SamplingRun(
         params=np.concatenate(kept)[-plan.n_keep :],
@@ -298,13 +298,13 @@ def sample_langevin(
 
 
 def _interval(
-    moves: LangevinMoves, state: LangevinState, n_steps: int, watched: NDArray[np.intp]
+    moves: LangevinMoves, state: LangevinState, n_steps: int, recorded: NDArray[np.intp]
 ) -> tuple[LangevinState, FloatArray, FloatArray]:
-    """Make some steps; return where they lead, and the means of values and watched gradients."""
+    """Make some steps; return the state, and the means of values and recorded gradients."""
     value = np.zeros(len(state.value))
-    gradient = np.zeros((len(value), len(watched)))
+    gradient = np.zeros((len(value), len(recorded)))
     for _ in range(n_steps):
         state = moves.step(state)
         value += state.value / n_steps
-        gradient += state.gradient[:, watched] / n_steps
+        gradient += state.gradient[:, recorded] / n_steps
     return state, value, gradient

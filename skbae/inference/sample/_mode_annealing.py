@@ -1,16 +1,16 @@
 """Annealing from normal fits: draws of ``p(m)`` and its evidence, starting at the modes.
 
-Tempering from the prior meets first-order transitions where a model's parts take on roles (the
-components of a mixture), and ever more temperatures as rows grow in number. Here particles start as
-draws of normal densities fitted to modes, and follow ``q(m)^(1 - beta) p(m)^beta`` from beta = 0
-to 1: the better the fit, the fewer the steps, whatever the number of rows.
+Tempering from the prior has first-order transitions for mixtures, where components separate, and
+needs more temperatures the more rows there are. Here particles start as draws of normal densities
+fitted to the modes, and follow ``q(m)^(1 - beta) p(m)^beta`` from beta = 0 to 1: the better the
+fit, the fewer the steps, whatever the number of rows.
 
-With J fits, the mean density q is a sum over modes and labellings. Each mode j has islands of
-particles of its own, which start at its fit q_j and go to ``p(m) q_j(m) / q(m)``: these add up to
-``p(m)``, so that the evidence is the mean over modes, and none can be lost on the way. Along the
-path the target is ``q_j exp(beta log(p / q))``, in the chart of the mode, where q_j is standard
-normal. Moves follow the force of mode j alone and end with all of q: volumes are preserved by any
-force, so that the target is invariant.
+With J fits, q is the mean density over modes and labellings. Each mode j has its own islands of
+particles, which start at its fit q_j and end at ``p(m) q_j(m) / q(m)``. These add up to ``p(m)``,
+so that the evidence is the mean over modes, and each mode keeps its share. Along the path the
+target is ``q_j exp(beta log(p / q))``, in the chart of the mode, where q_j is standard normal.
+Leapfrog steps use the gradient of q_j alone, and acceptance uses q: leapfrog steps preserve volume
+with any force, so that the target is invariant.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ if TYPE_CHECKING:
 
     from skbae.inference._objective import Objective
 
-# Nats by which the crude evidence of a mode may fall short of the best before it is left out.
+# Modes whose log evidence by importance sampling is this many nats below the best are left out.
 _NEGLIGIBLE = 15.0
-# Particles of an island times rows, and times coordinates.
+# Largest product of the particles of an island with rows, and with coordinates.
 _PARTICLE_ROWS = 4e4
 _PARTICLE_COORDINATES = 1e5
-# Share of the evidence in modes that were met once, above which others may have been missed.
-_MET_ONCE = 0.1
-# Modes that have all their particles to themselves.
+# Share of the evidence in modes that one start found, above which other modes may be missing.
+_FOUND_ONCE = 0.1
+# Up to so many modes each have the full number of particles; more modes share it.
 _FEW_MODES = 4
-# Share of the evidence that may be left out.
+# Share of the evidence in modes left out, above which the result is in doubt.
 _LEFT_OUT = 0.01
-# Relative error of a density above which it is not taken for one.
+# Relative error of a log density above which it counts as lost to rounding.
 _ROUNDING = 1e-6
 
 
 class FittedTarget(Target):
     """Normal fits as the prior, and ``log(p / q)`` as the objective.
 
-    Coordinates are standard normal under each mode's fit; models come in J equal shares, one a
-    mode.
+    Coordinates are standard normal under each mode's fit. An array of models consists of J equal
+    parts, one for each mode.
     """
 
     def __init__(self, fits: NormalFits, of_energy: Objective, power: float) -> None:
@@ -71,7 +71,7 @@ class FittedTarget(Target):
         return self.fits.from_standard(theta.reshape(self.fits.charts.n_charts, -1, theta.shape[1]))
 
     def value_and_gradient(self, theta: Array) -> tuple[Array, Array]:
-        """Return the log of the target over all fits, and the force: not all of its gradient."""
+        """Return ``log(p / q)``, and the force, which is not exactly its gradient."""
         fits, charts = self.fits, self.fits.charts
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             local = self.local(theta)
@@ -80,15 +80,16 @@ class FittedTarget(Target):
             log_ratios = fits.log_ratios(models)
             own = fits.own_log_ratio(theta.reshape(local.shape))
             of_own = np.einsum("jnj->jn", log_ratios.reshape(*own.shape, -1))
-            # labels included, no fit is below its part; where it is, a chart has lost its digits
-            # (a direction that has all but vanished), and where that is there is next to nothing
+            # the density averaged over relabellings is at least that of one labelling, divided by
+            # their number; if not, rounding errors dominate (a direction has almost vanished), and
+            # the target has negligible density there
             lost = of_own < own - gammaln(charts.n_blocks + 1) - _ROUNDING * (1 + np.abs(own))
             value = self.power * value - log_mean_exp(log_ratios, axis=1)
         value = np.where(lost.ravel() | ~np.isfinite(value), -np.inf, value)
         return value, self._force(theta, local, gradient)
 
     def force(self, theta: Array) -> Array:
-        """Return the gradient of the log target less that of the mode's own fit."""
+        """Return the gradient of the log target minus that of the mode's own fit."""
         with np.errstate(over="ignore", invalid="ignore"):
             local = self.local(theta)
             gradient = self.of_energy.value_and_gradient(self.fits.charts.theta_at(local))[1]
@@ -104,24 +105,24 @@ class FittedTarget(Target):
 
 @dataclass(frozen=True)
 class AnnealPlan:
-    """How many particles: see :func:`sample_from_modes`.
+    """Numbers of particles and moves: see :func:`sample_from_modes`.
 
     Attributes
     ----------
     n_islands : int
         Independent populations of each mode, at least 2.
     n_particles : int
-        Of each; a multiple of ``n_moves + 1``.
+        Number of particles of each island; a multiple of ``n_moves + 1``.
     n_moves : int
         Moves of each chain at each step.
     n_rounds : int
-        Times that all moves are made at the last step: more draws where particles are few.
+        How often the moves are repeated at the last step, for more draws if particles are few.
     n_pilot : int
-        Draws of each fit by which its share of the evidence is guessed.
+        Draws of each fit by which its share of the evidence is estimated.
     length, max_leapfrog, max_steps, n_keep
         As in :class:`~skbae.inference.sample._tempering.SMCPlan`.
     max_modes : int
-        Modes to sample.
+        Largest number of modes to sample.
     """
 
     n_islands: int = 4
@@ -146,7 +147,7 @@ class AnnealPlan:
         return self.max_steps
 
     def shared(self, n_modes: int) -> AnnealPlan:
-        """Return a plan in which many modes share the particles of a few."""
+        """Return a plan in which each of many modes has fewer particles."""
         halvings = int(np.ceil(np.log2(max(n_modes / _FEW_MODES, 1))))
         fewest = 8 * (self.n_moves + 1)
         n_particles = max(self.n_particles >> halvings, min(fewest, self.n_particles))
@@ -166,7 +167,7 @@ class AnnealPlan:
 
 
 def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
-    """Return a plan fit for so many rows and coordinates, that keeps so many models.
+    """Return the plan for these numbers of rows, coordinates and models to keep.
 
     Examples
     --------
@@ -189,7 +190,7 @@ def sample_from_modes(
     objective: Objective,
     starts: Any,
     model_temperature: float,
-    vacant: NDArray[np.bool_],
+    empty: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     plan: AnnealPlan,
@@ -202,11 +203,11 @@ def sample_from_modes(
     objective : Objective
         Of a ChartedEnergy, on rows with any weights; T = 0 is allowed.
     starts : ArrayRecord
-        S models to seek modes from, as diverse as possible.
+        S models from which modes are searched, as diverse as possible.
     model_temperature : float
         tau, positive.
-    vacant : ndarray of bool of shape (S, B)
-        Parts of the starts that are to keep their prior; see
+    empty : ndarray of bool of shape (S, B)
+        Components of the starts that have no rows; see
         :func:`~skbae.inference.sample._mode_search.find_modes`.
     rng : Generator
     plan : AnnealPlan
@@ -229,7 +230,7 @@ def sample_from_modes(
         If no start has a finite density, or the target is not reached within ``plan.max_steps``.
     """
     energy = objective.require(ChartedEnergy, "annealing from modes")
-    modes = _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)
+    modes = _fitted_modes(objective, starts, model_temperature, empty, plan, rng)
     plan = plan.shared(modes.fits.charts.n_charts)
     target = FittedTarget(modes.fits, objective, objective.power(model_temperature))
     return _report(energy, modes, target, _anneal(target, plan, rng, on_step), plan, rng)
@@ -237,7 +238,7 @@ def sample_from_modes(
 
 @dataclass(frozen=True)
 class _Annealed:
-    """What became of the particles.
+    """Particles at the end of the path.
 
     Attributes
     ----------
@@ -263,7 +264,7 @@ def _anneal(
     rng: np.random.Generator,
     on_step: Callable[[int, float], bool] | None,
 ) -> _Annealed:
-    """Lead particles from the fits to the target."""
+    """Move particles along the path from the fits to the target."""
     smc = plan.for_modes(target.fits.charts.n_charts)
     theta = rng.standard_normal((smc.n_islands * smc.n_particles, target.fits.n_coordinates))
     moves = SMCMoves(target, np.zeros(theta.shape[1], dtype=np.intp), smc, 1.0, rng)
@@ -273,8 +274,9 @@ def _anneal(
     while state.beta < 1 and not stopped:
         if len(accepted) == plan.max_steps:
             raise TemperingError(
-                f"the path from the fitted modes reached beta={state.beta:.3g} of 1 in "
-                f"max_steps={plan.max_steps} steps. Simplify the model, or raise model_temperature."
+                f"annealing from the fitted modes has reached only beta={state.beta:.3g} of 1 in "
+                f"max_steps={plan.max_steps} steps; decrease n_components or raise "
+                "model_temperature"
             )
         state = moves.step(state)
         accepted.append(state.acceptance)
@@ -291,22 +293,22 @@ def _anneal(
 
 @dataclass(frozen=True)
 class _ModesToAnneal:
-    """Modes that seem to hold some share of the evidence, the larger ones first.
+    """Modes with a share of the evidence that is not negligible, in decreasing order.
 
     Attributes
     ----------
     fits : NormalFits
-    once : ndarray of bool of shape (J,)
-        Modes that a single one of several starts led to.
+    found_once : ndarray of bool of shape (J,)
+        Modes that only one of several starts found.
     left_out : float
         Share of the evidence of modes that were left out.
     log_evidence : float
-        By importance sampling from the fits: with few draws it is rarely too large and often too
-        small.
+        By importance sampling from the fits; with few draws it is often too small, rarely too
+        large.
     """
 
     fits: NormalFits
-    once: NDArray[np.bool_]
+    found_once: NDArray[np.bool_]
     left_out: float
     log_evidence: float
 
@@ -315,46 +317,46 @@ def _fitted_modes(
     objective: Objective,
     starts: Any,
     model_temperature: float,
-    vacant: NDArray[np.bool_],
+    empty: NDArray[np.bool_],
     plan: AnnealPlan,
     rng: np.random.Generator,
 ) -> _ModesToAnneal:
-    """Find modes, fit them, and guess their shares of the evidence."""
+    """Find modes, fit normal densities, and estimate their shares of the evidence."""
     try:
-        modes = find_modes(objective, starts, model_temperature, vacant)
+        modes = find_modes(objective, starts, model_temperature, empty)
     except FloatingPointError as problem:
         raise TemperingError(
-            f"{problem}: the prior is too far from the data. Scale the data or choose a prior in "
-            "their units."
+            f"{problem}: the prior is too far from the data. Scale X, or choose a prior in the "
+            "units of X."
         ) from None
     fits, n_modes = modes.fits, modes.fits.charts.n_charts
     theta = rng.standard_normal((n_modes * plan.n_pilot, fits.n_coordinates))
     target = FittedTarget(fits, objective, objective.power(model_temperature))
     weights = target.value_and_gradient(theta)[0]
-    crude = log_mean_exp(weights.reshape(n_modes, -1), axis=1)
-    order = np.argsort(-crude, kind="stable")
-    order = order[crude[order] > crude.max() - _NEGLIGIBLE][: plan.max_modes]
-    shares = np.exp(crude - crude.max())
+    by_mode = log_mean_exp(weights.reshape(n_modes, -1), axis=1)
+    order = np.argsort(-by_mode, kind="stable")
+    order = order[by_mode[order] > by_mode.max() - _NEGLIGIBLE][: plan.max_modes]
+    shares = np.exp(by_mode - by_mode.max())
     left_out = 1 - float(shares[order].sum() / shares.sum())
-    whole = float(log_mean_exp(crude, axis=0))
-    return _ModesToAnneal(fits.take(order), modes.once[order], left_out, whole)
+    whole = float(log_mean_exp(by_mode, axis=0))
+    return _ModesToAnneal(fits.take(order), modes.found_once[order], left_out, whole)
 
 
-def crude_log_evidence(
+def importance_log_evidence(
     objective: Objective,
     starts: Any,
     model_temperature: float,
-    vacant: NDArray[np.bool_],
+    empty: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     plan: AnnealPlan,
 ) -> float:
     """Return the log evidence by importance sampling from normal fits to the modes.
 
-    Too small where fits are poor, hardly ever too large: what another sampler must not fall short
-    of. Parameters are those of :func:`sample_from_modes`.
+    It is too small where the fits are poor and rarely too large, so that another sampler whose log
+    evidence is lower has missed a mode. Parameters are those of :func:`sample_from_modes`.
     """
-    modes = _fitted_modes(objective, starts, model_temperature, vacant, plan, rng)
+    modes = _fitted_modes(objective, starts, model_temperature, empty, plan, rng)
     return modes.log_evidence
 
 
@@ -376,14 +378,19 @@ def _report(
     n = plan.n_particles * len(annealed.visited)
     kept = systematic_resample(np.repeat(log_evidence, n), plan.n_keep, rng)
     unknown = np.full(plan.n_islands, np.nan)
-    # (Good and Turing: what was met once tells how much was never met)
+    # as in Good and Turing's estimator: the mass of modes found once estimates that of modes never
+    # found
     doubts = []
-    if shares[modes.once].sum() > _MET_ONCE * plan.n_islands:
+    if shares[modes.found_once].sum() > _FOUND_ONCE * plan.n_islands:
         doubts.append(
-            "posterior mass lies at modes that only one start led to: others may be missing"
+            "posterior mass lies at modes found by only one start; others may be missing (raise "
+            "n_init)"
         )
     if modes.left_out > _LEFT_OUT:
-        doubts.append(f"more modes than max_modes={plan.max_modes}, {modes.left_out:.0%} left out")
+        doubts.append(
+            f"only the best {plan.max_modes} modes were sampled; the others have "
+            f"{modes.left_out:.0%} of the posterior mass"
+        )
     return SamplingRun(
         params=energy.constrain(theta[kept]),
         hmaxe=objective.reshape(plan.n_islands, n),
@@ -405,7 +412,7 @@ def _draws(
     plan: AnnealPlan,
     rng: np.random.Generator,
 ) -> Array:
-    """Return draws of all islands in the energy's coordinates, modes in proportion to evidence.
+    """Return draws of all islands in the energy's coordinates, of modes by their evidence.
 
     Parameters
     ----------
@@ -413,13 +420,13 @@ def _draws(
     log_evidence : ndarray of shape (J, I)
         Of each mode, by each island.
     visited : list of ndarrays
-        Particles of each round.
+        Particles of each round of moves.
     plan : AnnealPlan
     rng : Generator
     """
     n_modes, n_rounds = target.fits.charts.n_charts, len(visited)
     n = plan.n_particles * n_rounds
-    # each chain's rounds follow one another
+    # order by chain, so that the rounds of a chain follow one another
     shape = (n_modes * plan.n_islands * plan.n_chains, 1, plan.n_moves + 1, -1)
     whole = np.concatenate([part.reshape(shape) for part in visited], axis=1)
     theta = target.fits.charts.theta_at(target.local(whole.reshape(-1, visited[0].shape[1])))
@@ -433,9 +440,9 @@ def _draws(
 
 
 def _interleave(chosen: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Order draws of several modes, n of each, so that all parts hold modes in proportion.
+    """Order draws of several modes, n of each, so that each stretch has all modes in proportion.
 
-    Within a mode they stay in the order of its chains.
+    Within a mode the order of its chains is kept.
     """
     modes = chosen // n
     starts = np.searchsorted(modes, modes)
@@ -446,7 +453,7 @@ def _interleave(chosen: NDArray[np.intp], n: int) -> NDArray[np.intp]:
 def _scores(fitted: FittedTarget, theta: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return objectives (S,) and total gradients (S, P) at draws, in the first chart.
 
-    Any chart serves all models; which part of a model is in which block is a matter of chance.
+    Any chart covers all models; the components of a model are assigned to blocks at random.
     """
     charts = fitted.fits.charts
     blocks, _, shared, _ = charts.locate(theta)

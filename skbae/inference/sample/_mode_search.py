@@ -1,4 +1,4 @@
-"""Modes of ``p(m)``, reached from several starts, and normal densities fitted to them."""
+"""Modes of ``p(m)``, found from several starts, and normal densities fitted to them."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ if TYPE_CHECKING:
 
     from skbae.inference._objective import Objective
 
-# Curvature of the log density below which a direction counts as flat, in units of the prior's:
-# no posterior is much wider than its prior.
+# Least curvature of the log density, in units of the prior's: the posterior is hardly ever much
+# wider than the prior.
 _LEAST_CURVATURE = 0.25
-# Step of finite differences, in prior deviations.
+# Step of finite differences, in standard deviations of the prior.
 _STEP = 1e-5
-# By how much a second look, over a posterior deviation, may change curvatures.
+# Range of the factor by which differences over a posterior standard deviation may change
+# curvatures.
 _CORRECTION = (0.25, 4.0)
-# Covariances of fits are inflated by 1 + 3 / P, so that proposals cover heavier tails than normal.
+# Covariances of fits are inflated by 1 + 3 / P, so that the proposal covers heavier tails.
 _INFLATION = 3.0
-# Up to so many coordinates, the curvature at the start shortens the way to the mode.
+# Up to this many coordinates, the search for a mode is preconditioned by the curvature at the
+# start.
 _FEW_COORDINATES = 150
-# Numbers in the arrays of a batch of models.
+# Largest number of entries of the arrays of a batch of models.
 _NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Modes:
-    """What was found.
+    """Modes with normal fits.
 
     Attributes
     ----------
     fits : NormalFits
         One for each of J modes.
-    once : ndarray of bool of shape (J,)
-        Modes that a single one of several starts led to: where there is one, there may be more.
+    found_once : ndarray of bool of shape (J,)
+        Modes that only one of several starts found; if there are any, others may be missing.
     """
 
     fits: NormalFits
-    once: NDArray[np.bool_]
+    found_once: NDArray[np.bool_]
 
 
 class LocalTarget:
@@ -56,7 +58,7 @@ class LocalTarget:
 
     def __call__(self, local: Array) -> tuple[Array, Array]:
         """Return values (J, n) and gradients (J, n, P) at coordinates (J, n, P)."""
-        # what lies too far out overflows somewhere, and is told by not being finite
+        # models far from the data may overflow; their value is then not finite
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             mean, gradient = self.objective.value_and_gradient(self.charts.theta_at(local))
             value, total = self.charts.log_prior(local)
@@ -79,9 +81,9 @@ class _FittedMode:
         One model.
     fit : NormalFits
     log_ratio : float
-        Of the fit to the prior, at the mode.
+        Log density of the fit minus that of the prior, at the mode.
     log_density : float
-        Of models, at the mode.
+        Log density of models at the mode.
     """
 
     params: Any
@@ -90,7 +92,7 @@ class _FittedMode:
     log_density: float
 
     def covers(self, theta: Array, log_density: float) -> bool:
-        """Tell whether a model of some log density is within the bulk of the fit."""
+        """Return whether a model with this log density is within the bulk of the fit."""
         slack = 0.5 * self.fit.n_coordinates
         near = self.log_ratio - self.fit.log_ratio(theta)[0] < slack
         return bool(near and abs(log_density - self.log_density) < slack)
@@ -106,7 +108,7 @@ def curvature(target: LocalTarget, local: Array, free: NDArray[np.intp], steps: 
     local : ndarray of shape (P,)
     free : ndarray of int of shape (F,)
     steps : ndarray of shape (F, F)
-        One in each row.
+        One step in each row.
 
     Returns
     -------
@@ -126,7 +128,7 @@ def curvature(target: LocalTarget, local: Array, free: NDArray[np.intp], steps: 
 
 
 def _principal_steps(target: LocalTarget, local: Array, free: NDArray[np.intp]) -> Array | None:
-    """Return steps (F, F) of a deviation each along the principal axes of the curvature."""
+    """Return steps (F, F) of one standard deviation along the principal axes of the curvature."""
     raw = curvature(target, local, free, _STEP * np.eye(len(free))) / _STEP**2
     if not np.isfinite(raw).all():
         return None
@@ -137,10 +139,10 @@ def _principal_steps(target: LocalTarget, local: Array, free: NDArray[np.intp]) 
 def maximise_in_chart(
     target: LocalTarget, start: Array, free: NDArray[np.intp], max_iter: int
 ) -> Array:
-    """Return the mode that a start leads to, in the coordinates of the only chart, (P,).
+    """Return the mode found from a start, in the coordinates of the only chart, (P,).
 
-    Only coordinates that are free move. The quasi-Newton method begins with the curvature at the
-    start, where that costs little.
+    Only free coordinates change. With few coordinates, L-BFGS is preconditioned by the curvature at
+    the start.
     """
     axes = None
     if len(free) <= _FEW_COORDINATES:
@@ -171,8 +173,8 @@ def maximise_in_chart(
 def fit_covariance(target: LocalTarget, local: Array, free: NDArray[np.intp]) -> Array:
     """Return a covariance (F, F) of the free coordinates that fits the log density about a mode.
 
-    Curvatures are first those at the mode; then those over steps of a posterior deviation either
-    way, which see some of what is not quadratic.
+    Curvatures are computed by small differences at the mode first, then corrected by differences
+    over a posterior standard deviation either way, which include some of the non-quadratic terms.
 
     Raises
     ------
@@ -189,26 +191,26 @@ def fit_covariance(target: LocalTarget, local: Array, free: NDArray[np.intp]) ->
     return axes.T @ axes
 
 
-def _centre(charts: Charts, vacant: NDArray[np.bool_]) -> Array:
-    """Return the charts' centres (J, P), what is vacant (J, B) out of the way."""
+def _centre(charts: Charts, empty: NDArray[np.bool_]) -> Array:
+    """Return the charts' centres (J, P), with empty components (J, B) moved away from all rows."""
     local = charts.centres.copy()
-    if vacant.any():
+    if empty.any():
         end = charts.n_blocks * charts.block_size
-        blocks = local[:, :end].reshape(*vacant.shape, charts.block_size)
-        blocks[vacant] = charts.vacancy()[0]
+        blocks = local[:, :end].reshape(*empty.shape, charts.block_size)
+        blocks[empty] = charts.empty_component()[0]
         local[:, :end] = blocks.reshape(len(local), end)
     return local
 
 
-def _free(charts: Charts, vacant: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the coordinates of what is not vacant, given for each block."""
-    blocks = np.repeat(~vacant, charts.block_size)
+def _free(charts: Charts, empty: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the coordinates of components that are not empty (B,), and the shared ones."""
+    blocks = np.repeat(~empty, charts.block_size)
     return np.flatnonzero(np.concatenate([blocks, np.ones(charts.n_shared, dtype=bool)]))
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Finds modes from starts and fits normal densities to them."""
+    """Search for modes from starts, with normal fits."""
 
     objective: Objective
     power: float
@@ -223,27 +225,28 @@ class _Search:
         """Return the log density in charts around models."""
         return LocalTarget(self.objective, self.energy.charts(params, self.power), self.power)
 
-    def find_mode(self, params: Any, vacant: NDArray[np.bool_]) -> tuple[Any, Array]:
+    def find_mode(self, params: Any, empty: NDArray[np.bool_]) -> tuple[Any, Array]:
         """Return a model and, in the chart around it, the coordinates (P,) of a mode.
 
-        The mode in the chart around the start is the model; its own chart has its mode nearby.
+        The search is made twice, since the mode depends on the chart: first in the chart around the
+        start, then in the chart around the mode found there, which is the model returned.
         """
         for _ in range(2):
             visited, target = params, self.around(params)
-            start, free = _centre(target.charts, vacant[None])[0], _free(target.charts, vacant)
+            start, free = _centre(target.charts, empty[None])[0], _free(target.charts, empty)
             local = maximise_in_chart(target, start, free, self.max_iter)
             params = self.energy.constrain(target.charts.theta_at(local[None, None]))
         return visited, local
 
-    def fit(self, params: Any, local: Array, vacant: NDArray[np.bool_]) -> _FittedMode:
-        """Fit a normal density; what is vacant has its prior's moments."""
+    def fit(self, params: Any, local: Array, empty: NDArray[np.bool_]) -> _FittedMode:
+        """Fit a normal density; empty components get the moments of their prior."""
         target = self.around(params)
-        charts, free = target.charts, _free(target.charts, vacant)
+        charts, free = target.charts, _free(target.charts, empty)
         mean, covariance = local.copy(), np.zeros((len(local), len(local)))
         covariance[np.ix_(free, free)] = fit_covariance(target, local, free)
-        if vacant.any():
-            _, means, variances = charts.vacancy()
-            for block in np.flatnonzero(vacant):
+        if empty.any():
+            _, means, variances = charts.empty_component()
+            for block in np.flatnonzero(empty):
                 part = block * charts.block_size + np.arange(charts.block_size)
                 mean[part], covariance[part, part] = means, variances
         covariance *= 1 + _INFLATION / len(free)
@@ -252,11 +255,11 @@ class _Search:
         return _FittedMode(params, fit, log_ratio, target.value(local))
 
     def distinct_modes(
-        self, params: Any, vacant: NDArray[np.bool_], max_modes: int
+        self, params: Any, empty: NDArray[np.bool_], max_modes: int
     ) -> tuple[list[_FittedMode], list[int]]:
-        """Return the modes that starts lead to, best starts first, and how many led to each."""
+        """Return the modes found from starts, best starts first, and how many starts found each."""
         target = self.around(params)
-        local = _centre(target.charts, vacant)[:, None]
+        local = _centre(target.charts, empty)[:, None]
         values, theta = target(local)[0][:, 0], target.charts.theta_at(local)
         found: list[_FittedMode] = []
         counts: list[int] = []
@@ -273,13 +276,13 @@ class _Search:
             if known(theta[[index]], values[index]):
                 continue
             if len(found) == max_modes:
-                # too many to tell which are met again
+                # the remaining starts are not searched: which modes they would find is unknown
                 return found, [1] * len(found)
-            model, mode = self.find_mode(params.take([index]), vacant[index])
+            model, mode = self.find_mode(params.take([index]), empty[index])
             around = self.around(model)
             if known(around.charts.theta_at(mode[None, None]), around.value(mode)):
                 continue
-            found.append(self.fit(model, mode, vacant[index]))
+            found.append(self.fit(model, mode, empty[index]))
             counts.append(1)
         return found, counts
 
@@ -288,12 +291,12 @@ def find_modes(
     objective: Objective,
     params: Any,
     model_temperature: float,
-    vacant: NDArray[np.bool_],
+    empty: NDArray[np.bool_],
     *,
     max_modes: int = 16,
     max_iter: int = 300,
 ) -> Modes:
-    """Find the modes that starts lead to, and fit a normal density to each.
+    """Find modes from starts, and fit a normal density to each.
 
     Parameters
     ----------
@@ -302,13 +305,14 @@ def find_modes(
     params : ArrayRecord
         S starts.
     model_temperature : float
-    vacant : ndarray of bool of shape (S, B)
-        Parts of the starts that are to explain nothing: they keep their prior. Such a region has
-        no mode (what is spread widely has none), and yet it can hold most of the probability.
+    empty : ndarray of bool of shape (S, B)
+        Components of the starts that have no rows, and whose posterior is their prior. Models with
+        such components can hold most of the probability without having a mode, since the prior is
+        spread widely.
     max_modes : int
-        Of starts with equally many vacant parts.
+        Largest number of modes with the same number of empty components.
     max_iter : int
-        Of each start.
+        Largest number of steps from each start.
 
     Returns
     -------
@@ -321,16 +325,16 @@ def find_modes(
     """
     search = _Search(objective, objective.power(model_temperature), max_iter)
     modes: list[_FittedMode] = []
-    once: list[bool] = []
-    n_vacant = vacant.sum(axis=1)
-    for number in np.unique(n_vacant):
-        members = np.flatnonzero(n_vacant == number)
-        found, counts = search.distinct_modes(params.take(members), vacant[members], max_modes)
+    found_once: list[bool] = []
+    n_empty = empty.sum(axis=1)
+    for number in np.unique(n_empty):
+        members = np.flatnonzero(n_empty == number)
+        found, counts = search.distinct_modes(params.take(members), empty[members], max_modes)
         modes += found
-        once += [count == 1 and len(members) > 1 for count in counts]
+        found_once += [count == 1 and len(members) > 1 for count in counts]
     if not modes:
         raise FloatingPointError("no start has a finite density")
     models = type(params).concatenate([mode.params for mode in modes])
     first, *others = (mode.fit for mode in modes)
     charts = search.energy.charts(models, search.power)
-    return Modes(first.with_charts(charts, others), np.array(once))
+    return Modes(first.with_charts(charts, others), np.array(found_once))

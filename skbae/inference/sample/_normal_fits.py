@@ -1,4 +1,4 @@
-"""Normal densities fitted to modes, each in a chart of its own, and symmetric in all labels."""
+"""Normal densities fitted to modes, each in its own chart, averaged over relabellings."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 _LOG_2PI = float(np.log(2 * np.pi))
-# Numbers that the coordinates of models in all charts may take at once.
+# Largest number of entries of the array of models' coordinates in all charts.
 _LOCATED = 1 << 22
 
 
 @dataclass(frozen=True)
 class NormalFits:
-    """J normal densities, each in a chart; blocks are independent of each other.
+    """J normal densities, each in a chart; blocks (components) are independent of each other.
 
     Attributes
     ----------
     charts : Charts
     means : ndarray of shape (J, B, p)
     factors : ndarray of shape (J, B, p, p)
-        Lower triangular, of the covariances.
+        Lower triangular factors of the covariances.
     inverses : ndarray of shape (J, B, p, p)
-        Their inverses.
+        Inverses of the factors.
     shared_means, shared_scales : ndarrays of shape (J, e)
     """
 
@@ -49,7 +49,7 @@ class NormalFits:
 
     @classmethod
     def from_covariances(cls, charts: Charts, means: Array, covariances: Array) -> NormalFits:
-        """Fit means (J, P) and the blocks within covariances (J, P, P)."""
+        """Return fits with means (J, P) and the diagonal blocks of covariances (J, P, P)."""
         n_blocks, size = charts.n_blocks, charts.block_size
         shape, end = (charts.n_charts, n_blocks, size), n_blocks * size
         blocks = covariances[:, :end, :end].reshape(*shape, n_blocks, size)
@@ -65,7 +65,7 @@ class NormalFits:
         return self.means.shape[1] * self.means.shape[2] + self.shared_means.shape[1]
 
     def with_charts(self, charts: Charts, others: Sequence[NormalFits]) -> NormalFits:
-        """Join fits that were made one by one, in the charts of all."""
+        """Join fits that were made one by one, given the charts of all."""
         names = ("means", "factors", "inverses", "shared_means", "shared_scales")
         parts = (self, *others)
         joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
@@ -78,7 +78,7 @@ class NormalFits:
         return replace(self, charts=self.charts.take(index), **chosen)
 
     def own_log_ratio(self, standard: Array) -> Array:
-        """Return each mode's own density relative to the prior, labels as they are, (J, n)."""
+        """Return each fit's log density relative to the prior, without relabelling, (J, n)."""
         scales = np.diagonal(self.factors, axis1=2, axis2=3)
         volume = np.log(scales).sum(axis=(1, 2)) + np.log(self.shared_scales).sum(axis=1)
         density = -0.5 * ((standard**2).sum(axis=2) + standard.shape[2] * _LOG_2PI)
@@ -93,7 +93,7 @@ class NormalFits:
         return self._join(np.swapaxes(moved, 1, 2), shared)
 
     def pull_back(self, gradient: Array) -> Array:
-        """Turn gradients in coordinates of models into those in the standard normal numbers."""
+        """Turn gradients in coordinates of models into gradients in the standard normal numbers."""
         blocks, shared = self._split(gradient)
         moved = np.matmul(np.swapaxes(blocks, 1, 2), self.factors)
         return self._join(np.swapaxes(moved, 1, 2), self.shared_scales[:, None] * shared)

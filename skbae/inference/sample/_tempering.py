@@ -5,9 +5,9 @@ Particles start as exact draws of the prior and follow ``prior(m) exp(beta (N / 
 (Dau and Chopin 2022): at each step few particles are drawn in proportion to their weights, each
 starts a chain of Hamiltonian moves, and all states of all chains are the next particles.
 
-Several islands make the same steps side by side, without ever exchanging particles, so that the
-spread of their answers is an honest error. What they share is the ladder of beta and the tuning of
-the moves, which all particles together determine.
+Several islands make the same steps without exchanging particles, so that the spread of their
+results is an estimate of the error. They share the sequence of beta and the tuning of the moves,
+which all particles together determine.
 
 At ``beta = tau / tau'`` the target is that of the model temperature ``tau' > tau``: the path is a
 curve of free energies.
@@ -33,44 +33,44 @@ if TYPE_CHECKING:
 
     from skbae.inference._objective import Objective, Target
 
-# The acceptance at which moves of given cost go furthest is 0.65 to 0.8 (Beskos et al. 2013;
-# Betancourt et al. 2014).
+# For a given cost, acceptances of 0.65 to 0.8 are optimal (Beskos et al. 2013; Betancourt et al.
+# 2014).
 _TARGET_ACCEPTANCE = 0.75
-# Particles of an island times rows, on data of moderate length.
+# Particles of an island times rows, for a moderate number of rows.
 _PARTICLE_ROWS = 4096 * 164
 # Bisections for the next temperature, on a logarithmic scale.
 _N_BISECTIONS = 50
 _SMALLEST_STEP = 1e-12
-# Of moves before there is an acceptance to go by.
+# Step size of the first moves, before acceptances are known.
 _FIRST_STEP_SIZE = 0.5
 
 
 class TemperingError(RuntimeError):
-    """The path from the prior was cut off before it reached the target."""
+    """The particles did not reach the target within the allowed number of steps."""
 
 
 @dataclass(frozen=True)
 class SMCPlan:
-    """How many particles, and how far they move: see :func:`sample_tempered`.
+    """Numbers of particles and moves: see :func:`sample_tempered`.
 
     Attributes
     ----------
     n_islands : int
         Independent populations, at least 2.
     n_particles : int
-        Of each island; a multiple of ``n_moves + 1``.
+        Number of particles of each island; a multiple of ``n_moves + 1``.
     n_moves : int
         Moves of each chain at each temperature.
     length : float
         Length of a move, in units of the coordinates' scales.
     max_leapfrog : int
-        Upper limit of the leapfrog steps of a move.
+        Largest number of leapfrog steps of a move.
     ess_fraction : float
-        Share of the particles that the effective number after reweighting is to keep.
+        Effective share of the particles that reweighting must keep.
     n_keep : int
         Models to keep.
     max_steps : int
-        Most temperatures before the run gives up.
+        Largest number of temperatures; beyond it a TemperingError is raised.
     """
 
     n_islands: int = 8
@@ -88,7 +88,7 @@ class SMCPlan:
         if self.n_particles % (self.n_moves + 1):
             raise ValueError(
                 f"n_particles={self.n_particles!r} must be a multiple of n_moves + 1 = "
-                f"{self.n_moves + 1}: every chain yields that many particles"
+                f"{self.n_moves + 1}, since each chain gives that many particles"
             )
         if not 0 < self.ess_fraction < 1:
             raise ValueError(f"ess_fraction must be between 0 and 1, got {self.ess_fraction!r}")
@@ -105,15 +105,15 @@ class SMCPlan:
 
 
 def tempered_plan(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
-    """Return a plan fit for so many rows, that keeps so many models.
+    """Return the plan for these numbers of rows and models to keep.
 
-    On short data an evaluation costs little more than its overhead, and many particles make up for
-    what an island misses; on long data a path has more steps and every step is a pass.
+    With few rows an evaluation costs little more than its overhead, so that there can be many
+    particles; with many rows the path has more steps, and every step is a pass over the rows.
 
     Parameters
     ----------
     n_rows : int
-        Rows of a mixture that an evaluation costs as much as.
+        Number of rows; for costlier energies, the rows of a mixture of equal cost.
     n_models : int
     fewest : int, default=512
         Least number of an island's particles, at least 16 and a power of two.
@@ -125,7 +125,7 @@ def tempered_plan(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
     """
     power = int(np.log2(max(_PARTICLE_ROWS / n_rows, 1)))
     n_particles = int(np.clip(1 << power, fewest, 4096))
-    # few particles: shorter chains, so that there are enough of them to tell the error
+    # with few particles, chains are shorter, so that there are enough chains to estimate the error
     return SMCPlan(
         n_particles=n_particles, n_moves=31 if n_particles >= 512 else 15, n_keep=n_models
     )
@@ -133,25 +133,25 @@ def tempered_plan(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
 
 @dataclass(frozen=True)
 class SMCState:
-    """Islands of particles on their way.
+    """Islands of particles at a point of the path.
 
     Attributes
     ----------
     particles : Particles
         ``islands * particles`` of them, in chain-major order.
     beta : float
-        How far along the path the particles are, 0 to 1.
+        Position along the path, from 0 to 1.
     log_evidence, variance : ndarrays of shape (I,)
-        Of the target at `beta`, by each island, and its variance.
+        Log evidence of the target at `beta` by each island, and its variance.
     scales : ndarray of shape (P,)
-        Of the coordinates: the preconditioner of moves.
+        Scales of the coordinates, by which moves are preconditioned.
     step_size : float
-        Of moves, in units of the scales.
+        Step size of moves, in units of the scales.
     acceptance : float
         Mean acceptance probability of the latest moves.
     chain_length : int
-        States that each chain has left among the particles; 1 before the first step, since draws
-        of the prior are independent.
+        Number of successive particles that are states of one chain; 1 before the first step, since
+        draws of the prior are independent.
     """
 
     particles: Particles
@@ -166,7 +166,7 @@ class SMCState:
 
 @dataclass(frozen=True)
 class SMCMoves:
-    """The steps of waste-free sequential Monte Carlo, from a state to the next.
+    """Steps of waste-free sequential Monte Carlo, from one state to the next.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ class SMCMoves:
         Which coordinates are exchangeable, and share a scale.
     plan : SMCPlan
     power : float
-        What the target's value is multiplied with at the end of the path.
+        Factor of the target's value at the end of the path.
     rng : Generator
     """
 
@@ -200,7 +200,7 @@ class SMCMoves:
         return increment * self.power * self.values(state)
 
     def _least_ess(self, state: SMCState, increment: float) -> float:
-        """Return the smallest island's effective share of particles after an increment."""
+        """Return the least effective share of an island's particles after an increment."""
         log_weights = self._log_weights(state, increment)
         peak = log_weights.max(axis=1, keepdims=True)
         weights = np.exp(log_weights - np.where(np.isfinite(peak), peak, 0.0))
@@ -210,7 +210,7 @@ class SMCMoves:
         return float((total**2 / (weights**2).sum(axis=1)).min() / weights.shape[1])
 
     def _increment(self, state: SMCState, limit: float) -> float:
-        """Return how far beta may go towards `limit`."""
+        """Return the largest increment of beta that keeps the effective share of particles."""
         largest = limit - state.beta
         if self._least_ess(state, largest) >= self.plan.ess_fraction:
             return largest
@@ -224,14 +224,14 @@ class SMCMoves:
         return float(np.exp(low))
 
     def step(self, state: SMCState, limit: float = 1.0) -> SMCState:
-        """Go towards `limit`: choose beta, reweight, draw the chains' starts, run the chains."""
+        """Increase beta, at most to `limit`: reweight, draw starts of chains, run the chains."""
         increment = self._increment(state, limit)
         done = increment >= limit - state.beta
         beta = limit if done else state.beta + increment
         return self._run_chains(self._reweight(state, increment, beta))
 
     def _reweight(self, state: SMCState, increment: float, beta: float) -> SMCState:
-        """Add to the evidences, and draw the chains' starts."""
+        """Update the log evidences, and draw the starts of chains by weight."""
         plan = self.plan
         log_weights = self._log_weights(state, increment)
         weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
@@ -268,7 +268,7 @@ class SMCMoves:
             visited.append(moved)
             acceptances.append(probabilities.mean())
         acceptance = float(np.mean(acceptances))
-        # chains become the slow axis, their states the fast one
+        # order by chain, then by state within a chain
         order = np.arange(len(power) * len(visited)).reshape(len(visited), len(power)).T.ravel()
         return replace(
             state,
@@ -341,7 +341,7 @@ def sample_tempered(
     if not np.isfinite(moves.values(state)).any(axis=1).all():
         raise TemperingError(
             "no model drawn from the prior has a finite energy: the prior is too far from the "
-            "data. Scale the data or choose a prior in their units."
+            "data. Scale X, or choose a prior in the units of X."
         )
     path: list[tuple[float, Array, Array]] = []
     accepted: list[float] = []
@@ -350,9 +350,9 @@ def sample_tempered(
         while state.beta < limit and not stopped:
             if len(path) == plan.max_steps:
                 raise TemperingError(
-                    f"the path from the prior reached beta={state.beta:.3g} of 1 in "
-                    f"max_steps={plan.max_steps} temperatures. Take a prior closer to the data, "
-                    "simplify the model, or raise model_temperature."
+                    f"sampling from the prior has reached only beta={state.beta:.3g} of 1 in "
+                    f"max_steps={plan.max_steps} temperatures; choose a prior closer to the data, "
+                    "decrease n_components, or raise model_temperature"
                 )
             state = moves.step(state, limit)
             accepted.append(state.acceptance)
@@ -373,7 +373,7 @@ def _report(
 ) -> SamplingRun:
     plan, particles = moves.plan, state.particles
     gradients = particles.gradient(np.full(particles.n_models, state.beta * moves.power))
-    # islands count by their evidence, as if they were one population
+    # islands are weighted by their evidence, as parts of one population
     weights = np.repeat(state.log_evidence, plan.n_particles)
     kept = systematic_resample(weights, plan.n_keep, moves.rng)
     unknown = np.full(plan.n_islands, np.nan)
