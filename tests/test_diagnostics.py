@@ -228,7 +228,7 @@ def test_a_good_run_is_ok():
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "says"),
+    ("changes", "status", "reason"),
     [
         ({"hmaxe": np.random.default_rng(0).normal(size=(8, 200)) + np.arange(8)[:, None] / 4},
          "suspect", "R-hat"),
@@ -237,20 +237,20 @@ def test_a_good_run_is_ok():
         ({"hmaxe": autoregressive(8, 200, 0.93)}, "suspect", "few effective draws"),
         ({"hmaxe": np.full((8, 200), np.nan)}, "failed", "R-hat"),
         ({"scores": np.random.default_rng(0).normal(0.2, size=(8, 200, 5))},
-         "suspect", "expected gradient"),
+         "suspect", "mean gradient"),
         ({"scores": np.random.default_rng(0).normal(2.0, size=(8, 200, 5))},
-         "failed", "expected gradient"),
+         "failed", "mean gradient"),
         ({"evidence": (1.0, 1.5)}, "suspect", "differ by 0.5"),
-        ({"errors": (1.0, 1.0)}, "suspect", "uncertain"),
-        ({"errors": (9.0, 9.0)}, "failed", "uncertain"),
-        ({"evidence": (np.nan, 1.0)}, "failed", "uncertain"),
+        ({"errors": (1.0, 1.0)}, "suspect", "standard error"),
+        ({"errors": (9.0, 9.0)}, "failed", "standard error"),
+        ({"evidence": (np.nan, 1.0)}, "failed", "standard error"),
         ({"stopped": True}, "suspect", "callback"),
     ],
 )  # fmt: skip
-def test_verdicts(changes, status, says):
+def test_status_and_reason_of_a_run(changes, status, reason):
     result = assess(run_of(**changes))
     assert result.status == status
-    assert says in " ".join(result.reasons)
+    assert reason in " ".join(result.reasons)
 
 
 def test_islands_are_combined_by_the_larger_of_two_errors():

@@ -21,7 +21,7 @@ nan = float("nan")
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "error", "says"),
+    ("name", "value", "error", "message"),
     [
         ("n_components", -1, ValueError, ">= 0"),
         ("n_components", 1.0, ValueError, "between 0 and 1"),
@@ -45,47 +45,49 @@ nan = float("nan")
         ("n_models", 0, ValueError, ">= 1"),
     ],
 )
-def test_bad_parameters(name, value, error, says):
-    """Before the data are looked at."""
+def test_invalid_parameters_raise_before_the_data_are_checked(name, value, error, message):
     with pytest.raises(error, match=name) as caught:
         model(**{name: value}).fit(None)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert repr(value) in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
-        ({"n_components": "evidence"}, "n_components='evidence' needs sampled models"),
-        ({"tilt": 0.5, "model_temperature": 1}, "tilt=0.5 needs model_temperature=0"),
-        ({"n_components": 0.9, "svd_solver": "randomized"}, "0.9, a share.*whole"),
+        ({"n_components": "evidence"}, "n_components='evidence' compares.*set model_temperature=1"),
+        (
+            {"tilt": 0.5, "model_temperature": 1},
+            "tilted mean cannot be computed; set tilt=0 .*got tilt=0.5",
+        ),
+        ({"n_components": 0.9, "svd_solver": "randomized"}, "0.9, a share.*set svd_solver='auto'"),
     ],
 )
-def test_what_does_not_go_together(settings, says):
-    with pytest.raises(ValueError, match=rf"(?s){says}"):
+def test_incompatible_parameters_raise(settings, message):
+    with pytest.raises(ValueError, match=rf"(?s){message}"):
         model(**settings).fit(None)
 
 
 @pytest.mark.parametrize(
-    ("settings", "data", "says"),
+    ("settings", "data", "message"),
     [
         ({"n_components": 5}, IRIS, r"n_components.*n_samples=150, n_features=4.*got 5"),
         ({"n_components": 4}, IRIS[:3], r"n_components.*n_samples=3.*got 4"),
         ({"mean_prior": np.zeros(3)}, IRIS, r"mean_prior.*\(4,\), got \(3,\)"),
-        ({"model_temperature": 1, "n_components": 40}, WIDE, r"n_components=40 on 128 features"),
+        ({"model_temperature": 1, "n_components": 40}, WIDE, r"n_components=40 with 128 features"),
         ({"svd_solver": "gram"}, np.ones((30_000, 4)), r"svd_solver='gram'.*working_memory"),
         ({"tilt": 0.1}, np.ones((3, 12_000)), r"tilt=0.1.*\(12000, 12000\).*working_memory"),
         ({}, np.ones((9, 3)), "all rows of X are equal"),
         ({}, 1e200 * IRIS, "X is too large"),
     ],
 )
-def test_what_does_not_fit_the_data(settings, data, says):
+def test_parameters_that_do_not_fit_the_data_raise(settings, data, message):
     estimator = model(**settings)
-    with pytest.raises(ValueError, match=rf"(?s){says}"):
+    with pytest.raises(ValueError, match=rf"(?s){message}"):
         estimator.fit(data)
     assert not hasattr(estimator, "n_features_in_")
 
 
-def test_whitening_needs_a_variance():
+def test_whitening_with_a_total_weight_below_one_raises():
     with pytest.raises(ValueError, match=r"whiten=True.*sum N of sample_weight is 0.5"):
         model(2, whiten=True).fit(IRIS, sample_weight=np.full(150, 0.5 / 150))

@@ -214,7 +214,9 @@ def test_the_estimator_warns_and_reports():
         ),
         hasty,
     )
-    with pytest.warns(ConvergenceWarning, match=r"put log Z at \d+\.\d+ and \d+\.\d+, further"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"log Z as \d+\.\d+ forwards and \d+\.\d+ backwards"
+    ):
         strong.fit(np.repeat(X[:, :1], 12, axis=1))
 
 
