@@ -1,7 +1,7 @@
-"""Choosing between models: scorers and a splitter for GridSearchCV.
+"""Model selection: scorers and a splitter for GridSearchCV.
 
 ========================  =====================================  ===============================
-scorer                    what it says                           use it with
+scorer                    score                                  use it with
 ========================  =====================================  ===============================
 `hmaxemax_scorer`         density of rows held out, in nats      any splitter
 `evidence_scorer`         evidence of the training rows, in      ``cv=InSample()``
@@ -11,16 +11,16 @@ scorer                    what it says                           use it with
 ========================  =====================================  ===============================
 
 All have scikit-learn's signature ``(estimator, X, y=None)``, larger is better, and they take an
-estimator, a Pipeline that ends with one, or a fitted search. They raise where they can't answer.
-GridSearchCV turns exceptions into NaN, warns and goes on, unless it is told
-``error_score="raise"``; tell it.
+estimator, a Pipeline that ends with one, or a fitted search. They raise ValueError if a score is
+not defined. By default GridSearchCV turns exceptions into NaN with a warning; set
+``error_score="raise"`` to see them.
 
-**Units.** A density has units: rescaling the columns changes it. So that candidates compare which
-differ in their preprocessing, scores are those of the rows as they enter the Pipeline: the steps
-before the last must be an invertible affine map (scalers, rotations, ``"passthrough"``), whose log
-determinant is added. Any other step (one that drops dimensions, say) leaves no density of the input
-rows, and the scorers of densities refuse it; ``make_hmaxemax_scorer(units="model")`` scores the
-rows as the last step sees them, for candidates that share their preprocessing.
+**Units.** A density has units: rescaling the columns changes it. To make candidates with different
+preprocessing comparable, scores are densities of the rows that enter the Pipeline: the steps before
+the last must be an invertible affine map (scalers, rotations, ``"passthrough"``), whose log
+determinant is added. With any other step (one that drops dimensions, say) the input rows have no
+density, and the scorers raise ValueError. ``make_hmaxemax_scorer(units="model")`` scores the rows
+that enter the last step, for candidates with the same preprocessing.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ __all__ = [
     "reconstruction_scorer",
 ]
 
-# How far a map may deviate from an affine one, relative to the spread of what it returns.
+# Largest deviation of a map from an affine one, relative to the range of its values.
 _ROUNDING = {np.dtype(np.float64): 1e-7, np.dtype(np.float32): 1e-3}
 
 
 class HmaxemaxScorer:
-    """What :func:`make_hmaxemax_scorer` returns; it pickles, and prints as it was made."""
+    """Scorer returned by :func:`make_hmaxemax_scorer`; it can be pickled."""
 
     def __init__(self, temperature: float = 1.0, units: str = "input") -> None:
         self.temperature = check_real("temperature", temperature, at_least=0)
@@ -78,7 +78,7 @@ _DENSITY = HmaxemaxScorer()
 
 
 def hmaxemax_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Score a fit by the density of rows that it has not seen.
+    """Score a fit by the density of rows held out.
 
     The models are draws ``m_s`` of ``p(m | training rows)`` (one model, if the fit found a single
     best), and the score is ``log mean_s exp(mean_x log p(x | m_s))``: the source of the name,
@@ -105,12 +105,12 @@ def hmaxemax_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     TypeError
         If the estimator is not one of this package.
     ValueError
-        If the score is not a number, or the steps before the last leave no density of X.
+        If the score is NaN, or if the steps before the last are not an invertible affine map.
 
     See Also
     --------
     make_hmaxemax_scorer : The same at another temperature, or in the model's own units.
-    evidence_scorer : What the training rows themselves say.
+    evidence_scorer : The evidence of the training rows.
 
     Examples
     --------
@@ -141,8 +141,8 @@ def make_hmaxemax_scorer(temperature: float = 1.0, units: str = "input") -> Hmax
         Temperature T of ``log mean_s exp(Hmaxe_T(m_s, X))``. Only at 1 is it a density; at 0 it
         scores the best code alone. Scores at different T do not compare.
     units : {"input", "model"}, default="input"
-        Of a Pipeline, whether to score its input rows or what its last step is given. The latter
-        compares only candidates with the same preprocessing.
+        Whether to score the input rows of a Pipeline, or the rows that enter its last step. The
+        latter is for candidates with the same preprocessing only.
 
     Returns
     -------
@@ -170,16 +170,16 @@ def make_hmaxemax_scorer(temperature: float = 1.0, units: str = "input") -> Hmax
 def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     """Score a fit by the evidence of its own training rows, ``log p(X) / N``.
 
-    Nothing has to be held out, since the evidence averages over models instead of picking the best;
-    with ``cv=InSample()`` a candidate costs one fit. The value is the fit's ``hmaxemax_``, plus the
-    log determinant of the Pipeline's other steps, so it is in the units of X. Times N, differences
-    of two candidates are log Bayes factors (at ``model_temperature=1``); ``hmaxemax_error_`` is the
-    standard error.
+    No rows need to be held out, since the evidence averages over models instead of selecting the
+    best; with ``cv=InSample()`` each candidate takes one fit. The value is the fit's ``hmaxemax_``,
+    plus the log determinant of the Pipeline's other steps, so it is in the units of X. Times N,
+    differences of two candidates are log Bayes factors (at ``model_temperature=1``);
+    ``hmaxemax_error_`` is the standard error.
 
-    The evidence judges the prior along with the family, so give candidates the same one. The
-    defaults follow the data and may follow the family: a mixture's ``covariance_prior`` shrinks as
-    its components increase in number, which favours many of them where clusters are much tighter
-    than all rows together.
+    The evidence depends on the prior as well as the family, so candidates should have the same
+    prior. Default priors depend on the data and may depend on the family: the ``covariance_prior``
+    of a mixture decreases with the number of components, which favours many components if clusters
+    are much narrower than the spread of all rows.
 
     Parameters
     ----------
@@ -202,8 +202,8 @@ def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     TypeError
         If the estimator is not one of this package.
     ValueError
-        If X is not what the estimator was fitted to, at other temperatures, or if the sampler says
-        that it failed.
+        If X are not the training rows, if ``temperature`` is not 1 or ``tilt`` not 0, if models
+        were not sampled, or if sampling failed.
 
     See Also
     --------
@@ -234,34 +234,33 @@ def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     name = type(last).__name__
     if last._fitted.temperature != 1 or last._fitted.tilt != 0:
         raise ValueError(
-            "evidence_scorer needs temperature=1 and tilt=0, since values at others don't compare; "
+            "evidence_scorer needs temperature=1 and tilt=0, since others are not comparable; "
             f"this {name} was fitted with temperature={last._fitted.temperature:g} and "
-            f"tilt={last._fitted.tilt:g}. Use hmaxemax_scorer with rows held out instead."
+            f"tilt={last._fitted.tilt:g}. Use hmaxemax_scorer on rows held out instead."
         )
     if last._fitted.model_temperature == 0:
         raise ValueError(
-            f"evidence_scorer needs models that were sampled, but this {name} was fitted with "
-            "model_temperature=0. Leave it at None, or use hmaxemax_scorer with rows held out."
+            f"evidence_scorer needs sampled models, and this {name} was fitted with "
+            "model_temperature=0. Set model_temperature=1, or use hmaxemax_scorer on rows held out."
         )
     Z = _transform(steps, X)
     if not last._was_fitted_to(Z):
         raise ValueError(
-            f"evidence_scorer was given other rows than this {name} was fitted to. The evidence is "
-            "that of the training rows: use it with cv=InSample(), or use hmaxemax_scorer for rows "
-            "held out."
+            f"evidence_scorer needs the training rows, and X has other rows than this {name} was "
+            "fitted to. Use cv=InSample(), or hmaxemax_scorer on rows held out."
         )
     if not hasattr(last, "log_evidence_"):
         raise ValueError(
             f"the evidence of this {name} is not available: its models are sampled around one "
-            "optimum, which can't tell how much of the prior fits the rows. Use hmaxemax_scorer "
-            "with rows held out."
+            "optimum only, which does not determine the evidence. Use hmaxemax_scorer on rows held "
+            "out."
         )
     sampling = last.sampling_
     if sampling.status == "failed":
         raise ValueError(
-            f"the evidence can't be trusted, since sampling the models of this {name} failed: "
-            f"{'; '.join(sampling.reasons)}. Sample longer or start from more places (raise "
-            "n_models or n_init), or simplify the model."
+            f"evidence_scorer needs a reliable evidence, and sampling the models of this {name} "
+            f"failed: {'; '.join(sampling.reasons)}. {last._settings_class.sampling_advice} or use "
+            "hmaxemax_scorer on rows held out."
         )
     score = float(last.hmaxemax_) + _log_determinant(steps, X, Z)
     return _finite(score, "evidence_scorer")
@@ -272,7 +271,7 @@ def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
 
     Rows are encoded and decoded by ``inverse_transform(transform(X))``, through all steps of a
     Pipeline, so the error is in squared units of X. It compares models of any kind and temperature,
-    those of other packages too, but a richer code always reconstructs better.
+    those of other packages too. Codes of more dimensions or components reconstruct better.
 
     Parameters
     ----------
@@ -291,7 +290,7 @@ def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     TypeError
         If the estimator, or a step of it, has no ``inverse_transform``.
     ValueError
-        If the error is not a number.
+        If the score is NaN.
 
     Examples
     --------
@@ -315,8 +314,8 @@ def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     missing = [each for each in ("transform", "inverse_transform") if not hasattr(estimator, each)]
     if missing:
         raise TypeError(
-            f"reconstruction_scorer needs {' and '.join(missing)} of {type(estimator).__name__} "
-            "(and of each of its steps)"
+            f"reconstruction_scorer needs transform and inverse_transform, and "
+            f"{type(estimator).__name__} (or one of its steps) lacks {' and '.join(missing)}"
         )
     reconstruction = np.asarray(estimator.inverse_transform(estimator.transform(X)), np.float64)
     difference = np.asarray(X, dtype=np.float64) - reconstruction
@@ -401,7 +400,7 @@ def _transform(steps: list[Any], X: Any) -> Any:
 def _log_determinant(steps: list[Any], X: Any, Z: Any) -> float:
     """Return log |dz/dx| of steps that make an invertible affine map, or raise ValueError.
 
-    The map is read off at points around the rows and checked at the rows.
+    The map is computed from its values at points around the rows, and checked at the rows.
     """
     if not steps:
         return 0.0
@@ -435,7 +434,7 @@ def _log_determinant(steps: list[Any], X: Any, Z: Any) -> float:
 
 
 def _finite(score: float, name: str) -> float:
-    """Return the score unless it is NaN or too good to be true."""
+    """Return the score, or raise ValueError if it is NaN or plus infinity."""
     if np.isnan(score) or score == np.inf:
-        raise ValueError(f"{name} came to {score}: is there a missing or infinite value in X?")
+        raise ValueError(f"{name} is {score}; check X for missing or infinite values")
     return score

@@ -126,7 +126,7 @@ def test_what_is_not_a_number_raises():
     X = clusters(2)
     model = one_model().fit(X)
     model.means_ = model.means_ * np.nan
-    with pytest.raises(ValueError, match="reconstruction_scorer came to nan"):
+    with pytest.raises(ValueError, match="reconstruction_scorer is nan"):
         reconstruction_scorer(model, X)
 
 

@@ -1,6 +1,6 @@
-"""Energies ``H(x, m, z)``: one family a file, arrays in and arrays out.
+"""Energies ``H(x, m, z)``: one folder for each family, arrays in and arrays out.
 
-Nothing here knows how a model is found or sampled (``skbae.inference``) nor what scikit-learn
-expects of an estimator (``skbae.estimators``). The abstract classes in
-:mod:`skbae.energies._base` (and ``_capabilities``) say what a family must offer.
+Nothing here depends on how a model is fitted or sampled (``skbae.inference``), or on scikit-learn's
+conventions for estimators (``skbae.estimators``). The abstract classes in
+:mod:`skbae.energies._base` and ``_capabilities`` define what a family implements.
 """

@@ -1,30 +1,32 @@
-r"""What a family must offer, and what it may.
+r"""Abstract classes of a family: its energy, and the capabilities that algorithms ask for.
 
-A family is written against this file alone. It consists of
+A family depends on this file alone. It consists of
 
-*parameters*, a frozen :class:`~skbae._types.ArrayRecord`: arrays with a leading axis S, so that
-restarts, chains and posterior draws run side by side in one product;
+*parameters*, a frozen :class:`~skbae._types.ArrayRecord`: arrays with a leading axis S, so that all
+restarts, chains or posterior draws are computed in one matrix product;
 
 an :class:`Energy`, the family's fixed choices (number of features and codes, constraints,
 regularisation) and what follows from parameters alone: drawing data, counting parameters;
 
 a :class:`BoundEnergy`, that energy with parameters filled in and everything derived from them
-computed once (natural parameters, log determinants), ready to meet chunks of rows.
+computed once (natural parameters, log determinants), to be evaluated on chunks of rows.
 
-Capabilities are abstract classes of their own. An inference algorithm asks for the one it needs
-and refuses anything else by name (:func:`require`); it never probes for attributes. They are
+Capabilities are further abstract classes. An inference algorithm asks for the one it needs by
+:func:`require`, which raises TypeError naming the missing methods; it never tests for attributes.
+The first is
 
 :class:`StatisticsEnergy`, for expectation maximisation: the energy is linear in some statistics
-of a row once the code is known, so that a pass over the rows only has to add. The pass itself is
-a :class:`RowKernel`: the runner (``inference/passes/_rows.py``) calls ``accumulate`` once a chunk,
-on several threads, and merges in a fixed order, so that results do not depend on their number.
+of a row given the code, so that a pass over the rows only adds these up. The pass is a
+:class:`RowKernel`: the runner (``inference/passes/_rows.py``) calls ``accumulate`` for each chunk,
+in several threads, and merges in a fixed order, so that results do not depend on the number of
+threads.
 
-What samplers ask for is in ``_capabilities.py``.
+The capabilities that samplers need are in ``_capabilities.py``.
 
-To add a family: write parameters, energy and bound energy in a folder beside this file; whatever
-can be phrased as a mixture of something only needs a ComponentFamily (``mixture/_components.py``)
-and gets the rest from :class:`skbae.energies.mixture._energy.MixtureEnergy`; components that are
-linear in features of a row need some fifty lines (``mixture/_exponential.py``).
+To add a family, write parameters, energy and bound energy in a folder beside this file. A mixture
+of new components only needs a ComponentFamily (``mixture/_components.py``) and inherits the rest
+from :class:`skbae.energies.mixture._energy.MixtureEnergy`; components that are linear in features
+of a row need about fifty lines (``mixture/_exponential.py``).
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ if TYPE_CHECKING:
     from skbae._types import Array, Frame
 
 
-# Bytes of working arrays a chunk may take: about what a core's cache holds.
+# Largest size in bytes of the working arrays of a chunk, about that of a core's cache.
 CHUNK_BYTES = 3 << 20
 
 
 def chunk_rows(numbers_per_row: int) -> int:
-    """Return how many rows to take at once when each needs so many float64 numbers of work space.
+    """Return the number of rows of a chunk, given the float64 numbers of work space of each row.
 
     Examples
     --------
@@ -52,7 +54,7 @@ def chunk_rows(numbers_per_row: int) -> int:
     (4096, 64)
     """
     rows = CHUNK_BYTES // (8 * max(numbers_per_row, 1))
-    # products want some 256 rows, unless that would leave the outer cache as well
+    # matrix products are efficient from about 256 rows on; fewer if these would not fit the cache
     fewest = 256 if numbers_per_row <= 4096 else 64
     return int(min(4096, max(fewest, rows // 64 * 64)))
 
@@ -60,19 +62,19 @@ def chunk_rows(numbers_per_row: int) -> int:
 class RowKernel(ABC):
     """A sum over rows, chunk by chunk: the E step of expectation maximisation, a Gibbs sweep.
 
-    Implementations hold no state that changes from chunk to chunk: everything that does is in the
-    accumulator (one a block of chunks) or in the workspace (one a thread).
+    Implementations have no state that changes from chunk to chunk: such state is in the accumulator
+    (one for each block of chunks) or in the workspace (one for each thread).
     """
 
     chunk_rows: int
-    """How many rows a chunk should have."""
+    """Number of rows of a chunk."""
 
     @abstractmethod
     def workspace(self, n_rows: int, previous: Any = None) -> Any:
         """Return scratch arrays for chunks of up to `n_rows` rows, to be used by one thread.
 
-        `previous` is the workspace of an earlier kernel, to be reused (with the features it
-        holds) where it fits.
+        `previous` is the workspace of an earlier kernel, which is used again, with the features it
+        holds, if it has the right shape.
         """
 
     @abstractmethod
@@ -98,10 +100,10 @@ class RowKernel(ABC):
         weights : ndarray of shape (n,) or None
             Weights of the rows; None stands for ones.
         workspace : object
-            From :meth:`workspace`. When the same array object `X` comes twice in a row, features
-            computed from it may be reused.
+            From :meth:`workspace`. If two successive calls have the same array object `X`, features
+            computed from it may be used again.
         rng : Generator or None
-            A source of randomness that belongs to this block of chunks, for sampled codes.
+            The generator of this block of chunks, for drawing codes.
         """
 
     @abstractmethod
@@ -114,10 +116,10 @@ class RowKernel(ABC):
 
 
 class BoundEnergy(ABC):
-    """An energy with S models filled in, ready to be evaluated on chunks of rows."""
+    """An energy with the parameters of S models, to be evaluated on chunks of rows."""
 
     chunk_rows: int
-    """How many rows a chunk should have."""
+    """Number of rows of a chunk."""
 
     @abstractmethod
     def hmax(self, X: NDArray[Any], temperature: float) -> Array:
@@ -140,7 +142,7 @@ class Energy(ABC):
     n_features : int
         D.
     temperature : float or None
-        T, for energies whose maximisation or gradient is made for one temperature; else None.
+        T, for energies whose maximisation or gradient holds at one temperature only; else None.
     """
 
     n_features: int
@@ -148,14 +150,14 @@ class Energy(ABC):
 
     @abstractmethod
     def bind(self, params: Any, frame: Frame, dtype: Any) -> BoundEnergy:
-        """Fill in parameters.
+        """Return the energy with the parameters of S models.
 
         Parameters
         ----------
         params : ArrayRecord
             S models of this family.
         frame : Frame
-            Centre and scale of the data, for numerically sound products.
+            Centre and scale of the data, by which rounding errors of products are kept small.
         dtype : dtype
             float32 allows, but does not force, products in single precision.
 
@@ -202,21 +204,21 @@ class StatisticsEnergy(ExpectationEnergy):
         statistics : ArrayRecord
             From the pass of :meth:`expectation`.
         params : ArrayRecord
-            The models of that pass; whatever the statistics do not determine (a component that
-            received no row) is taken over from them.
+            The models of that pass; what the statistics do not determine (a component without
+            rows) is copied from them.
 
         Raises
         ------
         ValueError
-            If a maximum does not exist, naming the parameter that would help.
+            If no maximum exists; the message names the parameters to change.
         """
 
     @abstractmethod
     def interpolate(self, params: Any, statistics: Any, step: Array) -> Any:
-        """Return statistics a fraction `step` (S,) of the way from those that `params` expect.
+        """Return statistics between those expected by `params` (step 0) and those given (step 1).
 
-        At 0 :meth:`maximise` gives back `params`, at 1 the full step; between them lies an
-        ascent path, which backtracking follows.
+        `step` has shape (S,). At 0 :meth:`maximise` returns `params`, at 1 it makes the full step.
+        For small steps the objective increases, so that backtracking ends.
         """
 
 
@@ -224,9 +226,9 @@ Capability = TypeVar("Capability")
 
 
 def require(energy: object, capability: type[Capability], algorithm: str) -> Capability:
-    """Return the energy if it has a `capability`; else raise TypeError, naming what is missing.
+    """Return the energy if it has a `capability`; else raise TypeError naming the missing methods.
 
-    Bound energies, families of components and their kernels are asked in the same way.
+    Bound energies, families of components and their kernels are checked in the same way.
 
     Examples
     --------

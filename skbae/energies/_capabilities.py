@@ -1,13 +1,12 @@
-"""What an energy may offer beyond expectation maximisation: capabilities for samplers.
+"""Capabilities of energies beyond expectation maximisation, which samplers and other fits need.
 
-An algorithm asks for one of these classes (:func:`~skbae.energies._base.require`) and never probes
-for attributes:
+An algorithm asks for one of these classes by :func:`~skbae.energies._base.require`:
 
 :class:`NoisyEnergy`, for removing noise; :class:`ConjugateEnergy`, for Gibbs sampling at T = tau;
 :class:`GradientEnergy`, for tempered sampling at any temperatures; :class:`ChartedEnergy`, for
 sampling from modes; :class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose
-partition function is a sum that may be too long to form; :class:`MinibatchEnergy`, for
-fits that look at a batch of rows at a time.
+partition function may have too many terms to sum; :class:`MinibatchEnergy`, for fits to
+batches of rows.
 """
 
 from __future__ import annotations
@@ -38,21 +37,21 @@ class ConjugateEnergy(StatisticsEnergy):
     """Capability: Gibbs sampling at T = tau, by drawing codes and models in turn.
 
     At equal temperatures the target is ``prior(m) prod_x sum_z exp(H(x, m, z) / T)``: given codes,
-    models have a closed *conditional* (an ArrayRecord with the leading axis S), and the rest
-    follows from it: Gibbs sweeps, proposals for long jumps, the evidence by bridge sampling.
+    models have a *conditional* density in closed form (an ArrayRecord with the leading axis S), on
+    which Gibbs sweeps, proposals of Metropolis-Hastings steps and bridge sampling are based.
     """
 
     @abstractmethod
     def sweep(self, params: Any, frame: Frame, dtype: Any, temperature: float) -> RowKernel:
         """Return the pass that draws codes from ``exp(H / T)`` and collects their statistics.
 
-        Its statistics' ``hmaxe`` is exact, not a draw. Weights of rows must be integers: so many
-        codes are drawn for the row.
+        The ``hmaxe`` of the statistics is exact, not estimated from the draws. Weights of rows must
+        be integers: a row gets as many draws as its weight.
         """
 
     @abstractmethod
     def conditional(self, statistics: Any, temperature: float) -> Any:
-        """Return ``p(m | X, codes)``, S of them."""
+        """Return ``p(m | X, codes)`` for S sets of codes."""
 
     @abstractmethod
     def draw_conditional(self, conditional: Any, rng: np.random.Generator) -> Any:
@@ -78,8 +77,8 @@ class ConjugateEnergy(StatisticsEnergy):
         """Return the gradient of the log joint density of models and codes drawn with them, (S, P).
 
         In unconstrained coordinates, so that its expectation over ``p(m)`` is zero ("balance").
-        `statistics` are those of :meth:`sweep`, `total` is the sum of all weights. It must not
-        rest on :meth:`conditional`, which it checks.
+        `statistics` are those of :meth:`sweep`, `total` is the sum of all weights. It must not use
+        :meth:`conditional`, since it serves as a check of it.
         """
 
     @abstractmethod
@@ -88,17 +87,17 @@ class ConjugateEnergy(StatisticsEnergy):
 
     @abstractmethod
     def maximise_posterior(self, statistics: Any, temperature: float) -> Any:
-        """Return the modes of the conditionals of (soft) statistics: the M step of a MAP fit.
+        """Return the modes of the conditionals given expected statistics: the M step of a MAP fit.
 
-        Modes are those of the density over coordinates in which they always exist, logarithms of
-        weights and scales: see :meth:`log_mode_measure`.
+        Modes are those of the density over coordinates in which a mode always exists, such as the
+        logarithms of weights and scales: see :meth:`log_mode_measure`.
         """
 
     @abstractmethod
     def log_mode_measure(self, params: Any) -> Array:
-        """Return what turns :meth:`log_prior` into the density whose modes are sought, (S,).
+        """Return the log Jacobian of the parameters by the coordinates of the mode, (S,).
 
-        The log of the Jacobian of the parameters with respect to the coordinates of
+        Added to :meth:`log_prior` it gives the density over the coordinates of
         :meth:`maximise_posterior`.
         """
 
@@ -106,15 +105,16 @@ class ConjugateEnergy(StatisticsEnergy):
 class GradientEnergy(ExpectationEnergy):
     """Capability: the gradient of the objective in unconstrained coordinates.
 
-    Coordinates theta have shape (S, P). Fisher's identity makes the gradient of ``Hmaxe_T`` (tilted
-    or not) a function of the statistics of the pass :meth:`ExpectationEnergy.expectation`.
+    Coordinates theta have shape (S, P). By Fisher's identity the gradient of ``Hmaxe_T`` (tilted or
+    not) is a function of the statistics from :meth:`ExpectationEnergy.expectation`.
     """
 
     @abstractmethod
     def coordinate_kinds(self) -> NDArray[np.intp]:
         """Return a label for each coordinate, (P,); exchangeable coordinates share one.
 
-        Coordinates of one kind (say, all components' mean in one feature) get one step size.
+        Coordinates with the same label, such as the means of all components in one feature, share
+        one step size.
         """
 
     @abstractmethod
@@ -127,9 +127,9 @@ class GradientEnergy(ExpectationEnergy):
 
     @abstractmethod
     def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
-        """Return the log prior density in the coordinates, (S,), and its gradient, (S, P).
+        """Return the log prior density over the coordinates, (S,), and its gradient, (S, P).
 
-        The Jacobian belongs to the prior: the density integrates to one over theta.
+        It includes the Jacobian, so that the density integrates to one over theta.
         """
 
     @abstractmethod
@@ -145,20 +145,21 @@ class Charts(ABC):
     """Local coordinates around J models, in which the posterior near them is close to normal.
 
     Every model has coordinates in every chart, and every chart has its own prior density, which
-    integrates to one. So a density *relative to the prior* is the same number in all of them, and
-    densities that were fitted in different charts can be added.
+    integrates to one. A density *relative to the prior* has the same value in all charts, so that
+    densities fitted in different charts can be added.
 
-    The coordinates of a chart, P of them, are B blocks of p, one for each exchangeable part of a
-    model (a component), and then e that all parts share. Which part is in which block is a label;
-    :meth:`locate` puts every part into every block. Arrays `local` of shape (J, n, P) hold n models
-    in each chart, each in its own chart's coordinates.
+    The P coordinates of a chart are B blocks of p coordinates, one for each exchangeable component
+    of a model, and then e coordinates that all components share. The assignment of components to
+    blocks is a labelling; :meth:`locate` computes the coordinates of every component in every
+    block. Arrays `local` of shape (J, n, P) hold n models in each chart, in the coordinates of that
+    chart.
 
     Attributes
     ----------
     n_charts, n_blocks, block_size, n_shared : int
         J, B, p and e.
     centres : ndarray of shape (J, P)
-        Coordinates of the models the charts were made for, each in its own.
+        Coordinates of the models around which the charts were made, each in its own chart.
     """
 
     n_charts: int
@@ -185,7 +186,7 @@ class Charts(ABC):
 
     @abstractmethod
     def locate(self, theta: Array) -> tuple[Array, Array, Array, Array]:
-        """Return where models are in all charts.
+        """Return the coordinates of models in all charts.
 
         Parameters
         ----------
@@ -195,12 +196,12 @@ class Charts(ABC):
         Returns
         -------
         blocks : ndarray of shape (J, B, S, B, p)
-            Coordinates in block ``[j, b]`` of part ``[s, c]``.
+            Coordinates in block ``[j, b]`` of component ``[s, c]``.
         log_priors : ndarray of shape (J, B, S, B)
-            Prior density of the parts there.
+            Log prior density of the components in these coordinates.
         shared : ndarray of shape (S, e)
         rest : ndarray of shape (S,)
-            What is left of the log prior density, the same in all charts.
+            The remaining terms of the log prior density, the same in all charts.
         """
 
     @abstractmethod
@@ -225,22 +226,22 @@ class ChartedEnergy(GradientEnergy):
     def charts(self, params: Any, power: float) -> Charts:
         """Return charts around J models.
 
-        `power` is ``N / tau``, which the objective is multiplied with: a chart may choose what
-        becomes of coordinates that are no part of the model (the sum of gamma variables of which
-        weights are shares) by how far the data determine the others.
+        `power` is ``N / tau``, the factor of the objective. Charts may use it to choose the prior
+        of auxiliary coordinates, such as the sum of the gamma variables of which weights are
+        shares.
         """
 
 
 class PartitionEnergy(Energy):
-    """Capability: a partition function Z(m) that is met by enumeration or by annealing.
+    """Capability: a partition function Z(m), computed by enumeration or estimated by annealing.
 
     The path of annealing leads from a base model at ``beta = 0``, whose partition function and
-    draws are exact, to a single model at ``beta = 1``. States are what the family makes of them.
+    draws are exact, to a single model at ``beta = 1``. The family defines the type of states.
     """
 
     @abstractmethod
     def n_enumerated(self) -> int:
-        """Return how many binary units the exact sum runs over."""
+        """Return the number of binary units over whose states the exact sum runs."""
 
     @abstractmethod
     def log_partition(self, params: Any) -> Array:
@@ -264,22 +265,22 @@ class PartitionEnergy(Energy):
 
     @abstractmethod
     def anneal(self, params: Any, states: Any, beta: float, rng: np.random.Generator) -> Any:
-        """Move states, reversibly with respect to the distribution at `beta`."""
+        """Move states by a transition reversible with respect to the distribution at `beta`."""
 
 
 @dataclass(frozen=True)
 class BatchStep:
-    """What a batch of rows says of a model.
+    """Direction and value of the objective, estimated from a batch of rows.
 
     Attributes
     ----------
     direction : ndarray of shape (P,)
-        In which to move the coordinates: in expectation an ascent direction of the objective. The
+        Direction of a step of the coordinates, along which the objective increases on average. The
         caller may overwrite it.
     value : float or None
-        Estimate of the objective on all rows; None where a batch gives none.
+        Estimate of the objective on all rows; None if there is none.
     memory : object
-        What the next step needs of this one, such as states of chains; None if nothing.
+        State for the next step, such as persistent chains; None if there is none.
     """
 
     direction: FloatArray
@@ -302,15 +303,15 @@ class MinibatchObjective(ABC):
     def step(
         self, theta: FloatArray, index: NDArray[np.intp], memory: Any, rng: np.random.Generator
     ) -> BatchStep:
-        """Return the direction in which a batch moves the model.
+        """Return the direction of a step, estimated from a batch.
 
         Parameters
         ----------
         theta : ndarray of shape (P,)
         index : ndarray of int
-            The rows of the batch, which are to stand for all.
+            The rows of the batch, a random sample of all rows.
         memory : object
-            What the step before left; None at the first of most fits.
+            State from the step before; None at the first step of most fits.
         rng : Generator
         """
 
@@ -318,35 +319,36 @@ class MinibatchObjective(ABC):
     def score(self, theta: FloatArray) -> float:
         """Return a score of a model (P,) on all rows; larger is better.
 
-        It has no penalty, and is the same at every call: rows held out are judged by it.
+        It has no penalty and uses the same random numbers at every call; rows held out are scored
+        by it.
         """
 
     @abstractmethod
     def constrain(self, theta: FloatArray) -> None:
-        """Move coordinates (P,) that went out of bounds back to them, in place."""
+        """Set coordinates (P,) that are out of bounds to the nearest bound, in place."""
 
 
 class MinibatchEnergy(Energy):
-    """Capability: fits that look at a batch of rows at a time."""
+    """Capability: minibatch fits."""
 
     @abstractmethod
     def minibatch_objective(
         self, rows: Rows, temperature: float, batch_size: int
     ) -> MinibatchObjective:
-        """Return ``Hmaxe_T`` of rows, less what penalises a model, as batches estimate it.
+        """Return ``Hmaxe_T`` of rows minus a penalty, estimated from batches.
 
         Parameters
         ----------
         rows : Rows
-            Distinct ones.
+            Distinct rows.
         temperature : float
         batch_size : int
-            Rows of a batch, at most.
+            Largest number of rows of a batch.
         """
 
 
 class ContrastiveEnergy(Energy):
-    """Capability: stochastic ascent by the contrast of rows and of states of persistent chains.
+    """Capability: persistent contrastive divergence.
 
     Coordinates are a vector theta (P,) of a single model.
     """
@@ -363,7 +365,7 @@ class ContrastiveEnergy(Energy):
     def contrast(
         self, params: Any, X: Array, weights: Array, chains: Array, temperature: float
     ) -> Array:
-        """Return a direction (P,) whose expectation is an ascent direction of ``Hmaxe_T``.
+        """Return a direction (P,) along which ``Hmaxe_T`` increases on average.
 
         Parameters
         ----------

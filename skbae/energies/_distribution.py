@@ -1,4 +1,4 @@
-"""The base of what ``encode`` and ``decode`` return: ``p(z | x)`` and ``p(x | z)``, row by row."""
+"""Base classes of distributions of codes and rows, from ``encode`` and ``decode``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Distribution(ABC):
     """A distribution of a vector of length E for each of N rows: a code, or a row of features.
 
-    Rows are independent of each other. A family writes :attr:`mean`, :attr:`covariance`,
-    :meth:`entropy` and :meth:`_draw`, and :attr:`variance` where that is cheaper than the diagonal
-    of the covariance.
+    Rows are independent of each other. A family implements :attr:`mean`, :attr:`covariance`,
+    :meth:`entropy` and :meth:`_draw`, and :attr:`variance` if it is cheaper to compute than the
+    covariance.
     """
 
     @property
@@ -42,9 +42,9 @@ class Distribution(ABC):
         Parameters
         ----------
         n_samples : int, default=1
-            Draws for each row.
+            Number of draws for each row.
         random_state : None, int, RandomState or Generator, default=None
-            None draws differently at each call.
+            With None, each call gives different draws.
 
         Returns
         -------
@@ -58,9 +58,9 @@ class Distribution(ABC):
 
     @abstractmethod
     def entropy(self) -> Array:
-        """Entropy in nats, (N,): of probabilities for discrete vectors, of densities for others.
+        """Return the entropy in nats, (N,), of probabilities (if discrete) or densities (if not).
 
-        Entries that have no variance are constants, and count for nothing.
+        Entries of zero variance are constants and contribute nothing.
         """
 
 

@@ -1,4 +1,4 @@
-"""Draws that generators do not offer: in proportion to weights, logarithms of gammas."""
+"""Random draws: systematic resampling, logarithms of gamma variables, categorical labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) ->
     Parameters
     ----------
     log_weights : ndarray of shape (J,)
-        ``-inf`` marks what must not be drawn; at least one is finite.
+        ``-inf`` for indices that must not be drawn; at least one must be finite.
     n : int
     rng : Generator
 
@@ -38,7 +38,7 @@ def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) ->
     weights = np.exp(log_weights - log_weights.max())
     cumulative = np.cumsum(weights)
     positions = (rng.random() + np.arange(n)) / n * cumulative[-1]
-    # to the right of equal sums: an index without weight covers no position
+    # side="right", so that an index of weight zero is never chosen
     chosen = np.searchsorted(cumulative, positions, side="right")
     return np.minimum(chosen, np.flatnonzero(weights)[-1])
 
@@ -76,7 +76,7 @@ def categorical_draws(probabilities: Array, n: int, rng: np.random.Generator) ->
     probabilities : ndarray of shape (N, K)
         Not negative; rows need not sum to one.
     n : int
-        Draws for each row.
+        Number of draws for each row.
     rng : Generator
 
     Returns

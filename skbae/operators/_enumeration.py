@@ -1,8 +1,8 @@
-"""Sums over all states of a layer of binary units, in blocks, for several machines side by side.
+"""Sums over all states of a layer of binary units, in blocks, for several machines at once.
 
-The states are split into a high and a low half of the units, so that whatever is linear in a state
-is an outer sum of two short tables (and its exponential an outer product): no exponential is taken
-for each of the ``2^u`` states, and few arrays are as long as a block.
+The units are split into two halves, so that a linear function of a state is an outer sum of two
+short tables, and its exponential an outer product: no exponential is needed for each of the ``2^u``
+states.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# States (times machines) of a block: several arrays of this length stay in a core's cache.
+# States times machines of a block, so that several arrays of this length fit into a core's cache.
 _BLOCK = 1 << 14
-# Largest exponent that products of exponentials may reach; beyond, sums of logarithms are formed.
+# Largest exponent of products of exponentials; beyond it, logarithms are added instead.
 _MAX_EXPONENT = 600.0
 
 
@@ -34,7 +34,7 @@ class StateSums:
     units : ndarray of shape (S, u)
         Expected states of the units that were enumerated.
     others : ndarray of shape (S, D)
-        Expected states of the other layer's units; of no columns if there is none.
+        Expected states of the other layer's units; D is 0 if there is no other layer.
     pairs : ndarray of shape (S, u, D) or (S, u, u)
         Expected products of the enumerated units with the other layer's, or among themselves.
     """
@@ -85,7 +85,7 @@ class _TwoLayers:
         self.act_low = np.swapaxes(np.matmul(self.low, weights[:, n_high:]), 1, 2)
         reach = np.abs(offsets) + np.abs(weights).sum(axis=1)
         peak = float(reach.max(initial=1.0))
-        self.safe = not peak < _MAX_EXPONENT  # so that NaN takes the slow way
+        self.safe = not peak < _MAX_EXPONENT  # true for NaN too
         self.group = max(1, int(_MAX_EXPONENT / max(peak, 1.0))) if not self.safe else 1
         if not self.safe:
             self.act_high, self.act_low = np.exp(self.act_high), np.exp(self.act_low)
@@ -124,7 +124,7 @@ class _TwoLayers:
                 np.multiply(high[:, i, :, None], low[:, i, None], out=rest)
                 rest += 1.0
                 np.divide(shares, rest, out=rest)
-            # sums as products: several times faster than along an axis of small blocks
+            # matrix products with ones are several times faster than sums along an axis
             np.matmul(rest, ones_low, out=by_high[:, i])
             np.matmul(ones_high, rest, out=by_low[:, i])
         share_high, share_low = shares.sum(axis=2), shares.sum(axis=1)
@@ -174,15 +174,15 @@ class _OneLayer:
         return units, np.zeros((len(shares), 0)), pairs
 
 
-@np.errstate(under="ignore")  # states that are next to impossible
+@np.errstate(under="ignore")  # states of negligible probability
 def _sum_states(table: _TwoLayers | _OneLayer, n_models: int, expect: bool) -> tuple[Array, ...]:
-    """Return the log sum and, if asked for, normalised expectations."""
+    """Return the log sum and, if `expect` is true, normalised expectations."""
     log_sum = np.full(n_models, -np.inf)
     totals: list[Array] = []
     for models, states in _blocks(n_models, len(table.high), len(table.low)):
         log_weights = table.log_weights(models, states)
         peak = np.maximum(log_sum[models], log_weights.max(axis=(1, 2)))
-        # what was found so far shrinks when a larger weight appears
+        # earlier sums are rescaled when a larger weight appears
         before = np.exp(log_sum[models] - peak)
         shares = np.exp(log_weights - peak[:, None, None], out=log_weights)
         mass = before + shares.sum(axis=(1, 2))

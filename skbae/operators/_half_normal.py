@@ -1,4 +1,4 @@
-"""Lengths as normal scores: a half-normal variable as a function of a normal one."""
+"""Normal scores of lengths: a half-normal variable as a function of a standard normal one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 _LOG_2 = np.log(2.0)
-# ``Phi(-l) = 1/2 - l / sqrt(2 pi)`` for short lengths, where differences would lose digits.
+# Below this score ``Phi(-l) = 1/2 - l / sqrt(2 pi)`` is used, since differences would lose digits.
 _SHORT = -4.0
 _LOG_SLOPE = 0.5 * np.log(np.pi / 2)
 _LOG_SHORT = float(log_ndtr(_SHORT)) + _LOG_SLOPE
@@ -41,7 +41,7 @@ def log_length(score: Array) -> Array:
 
 
 def normal_score(log_length: Array) -> Array:
-    """Undo :func:`log_length`.
+    """Return the score of a length: the inverse of :func:`log_length`.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def log_length_slope(score: Array, log_length: Array) -> tuple[Array, Array]:
     Parameters
     ----------
     score, log_length : ndarrays
-        Of each other.
+        A score and its log length.
     """
     square = np.exp(2 * log_length)
     slope = np.exp(0.5 * (square - score**2) - _LOG_2 - log_length)

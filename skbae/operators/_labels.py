@@ -19,7 +19,7 @@ def match_labels(overlaps: Array) -> NDArray[np.intp]:
     Parameters
     ----------
     overlaps : ndarray of shape (S, K, K)
-        ``[s, k, j]`` tells how much label j of model s shares with label k of the reference.
+        ``[s, k, j]`` is the overlap of label j of model s with label k of the reference.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Batched triangular factors."""
+"""Inverses of batches of triangular matrices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Up to this size a loop over columns, vectorised over the batch, beats a loop over the batch.
+# Up to this size a loop over columns, vectorised over the batch, is faster than one over the batch.
 _COLUMNWISE_LIMIT = 12
 
 
@@ -26,7 +26,7 @@ def triangular_inverse(lower: Array) -> Array:
     Returns
     -------
     ndarray of shape (..., D, D)
-        The inverses, lower triangular to the digit.
+        The inverses, with exact zeros above the diagonal.
 
     Examples
     --------

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Numbers the table of subsets may hold at once.
+# Largest number of entries of the table of subsets.
 _TABLE = 1 << 21
-# Logarithm of a number far above the smallest that has all its digits.
+# Logarithm of a number far above the smallest normal float64.
 _SAFE = -600.0
 
 
@@ -58,7 +58,8 @@ def _chunk(logs: Array) -> Array:
     scaled -= columns
     with np.errstate(divide="ignore"):
         result = np.log(_subset_recursion(np.exp(scaled)))
-    # below this, terms may have lost digits to underflow; above, what underflowed is negligible
+    # below _SAFE terms may have lost digits by underflow; above it, terms that underflow are
+    # negligible
     lost = ~(result > _SAFE)
     if lost.any():
         result[lost] = _log_subset_recursion(scaled[..., lost])
@@ -84,7 +85,7 @@ def _subset_recursion(matrices: Array) -> Array:
 
 
 def _log_subset_recursion(logs: Array) -> Array:
-    """Do the same in logarithms, for matrices whose permanent underflows."""
+    """Return log permanents by sums of logarithms, for matrices whose permanent underflows."""
     size = len(logs)
     table: list[Any] = [None] * (1 << size)
     for mask in range(1, 1 << size):

@@ -1,4 +1,4 @@
-"""One kind of random source, whatever the user gave."""
+"""Conversion of `random_state` to a Generator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_generator(random_state: Any) -> np.random.Generator:
     Raises
     ------
     TypeError
-        For anything else.
+        If `random_state` is none of these.
 
     Examples
     --------

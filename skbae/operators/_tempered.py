@@ -50,7 +50,7 @@ def tempered_logsumexp(energies: Array, temperature: float, axis: int = -1) -> A
         return temperature * np.log(total) + np.squeeze(safe, axis=axis)
 
 
-# Rounding grows with the energies themselves, by this many units in the last place.
+# Rounding error of an energy relative to its size, in units of the last place.
 _RELATIVE_ROUNDING = 8
 
 
@@ -59,8 +59,8 @@ def first_maximum(
 ) -> NDArray[np.intp]:
     """Return the first index along `axis` whose energy is the largest to within rounding.
 
-    Equal energies may come out of a matrix product different in the last digits, depending on the
-    processor and on where in the product they stand; a tie between them must not.
+    A matrix product may give equal energies different last digits, depending on the processor and
+    on their position in the product. Ties are therefore decided up to rounding.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def tilted_mean(values: Array, weights: Array | None, tilt: float) -> Array:
     weights : ndarray of shape (N,) or None
         Weights of the rows; None stands for ones.
     tilt : float
-        t: towards the worst row when positive, towards the best when negative.
+        t: positive values give more weight to small values, negative ones to large values.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def tilted_mean(values: Array, weights: Array | None, tilt: float) -> Array:
     total = weights.sum()
     if tilt == 0:
         return values @ weights / total
-    # a row of no weight must not set the scale
+    # a row of weight zero must not determine the scale
     exponents = np.where(weights > 0, -tilt * values, -np.inf)
     peak = exponents.max(axis=-1, keepdims=True)
     mass = np.exp(exponents - peak) @ weights / total

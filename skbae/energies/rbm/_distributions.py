@@ -1,4 +1,4 @@
-"""What ``encode`` and ``decode`` of a restricted Boltzmann machine return."""
+"""Distributions from ``encode`` and ``decode`` of a restricted Boltzmann machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Codes of up to so many bits are enumerated; of longer ones so many are drawn, the same each time.
+# Codes of up to _ENUMERATED_BITS bits are enumerated; of longer ones _DRAWN_CODES are drawn, with
+# the same random numbers at each call.
 _ENUMERATED_BITS = 10
 _DRAWN_CODES = 512
 
@@ -123,13 +124,13 @@ class IsotropicRows(DistributionWithDensity):
 class ReconstructedRows(DistributionWithDensity):
     """The distribution of rows given the distribution of their codes, for each of N rows.
 
-    A mixture over all codes. Codes of up to ten bits are enumerated; of longer ones 512 are drawn
-    for each row (the same at each call), where there is no closed form.
+    A mixture over all codes. Where there is no closed form, codes of up to ten bits are enumerated;
+    of longer ones 512 are drawn for each row, with the same random numbers at each call.
 
     Attributes
     ----------
     probabilities : ndarray of shape (N, d)
-        Of the bits.
+        Probabilities of the bits.
     weights : ndarray of shape (d, D)
     intercept : ndarray of shape (D,)
     noise : float or None

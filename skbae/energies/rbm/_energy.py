@@ -1,8 +1,8 @@
-r"""Restricted Boltzmann machines: bits behind binary or real features.
+r"""Restricted Boltzmann machines: hidden bits with binary or real features.
 
 ``H(x, m, h) = b'x + x'Wh + c'h - log Z(m)`` for binary features, ``-|x - b|^2 / (2 s2) + x'Wh / s2
 + c'h - log Z(m)`` for real ones, with W' stored as ``weights`` (d, D). Given x the bits are
-independent, so that ``Hmax_T`` is a sum over them; what is hard is Z, which belongs to T = 1.
+independent, so that ``Hmax_T`` is a sum over them. Z is always that of T = 1.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from skbae._types import Array, Frame
 
 
-# Most hidden units whose codes are enumerated to describe a machine with noise added.
+# Largest number of hidden units of a machine with noise added, whose codes are enumerated.
 MAX_CONVOLVED_UNITS = 14
-# Gibbs steps that lead from the kept states to new rows.
+# Gibbs steps from the kept states to rows that `draw` returns.
 _STEPS_TO_DRAW = 200
-# The probability of a feature, where rows have only one of its values.
+# Least probability of a binary feature in the base model, where all rows have the same value.
 _LEAST_RATE = 1e-3
 
 
@@ -56,7 +56,7 @@ class RBMPrior:
 
 
 def base_rates(layer: VisibleLayer, mean: Array, scale: Array) -> BaseRates:
-    """Return the model of independent features, away from its boundaries."""
+    """Return the model of independent features, with probabilities and variances above zero."""
     if not layer.has_noise:
         mean = np.clip(mean, _LEAST_RATE, 1 - _LEAST_RATE)
     variance = scale**2
@@ -80,9 +80,9 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
         d and D.
     layer : VisibleLayer
     rates : BaseRates
-        Of the training rows: where paths of annealing start.
+        Means and variances of the training rows, for the base model of annealing.
     prior : RBMPrior or None
-        For sampling.
+        Needed for sampling models.
     chains : ndarray of shape (C, D) or None
         States drawn from the machine, for machines too large to be enumerated.
     """
@@ -148,12 +148,12 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
     def convolve(self, params: RBMParameters, variance: float) -> NoisyMachine:
         if not self.layer.has_noise:
             raise ValueError(
-                "denoise takes normal noise away from rows of real numbers, which binary rows are "
-                "not; it needs visible='gaussian'"
+                "denoise removes normal noise from rows of real numbers; it needs "
+                "visible='gaussian', got visible='bernoulli'"
             )
         if self.n_components > MAX_CONVOLVED_UNITS:
             raise ValueError(
-                f"denoise sums over all 2^n_components codes, which takes n_components <= "
+                f"denoise sums over all 2^n_components codes; it needs n_components <= "
                 f"{MAX_CONVOLVED_UNITS}, got {self.n_components}"
             )
         each = [
@@ -173,7 +173,9 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
         self, params: RBMParameters, frame: Frame, dtype: Any, temperature: float, tilt: float
     ) -> Contrast:
         if tilt:
-            raise ValueError(f"restricted Boltzmann machines have no tilt, got tilt={tilt!r}")
+            raise ValueError(
+                f"tilt is not supported by restricted Boltzmann machines, got tilt={tilt!r}"
+            )
         return Contrast(params, self.layer, temperature, self.layer.expectations(params))
 
     def coordinate_kinds(self) -> NDArray[np.intp]:
@@ -199,7 +201,7 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
         )
 
     def _prior_and_variances(self) -> tuple[RBMPrior, Array]:
-        """Return the prior, and the variance of each coordinate but the noise's."""
+        """Return the prior, and the prior variance of each coordinate except the noise."""
         assert self.prior is not None, "sampling needs a prior"
         variances = np.full(self._split[-1], self.prior.intercept_variance)
         variances[: self._split[0]] = self.prior.weight_variance
@@ -288,10 +290,10 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
     def contrast(
         self, params: RBMParameters, X: Array, weights: Array, chains: Array, temperature: float
     ) -> Array:
-        """Centred (Montavon and Mueller 2012; Melchior, Fischer and Wiskott 2016).
+        """Return the centred gradient (Montavon and Mueller 2012; Melchior et al. 2016).
 
-        Where units are mostly on, weights and intercepts pull at each other; the direction is that
-        of a machine whose units are counted from their means.
+        It is the gradient for units minus their means: without centring, the gradients of weights
+        and intercepts are strongly correlated where units are mostly on.
         """
         bound = BoundRBM(params, self.layer)
         of_rows = tempered_bits(bound.activations(X)[0], temperature)
@@ -307,13 +309,14 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
             )
         )
         s2 = float(params.noise[0])
-        # means of the rows: those of the chains would feed their swings back (Melchior et al.)
+        # offsets are means of the rows: with those of the chains, fits may oscillate (Melchior et
+        # al.)
         offset_x, offset_h = ours.visible[0], ours.hidden[0]
         visible = s2 * visible
         pair = s2 * pair - np.outer(hidden, offset_x) - np.outer(offset_h, visible)
         visible = visible - offset_h @ pair
         hidden = hidden - pair @ offset_x / s2
-        # real units' rates shrink with the noise: the curvature along weights is that of x / s2
+        # for real units the curvature grows like 1 / s2, so that step sizes are multiplied by s2
         parts = [s2 * pair.ravel(), s2 * visible, s2 * hidden]
         if noise:
             parts.append(2.0 * s2 / self.n_features * noise[0])

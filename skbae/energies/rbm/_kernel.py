@@ -1,4 +1,4 @@
-"""What restricted Boltzmann machines say of rows: free energies, codes, moments."""
+"""Free energies, codes and moments of rows under restricted Boltzmann machines."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Numbers in an array of work space: several of them stay in a core's cache.
+# Largest number of entries of a working array, so that several fit into a core's cache.
 _BLOCK = 1 << 15
-# Factors between 1 and 2 whose product is formed before a logarithm is taken.
+# Number of factors between 1 and 2 that are multiplied before the logarithm is taken.
 _MAX_FACTORS = 1000
 
 
@@ -49,17 +49,17 @@ def tempered_softplus(activations: Array, temperature: float) -> Array:
     return temperature * softplus(activations / temperature)
 
 
-@np.errstate(under="ignore")  # units that are all but certain
+@np.errstate(under="ignore")  # probabilities very close to 0 or 1
 def free_energy_and_bits(activations: Array, temperature: float) -> tuple[Array, Array]:
     """Return the sum of :func:`tempered_softplus` over units, and :func:`tempered_bits`.
 
-    Both from one exponential a unit, and with one logarithm a row: of the product of
+    Both use one exponential for each unit and one logarithm for each row, of the product of
     ``1 + exp(-|a| / T)``, whose factors lie between 1 and 2.
 
     Parameters
     ----------
     activations : ndarray of shape (S, d, n)
-        Units before rows. Overwritten.
+        The units' axis comes before that of the rows. Overwritten.
     temperature : float
 
     Returns
@@ -117,7 +117,7 @@ class BoundRBM(SmoothBoundEnergy):
 
 
 class Contrast(RowKernel):
-    """The pass that collects moments of the rows; the machines' own come from enumeration."""
+    """The pass that sums the moments of the rows; those of the machines are computed beforehand."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Contrast(RowKernel):
         self.params, self.layer, self.temperature = params, layer, temperature
         self.log_partition, self.machine = enumerated
         n_models, n_codes, n_features = params.weights.shape
-        # a small batch of machines takes many rows at once, a large one is split up
+        # chunks are sized for 64 machines; more are processed in several parts
         self.couplings = params.weights / params.noise[:, None, None]
         self.chunk_rows = chunk_rows(min(n_models, 64) * (n_codes + n_features))
 
@@ -146,7 +146,7 @@ class Contrast(RowKernel):
             "square": np.zeros(n_models),
         }
 
-    @np.errstate(under="ignore")  # products of units that are all but certain
+    @np.errstate(under="ignore")  # probabilities very close to 0 or 1
     def accumulate(
         self,
         accumulator: dict[str, Array],
@@ -162,7 +162,7 @@ class Contrast(RowKernel):
         size = max(1, _BLOCK // (n_codes * len(X)))
         for start in range(0, n_models, size):
             part = slice(start, start + size)
-            # the units of all machines side by side: one product instead of one a machine
+            # one product for the units of all machines
             units = self.couplings[part].reshape(-1, n_features) @ X.T
             activations = units.reshape(-1, n_codes, len(X))
             activations += self.params.hidden[part, :, None]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoisyMachine(ArrayRecord):
-    """Real machines with noise added: mixtures over all codes, with weights of their own."""
+    """Machines of real features with noise added: mixtures over all codes with given weights."""
 
     weights: Array
     visible: Array
@@ -30,7 +30,7 @@ class NoisyMachine(ArrayRecord):
 
 
 class BoundNoisyMachine(SmoothBoundEnergy):
-    """A machine with noise added, as the mixture it is; at T = 1 only."""
+    """Machines with noise added, evaluated as mixtures over all codes; at T = 1 only."""
 
     def __init__(self, params: NoisyMachine) -> None:
         self.params = params

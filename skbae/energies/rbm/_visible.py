@@ -1,8 +1,8 @@
-"""The visible layers of restricted Boltzmann machines: what depends on the kind of unit.
+"""The visible layers of restricted Boltzmann machines: functions that depend on the kind of unit.
 
 The energy is ``own(x) + sum_j h_j a_j(x) - log Z`` with ``a = c + W x / s2`` (s2 = 1 for binary
-units); a layer knows ``own``, the conditional of x given h, the partition function, and the path
-from a model of independent features, whose partition function is known, to the machine.
+units). A layer implements ``own``, the conditional of x given h, the partition function, and the
+path from a base model of independent features, whose partition function is known, to the machine.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Factors that are multiplied before a logarithm is taken.
+# Number of factors that are multiplied before the logarithm is taken.
 _GROUP = 16
-# Weights beyond which such factors lose their digits.
+# With larger weights the product of such factors would lose digits.
 _LARGE = 20.0
 
 
@@ -42,8 +42,8 @@ _LARGE = 20.0
 class RBMParameters(ArrayRecord):
     """Machines: ``weights`` (S, d, D), ``visible`` (S, D), ``hidden`` (S, d), ``noise`` (S,).
 
-    The noise is the variance s2 of Gaussian units, one for binary ones; ``log_partition`` (S,) is
-    NaN where nobody has asked for it yet.
+    The noise is the variance s2 of Gaussian units, and 1 for binary ones; ``log_partition`` (S,) is
+    NaN until it is computed.
     """
 
     weights: Array
@@ -55,10 +55,10 @@ class RBMParameters(ArrayRecord):
 
 @dataclass(frozen=True)
 class Moments(ArrayRecord):
-    """Expectations that the energy's gradient is linear in.
+    """Expectations of which the energy's gradient is a linear function.
 
     ``pair`` (S, d, D) of h x', ``hidden`` (S, d), ``visible`` (S, D), ``square`` (S,) of
-    ``|x - b|^2``, which binary units have no use for.
+    ``|x - b|^2``, which is not used for binary units.
     """
 
     pair: Array
@@ -69,7 +69,7 @@ class Moments(ArrayRecord):
 
 @dataclass(frozen=True)
 class BaseRates:
-    """Mean and variance of each feature, (D,): a model without hidden units' influence."""
+    """Mean and variance of each feature, (D,): a model of independent features."""
 
     mean: Array
     variance: Array
@@ -93,7 +93,7 @@ class VisibleLayer(ABC):
 
     @abstractmethod
     def own_gradient(self, params: RBMParameters, X: NDArray[Any]) -> Array:
-        """Return its gradient in x, (S, n, D) or what broadcasts to it."""
+        """Return the gradient of :meth:`own` in x, of shape (S, n, D) or broadcastable to it."""
 
     @abstractmethod
     def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
@@ -109,7 +109,7 @@ class VisibleLayer(ABC):
 
     @abstractmethod
     def n_enumerated(self, n_components: int, n_features: int) -> int:
-        """Return how many units an exact partition function has to enumerate."""
+        """Return the number of units whose states an exact partition function enumerates."""
 
     @abstractmethod
     def log_partition(self, params: RBMParameters) -> Array:
@@ -121,7 +121,7 @@ class VisibleLayer(ABC):
 
     @abstractmethod
     def state_weights(self, params: RBMParameters) -> tuple[Array, bool]:
-        """Return log weights of the enumerated states of one machine; whether they are hidden."""
+        """Return log weights of one machine's enumerated states, and whether they are hidden."""
 
     @abstractmethod
     def energy_gradient(self, params: RBMParameters, moments: Moments) -> list[Array]:
@@ -129,14 +129,14 @@ class VisibleLayer(ABC):
 
     @abstractmethod
     def proper_score(self, params: RBMParameters, X: Array) -> Array:
-        """Return a score of rows, (n,), that needs no log Z and in expectation favours the truth.
+        """Return a proper score of rows under a single machine, (n,), that needs no log Z.
 
-        Of a single machine; larger is better.
+        Its expectation is largest for the true distribution; larger is better.
         """
 
     @abstractmethod
     def start(self, rates: BaseRates) -> tuple[Array, float]:
-        """Return the intercept (D,) and the noise of the model of independent features."""
+        """Return the intercepts (D,) and noise variance of the model of independent features."""
 
     # -- the path of annealing -----------------------------------------------------------------
 
@@ -161,11 +161,11 @@ class VisibleLayer(ABC):
         beta: float,
         rng: np.random.Generator,
     ) -> Array:
-        """Draw rows given codes on the path's point `beta`."""
+        """Draw rows given codes at the point `beta` of the path."""
 
 
 class BinaryLayer(VisibleLayer):
-    """Visible units in {0, 1}; rows may hold probabilities in between."""
+    """Visible units in {0, 1}; rows may also hold probabilities between 0 and 1."""
 
     name, has_noise = "bernoulli", False
 
@@ -218,11 +218,11 @@ class BinaryLayer(VisibleLayer):
         weights, visible = params.weights[0], params.visible[0]
         activations = X @ weights.T + params.hidden[0]
         if np.abs(weights).max() > _LARGE or not np.all((X == 0) | (X == 1)):
-            return self._sound_score(weights, visible, X, activations)
+            return self._accurate_score(weights, visible, X, activations)
         codes, groups = expit(activations), np.arange(0, len(weights), _GROUP)
         score = np.zeros(len(X))
         for i in range(X.shape[1]):
-            # what turning the bit over multiplies exp(-free energy) with
+            # factor of exp(-free energy) when the bit is flipped
             turn = np.where(X[:, i, None] > 0, np.expm1(-weights[:, i]), np.expm1(weights[:, i]))
             products = np.multiply.reduceat(1.0 + codes * turn, groups, axis=1)
             gap = np.log(np.maximum(products, 1e-300)).sum(axis=1)
@@ -230,7 +230,7 @@ class BinaryLayer(VisibleLayer):
         return score
 
     @staticmethod
-    def _sound_score(weights: Array, visible: Array, X: Array, activations: Array) -> Array:
+    def _accurate_score(weights: Array, visible: Array, X: Array, activations: Array) -> Array:
         score = np.zeros(len(X))
         for i in range(X.shape[1]):
             without = activations - X[:, i, None] * weights[:, i]
@@ -277,7 +277,8 @@ class GaussianLayer(VisibleLayer):
         return (params.visible[:, None] - X) / params.noise[:, None, None]
 
     def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
-        # about the rows' mean: nothing cancels, and no array has the size of models times rows
+        # squares about the rows' mean lose no digits, and no array has the size of models times
+        # rows
         total = weights.sum()
         mean = weights @ X / total
         within = weights @ ((X - mean) ** 2).sum(axis=1)

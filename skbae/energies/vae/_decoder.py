@@ -1,7 +1,7 @@
 r"""Decoders: a network whose outputs are the parameters of a distribution of rows.
 
-The parameters of a decoder are one vector a model: those of its network, then those of its
-:class:`Likelihood` (the logarithm of the noise variance, or nothing).
+The parameters of a decoder are one vector for each model: those of its network, then those of its
+:class:`Likelihood` (the logarithm of the noise variance, or none).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Likelihood(ABC):
     """
 
     n_extra: int
-    """How many parameters there are besides the network's."""
+    """Number of parameters in addition to the network's."""
 
     scaled: bool
-    """Whether rows are real numbers, to be centred and scaled; otherwise they are as given."""
+    """Whether rows are real numbers, which are centred and scaled before."""
 
     @abstractmethod
     def check(self, X: FloatArray) -> None:
-        """Raise ValueError if there cannot be such rows."""
+        """Raise ValueError if rows are outside the range of the distribution."""
 
     @abstractmethod
     def first_intercepts(self, mean: FloatArray) -> FloatArray:
-        """Return outputs whose expected row is `mean`, or near it."""
+        """Return outputs whose expected row is close to `mean`."""
 
     @abstractmethod
     def log_density(
@@ -53,7 +53,7 @@ class Likelihood(ABC):
             Overwritten.
         extra : ndarray of shape (S, n_extra)
         scratch : Scratch
-            Owns the gradient.
+            Holds the gradient.
         """
 
     @abstractmethod
@@ -88,10 +88,10 @@ class Likelihood(ABC):
 
 
 class BernoulliLikelihood(Likelihood):
-    """Independent bits, outputs their logits; a fraction counts as the probability of a one.
+    """Independent bits with the outputs as logits; fractions count as probabilities of a one.
 
-    Logits are taken to be above -80 in single precision (-700 in double), where a bit of one costs
-    that many nats.
+    Logits are clipped at -80 in single precision and at -700 in double, where a bit of one has a
+    log probability of that many nats.
     """
 
     n_extra = 0
@@ -102,12 +102,12 @@ class BernoulliLikelihood(Likelihood):
         if low < 0 or high > 1:
             raise ValueError(
                 "likelihood='bernoulli' needs X between 0 and 1 (bits, or probabilities of bits), "
-                f"got values from {low:g} to {high:g}; scale them (MinMaxScaler), or use "
+                f"got values from {low:g} to {high:g}; scale X (MinMaxScaler), or set "
                 "likelihood='gaussian'"
             )
 
     def first_intercepts(self, mean: FloatArray) -> FloatArray:
-        # columns that are always or never one start at one in a hundred, not at infinity
+        # means are clipped, so that logits of constant columns are finite
         bounded = np.clip(mean, 0.01, 0.99)
         return np.log(bounded / (1 - bounded))
 
@@ -217,7 +217,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
 
 @dataclass(frozen=True)
 class Decoder:
-    """A network and what its outputs stand for.
+    """A network, and the distribution of rows given its outputs.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What ``encode`` and ``decode`` return where codes are weighted draws and a network decodes."""
+"""Distributions from ``encode`` and ``decode`` of network autoencoders."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class WeightedPoints(Distribution):
     weights : ndarray of shape (N, L)
         Summing to 1 for each row.
     log_density : ndarray of shape (N, L)
-        Log density of the code's distribution at the points; zeros where each row has one point,
-        which is certain.
+        Log density of the code's distribution at the points; zeros if each row has a single point.
 
     Examples
     --------
@@ -73,10 +72,10 @@ class NetworkRows(DistributionWithDensity):
     ----------
     decoder : Decoder
     theta : ndarray of shape (1, P)
-        Its parameters.
+        Parameters of the decoder.
     centre : ndarray of shape (D,)
     unit : float
-        Rows are ``centre + unit *`` what the decoder says.
+        Rows are ``centre + unit *`` rows of the decoder.
     points : ndarray of shape (N, L, d)
         Codes.
     weights : ndarray of shape (N, L)
@@ -104,7 +103,7 @@ class NetworkRows(DistributionWithDensity):
         return self.decoder.rows.variance(means[None], self._extra)[0]
 
     def _each(self, function: Any) -> Array:
-        """Stack what `function` says of each row's means (L, D) and weights (L,)."""
+        """Stack the results of `function` of each row's means (L, D) and weights (L,)."""
         return np.stack(
             [
                 function(self._means(self.points[n : n + 1])[0], self.weights[n])

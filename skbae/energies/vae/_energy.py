@@ -1,6 +1,7 @@
 r"""The network autoencoder's energy, ``H(x, m, z) = log p(x | net_m(z)) - |z|^2 / 2``.
 
-It is computed in a frame of its own, see :class:`~skbae.energies.vae._parameters.RowFrame`.
+It is computed for centred and scaled rows, see
+:class:`~skbae.energies.vae._parameters.RowFrame`.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from skbae.energies.vae._minibatch import RowBatches, TrainingOptions, VAEObject
 from skbae.energies.vae._network import Network, Scratch
 from skbae.energies.vae._parameters import RowFrame, VAEParameters
 from skbae.energies.vae._posterior import ModeSearch, WeightedCodes, draw_codes, find_code_modes
-from skbae.energies.vae._training_step import encoder_guess
+from skbae.energies.vae._training_step import encoder_output
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, FloatArray, Frame, Rows
 
-# Draws only need a good centre (in units of T), a maximum has to be exact.
+# The centre of draws may be approximate (the tolerance is times T); at T = 0 the maximum is exact.
 _CENTRE_SEARCH = ModeSearch(30, 1e-3)
 _MAXIMUM_SEARCH = ModeSearch(200, 1e-13)
 
 
 class BoundVAE(SmoothBoundEnergy):
-    """Decoders with their parameters filled in."""
+    """The energy with the parameters of S models."""
 
     def __init__(self, energy: VAEEnergy, params: VAEParameters) -> None:
         self.energy, self.params = energy, params
@@ -39,20 +40,20 @@ class BoundVAE(SmoothBoundEnergy):
         self.chunk_rows = chunk_rows(energy.noise.shape[1] * a_draw)
 
     def codes(self, X: NDArray[Any], temperature: float, model: int) -> WeightedCodes:
-        """Return weighted codes of rows under one model; at T = 0 the best one alone.
+        """Return weighted codes of rows under one model; at T = 0 the best code alone.
 
-        Energies are those in the frame of computation: ``log_volume`` is to be added.
+        Energies are those of scaled rows, without the term ``log_volume``.
         """
         energy = self.energy
         inputs, targets = energy.frame.inputs(X), energy.frame.targets(X)
         theta = self.params.decoder[model : model + 1]
         phi = self.params.encoder[model : model + 1]
-        _, mean, log_deviation = encoder_guess(energy.encoder, phi, inputs, Scratch())
+        _, mean, log_deviation = encoder_output(energy.encoder, phi, inputs, Scratch())
         search = _MAXIMUM_SEARCH
         if temperature:
             tol = _CENTRE_SEARCH.tol * min(temperature, 1.0)
             search = ModeSearch(_CENTRE_SEARCH.max_steps, tol)
-        # an encoder that is lost far out, where networks are flat, is no start
+        # far from the origin networks are flat, and the search would not move
         start = np.clip(mean[0], -10, 10)
         found = find_code_modes(energy.decoder, theta, targets, start, search)
         if temperature:
@@ -69,9 +70,9 @@ class BoundVAE(SmoothBoundEnergy):
         return self.hmax_and_error(X, temperature)[0]
 
     def hmax_and_error(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
-        """Return ``Hmax_T`` and the relative variance of what it is T times the logarithm of.
+        """Return ``Hmax_T`` and the relative variance of ``exp(Hmax_T / T)``, both (S, n).
 
-        Both (S, n). The variance is ``1 / ESS - 1 / L`` with the effective number of the L draws.
+        The variance is ``1 / ESS - 1 / L``, with ESS the effective number of the L draws.
         """
         values = np.empty((self.params.n_models, len(X)))
         errors = np.empty_like(values)
@@ -103,13 +104,13 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy):
     ----------
     decoder : Decoder
     encoder : Network
-        From rows to the means and the logarithms of the deviations of a normal distribution.
+        From rows to the means and log standard deviations of a normal distribution of codes.
     frame : RowFrame
     noise : ndarray of shape (B, L, d)
-        Blocks of standard normal draws, shared by all rows, by which integrals over codes are
-        estimated; models take them in turn.
+        Blocks of standard normal draws, the same for all rows, by which integrals over codes are
+        estimated; model s uses block s modulo B.
     training : TrainingOptions or None, default=None
-        For fits.
+        Needed for fits.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy):
     # -- Energy --------------------------------------------------------------------------------
 
     def bind(self, params: VAEParameters, frame: Frame, dtype: Any) -> BoundVAE:
-        # whatever the rows' precision: energies of a few hundred nats are to keep their digits
+        # in double precision even for float32 rows, since energies may be hundreds of nats
         return BoundVAE(self, params)
 
     def draw(
@@ -146,8 +147,9 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy):
     def convolve(self, params: VAEParameters, variance: float) -> VAEParameters:
         if not self.decoder.rows.n_extra:
             raise ValueError(
-                "denoise needs likelihood='gaussian': adding normal noise to bits leaves no "
-                "distribution of bits; for bits, inverse_transform(transform(X)) cleans rows"
+                "denoise removes normal noise from rows of real numbers; it needs "
+                "likelihood='gaussian', got likelihood='bernoulli'. For bits, use "
+                "inverse_transform(transform(X))"
             )
         theta = params.decoder.copy()
         theta[:, -1] = np.log(np.exp(theta[:, -1]) + variance / self.frame.unit**2)
@@ -159,7 +161,7 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy):
     # -- MinibatchEnergy -----------------------------------------------------------------------
 
     def row_batches(self, rows: Rows, temperature: float) -> RowBatches:
-        """Return rows in single precision, as training steps take them."""
+        """Return rows in single precision, for training steps."""
         return RowBatches(self.decoder, self.encoder, self.frame, rows, temperature)
 
     def minibatch_objective(self, rows: Rows, temperature: float, batch_size: int) -> VAEObjective:
@@ -189,7 +191,7 @@ class Architecture:
     n_components, n_features : int
         d and D.
     hidden_layer_sizes : tuple of int
-        From the rows to the codes; the decoder has them in reverse.
+        Hidden layers of the encoder; the decoder has them in reverse order.
     activation, likelihood : str
     """
 
@@ -207,11 +209,11 @@ class Architecture:
         return Decoder(decoder, self.likelihood), encoder
 
     def frame(self, centre: Array, scale: float) -> RowFrame:
-        """Return the frame of rows about `centre`, which spread as `scale` says."""
+        """Return the frame of rows with this mean and standard deviation."""
         return RowFrame(centre, scale, LIKELIHOODS[self.likelihood].scaled)
 
     def energy(
         self, frame: RowFrame, noise: Array, training: TrainingOptions | None = None
     ) -> VAEEnergy:
-        """Return the energy, with the draws that estimate its integrals."""
+        """Return the energy, with the draws by which its integrals are estimated."""
         return VAEEnergy(*self.networks(), frame, noise, training)

@@ -1,4 +1,4 @@
-"""``Hmaxe_T`` of network autoencoders as batches of rows estimate it, and its gradients."""
+"""``Hmaxe_T`` of network autoencoders and its gradients, estimated from batches of rows."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from skbae.energies.vae._parameters import RowFrame
     from skbae.energies.vae._penalty import Penalty
 
-# The noise variance stays above this share of the data's: a code as large as a row could otherwise
-# explain it without any.
+# Least noise variance, relative to the variance of the data: with codes of as many dimensions as
+# rows have features, the noise could otherwise vanish.
 NOISE_FLOOR = 1e-6
-# Draws of a code by which rows held out are scored, at least.
+# Least number of draws of a code by which rows held out are scored.
 _SCORE_DRAWS = 16
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a fit of a network autoencoder depends on besides rows and temperature.
+    """Options of the steps of a fit.
 
     Attributes
     ----------
     n_draws : int
-        Draws of each row's code in a step at T > 0.
+        Number of draws of each row's code in a step at T > 0.
     penalty : Penalty
     penalty_weight : float
-        Its factor: 1 for a single best model, tau where models are sampled and the penalty is their
-        log prior.
+        Factor of the penalty: 1 for a single best model; tau if models are sampled, when the
+        penalty is their log prior.
     score_seed : int
-        Of the draws by which rows held out are scored.
+        Seed of the draws by which rows held out are scored.
     """
 
     n_draws: int
@@ -50,7 +50,7 @@ class TrainingOptions:
 
 
 class RowBatches:
-    """Rows in single precision, and the arithmetic of the temperature.
+    """Rows in single precision, and training steps with batches of them.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class RowBatches:
     encoder : Network
     frame : RowFrame
     rows : Rows
-        Distinct ones.
+        Distinct rows.
     temperature : float
     """
 
@@ -70,7 +70,7 @@ class RowBatches:
         self.targets = frame.targets(rows.X).astype(np.float32)
         self.n_rows = len(rows.X)
         weights = np.ones(self.n_rows) if rows.weights is None else rows.weights
-        # a batch of b of the M rows stands for all: shares sum to about one
+        # weights are scaled so that their mean over all distinct rows is one
         self.shares = (weights * self.n_rows / rows.total).astype(np.float32)
         self.log_volume = frame.log_volume
         self.scratch = Scratch()
@@ -90,12 +90,12 @@ class RowBatches:
         theta : ndarray of shape (S, P)
             Decoders.
         phi : ndarray of shape (E, Q)
-            Encoders: S of them, or one for all.
+            Encoders: S, or one for all models.
         index : ndarray of int
             The rows of the batch.
         rng : Generator
         n_draws : int
-            Of each row's code, at T > 0.
+            Number of draws of each row's code, at T > 0.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class RowBatches:
         shares = self.shares[index] / np.float32(len(index))
         batch = Batch(self.inputs[index], self.targets[index], shares)
         models = self.decoder, self.encoder, theta, phi, batch
-        # weights of codes underflow where they do not count; what is not finite is for the caller
+        # negligible weights of codes underflow; the caller checks for values that are not finite
         with np.errstate(all="ignore"):
             if self.temperature:
                 shape = (len(theta), n_draws, len(index), self.decoder.network.sizes[0])
@@ -121,11 +121,11 @@ class RowBatches:
 class VAEObjective(MinibatchObjective):
     """``Hmaxe_T`` of rows less a penalty, as a function of a decoder and its encoder.
 
-    Coordinates are one vector in single precision, the decoder's parameters before the encoder's.
+    Coordinates are one vector in single precision: the decoder's parameters, then the encoder's.
 
     For a single best model the penalty is ``alpha / (2 N)`` times the sum of the decoder's squared
-    weights, with N the sum of the rows' weights. Where models are sampled, it is ``-tau / N`` times
-    the log prior, whose optimum is the mode of ``p(m)``, and `alpha` has no part in it.
+    weights, with N the sum of the rows' weights. If models are sampled, it is ``-tau / N`` times
+    the log prior, so that the optimum is the mode of ``p(m)``; `alpha` is not used.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class VAEObjective(MinibatchObjective):
     def step(
         self, theta: FloatArray, index: NDArray[np.intp], memory: Any, rng: np.random.Generator
     ) -> BatchStep:
-        """Return the estimates of the objective and its gradient; nothing is remembered."""
+        """Return estimates of the objective and its gradient; there is no `memory`."""
         decoder, encoder = theta[None, : self.n_theta], theta[None, self.n_theta :]
         values, found = self.batches.step(decoder, encoder, index, rng, self.options.n_draws)
         gradient = np.concatenate([found.decoder[0], found.encoder[0]])
@@ -155,7 +155,7 @@ class VAEObjective(MinibatchObjective):
         return BatchStep(gradient, float(values[0] + self.share * penalty.value(decoder)[0]))
 
     def score(self, theta: FloatArray) -> float:
-        """Return ``Hmaxe_T`` of all rows, estimated by the same draws at every call."""
+        """Return ``Hmaxe_T`` of all rows, estimated with the same draws at every call."""
         rng = np.random.default_rng(self.options.score_seed)
         n_draws = max(_SCORE_DRAWS, self.options.n_draws)
         decoder, encoder = theta[None, : self.n_theta], theta[None, self.n_theta :]
@@ -166,7 +166,7 @@ class VAEObjective(MinibatchObjective):
         return total / self.n_rows
 
     def constrain(self, theta: FloatArray) -> None:
-        """Keep the noise variance above its floor."""
+        """Raise the noise variance to its least value, if it is below."""
         if self.batches.decoder.rows.n_extra:
             at = self.n_theta - 1
             theta[at] = max(theta[at], np.float32(np.log(NOISE_FLOOR)))

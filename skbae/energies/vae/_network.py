@@ -1,13 +1,12 @@
-r"""Stacks of dense layers and their derivatives: the only place where a network is differentiated.
+r"""Stacks of dense layers and their derivatives.
 
-Parameters are one flat vector a model, (S, P): a matrix (in, out) and an intercept (out,) a layer,
-layer after layer. Optimisers and samplers see vectors; :meth:`Network.layers` looks at them as
-matrices without copying. All functions take S networks side by side, and inputs (S, n, in), or
-(1, n, in) where all networks are given the same.
+The parameters of S models are flat vectors (S, P): for each layer in turn a matrix (in, out) and
+intercepts (out,). Optimisers and samplers use the vectors; :meth:`Network.layers` returns views of
+them as matrices. All functions evaluate S networks at once, for inputs (S, n, in), or (1, n, in) if
+all networks have the same inputs.
 
-Hidden layers have a nonlinearity, the last has none. Nonlinearities are written in terms of their
-*output* h: that is what the forward pass keeps, and the derivative of each is a polynomial in it
-(``1 - h^2`` for tanh).
+Hidden layers have a nonlinearity, the last layer has none. Derivatives of nonlinearities are
+computed from their *output* h, which the forward pass keeps (``1 - h^2`` for tanh).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Scratch:
-    """Arrays that are used again: a training step allocates nothing once all have been asked for.
+    """Working arrays that are used again at each call, so that training steps allocate no memory.
 
     Examples
     --------
@@ -42,7 +41,7 @@ class Scratch:
         self._arrays: dict[Any, FloatArray] = {}
 
     def __call__(self, name: Any, shape: tuple[int, ...], dtype: Any) -> FloatArray:
-        """Return the array of this name and shape, with whatever it holds."""
+        """Return the array of this name and shape; its contents are arbitrary."""
         key = (name, shape, dtype)
         found = self._arrays.get(key)
         if found is None:
@@ -55,7 +54,7 @@ class Activation(ABC):
 
     @abstractmethod
     def apply(self, values: FloatArray) -> None:
-        """Replace `values` by their images."""
+        """Apply the nonlinearity to `values`, in place."""
 
     @abstractmethod
     def chain(self, gradient: FloatArray, output: FloatArray, work: FloatArray) -> None:
@@ -161,7 +160,7 @@ class Network:
         return np.concatenate(parts, axis=1)
 
     def fan_in(self) -> Array:
-        """Return for each parameter how many inputs its unit has, (P,); 1 for intercepts."""
+        """Return the number of inputs of each parameter's unit, (P,); 1 for intercepts."""
         parts = []
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
             parts += [np.full(m * n, float(m)), np.ones(n)]
@@ -175,7 +174,7 @@ class Network:
         return np.concatenate(parts)
 
     def draw(self, rng: np.random.Generator) -> Array:
-        """Draw parameters to start from, (P,), intercepts zero (Glorot and Bengio 2010)."""
+        """Draw initial parameters, (P,), with intercepts zero (Glorot and Bengio 2010)."""
         parts = []
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
             bound = np.sqrt(6.0 / (m + n))
@@ -193,7 +192,7 @@ class Network:
             From :meth:`layers`.
         inputs : ndarray of shape (S, n, in) or (1, n, in)
         scratch : Scratch
-            Owns what is returned, until the next call with the same name.
+            Holds the returned arrays, which the next call with the same name overwrites.
         name : str
         """
         activation = ACTIVATIONS[self.activation]
@@ -227,18 +226,19 @@ class Network:
         outputs : list of ndarray
             From :meth:`forward`.
         gradient : ndarray of shape (S, n, out)
-            In the last outputs.
+            Gradient with respect to the outputs of the last layer.
         total : ndarray of shape (S, P) or None
-            Receives the gradient in the parameters, summed over the n rows.
+            Receives the gradient with respect to the parameters, summed over the n rows.
         scratch : Scratch
         name : str
         inputs : bool, default=True
-            Whether to go on to the inputs.
+            Whether to compute the gradient with respect to the inputs.
 
         Returns
         -------
         ndarray of shape (S, n, in)
-            The gradient in the inputs; if that was not asked for, in what the first layer sums to.
+            Gradient with respect to the inputs; with ``inputs=False``, with respect to the sums of
+            the first layer.
         """
         activation = ACTIVATIONS[self.activation]
         slots = None if total is None else self.layers(total)

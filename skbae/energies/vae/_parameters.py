@@ -1,8 +1,8 @@
-"""Parameters of network autoencoders: vectors in a frame of computation, layers in data units.
+"""Parameters of network autoencoders: vectors for scaled rows, layers for rows in units of X.
 
-Computation takes place in a frame of its own: rows are centred and, where they are real numbers,
-divided by one common scale, so that weights of ordinary size fit data in any units.
-:class:`RowFrame` goes to and fro between that frame and the units of the data.
+All computation is for rows that are centred and, where they are real numbers, divided by one common
+scale, so that weights of ordinary size fit data in any units. :class:`RowFrame` converts between
+these rows and the units of X.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VAEParameters(ArrayRecord):
-    """S decoders, and the encoders that propose codes for them, in the frame of computation.
+    """S decoders, and the encoders that propose codes for them, for scaled rows.
 
     Attributes
     ----------
     decoder : ndarray of shape (S, P)
-        Weights, then the logarithm of the noise variance if there is one.
+        Weights and intercepts, then the logarithm of the noise variance if there is one.
     encoder : ndarray of shape (S, Q)
-        A means to find codes, no part of the model.
+        Weights and intercepts of the encoder, which proposes codes and is no part of the model.
     """
 
     decoder: Array
@@ -40,7 +40,7 @@ class VAEParameters(ArrayRecord):
 
 @dataclass(frozen=True)
 class VAEModels:
-    """S models, layer by layer, in the units of the data: what users see.
+    """S models, layer by layer, for rows in units of X: the public attribute ``models_``.
 
     Attributes
     ----------
@@ -64,15 +64,15 @@ class VAEModels:
 
 @dataclass(frozen=True)
 class RowFrame:
-    """Where rows are and how far they spread.
+    """Mean of the rows, and one common scale.
 
     Attributes
     ----------
     centre : ndarray of shape (D,)
     scale : float
-        Common to all features, so that noise that is equal stays so.
+        The same for all features, so that noise of equal variance keeps equal variance.
     scaled : bool
-        Whether the decoder's rows are centred and scaled too, or only what the encoder sees.
+        Whether the rows of the decoder are centred and scaled too, or only the encoder's inputs.
     """
 
     centre: Array
@@ -80,29 +80,29 @@ class RowFrame:
     scaled: bool
 
     def inputs(self, X: NDArray[Any]) -> Array:
-        """Return what the encoder sees."""
+        """Return the encoder's inputs."""
         return (X - self.centre) / self.scale
 
     def targets(self, X: NDArray[Any]) -> Array:
-        """Return what the decoder explains."""
+        """Return the rows whose density the decoder gives."""
         return self.inputs(X) if self.scaled else np.asarray(X, np.float64)
 
     @property
     def unit(self) -> float:
-        """Units of the data in one of the decoder's."""
+        """Scale of the decoder's rows: the factor to units of X."""
         return self.scale if self.scaled else 1.0
 
     @property
     def log_volume(self) -> float:
-        """What to add to a log density in the frame."""
+        """Term to add to a log density of scaled rows, for the log density of X."""
         return -len(self.centre) * float(np.log(self.unit))
 
     def restore(self, rows: Array) -> Array:
-        """Return rows in the units of the data."""
+        """Return rows in units of X."""
         return self.centre + self.scale * rows if self.scaled else rows
 
     def to_layers(self, decoder: Decoder, encoder: Network, params: VAEParameters) -> VAEModels:
-        """Return the networks in the units of the data."""
+        """Return the networks for rows in units of X."""
         layers, extra = decoder.split(params.decoder)
         weights = [matrix.copy() for matrix, _ in layers]
         intercepts = [intercept[:, 0].copy() for _, intercept in layers]
@@ -120,7 +120,7 @@ class RowFrame:
         return VAEModels(weights, intercepts, encoder_weights, encoder_intercepts, noise)
 
     def from_layers(self, decoder: Decoder, encoder: Network, layered: VAEModels) -> VAEParameters:
-        """Undo :meth:`to_layers`."""
+        """Return parameters for scaled rows: the inverse of :meth:`to_layers`."""
         weights = [np.array(matrix, np.float64) for matrix in layered.decoder_coefs]
         intercepts = [np.array(each, np.float64) for each in layered.decoder_intercepts]
         if self.scaled:

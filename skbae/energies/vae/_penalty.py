@@ -1,4 +1,4 @@
-"""What keeps a decoder's weights small: a ridge, or the log of a prior."""
+"""Penalties on a decoder's parameters: a ridge, or the log density of a prior."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Penalty(ABC):
-    """What is added to N times the mean over rows, in nats and in the frame of computation."""
+    """A term that is added to N times ``Hmaxe_T``, in nats, for parameters of scaled rows."""
 
     @abstractmethod
     def value(self, theta: FloatArray) -> FloatArray:
-        """Return what is added, (S,), for decoders (S, P)."""
+        """Return the term, (S,), for decoders (S, P)."""
 
     @abstractmethod
     def gradient(self, theta: FloatArray) -> FloatArray:
@@ -50,7 +50,7 @@ class Ridge(Penalty):
 class Prior(Penalty):
     """Normal weights of variance ``v / fan_in``, intercepts of variance v, inverse gamma noise.
 
-    Values leave the constants of the densities out.
+    Values are log densities without their constants.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Prior(Penalty):
     weight_variance : float
         v.
     noise_shape, noise_scale : float
-        Of the noise variance, in the frame of computation.
+        Of the prior of the noise variance of scaled rows.
     """
 
     def __init__(

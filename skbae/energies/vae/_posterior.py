@@ -1,15 +1,16 @@
 r"""Codes of a network decoder given rows: the mode, draws around it, and their weights.
 
-The energy is ``H = log p(x | z) - |z|^2 / 2`` (the constant of the code's own measure left out, so
-that T = 0 gives a reconstruction energy), and
+The energy is ``H = log p(x | z) - |z|^2 / 2``, without the constant of the code's normal density
+(so that T = 0 gives a reconstruction energy), and
 
 .. math:: Hmax_T(x) = T \log \int \exp(H / T) dz / (2 \pi T)^{d/2},
 
 which tends to ``max_z H`` and at T = 1 is the log density. Integrals are estimated by importance
-sampling from a fixed mixture of three normal distributions, all scaled by T: around the mode of H,
-with the curvature there; the encoder's; and the code's prior. The first is exact for linear
-decoders; the others bound the weights and find modes that the search missed. Draws are stratified
-over the three and weighted by the whole mixture (the balance heuristic; Veach and Guibas 1995).
+sampling from a mixture of three normal distributions, with covariances times T: one at the mode of
+H, with the precision given by the curvature there; that of the encoder; and the prior of the code.
+The first is the posterior itself for linear decoders; the others bound the importance weights and
+cover modes that the search missed. Each has a fixed number of draws, weighted by the density of the
+whole mixture (the balance heuristic; Veach and Guibas 1995).
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ if TYPE_CHECKING:
     from skbae._types import Array, FloatArray
 
 
-# One draw in eight each from the encoder's distribution and from the prior.
+# One draw in eight comes from the encoder's distribution, and one in eight from the prior.
 _DEFENSIVE_SHARE = 8
-# Shares of what a step promised that let the next be longer, and that make it shorter.
+# The damping decreases if a step gains more than this share of the predicted gain, and increases if
+# it gains less than the second.
 _GOOD_GAIN, _POOR_GAIN = 0.75, 0.25
 _MAX_DAMPING = 1e10
 
 
 def quasi_normal(n: int, d: int, rng: np.random.Generator) -> Array:
-    """Return n points (n, d) that fill a normal distribution evenly (scrambled Sobol).
+    """Return n quasi-random points (n, d) of a standard normal distribution (scrambled Sobol).
 
-    Each point alone is an exact draw, so that means over them are without bias (Owen 1997).
+    Each point alone is an exact draw, so that means over the points are unbiased (Owen 1997).
 
     Examples
     --------
@@ -53,19 +55,19 @@ def quasi_normal(n: int, d: int, rng: np.random.Generator) -> Array:
 
 
 def fixed_noise(n_draws: int, n_components: int, seed: int, n_blocks: int = 1) -> Array:
-    """Return the blocks of draws (B, L, d) that belong to a seed."""
+    """Return blocks of standard normal draws (B, L, d), determined by a seed."""
     noise = quasi_normal(n_blocks * n_draws, n_components, np.random.default_rng(seed))
     return noise.reshape(n_blocks, n_draws, n_components)
 
 
 class ModeSearch(NamedTuple):
-    """How long to look for modes of H.
+    """Stopping rule of the search for modes of H.
 
     Attributes
     ----------
     max_steps : int
     tol : float
-        A row rests when its next step promises less than this, in nats.
+        The search ends for a row when the predicted gain of its next step is less, in nats.
     """
 
     max_steps: int
@@ -80,12 +82,12 @@ class CodeModes:
     ----------
     codes : ndarray of shape (n, d)
     energy : ndarray of shape (n,)
-        H there.
+        H at the modes.
     precision : ndarray of shape (n, d, d)
-        Curvature of -H there, with the Fisher information in place of the second derivatives
-        (Gauss and Newton): positive definite, and exact for linear decoders.
+        Curvature of -H at the modes in the Gauss-Newton approximation, which is positive definite
+        and exact for linear decoders.
     first_gradient : ndarray of shape (n, d)
-        Of H where the search began.
+        Gradient of H at the start of the search.
     """
 
     codes: Array
@@ -128,7 +130,7 @@ class _Landscape:
 def find_code_modes(
     decoder: Decoder, theta: FloatArray, X: FloatArray, start: FloatArray, search: ModeSearch
 ) -> CodeModes:
-    """Find a mode of H in z (Levenberg 1944, Marquardt 1963), each row on its own.
+    """Find a mode of H in z for each row, by the Levenberg-Marquardt method.
 
     Parameters
     ----------
@@ -136,7 +138,7 @@ def find_code_modes(
     theta : ndarray of shape (1, P)
     X : ndarray of shape (n, D)
     start : ndarray of shape (n, d)
-        Codes from which H never falls.
+        Initial codes. H never decreases.
     search : ModeSearch
 
     Returns
@@ -151,22 +153,22 @@ def find_code_modes(
     moving = np.arange(len(z))
     for _ in range(search.max_steps):
         steps = _damped_steps(precision[moving], gradient[moving], damping[moving])
-        promised = 0.5 * np.einsum("nd,nd->n", steps, gradient[moving])
-        goes_on = (promised > search.tol) & (damping[moving] < _MAX_DAMPING)
-        moving, steps, promised = moving[goes_on], steps[goes_on], promised[goes_on]
+        predicted = 0.5 * np.einsum("nd,nd->n", steps, gradient[moving])
+        continues = (predicted > search.tol) & (damping[moving] < _MAX_DAMPING)
+        moving, steps, predicted = moving[continues], steps[continues], predicted[continues]
         if not len(moving):
             break
         tried = z[moving] + steps
         gained = landscape.energy(tried, moving) - value[moving]
         better = gained > 0  # false for NaN
         up = moving[better]
-        # where the curvature is more than its approximation, full steps gain little and go to and
-        # fro across the mode: they count as too long although they are better
+        # where the curvature exceeds its approximation, full steps overshoot the mode and gain
+        # little: the damping increases although the step is accepted
         held = damping[moving]
         longer = np.where(held > 1e-3, held / 10, 0)
-        held = np.where(better & (gained > _GOOD_GAIN * promised), longer, held)
+        held = np.where(better & (gained > _GOOD_GAIN * predicted), longer, held)
         damping[moving] = np.where(
-            better & (gained > _POOR_GAIN * promised), held, np.maximum(10 * held, 0.1)
+            better & (gained > _POOR_GAIN * predicted), held, np.maximum(10 * held, 0.1)
         )
         if len(up):
             z[up] = tried[better]
@@ -183,7 +185,7 @@ def _damped_steps(precision: Array, gradient: Array, damping: Array) -> Array:
 
 @dataclass(frozen=True)
 class WeightedCodes:
-    """Draws of each row's code with weights that make them draws of ``p_T(z | x)``.
+    """Draws of each row's code with importance weights for ``p_T(z | x)``.
 
     Attributes
     ----------
@@ -191,11 +193,11 @@ class WeightedCodes:
     weights : ndarray of shape (n, L)
         Summing to 1 over L.
     energies : ndarray of shape (n, L)
-        H of each.
+        H of each draw.
     hmax : ndarray of shape (n,)
         ``Hmax_T``.
     outputs : ndarray of shape (n, L, D)
-        What the network makes of the codes.
+        Outputs of the network for the codes.
     """
 
     codes: Array
@@ -233,7 +235,7 @@ def _log_normals(z: Array, parts: list[Any], temperature: float) -> Array:
     return total
 
 
-@np.errstate(under="ignore")  # draws that next to never count
+@np.errstate(under="ignore")  # draws of negligible weight
 def draw_codes(
     decoder: Decoder,
     theta: Array,
@@ -243,7 +245,7 @@ def draw_codes(
     noise: Array,
     temperature: float,
 ) -> WeightedCodes:
-    """Draw weighted codes around modes.
+    """Draw weighted codes of each row.
 
     Parameters
     ----------
@@ -253,9 +255,9 @@ def draw_codes(
     modes : CodeModes
         One for each row.
     guess : tuple of ndarrays of shape (n, d)
-        The encoder's means and the logarithms of its deviations.
+        Means and log standard deviations from the encoder.
     noise : ndarray of shape (L, d)
-        Standard normal draws, the same for every row, so that a row's answer is its own.
+        Standard normal draws, the same for every row, so that results do not depend on other rows.
     temperature : float
         T, above 0.
 
@@ -283,7 +285,7 @@ def draw_codes(
     layers, extra = decoder.split(theta)
     flat = z.reshape(1, -1, d)
     last = decoder.network.forward(layers, flat, Scratch())[-1].reshape(*z.shape[:2], -1)
-    # draws first for the likelihood, in a copy, which it overwrites
+    # a copy with the axis of draws first, which log_density overwrites
     by_draw = np.array(np.swapaxes(last, 0, 1)[None], order="C")
     value, _ = decoder.rows.log_density(X, by_draw, extra, Scratch())
     energies = value[0].T - 0.5 * np.einsum("nld,nld->nl", z, z)

@@ -1,18 +1,19 @@
-r"""A training step's arithmetic: ``Hmax_T`` of a batch of rows and its gradients.
+r"""``Hmax_T`` of a batch of rows and its gradients, for a training step.
 
 At T > 0 the encoder proposes ``z = mu + sqrt(T) sigma eps`` and, with log weights
 ``log w = H / T - log q``,
 
 .. math:: \hat H_T(x) = T \log \frac1L \sum_l w_l.
 
-This is the objective itself, estimated from below (Burda, Grosse and Salakhutdinov 2016; one draw
-is the evidence lower bound). The decoder's gradient is Fisher's identity with normalised weights.
-The encoder's is the doubly reparametrised one (Tucker et al. 2018): weights are squared and the
-density q is differentiated through z alone, so that it vanishes draw by draw where the proposal is
-exact, instead of on average.
+On average this is below the objective and approaches it with L (Burda, Grosse and Salakhutdinov
+2016; for L = 1 it is the evidence lower bound). The decoder's gradient is Fisher's identity with
+normalised weights. The encoder's is the doubly reparametrised gradient (Tucker et al. 2019):
+weights are squared and the density q is differentiated through z alone, so that the gradient is
+zero for every draw, and not only on average, if the proposal is exact.
 
-At T = 0 the code is the mode of H, a few steps up from the encoder's guess. The decoder's gradient
-is that at the mode (the envelope theorem), and the encoder follows the gradient of H at its guess.
+At T = 0 the code is the mode of H, approximated by a few steps from the encoder's mean. The
+decoder's gradient is that at the mode (the envelope theorem), and the encoder's gradient is that of
+H at its mean.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from skbae._types import FloatArray
 
 
-# Logarithms of the encoder's deviations stay within these.
+# Range of the encoder's log standard deviations.
 _LOG_DEVIATION = (-12.0, 6.0)
-# Of codes while training at T = 0: rows come back, so few steps will do.
+# Search for codes while training at T = 0; few steps suffice, since each pass visits a row again.
 _TRAINING_SEARCH = ModeSearch(3, 1e-6)
 
 
@@ -43,9 +44,9 @@ class Batch:
     Attributes
     ----------
     inputs : ndarray of shape (n, D)
-        What the encoder sees.
+        Inputs of the encoder.
     X : ndarray of shape (n, D)
-        What the decoder is to explain.
+        Rows whose density the decoder gives.
     shares : ndarray of shape (n,)
         Factor of each row in the gradients.
     """
@@ -57,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a step returns.
+    """``Hmax_T`` of a batch and its gradients.
 
     Attributes
     ----------
@@ -65,7 +66,7 @@ class Gradients:
     decoder : ndarray of shape (S, P)
         Gradient of ``sum of shares * hmax``.
     encoder : ndarray of shape (E, Q)
-        The same for the encoders, of which there are S, or one for all.
+        The same for the encoders; E is S, or 1 if all models share one.
     """
 
     hmax: FloatArray
@@ -73,15 +74,15 @@ class Gradients:
     encoder: FloatArray
 
 
-class EncoderGuess(NamedTuple):
-    """What E encoders say of n rows.
+class EncoderOutput(NamedTuple):
+    """Outputs of E encoders for n rows.
 
     Attributes
     ----------
     outputs : list of ndarray
-        Layer by layer.
+        Outputs of each layer.
     mean, log_deviation : ndarrays of shape (E, n, d)
-        Of each code.
+        Mean and log standard deviation of each code.
     """
 
     outputs: list[FloatArray]
@@ -89,14 +90,14 @@ class EncoderGuess(NamedTuple):
     log_deviation: FloatArray
 
 
-def encoder_guess(
+def encoder_output(
     network: Network, theta: FloatArray, inputs: FloatArray, scratch: Scratch
-) -> EncoderGuess:
-    """Return what encoders (E, Q) say of rows (n, D)."""
+) -> EncoderOutput:
+    """Return the outputs of encoders (E, Q) for rows (n, D)."""
     outputs = network.forward(network.layers(theta), inputs[None], scratch, "encoder")
     d = network.sizes[-1] // 2
     log_deviation = np.clip(outputs[-1][..., d:], *_LOG_DEVIATION)
-    return EncoderGuess(outputs, outputs[-1][..., :d], log_deviation)
+    return EncoderOutput(outputs, outputs[-1][..., :d], log_deviation)
 
 
 def _importance_weights(
@@ -147,11 +148,11 @@ def weighted_step(
     Returns
     -------
     Gradients
-        Owned by `scratch` until the next step.
+        Arrays held by `scratch`, which the next step overwrites.
     """
     n_models, n_draws, n, d = noise.shape
     dtype = theta.dtype
-    encoded, mean, log_deviation = encoder_guess(encoder, phi, batch.inputs, scratch)
+    encoded, mean, log_deviation = encoder_output(encoder, phi, batch.inputs, scratch)
     root = np.sqrt(dtype.type(temperature))
     deviation = root * np.exp(log_deviation)
     z = scratch("z", noise.shape, dtype)
@@ -199,7 +200,7 @@ def hard_step(
 ) -> Gradients:
     """Return ``max_z H`` and its gradients: T = 0; parameters as for :func:`weighted_step`."""
     n_models = len(theta)
-    encoded, mean, _ = encoder_guess(encoder, phi, batch.inputs, scratch)
+    encoded, mean, _ = encoder_output(encoder, phi, batch.inputs, scratch)
     starts = np.broadcast_to(mean, (n_models, *mean.shape[1:]))
     found = [
         find_code_modes(decoder, theta[s : s + 1], batch.X, starts[s], search)
