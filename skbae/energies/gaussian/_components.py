@@ -1,14 +1,13 @@
-"""Gaussian components: parameters, moments, and the one kernel that energies and sums share.
+"""Gaussian components: parameters, moments, and kernels for energies and sums.
 
 A Gaussian's log density is linear in the features ``s(x) = (quadratic, x, 1)``. A chunk's
-features are written once, ``(P, n)``; one product with the natural parameters of all components of
-all models gives every energy, and one product of the codes with the same features gives every sum.
-Tied covariances split the features: the quadratic part is the same for all components and stays out
-of the softmax.
+features are computed once, ``(P, n)``; one product with the natural parameters of all components of
+all models gives all energies, and one product of the codes with the same features gives all sums.
+With tied covariances the quadratic part is the same for all components and left out of the softmax.
 
-The products cancel when a component is narrow and far from the centre of the data. Each kernel
-knows a bound on its own rounding error, and :func:`bind_gaussians` takes the cheapest that is
-sound: single precision, double precision, or differences from each component's own mean.
+These products lose digits if a component is narrow and far from the centre of the data. Each kernel
+has a bound on its rounding error, and :func:`bind_gaussians` chooses the cheapest whose bound is
+small enough: single precision, double precision, or differences from each component's mean.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     from skbae.energies.mixture._components import ComponentKernel
 
 
-# Largest bound on the rounding error of one energy, in nats, that a kernel may have. The bound
-# adds absolute values: most rows' errors are far smaller, and those of a mean smaller still.
+# Largest bound on the rounding error of one energy, in nats. The bound adds absolute values: the
+# errors of most rows are much smaller, and those of means even more so.
 _SINGLE_TOLERANCE = 4e-2
 _DOUBLE_TOLERANCE = 1e-6
 
@@ -124,7 +123,7 @@ class ExpandedKernel(FeatureKernel, SmoothComponentKernel):
 
 
 class LocalKernel(SmoothComponentKernel):
-    """Energies and sums from differences to each component's mean: slower, and always sound."""
+    """Energies and sums from differences to each component's mean: slower, but always accurate."""
 
     dtype = np.dtype(np.float64)
 
@@ -239,7 +238,7 @@ def bind_gaussians(
     frame: Frame,
     dtype: Any,
 ) -> ExpandedKernel | LocalKernel:
-    """Choose the cheapest sound kernel for these parameters."""
+    """Return the cheapest kernel that is accurate enough for these parameters."""
     tied = params.factors.shape[1] == 1
     single = np.dtype(dtype) == np.float32
     for precision, tolerance in ((np.float32, _SINGLE_TOLERANCE), (np.float64, _DOUBLE_TOLERANCE)):
@@ -295,8 +294,8 @@ class GaussianComponents(NoisyComponentFamily):
             raise ValueError(
                 "a component's covariance is not positive definite: it has collapsed onto too few "
                 "distinct rows, or a column is constant within it. Increase reg_covar (now "
-                f"{self.reg_covar!r}), decrease n_components, or choose a simpler covariance_type "
-                "or scale the data."
+                f"{self.reg_covar!r}), decrease n_components, choose a covariance_type with fewer "
+                "parameters, or scale X."
             ) from error
         return GaussianParameters(means, factors)
 

@@ -3,13 +3,13 @@ r"""Gaussian components in unconstrained coordinates, in which their conjugate p
 Let ``F`` be the factor of the prior's expected precision per degree of freedom, ``F F' =
 inverse(scale)``. A component with mean ``mu`` and precision factor ``U`` has the coordinates
 
-* ``nu = F' (mu - location)``, its mean in a frame in which the prior knows no units;
+* ``nu = F' (mu - location)``, its mean, standardised by the prior's scale;
 * of ``B = F^-1 U``, the logarithms of the diagonal and, if there are any, the entries above it.
 
 A priori (Bartlett 1933) the diagonal's squares are independent chi-squares, the entries above it
 standard normal, and ``nu`` given ``B`` is ``N(0, inverse(strength B B'))``: that is the density in
 the coordinates, up to the logarithms' Jacobian. Since the prior's scale usually follows the
-covariance of the data, the frame also takes out most of the correlation between features.
+covariance of the data, these coordinates also remove most of the correlation between features.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class FactorCoordinates(ABC):
     """
 
     n_logs: int
-    """How many coordinates are logarithms of the factor's diagonal."""
+    """Number of coordinates that are logarithms of the factor's diagonal."""
     n_coordinates: int
     log_det_slope: float
-    """What adding one to a logarithm adds to half the log determinant of the precision."""
+    """Derivative of half the log determinant of the precision by one of the logarithms."""
 
     def __init__(self, n_features: int) -> None:
         self.n_features = n_features
@@ -62,11 +62,11 @@ class FactorCoordinates(ABC):
 
     @abstractmethod
     def coordinates(self, factors: Array) -> Array:
-        """Undo :meth:`factors`."""
+        """Return the coordinates of factors: the inverse of :meth:`factors`."""
 
     @abstractmethod
     def chain(self, factors: Array, gradient: Array) -> Array:
-        """Turn a gradient in the factors into one in the coordinates."""
+        """Return the gradient in the coordinates, given that in the factors."""
 
     @abstractmethod
     def compose(self, outer: Array, factors: Array) -> Array:
@@ -90,7 +90,7 @@ class FactorCoordinates(ABC):
 
     @abstractmethod
     def cross_moment(self, first: Array, second: Array) -> Array:
-        """Return the moment of ``a + b`` less those of a and of b, (S, K) + tail."""
+        """Return the moment of ``a + b`` minus those of a and of b, (S, K) + tail."""
 
     @abstractmethod
     def moment_times(self, moments: Array, factors: Array) -> Array:
@@ -110,7 +110,7 @@ class FullCoordinates(FactorCoordinates):
         self.n_coordinates = n_features + len(self._above[0])
 
     def degrees(self, dof: Array) -> Array:
-        # an upper factor's last row is what the first row of the usual, lower factor is
+        # the last row of an upper factor corresponds to the first row of the usual, lower factor
         return dof[..., None] - self._diagonal[::-1]
 
     def _place(self, diagonal: Array, above: Array) -> Array:
@@ -160,7 +160,7 @@ class FullCoordinates(FactorCoordinates):
 
 
 class DiagonalCoordinates(FactorCoordinates):
-    """Factors that are one inverse standard deviation a feature."""
+    """Factors that are one inverse standard deviation for each feature."""
 
     log_det_slope = 1.0
 
@@ -274,7 +274,7 @@ class GaussianCoordinates(GradientComponentFamily):
         return np.concatenate(parts, axis=1)
 
     def _pool(self, values: Array) -> Array:
-        """Sum over components what belongs to a precision they share."""
+        """Return values summed over components if these share one precision."""
         return values.sum(axis=1, keepdims=True) if self.tied else values
 
     def unconstrain(self, params: GaussianParameters) -> Array:
@@ -329,7 +329,7 @@ class GaussianCoordinates(GradientComponentFamily):
         reference = coordinates.apply_transposed(frame, moments.reference - self.prior.location)
         first = coordinates.apply_transposed(frame, moments.first)
         second = coordinates.frame_moments(frame, moments.second)
-        offset = means - reference  # of the mean from where moments are measured
+        offset = means - reference  # of the mean from the reference of the moments
         pull = self.shape.apply_precision(factors, first - counts[..., None] * offset)
         shift = self.shape.lift(counts) * self.shape.moment(offset)
         scatter = second + self._pool(shift - coordinates.cross_moment(first, offset))

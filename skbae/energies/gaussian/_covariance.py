@@ -1,12 +1,12 @@
 """Three shapes of a Gaussian's covariance: full, diagonal, spherical.
 
-Everything a Gaussian family needs to know about the shape is here, as pure functions behind one
-interface; whether all components share one covariance is not a shape but the length of the axis
-C (K, or 1 when tied). Precisions are held as Cholesky factors, as in scikit-learn: for
-``full`` an upper triangular ``U`` with ``precision = U U'``, otherwise inverse standard deviations.
+All functions that depend on the shape are here, behind one interface. Whether all components share
+one covariance is not part of the shape, but the length of the axis C (K, or 1 if tied). Precisions
+are stored as Cholesky factors, as in scikit-learn: for ``full`` an upper triangular ``U`` with
+``precision = U U'``, otherwise inverse standard deviations.
 
-A *moment* of this shape is the part of ``x x'`` the log density sees: all of it, its diagonal, or
-its trace.
+A *moment* of this shape is the part of ``x x'`` that the log density depends on: all of it, its
+diagonal, or its trace.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Pivots of a Cholesky factor below this many times D times the variance are rounding errors.
+# Squared pivots of a Cholesky factor below this times D times the variance are rounding errors.
 _PIVOT_TOLERANCE = 4 * float(np.finfo(np.float64).eps)
 
 
@@ -44,7 +44,7 @@ class CovarianceShape(ABC):
     @property
     @abstractmethod
     def n_quadratic(self) -> int:
-        """How many quadratic features a row has."""
+        """Number of quadratic features of a row."""
 
     @property
     @abstractmethod
@@ -65,7 +65,7 @@ class CovarianceShape(ABC):
 
     @abstractmethod
     def pack(self, moments: Array) -> Array:
-        """Undo :meth:`unpack`: coefficients times packed moment is ``-tr(P M) / 2``."""
+        """Return packed moments; their product with the coefficients is ``-tr(P M) / 2``."""
 
     @abstractmethod
     def apply_precision(self, factors: Array, vectors: Array) -> Array:
@@ -77,7 +77,7 @@ class CovarianceShape(ABC):
 
     @abstractmethod
     def colour(self, noise: Array, factor: Array) -> Array:
-        """Return rows of noise (n, D) multiplied so that they have the factor's covariance."""
+        """Return noise (n, D) transformed to have the covariance of the factor."""
 
     @abstractmethod
     def half_log_det(self, factors: Array) -> Array:
@@ -85,7 +85,7 @@ class CovarianceShape(ABC):
 
     @abstractmethod
     def magnitude(self, factors: Array, reach: Array) -> Array:
-        """Bound the terms ``x' P x`` adds up when ``|x_i| <= reach_i``; `reach` is (S, K, D)."""
+        """Bound the sum of absolute terms of ``x' P x`` for ``|x_i| <= reach_i``, (S, K, D)."""
 
     @abstractmethod
     def moment(self, vectors: Array) -> Array:
@@ -101,15 +101,15 @@ class CovarianceShape(ABC):
 
     @abstractmethod
     def to_moment(self, covariances: Array, floor: float) -> Array:
-        """Undo :meth:`from_scatter` for a count of one."""
+        """Return the scatter of which :meth:`from_scatter` with count one gives the covariances."""
 
     @abstractmethod
     def factorise(self, covariances: Array) -> Array:
-        """Return the factors of covariances; raises LinAlgError where there is none."""
+        """Return the factors of covariances; raise LinAlgError if one is singular."""
 
     @abstractmethod
     def factorise_precision(self, precisions: Array) -> Array:
-        """Return the factors of precisions; raises LinAlgError where there is none."""
+        """Return the factors of precisions; raise LinAlgError if one is singular."""
 
     @abstractmethod
     def covariances(self, factors: Array) -> Array:
@@ -214,7 +214,8 @@ class Full(CovarianceShape):
 
     def factorise(self, covariances: Array) -> Array:
         lower = np.linalg.cholesky(covariances)
-        # a pivot that is rounding error has a root all the same: such a covariance is singular
+        # cholesky may succeed with a pivot that is a rounding error: the covariance is singular
+        # then
         pivots = np.diagonal(lower, axis1=-2, axis2=-1) ** 2
         variances = np.diagonal(covariances, axis1=-2, axis2=-1)
         if np.any(pivots < _PIVOT_TOLERANCE * self.n_features * variances):
@@ -244,7 +245,7 @@ class Full(CovarianceShape):
 
 
 class _Elementwise(CovarianceShape):
-    """What diagonal and spherical covariances share: factors are inverse standard deviations."""
+    """Base of diagonal and spherical covariances: factors are inverse standard deviations."""
 
     def factorise(self, covariances: Array) -> Array:
         if not np.all(covariances > 0):
@@ -277,11 +278,11 @@ class _Elementwise(CovarianceShape):
     @property
     @abstractmethod
     def _degrees(self) -> int:
-        """How many squares a moment of one row adds up."""
+        """Number of squares that the moment of one row sums."""
 
 
 class Diagonal(_Elementwise):
-    """One variance a feature."""
+    """One variance for each feature."""
 
     name = "diag"
     _degrees = 1

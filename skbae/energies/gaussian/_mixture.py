@@ -1,4 +1,4 @@
-"""Gaussian mixtures: the mixture of Gaussian components, and how it starts."""
+"""Gaussian mixtures: the energy, the conjugate prior, and models to start from."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def models_from_assignment(
     statistics: MixtureStatistics,
     assigned: MixtureParameters,
 ) -> MixtureParameters:
-    """Turn the statistics of a hard assignment into models that are safe to start from.
+    """Return models to start from, given the statistics of a hard assignment.
 
-    Small groups of rows have no covariance of their own, so each one's is shrunk towards the
-    covariance within groups, by as much as ``D + 2`` rows would, and an empty group gets that
+    Small groups of rows have singular covariances, so each covariance is shrunk towards the pooled
+    covariance within groups, which counts as ``D + 2`` rows. An empty group gets the pooled
     covariance and the weight of one row.
 
     Parameters
@@ -111,10 +111,10 @@ def models_from_assignment(
         factors = shape.factorise(covariances)
     except np.linalg.LinAlgError as error:
         raise ValueError(
-            "the rows within the initial groups span fewer dimensions than X has columns (constant "
-            "or dependent columns, or fewer rows than columns), so that a covariance of type "
-            f"{shape.name!r} is singular. Increase reg_covar (now {family.reg_covar!r}), or choose "
-            "a simpler covariance_type."
+            "the covariance of rows around the initial means is singular, since X has constant or "
+            "linearly dependent columns, or fewer rows than columns. Increase reg_covar (now "
+            f"{family.reg_covar!r}), drop such columns, or choose a covariance_type with fewer "
+            "parameters."
         ) from error
     if energy.equal_weights:
         weights = assigned.weights
@@ -134,7 +134,7 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
     prior : NormalWishart
         With S = 1.
     centre : ndarray of shape (D,)
-        Where locations are measured from in densities.
+        Point that is subtracted from locations in densities, to keep digits.
     """
 
     def __init__(
@@ -206,16 +206,16 @@ def conjugate_gaussian_mixture(
     covariance: Array,
     centre: Array,
 ) -> SmoothConjugateMixture:
-    """Return a Gaussian mixture with the conjugate prior, which samplers can move in.
+    """Return a Gaussian mixture with its conjugate prior.
 
     Parameters
     ----------
     n_components, n_features, covariance_type, equal_weights, reg_covar
         As for :func:`gaussian_mixture`.
     concentration : float
-        Of the Dirichlet prior of the weights.
+        Concentration of the Dirichlet prior of the weights.
     mean_precision : float
-        How many rows the prior mean is worth.
+        Number of rows that the prior mean counts as.
     mean : ndarray of shape (D,)
     degrees_of_freedom : float
     covariance : ndarray of the shape of one covariance

@@ -2,9 +2,9 @@
 
 ``Lambda ~ Wishart(dof, inverse(scale))`` and ``mu | Lambda ~ N(location, inverse(strength
 Lambda))``; diagonal precisions are independent ``Gamma(dof / 2, rate scale_d / 2)``, a spherical
-one is ``Gamma(dof / 2, rate scale / 2)``. A posterior given codes is the same with other numbers,
-and the log density is linear in functions of the model, so that the densities of many models under
-many posteriors are one product.
+one is ``Gamma(dof / 2, rate scale / 2)``. The posterior given codes has the same form, and its log
+density is linear in functions of the model, so that the densities of many models under many
+posteriors are one matrix product.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NormalWishart(ArrayRecord):
     ----------
     location : ndarray of shape (S, K, D)
     strength : ndarray of shape (S, K)
-        How many rows the location is worth.
+        Number of rows that the location counts as.
     dof : ndarray of shape (S, C)
     scale : ndarray of shape (S, C) + tail
     """
@@ -60,7 +60,7 @@ def update(
     counts : ndarray of shape (S, K)
     moments : GaussianMoments
     temperature : float
-        Statistics count ``1 / temperature``: the energies are divided by it.
+        Statistics are multiplied by ``1 / temperature``, since energies are divided by it.
 
     Returns
     -------
@@ -121,11 +121,11 @@ def linear_form(
     ----------
     kind : PrecisionPrior
     posteriors : NormalWishart
-        M of them.
+        M posteriors.
     params : GaussianParameters
         S models.
     centre : ndarray of shape (D,)
-        Where locations are measured from, to keep digits.
+        Point that is subtracted from locations, to keep digits.
 
     Returns
     -------
@@ -191,8 +191,8 @@ def log_marginal(
 ) -> Array:
     """Return the log marginal likelihood of rows with known codes, (S, K).
 
-    The ratio of the normalisers of prior and posterior. What belongs to a precision that all
-    components share is spread evenly over them.
+    The ratio of the normalisers of prior and posterior. The terms of a precision that all
+    components share are divided equally among them.
 
     Parameters
     ----------
@@ -239,5 +239,5 @@ def log_mode_measure(kind: PrecisionPrior, params: GaussianParameters) -> Array:
     ``|Lambda|^((D + 1) / 2)`` for full precisions, their product for diagonal ones.
     """
     half_log_det = kind.shape.half_log_det(params.factors)
-    # what the Wishart's exponent lacks of its degrees of freedom
+    # the exponent of the precision prior with zero degrees of freedom
     return -(kind.log_det_exponent(np.zeros(1)) * half_log_det).sum(axis=1)

@@ -1,7 +1,7 @@
 """Priors of precisions, one for each shape of covariance: Wishart, or gammas.
 
-All are parametrised by degrees of freedom and a scale with the dimension of a covariance times the
-degrees: a posterior's scale is the prior's plus the scatter of the rows.
+All have degrees of freedom and a scale of the shape of a covariance: a posterior's scale is that of
+the prior plus the scatter of the rows.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class PrecisionPrior(ABC):
     @property
     @abstractmethod
     def degrees_per_row(self) -> int:
-        """How many degrees of freedom one row adds."""
+        """Degrees of freedom that one row adds."""
 
     @abstractmethod
     def minimum_dof(self) -> float:
-        """Return the number that the degrees of freedom must exceed."""
+        """Return the largest degrees of freedom for which the prior is improper."""
 
     @abstractmethod
     def draw_factors(self, dof: Array, scale: Array, rng: np.random.Generator) -> Array:
@@ -40,11 +40,11 @@ class PrecisionPrior(ABC):
 
     @abstractmethod
     def colour(self, factors: Array, noise: Array) -> Array:
-        """Return noise (S, K, D) multiplied to have the covariances of factors (S, C) + tail."""
+        """Return noise (S, K, D) transformed to have the covariances of factors (S, C) + tail."""
 
     @abstractmethod
     def log_normaliser(self, dof: Array, scale: Array) -> Array:
-        """Return the log of what makes the density integrate to one, (S, C)."""
+        """Return the log of the constant by which the density integrates to one, (S, C)."""
 
     @abstractmethod
     def log_det_exponent(self, dof: Array) -> Array:

@@ -1,10 +1,9 @@
-"""What a mixture's components must offer, and what they may.
+"""Abstract classes of a mixture's components, and the capabilities they may have.
 
-Whatever can be phrased as a mixture of something is written against this file: a
-:class:`ComponentFamily` (and its :class:`ComponentKernel`) says what the components are, and
-``MixtureEnergy`` of ``_energy.py`` does the rest: weights, codes, temperature, tilt and
-the pass over the rows. Components that are linear in features of a row need not even write these:
-they start from ``ExponentialComponents`` of ``_exponential.py``.
+A mixture consists of a :class:`ComponentFamily` (with its :class:`ComponentKernel`), which defines
+the components, and of ``MixtureEnergy`` in ``_energy.py``, which handles weights, codes,
+temperature, tilt and the pass over the rows. Components that are linear in features of a row derive
+from ``ExponentialComponents`` in ``_exponential.py`` and need only write features and parameters.
 
 The other classes are capabilities, as in ``_capabilities.py``: conjugate priors, unconstrained
 coordinates, noise added to the data, gradients in x.
@@ -30,19 +29,19 @@ Components = TypeVar("Components", bound=ArrayRecord)
 
 @dataclass(frozen=True)
 class WorkspaceKey:
-    """What the features in a workspace are: kernels with equal keys may share them.
+    """Identifies the features in a workspace: kernels with equal keys share them.
 
     Attributes
     ----------
     kernel : str
-        The kind of the features, as the kernel that writes them calls it.
+        Name of the kind of features.
     n_rows, n_features : int
         Shape of the array of features.
     dtype : str
     centre : bytes
-        The point that was subtracted from the rows.
+        The point that is subtracted from the rows.
     owner : object or None
-        Whose method writes the features, if it is not the kernel's class alone that tells.
+        The object whose method computes the features, if `kernel` does not determine them.
     """
 
     kernel: str
@@ -62,7 +61,7 @@ class Workspace:
     source : ndarray or None
         The chunk of rows whose features are loaded.
     n : int
-        How many rows it has.
+        Number of rows of the chunk.
     arrays : dict
     """
 
@@ -73,14 +72,14 @@ class Workspace:
 
 
 class ComponentKernel(ABC):
-    """The components of S mixtures with parameters filled in: log densities and sums over rows."""
+    """Log densities and sums over rows of the components of S mixtures with given parameters."""
 
     numbers_per_row: int
-    """Float64 numbers of work space a row takes, for the size of chunks."""
+    """Float64 numbers of work space for each row, which determine the size of chunks."""
     dtype: np.dtype[Any]
     """Precision of the products."""
     rounding: Array
-    """Bound on the rounding error of an energy, (S,): at T = 0 energies this close are a tie."""
+    """Bound on the rounding error of an energy, (S,): at T = 0 energies this close are tied."""
 
     @abstractmethod
     def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
@@ -88,11 +87,11 @@ class ComponentKernel(ABC):
 
     @abstractmethod
     def load(self, X: NDArray[Any], workspace: Workspace) -> None:
-        """Prepare a chunk of shape (n, D): centred, as features, features first."""
+        """Compute the features of a chunk of shape (n, D), in the layout (features, n)."""
 
     @abstractmethod
     def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """Return ``log w_k + H_k`` of shape (S, K, n), and a part all components share, (S, n).
+        """Return ``log w_k + H_k`` (S, K, n), and a term that all components share (S, n) or None.
 
         The first array belongs to the workspace and may be overwritten by the caller.
         """
@@ -130,9 +129,9 @@ class SmoothComponentKernel(ComponentKernel):
 class FeatureKernel(ComponentKernel):
     """Energies and sums as products with features of a row.
 
-    One product with the natural parameters of all components of all models gives every energy, one
-    product of the codes with the same features gives every sum. The last feature is 1. Features
-    whose coefficients all components share come first, and stay out of the softmax.
+    One product with the natural parameters of all components of all models gives all energies, and
+    one product of the codes with the same features gives all sums. The last feature is 1. Features
+    whose coefficients are the same for all components come first, and are left out of the softmax.
 
     Parameters
     ----------
@@ -158,11 +157,11 @@ class FeatureKernel(ComponentKernel):
 
     @abstractmethod
     def key(self, n_rows: int) -> WorkspaceKey:
-        """Return what tells the features from those of other kernels."""
+        """Return the key of the features."""
 
     @abstractmethod
     def write(self, X: NDArray[Any], features: NDArray[Any]) -> None:
-        """Write the features of a chunk, but for the last, into `features` of shape (P, n)."""
+        """Write the features of a chunk, except the last, into `features` of shape (P, n)."""
 
     def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
         n_energies, key = len(self.natural), self.key(n_rows)
@@ -190,7 +189,8 @@ class FeatureKernel(ComponentKernel):
     def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
         out = workspace.arrays["energies"][:, : workspace.n]
         if self.narrow:
-            # few energies from many features: BLAS is half as fast again the other way round
+            # for few energies from many features, BLAS is 1.5 times faster with the factors
+            # exchanged
             np.copyto(out, np.matmul(self._own(workspace).T, self.natural.T).T)
         else:
             np.matmul(self.natural, self._own(workspace), out=out)
@@ -228,7 +228,7 @@ class FeatureKernel(ComponentKernel):
 
 
 class ComponentFamily(ABC):
-    """What the components of a mixture are: the part of a mixture that is not the weights.
+    """The components of a mixture, without the weights.
 
     All `params` and `moments` are ArrayRecords with shapes (S, K, ...).
     """
@@ -238,22 +238,22 @@ class ComponentFamily(ABC):
 
     @abstractmethod
     def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ComponentKernel:
-        """Fill in parameters and finite log weights (S, K)."""
+        """Return the kernel for parameters and finite log weights (S, K)."""
 
     def code_entropy(self, params: Any, temperature: float) -> Array | None:
-        """Return what components add to their energy at T by summing over their own codes, (S, K).
+        """Return the term of the energy at T from integrating over the component's code, (S, K).
 
-        None for components without codes of their own, whose energy has no temperature.
+        None for components without a code of their own, whose energy does not depend on T.
         """
         return None
 
     @abstractmethod
     def maximise(self, counts: Array, moments: Any, params: Any) -> Any:
-        """Return the maximising components; one without rows stays as in `params`."""
+        """Return the maximising components; those without rows are copied from `params`."""
 
     @abstractmethod
     def expected_moments(self, counts: Array, params: Any, like: Any) -> Any:
-        """Return the moments `params` expect of so many rows each, about `like`'s reference."""
+        """Return the expected moments of `counts` rows, about the reference of `like`."""
 
     @abstractmethod
     def mix_moments(self, first: Any, second: Any, step: Array) -> Any:
@@ -267,7 +267,7 @@ class ComponentFamily(ABC):
         labels: NDArray[np.intp],
         rng: np.random.Generator,
     ) -> NDArray[Any]:
-        """Draw a row from component `labels[i]` of model `models[i]` each: shape (n, D)."""
+        """Draw rows (n, D), the i-th from component `labels[i]` of model `models[i]`."""
 
     @abstractmethod
     def n_parameters(self) -> int:
@@ -281,7 +281,7 @@ class ComponentFamily(ABC):
 def permuted(params: Components, order: NDArray[np.intp]) -> Components:
     """Return components, all of whose arrays are (S, K, ...), with labels reordered.
 
-    An array that all components share, (S, 1, ...), stays as it is.
+    An array that all components share, (S, 1, ...), is not changed.
     """
     models = np.arange(len(order))[:, None]
 
@@ -308,7 +308,7 @@ class NoisyComponentFamily(ComponentFamily):
 
 
 class ConjugateComponentFamily(ComponentFamily):
-    """Capability: a conjugate prior; for the names see ``_capabilities.py``."""
+    """Capability: a conjugate prior; methods as in ``ConjugateEnergy``."""
 
     @abstractmethod
     def conditional(self, counts: Array, moments: Any, temperature: float) -> Any:
@@ -327,7 +327,7 @@ class ConjugateComponentFamily(ComponentFamily):
         """Return log densities of components under conditionals as inner products.
 
         ``of_models`` (S, K, F) and ``of_conditionals`` (M, K, F), and the log density (S, M) of
-        what all components share, or None.
+        parameters that all components share, or None.
         """
 
     @abstractmethod
@@ -340,31 +340,31 @@ class ConjugateComponentFamily(ComponentFamily):
 
     @abstractmethod
     def log_mode_measure(self, params: Any) -> Array:
-        """Return the log of the measure in which :meth:`mode` is one, (S,)."""
+        """Return the log measure of the density that :meth:`mode` maximises, (S,)."""
 
     @abstractmethod
     def scores(self, params: Any, counts: Array, moments: Any, temperature: float) -> Array:
         """Return gradients of the log joint density of components and rows with known codes.
 
         In coordinates (S, P) in which their expectation over components and codes is zero; it must
-        not rest on :meth:`conditional`, which it checks.
+        not use :meth:`conditional`, since it serves as a check of it.
         """
 
     @abstractmethod
     def log_marginal(self, counts: Array, moments: Any, temperature: float) -> Array:
         """Return the log marginal likelihood of rows with known codes, components integrated out.
 
-        ``log of the integral of prior(m_k) exp(sum of codes_k H_k / T)``, of shape (S, K). Of
-        components that share parameters only the sum over K has a meaning.
+        ``log of the integral of prior(m_k) exp(sum of codes_k H_k / T)``, of shape (S, K). If
+        components share parameters, only the sum over K is a marginal likelihood.
         """
 
 
 class GradientComponentFamily(ComponentFamily):
-    """Capability: unconstrained coordinates (S, P); for the names see ``_capabilities.py``."""
+    """Capability: unconstrained coordinates (S, P); methods as in ``GradientEnergy``."""
 
     @abstractmethod
     def coordinate_kinds(self) -> NDArray[np.intp]:
-        """Return labels of the coordinates, (P,), from zero on."""
+        """Return labels of the coordinates, (P,), counted from zero."""
 
     @abstractmethod
     def unconstrain(self, params: Any) -> Array:

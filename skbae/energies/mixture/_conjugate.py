@@ -1,4 +1,4 @@
-"""Mixtures with a conjugate prior: codes that are drawn, conditionals, their density."""
+"""Mixtures with a conjugate prior: draws of codes, and conditionals of models given codes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from skbae.energies.mixture._components import Workspace
 
 
-# Above this many components the sum over relabellings is too long.
+# Largest number of components for which densities are summed over all relabellings.
 MAX_RELABELLED = 12
 
 
@@ -50,7 +50,9 @@ class MixtureDraws(MixtureExpectation):
     ) -> tuple[NDArray[Any], NDArray[Any] | None, Array]:
         codes, norm, hmax = soft_codes(energies, self.temperature)
         if norm is None or rng is None:
-            raise ValueError("codes are drawn at a temperature above 0, and with a seed")
+            raise ValueError(
+                "a Gibbs sweep draws codes: it needs a temperature above 0 and a random generator"
+            )
         if weights is not None:
             return self._draw_many(codes, norm, weights, rng), None, hmax
         threshold = rng.random(norm.shape, dtype=norm.dtype)
@@ -105,7 +107,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
     ----------
     family : ConjugateComponentFamily
     concentration : ndarray of shape (K,)
-        Of the Dirichlet prior.
+        Concentration of the Dirichlet prior.
     equal_weights : bool, default=False
     """
 
@@ -155,7 +157,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
             models = np.concatenate([models, log_weights, np.ones_like(log_weights)], axis=-1)
             conditionals = np.concatenate([conditionals, powers], axis=-1)
             constant = constant + gammaln(concentration.sum(axis=1))
-        # (K, K, S, M): how well component k of a model fits place j of a conditional
+        # (K, K, S, M): log density of component k of a model under component j of a conditional
         fits = np.matmul(models.transpose(1, 0, 2)[:, None], conditionals.transpose(1, 2, 0))
         density = log_permanent(fits) + constant
         return density if shared is None else density + shared
@@ -175,8 +177,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         temperature: float,
         total: float,
     ) -> Array:
-        # by the densities themselves, not by the conditionals that are drawn from: a wrong
-        # conditional must show
+        # computed from the densities, not from the conditionals, so that an error in these shows
         counts = statistics.counts
         scores = self.family.scores(params.components, counts, statistics.moments, temperature)
         if self.equal_weights or self.n_components == 1:
@@ -186,7 +187,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         return np.concatenate([seen - expected, scores], axis=1)
 
     def log_joint(self, statistics: MixtureStatistics, temperature: float) -> Array:
-        """Return ``log p(X, z)``, (S,): models integrated out, given statistics of known codes.
+        """Return ``log p(X, z)``, (S,), with models integrated out, from statistics given codes.
 
         The log of the integral of ``prior(m) exp(sum over rows of H(x, m, z) / T)``.
         """
@@ -207,7 +208,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         if self.equal_weights:
             weights = np.full(conditional.concentration.shape, 1 / self.n_components)
         else:
-            # the mode in the coordinates log w, which is never on the boundary
+            # the mode over the coordinates log w, where all weights are positive
             weights = conditional.concentration
             weights = weights / weights.sum(axis=1, keepdims=True)
         return MixtureParameters(weights, self.family.mode(conditional.components))
@@ -226,7 +227,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
 
 
 class SmoothConjugateMixture(ConjugateMixture, MixtureCoordinates):
-    """A conjugate mixture whose components have unconstrained coordinates too.
+    """A conjugate mixture whose components also have unconstrained coordinates.
 
     Its `family` is both a ConjugateComponentFamily and a GradientComponentFamily.
     """

@@ -1,4 +1,4 @@
-"""Mixtures in unconstrained coordinates: weights as shares of gamma variables."""
+"""Mixtures in unconstrained coordinates: weights are normalised gamma variables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class MixtureCoordinates(GradientEnergy):
-    """The gradient capability of mixtures whose components have it.
+    """The gradient capability of mixtures, for components that have it.
 
     A mixin of classes with the attributes ``family``, ``concentration``, ``equal_weights``,
     ``n_components`` and ``n_features``. The coordinates are K logarithms of independent gamma
-    variables, whose shares are the weights, then those of the components. A Dirichlet vector is
-    what gamma variables have in common with their sum, so the sum is one coordinate more than
-    the weights need: it keeps its prior whatever the data, and its evidence is one. In return the
-    components stay exchangeable, and no weight is far from linear in its coordinate.
+    variables, which divided by their sum are the weights, then those of the components. Normalised
+    gamma variables are Dirichlet and independent of their sum. The sum is an additional coordinate:
+    its posterior is its prior, and it does not change the evidence. It keeps the components
+    exchangeable.
     """
 
     family: GradientComponentFamily
@@ -50,7 +50,7 @@ class MixtureCoordinates(GradientEnergy):
             return components
         with np.errstate(divide="ignore"):
             shares = np.log(params.weights) + np.log(self.concentration.sum())
-        # a weight that has underflowed stands for anything smaller than what has not
+        # weights that have underflowed to zero get the smallest positive number
         shares = np.maximum(shares, np.log(np.finfo(float).tiny))
         return np.concatenate([shares, components], axis=1)
 

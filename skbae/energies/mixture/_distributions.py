@@ -1,4 +1,4 @@
-"""What ``encode`` and ``decode`` return: ``p(z | x)`` and ``p(x | z)``, row by row."""
+"""Distributions from ``encode`` and ``decode`` of mixtures."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ class GaussianMixtureRows(DistributionWithDensity):
     def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
         """Entropy in nats, (N,).
 
-        Exact for rows with a single component; otherwise the mixture has no closed form and the
-        mean of the log density over `n_samples` draws is taken (fixed by `random_state`).
+        Exact for rows with a single component; otherwise minus the mean log density over
+        `n_samples` draws (determined by `random_state`).
         """
         single = np.max(self.probabilities, axis=1) == 1
         log_det = np.linalg.slogdet(2 * np.pi * np.e * self.covariances)[1]

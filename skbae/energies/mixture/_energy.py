@@ -67,8 +67,8 @@ def soft_codes(
 ) -> tuple[NDArray[Any], NDArray[Any] | None, Array]:
     """Replace energies (S, K, n) by unnormalised codes; return them, their sum and ``Hmax``.
 
-    In place, because the array is the largest of the pass. At T = 0 the codes are one-hot and the
-    sum is None; components within `rounding` (S,) of the best are tied, and the first gets the row.
+    The array is overwritten, since it is the largest of the pass. At T = 0 the codes are one-hot
+    and the sum is None; of components within `rounding` (S,) of the best the first gets the row.
     """
     peak = energies.max(axis=1, keepdims=True)
     if temperature == 0:
@@ -93,8 +93,8 @@ def weighted_energies(
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return a kernel's energies, minus infinity for components `absent` (S, K).
 
-    An infinite log weight must not enter a matrix product: some processors' products meet it with
-    a zero, which is no number.
+    Infinite log weights are added after the matrix product, since a product of infinity with zero
+    is NaN.
     """
     own, shared = kernel.energies(workspace)
     if absent.any():
@@ -216,13 +216,14 @@ class BoundMixture(SmoothBoundEnergy):
 
     @property
     def rounding(self) -> Array:
-        """Bound on the rounding error of energies, (S,): what differs by less is a tie at T = 0."""
+        """Bound on the rounding error of energies, (S,): at T = 0 energies this close are tied."""
         return self.kernel.rounding
 
     def joint(self, X: NDArray[Any], temperature: float = 1.0) -> Array:
         """Return ``H(x, m, k)`` of shape (S, K, n).
 
-        The temperature matters to components that have a code of their own, which it sums over.
+        The temperature matters only for components with a code of their own, which is integrated
+        out.
         """
         workspace = self.kernel.workspace(len(X), None)
         self.kernel.load(X, workspace)
@@ -261,9 +262,9 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
     def _kernel(
         self, params: MixtureParameters, frame: Frame, dtype: Any, temperature: float | None = None
     ) -> tuple[ComponentKernel, NDArray[np.bool_]]:
-        """Return the components' kernel, with what their own codes add if T is given.
+        """Return the components' kernel, including the term of their own codes if T is given.
 
-        Also return which components are absent, (S, K): no weight, or codes without volume.
+        Also return which components have an infinite log weight, (S, K).
         """
         with np.errstate(divide="ignore"):
             log_weights = np.log(params.weights)
@@ -312,7 +313,7 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
     def _draw_labels(
         self, params: MixtureParameters, n_rows: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Draw which model and which component each row is from."""
+        """Draw the model and the component of each row."""
         models = rng.integers(len(params.weights), size=n_rows)
         cumulative = np.cumsum(params.weights, axis=1)
         position = rng.random(n_rows) * cumulative[models, -1]

@@ -4,13 +4,12 @@ A component whose log density is
 
 .. math:: H(x) = \langle \eta, s(x) \rangle - \Psi(\eta) + h(x)
 
-is known by its features ``s``, its natural parameters ``eta`` with the constant ``-Psi``, and by
-the map between parameters and the features they expect. Everything that a mixture asks for
-follows: the pass over the rows is two matrix products, maximisation is the matching of moments, at
-any temperature and tilt. A conjugate prior (Diaconis and Ylvisaker 1979) is a number of imagined
-rows and the sum of their features; conditionals given codes add the real ones to them, and one
-function, the logarithm of the density's normaliser, gives densities, evidence and marginal
-likelihoods.
+is defined by its features ``s``, its natural parameters ``eta`` with the constant ``-Psi``, and by
+the map between parameters and expected features. From these follow all methods of a mixture: the
+pass over the rows is two matrix products, and maximisation is the matching of moments, at any
+temperature and tilt. A conjugate prior (Diaconis and Ylvisaker 1979) is the sum of features of a
+number of pseudo-rows; conditionals given codes add the sums of the rows to it, and one function,
+the log normaliser of the density, gives densities, evidence and marginal likelihoods.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class FeatureSums(ArrayRecord):
 
 @dataclass(frozen=True)
 class FeatureConditional(ArrayRecord):
-    """What prior and rows count for, (S, K, P + 1): sums of features, and last how many rows."""
+    """Sums of features of prior and rows, and last the number of rows, (S, K, P + 1)."""
 
     statistics: Array
 
@@ -58,7 +57,7 @@ class ExponentialKernel(FeatureKernel):
         self, family: ExponentialComponents, log_weights: Array, params: ArrayRecord
     ) -> None:
         natural = family.natural(params)
-        # what a row adds whatever the component is a feature too, whose coefficient is 1
+        # the base of a row, the same for all components, is a feature with coefficient 1
         ones = np.ones((*log_weights.shape, 1))
         constant = natural[..., -1:] + log_weights[..., None]
         size = np.abs(natural[..., -1])
@@ -94,23 +93,23 @@ class ExponentialComponents(ComponentFamily):
         """Return the P features of rows (n, D), of shape (n, P); the constant is not among them."""
 
     def base(self, X: NDArray[Any]) -> Array | float:
-        """Return what rows (n, D) add to the energy whatever the component, (n,)."""
+        """Return the part of the energy of rows (n, D) that all components share, (n,)."""
         return 0.0
 
     @abstractmethod
     def natural(self, params: Any) -> Array:
         """Return coefficients of the features, and last the constant of the energy, (S, K, P + 1).
 
-        They must be finite: parameters at the boundary belong a little inside it.
+        They must be finite: parameters at a boundary must be moved slightly inside.
         """
 
     @abstractmethod
     def expected_features(self, params: Any) -> Array:
-        """Return what each component expects of the features, (S, K, P)."""
+        """Return the expected features under each component, (S, K, P)."""
 
     @abstractmethod
     def match_features(self, means: Array) -> Any:
-        """Return the components that expect these features (S, K, P), and so fit them best."""
+        """Return the components whose expected features are `means` (S, K, P)."""
 
     def kernel(
         self, log_weights: Array, params: Any, frame: Frame, dtype: Any
@@ -135,13 +134,13 @@ class ExponentialComponents(ComponentFamily):
 class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFamily):
     """Components that are linear in features of a row, with a conjugate prior.
 
-    Densities of parameters are those over natural parameters. A family writes the two methods
-    below besides those of :class:`ExponentialComponents`.
+    Densities of parameters are densities over natural parameters. A family implements the two
+    methods below and those of :class:`ExponentialComponents`.
 
     Attributes
     ----------
     prior : ndarray of shape (P + 1,)
-        What the prior counts for: the sums of features of imagined rows, and last their number.
+        Sums of features of the pseudo-rows of the prior, and last their number.
     """
 
     prior: Array
@@ -158,7 +157,7 @@ class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFa
     def draw_statistics(self, statistics: Array, rng: np.random.Generator) -> Any:
         """Draw components from densities ``exp(<natural, statistics> - A)`` (S, K, P + 1)."""
 
-    # -- what follows --------------------------------------------------------------------------
+    # -- derived methods -----------------------------------------------------------------------
 
     def conditional(
         self, counts: Array, moments: FeatureSums, temperature: float
@@ -194,7 +193,7 @@ class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFa
         return np.zeros(params.n_models)  # densities and modes are over natural parameters
 
     def scores(self, params: Any, counts: Array, moments: FeatureSums, temperature: float) -> Array:
-        # the gradient in natural parameters: features that were seen less those expected
+        # the gradient in natural parameters: sums of features minus their expectation
         seen = self.prior[:-1] + moments.features / temperature
         n_rows = self.prior[-1] + counts / temperature
         gradient = seen - n_rows[..., None] * self.expected_features(params)
@@ -212,23 +211,23 @@ class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFa
         temperature: float,
         labels: NDArray[np.intp] | None = None,
     ) -> Array:
-        """Return by how much :meth:`log_marginal` rises when a row joins a component.
+        """Return the increase of :meth:`log_marginal` when a row joins a component.
 
         Parameters
         ----------
         conditional : FeatureConditional
-            S of them.
+            S conditionals.
         X : ndarray of shape (n, D)
         temperature : float
             T.
         labels : ndarray of int of shape (S, n) or None, default=None
-            Where each row is counted already: the component is taken without it (leave one out).
-            None for rows that are not among those of `conditional`.
+            The component in which each row is counted already, and from which it is removed first
+            (leave one out). None for rows that are not counted in `conditional`.
 
         Returns
         -------
         ndarray of shape (S, K, n)
-            Of each row by itself. At T = 1, log predictive densities.
+            For each row alone. At T = 1 these are log predictive densities.
         """
         statistics = conditional.statistics
         rows = np.concatenate([self.features(X), np.ones((len(X), 1))], axis=1) / temperature

@@ -1,11 +1,11 @@
-"""Local coordinates of mixtures of PCA: each component in the frame of another.
+"""Local coordinates of mixtures of PCA: each component in the frame of a component of the chart.
 
-A chart has a frame for each component, the principal axes of the one it was made for. In that frame
-loadings are turned until they are lower trapezoidal (``_loadings.py``), which removes the rotations
-of the code. The other coordinates are those of ``_prior.py``, but for the weights: they
-are shares of gamma variables whose sum, which is no part of the model, has a prior as narrow as if
-all rows had been counted. Then independent gamma variables stay independent, given the rows'
-components, so that each is a coordinate of its component's block.
+A chart has a frame for each block: the principal axes of a component of the model around which it
+was made. In that frame loadings are rotated to be lower trapezoidal (``_loadings.py``), which
+removes the rotations of the code. The other coordinates are those of ``_prior.py``, except for the
+weights: these are normalised gamma variables, whose sum, an auxiliary variable, has a prior as
+narrow as if all rows had been counted. The gamma variables are then independent given the
+components of the rows, so that each is a coordinate of its component's block.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from skbae.energies.mixture._energy import MixtureParameters
 
 
-# Shortest loading of a chart's centre, in deviations of the noise: a direction that has melted
-# altogether would be at infinity.
+# Least length of a loading at a chart's centre, in standard deviations of the noise; the coordinate
+# of a loading of length zero would be minus infinity.
 _SHORTEST = 0.3
-# Logarithm of the gamma variable of a component that is not there, and its mean's coordinates.
+# Coordinates with which an empty component takes no rows: its log gamma variable, and its mean.
 _ABSENT, _FAR = -40.0, 4.0
 
 
@@ -88,7 +88,7 @@ class PCAMixtureCharts(Charts):
         return lower
 
     def _centres(self, params: MixtureParameters) -> Array:
-        """Return where the models of the charts are, melted directions a little away from zero."""
+        """Return coordinates of the charts' models, with positive lengths of melted directions."""
         components, family = params.components, self.family
         noise = np.broadcast_to(components.noise, params.weights.shape)[..., None]
         # at T = 0 only the prior keeps loadings from growing without limit
@@ -167,7 +167,7 @@ class PCAMixtureCharts(Charts):
         return value, self._join(gradient, of_noise)
 
     def _log_normal(self, blocks: Array) -> Array:
-        """Return the log prior (...) of all that is standard normal in blocks (..., p)."""
+        """Return the log prior (...) of the standard normal coordinates in blocks (..., p)."""
         normal = blocks[..., self._parts[2].start : self._parts[3].stop]
         return -0.5 * (normal**2).sum(axis=-1) - 0.5 * normal.shape[-1] * LOG_2PI
 
@@ -176,9 +176,9 @@ class PCAMixtureCharts(Charts):
         return shape * log_gammas - np.exp(log_gammas) - gammaln(shape)
 
     def _log_weights(self, log_gammas: Array) -> tuple[Array, Array]:
-        """Return the log prior of K gamma variables' logarithms, and its gradient.
+        """Return the log prior of the logarithms of K gamma variables, and its gradient.
 
-        Their shares are Dirichlet; their sum is, independently, a gamma variable.
+        Divided by their sum they are Dirichlet; the sum is independent, and a gamma variable.
         """
         concentration, power = self._concentration, self._sum
         gammas = np.exp(log_gammas)
@@ -226,7 +226,7 @@ class PCAMixtureCharts(Charts):
         absent = means.copy()
         absent[self._parts[3]] = _FAR
         if self.has_weights:
-            # with the sum's prior as narrow as it is, no rows leave a gamma variable its own
+            # without rows, the posterior of the gamma variable is nearly its own prior
             concentration = self._concentration.mean()
             means[0], variances[0] = digamma(concentration), polygamma(1, concentration)
             absent[0] = _ABSENT

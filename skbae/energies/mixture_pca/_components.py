@@ -1,14 +1,14 @@
-"""Mixtures of PCA: the component family, its maximisation, and how it starts.
+"""Mixtures of PCA: the component family, its maximisation, and models to start from.
 
-At temperature T a component's energy is PCA's own ``Hmax_T``, its code z integrated out; the
-mixture then sums over components with the same T, which is the sum over the joint code (k, z).
+At temperature T a component's energy is ``Hmax_T`` of PCA, with the code z integrated out; the
+mixture then sums over components with the same T, which gives the sum over the joint code (k, z).
 
-The maximisation never forms a covariance S. Given S times a basis that holds the old directions, it
-takes the best subspace *within* the span (Rayleigh and Ritz), where the optimum is PCA's closed
-form; the old model lies in the span, so the objective cannot fall, at any T. The next basis adds
-what S makes of the new directions, and a few runners-up: over iterations the span grows towards
-the leading eigenvectors as a Krylov space does. Where a basis is as large as the space (few
-features), each step is exact.
+The maximisation forms no covariance S. Given the product of S with a basis that contains the old
+directions, it takes the best subspace *within* the span of the basis (the Rayleigh-Ritz method),
+where the optimum is PCA's closed form. The old model lies in the span, so that the objective does
+not decrease, at any T. The next basis consists of the new directions, their products with S, and a
+few further Ritz vectors: over the iterations it converges to the leading eigenvectors like a Krylov
+space. If the basis has as many directions as there are features, each step is exact.
 """
 
 from __future__ import annotations
@@ -30,25 +30,24 @@ if TYPE_CHECKING:
     from skbae.energies.mixture._components import ComponentKernel
 
 
-# Runners-up among the directions that stay in the basis: they shorten the way to the leading
-# eigenvectors when the spectrum has no gap after d.
-_RUNNERS_UP = 2
-# Relative size of the variance that tells apart directions along which the rows do not vary.
+# Further Ritz vectors that stay in the basis; they speed up convergence if eigenvalues d and d + 1
+# are close.
+_FURTHER_VECTORS = 2
+# Relative size of the fixed variances by which directions of zero variance are ordered.
 _TIE_BREAK = 1e-8
 
 
 def n_directions(n_latent: int, n_features: int) -> int:
-    """Return how many directions to search besides the d components."""
+    """Return the number of directions of the basis in addition to the d components."""
     if n_latent == 0:
         return 0
-    return min(n_features - n_latent, n_latent + _RUNNERS_UP)
+    return min(n_features - n_latent, n_latent + _FURTHER_VECTORS)
 
 
 def orthonormal_rows(vectors: Array) -> Array:
-    """Return rows (..., q, D) made orthonormal in order, each as close to its original as can be.
+    """Return rows (..., q, D) orthonormalised in order, by Householder reflections.
 
-    Householder reflections: a row that depends on those before it becomes some direction
-    orthogonal to them.
+    A row that depends linearly on those before it is replaced by a direction orthogonal to them.
     """
     if vectors.shape[-2] == 0:
         return vectors
@@ -72,7 +71,7 @@ def pooled_noise(
     eigenvalues : ndarray of shape (G, M)
         Variances along the directions of all components of a group.
     shares : ndarray of shape (G, M)
-        Rows that each direction belongs to.
+        Number of rows of the component that each direction belongs to.
     total : ndarray of shape (G,)
         Sum over components of rows times the trace of their covariance.
     mass : ndarray of shape (G,)
@@ -84,9 +83,9 @@ def pooled_noise(
     -------
     ndarray of shape (G,)
         The root of ``s2 (mass - T sum of shares) = total - sum of shares times eigenvalues``, sums
-        over the directions whose eigenvalue is above ``T s2``: PCA's closed form, of which it is
-        the case of one component. Never below the floor, which is where a constrained optimum is,
-        since the objective has a single peak.
+        over the directions whose eigenvalue is above ``T s2``; for one component this is PCA's
+        closed form. If the root is below the floor, the floor is the constrained optimum, since the
+        objective has a single peak.
 
     Examples
     --------
@@ -131,8 +130,8 @@ class PCAFamily(NoisyComponentFamily):
     tied_noise : bool, default=False
         Give all components the same noise.
     noise_floor : float, default=0.0
-        Smallest noise, in squared units of the data. (That of a component is, besides, never below
-        a tiny share of its largest variance.)
+        Smallest noise variance, in squared units of the data. (The noise of a component is also at
+        least a tiny fraction of its largest variance.)
     """
 
     def __init__(
@@ -169,10 +168,10 @@ class PCAFamily(NoisyComponentFamily):
     def maximise_few(
         self, counts: Array, moments: PCAMoments, params: PCAComponents
     ) -> PCAComponents:
-        """Return maximising components that are safe to start from, however few their rows.
+        """Return maximising components for a start, with regularised covariances.
 
-        Each covariance is shrunk towards the isotropic one within groups, by as much as ``d + 2``
-        rows would, which a component without rows gets altogether.
+        Each covariance is shrunk towards the pooled isotropic covariance within groups, which
+        counts as ``d + 2`` rows. A component without rows gets the pooled covariance.
         """
         return self._maximise(counts, moments, params, self.n_latent + 2.0)
 
@@ -210,25 +209,25 @@ class PCAFamily(NoisyComponentFamily):
         return PCAComponents(means, components, precisions, noise, directions)
 
     def _best_subspace(self, basis: Array, products: Array) -> tuple[Array, Array, Array]:
-        """Return the d largest variances in the span, their directions, and where to look next."""
+        """Return the d largest variances in the span, their directions, and the next directions."""
         d = self.n_latent
         if d == 0:
             empty = basis[:, :, :0]
             return basis[..., 0].copy(), empty.copy(), empty.copy()
         values, vectors = _leading(np.matmul(products, np.swapaxes(basis, 2, 3)))
         own = np.matmul(vectors[:, :, :d], basis)
-        # where to look next must not be rounding noise, or a row of weight two would not be two
-        # rows: directions along which nothing varies are told apart by a tiny, fixed variance
+        # the next directions must not be rounding noise, so that a row of weight two gives the same
+        # result as two rows: directions of zero variance are ordered by tiny, fixed variances
         size = values[..., :1, None]
         products = products + _TIE_BREAK * size * (basis * self._tie_break)
         nearly, ritz = _leading(np.matmul(products, np.swapaxes(basis, 2, 3)))
-        ritz = ritz[:, :, : d + _RUNNERS_UP]
+        ritz = ritz[:, :, : d + _FURTHER_VECTORS]
         pushed = np.matmul(ritz[:, :, :d], products)
         pushed = pushed - nearly[..., :d, None] * np.matmul(ritz[:, :, :d], basis)
         norms = np.linalg.norm(pushed, axis=3, keepdims=True)
         pushed /= np.maximum(norms, np.finfo(np.float64).tiny)
-        runners_up = np.matmul(ritz[:, :, d:], basis)
-        candidates = np.concatenate([own, runners_up, pushed], axis=2)
+        further = np.matmul(ritz[:, :, d:], basis)
+        candidates = np.concatenate([own, further, pushed], axis=2)
         candidates = candidates[:, :, : d + n_directions(d, self.n_features)]
         frame = orthonormal_rows(candidates)
         components = fix_signs(frame[:, :, :d])
@@ -256,7 +255,7 @@ class PCAFamily(NoisyComponentFamily):
         solid = (eigenvalues > self.temperature * noise[..., None]) & (eigenvalues > 0)
         safe = np.where(solid, eigenvalues, 1.0)
         ceiling = 1.0 / np.broadcast_to(noise[..., None], solid.shape)
-        # rounding must not take a precision above that of the noise
+        # precisions are at most that of the noise, in spite of rounding
         return noise, np.where(solid, np.minimum(self.temperature / safe, ceiling), ceiling)
 
     def expected_moments(
@@ -267,7 +266,8 @@ class PCAFamily(NoisyComponentFamily):
         noise = np.broadcast_to(params.noise, counts.shape)
         solid = params.shrink > 1e-12
         if temperature == 0:
-            # variances along free directions do not matter to the optimum, if they are the largest
+            # at T = 0 the optimum does not depend on the variances along components if these are
+            # the largest
             spread = like.total.sum(axis=1) / counts.sum(axis=1) + size * noise.max(axis=1)
             variance = np.broadcast_to(2 * spread[:, None, None], solid.shape)
         else:
@@ -296,7 +296,7 @@ class PCAFamily(NoisyComponentFamily):
             second.reference,
         )
 
-    # -- what follows from parameters alone ----------------------------------------------------
+    # -- draws and noise -----------------------------------------------------------------------
 
     def draw(
         self,
@@ -373,14 +373,14 @@ class PCAMixture(MixtureEnergy[PCAFamily]):
 def nearest_mean_components(
     family: PCAFamily, means: Array, variance: float, basis: Array
 ) -> PCAComponents:
-    """Return components whose hard codes assign rows to the nearest mean, with a basis to look in.
+    """Return components whose hard codes assign rows to the nearest mean, with an initial basis.
 
     Parameters
     ----------
     family : PCAFamily
     means : ndarray of shape (S, K, D)
     variance : float
-        Of the noise, into which all directions have melted.
+        Noise variance; all directions have melted into the noise.
     basis : ndarray of shape (S, K, q, D)
         Orthonormal.
 

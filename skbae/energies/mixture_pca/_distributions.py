@@ -1,7 +1,7 @@
-"""Codes of mixtures of PCA and what they decode to, row by row.
+"""Distributions from ``encode`` and ``decode`` of mixtures of PCA.
 
-The code (k, z) is written as one vector of length ``K (1 + d)``: which component, one-hot, then for
-each component its d coordinates in data units, zero for all but the one. Its mean is
+The code (k, z) is written as one vector of length ``K (1 + d)``: the component, one-hot, then the d
+coordinates of each component in data units, zero for all components but k. Its mean is
 ``[r_1..r_K | r_1 y_1 .. r_K y_K]``, and decoding is linear in it.
 """
 
@@ -40,7 +40,7 @@ def linear_code(probabilities: Array, coordinates: Array) -> Array:
 
 
 def split_code(Z: Array, n_components: int, n_latent: int) -> tuple[Array, Array]:
-    """Undo :func:`linear_code`; coordinates of components of no probability are zero."""
+    """Return r and y of a linear code; coordinates of components of probability 0 are 0."""
     probabilities, weighted = Z[:, :n_components], Z[:, n_components:]
     weighted = weighted.reshape(len(Z), n_components, n_latent)
     safe = np.where(probabilities > 0, probabilities, 1.0)[..., None]
@@ -57,7 +57,7 @@ class SubspaceCodes(Distribution):
     coordinates : ndarray of shape (N, K, d)
         Expected coordinates under each component, in data units along its directions.
     spread : ndarray of shape (K, d)
-        Their variances, which are the same for all rows.
+        Variances of the coordinates, the same for all rows.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class SubspaceCodes(Distribution):
     @property
     def covariance(self) -> Array:
         n_rows, n_components, n_latent = self.coordinates.shape
-        # of each component's own code (1, y_k), where it is the row's: the second moments
+        # second moments of (1, y_k) for each component k, weighted by its probability
         own = np.concatenate([np.ones((n_rows, n_components, 1)), self.coordinates], axis=2)
         blocks = own[..., :, None] * own[..., None, :]
         blocks[..., 1:, 1:] += self.spread[..., None] * np.eye(n_latent)
@@ -117,10 +117,10 @@ class SubspaceCodes(Distribution):
         return np.concatenate([picked, drawn.astype(picked.dtype, copy=False)], axis=2)
 
     def entropy(self) -> Array:
-        """Entropy in nats, (N,): of the component, plus that expected of its coordinates.
+        """Return the entropy in nats, (N,): of the component, plus the expected one of coordinates.
 
-        Coordinates without any spread (all of them at T = 0; melted ones) are constants and
-        count for nothing.
+        Coordinates of zero variance (all at T = 0; melted ones) are constants and contribute
+        nothing.
         """
         free = self.spread > 0
         own = np.where(free, 0.5 * (_LOG_2PIE + np.log(np.where(free, self.spread, 1.0))), 0.0)
@@ -129,7 +129,7 @@ class SubspaceCodes(Distribution):
 
 @dataclass(frozen=True)
 class SubspaceRows(DistributionWithDensity):
-    """A mixture of Gaussians for each of N rows, each within a component's own subspace.
+    """A mixture of Gaussians for each of N rows, with means in the subspaces of the components.
 
     Component k of row n has mean ``means_k + coordinates_nk @ components_k`` and covariance
     ``noise_k I + components_k' diag(spread_k) components_k``.
@@ -219,8 +219,8 @@ class SubspaceRows(DistributionWithDensity):
     def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
         """Entropy in nats, (N,).
 
-        Exact for rows with a single component; otherwise the mean of minus the log density over
-        `n_samples` draws (fixed by `random_state`).
+        Exact for rows with a single component; otherwise minus the mean log density over
+        `n_samples` draws (determined by `random_state`).
         """
         size, d = self.means.shape[1], self.components.shape[1]
         log_det = np.log(self.spread + self.noise[:, None]).sum(axis=1)

@@ -1,4 +1,4 @@
-"""PCA components of mixtures: parameters, moments, and the kernel that energies and sums share.
+"""PCA components of mixtures: parameters, moments, and kernels for energies and sums.
 
 With orthonormal directions ``u_i``, precisions ``p_i <= 1 / s2`` along them and noise ``s2``, the
 energy of a row under a component is, up to a constant,
@@ -8,11 +8,11 @@ energy of a row under a component is, up to a constant,
 So a chunk of rows, its squared lengths and ones, times one matrix of all components of all models,
 gives every energy; the same product with a few more rows gives coordinates in a *basis* of each
 component, of which its own directions are the first. Codes times these coordinates, times the same
-chunk, add up to the covariance times the basis: all that maximisation needs, without a covariance
-ever being formed.
+chunk, sum to the covariance times the basis, which is what the maximisation needs; no covariance is
+formed.
 
-The first form cancels when noise is far below the variance or a component is far from the centre
-of the data: then residuals are formed, component by component.
+These products lose digits if the noise is far below the variance, or a component far from the
+centre of the data: then residuals are computed for each component.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class PCAComponents(ArrayRecord):
     components : ndarray of shape (S, K, d, D)
         Orthonormal directions.
     precisions : ndarray of shape (S, K, d)
-        Of the data along them, at most ``1 / noise``; zero for free coordinates (T = 0).
+        Inverse variances of the data along the components, at most ``1 / noise``; 0 at T = 0.
     noise : ndarray of shape (S, K), or (S, 1) where all components share it
     directions : ndarray of shape (S, K, e, D)
-        More orthonormal directions, in which a better subspace is sought; none where none is.
+        Further orthonormal directions, among which the maximisation searches; e may be 0.
     """
 
     means: Array
@@ -61,7 +61,7 @@ class PCAComponents(ArrayRecord):
 
     @property
     def shrink(self) -> Array:
-        """By how much the posterior mean of a code falls short of the coordinate, (S, K, d)."""
+        """Ratio of the posterior mean of a code to the coordinate of the row, (S, K, d)."""
         return 1.0 - self.noise[..., None] * self.precisions
 
     @property
@@ -77,9 +77,9 @@ class PCAMoments(ArrayRecord):
     Attributes
     ----------
     first : ndarray of shape (S, K, D)
-        Of ``r (x - reference)``.
+        Sum of ``r (x - reference)``, with r the code.
     total : ndarray of shape (S, K)
-        Of ``r |x - reference|^2``.
+        Sum of ``r |x - reference|^2``.
     products : ndarray of shape (S, K, q, D)
         The basis times the sum of ``r (x - reference) (x - reference)'``.
     basis : ndarray of shape (S, K, q, D)
@@ -116,7 +116,7 @@ class ProductKernel(SmoothComponentKernel):
         constant = log_weights - 0.5 * size * (LOG_2PI + np.log(noise))
         constant = constant - 0.5 * np.einsum("skd,skd->sk", self.offset, self.offset) / noise
         n_cells = log_weights.size
-        # one row a component for what is linear in (x, |x|^2, 1), then the bases
+        # one row for each component, linear in (x, |x|^2, 1), then the bases
         natural = np.zeros((n_cells * (1 + self.n_basis), size + 2))
         natural[:n_cells, :size] = (self.offset / noise[..., None]).reshape(n_cells, size)
         natural[:n_cells, size] = -0.5 / noise.ravel()
@@ -200,7 +200,7 @@ class ProductKernel(SmoothComponentKernel):
         shape = (self.n_models, self.n_components)
         own = sums[0].reshape(*shape, -1)
         crossed = sums[1].reshape(*shape, self.n_basis, self.n_features + 2)
-        # coordinates are already relative to the means, the other factor is not
+        # coordinates are relative to the means, the other factor is relative to the centre
         counts, offset = own[..., -1], self.offset
         about_centre = own[..., :-2]
         first = about_centre - counts[..., None] * offset
@@ -213,7 +213,7 @@ class ProductKernel(SmoothComponentKernel):
 
 
 class ResidualKernel(SmoothComponentKernel):
-    """Energies and sums from each component's own residuals: slower, and always sound."""
+    """Energies and sums from the residuals of each component: slower, but always accurate."""
 
     dtype = np.dtype(np.float64)
 
@@ -321,7 +321,7 @@ def _roundoff(params: PCAComponents, reach: Array, info: Any) -> Array:
 def bind_components(
     log_weights: Array, params: PCAComponents, frame: Frame, dtype: Any
 ) -> ProductKernel | ResidualKernel:
-    """Choose the cheapest sound kernel for these parameters."""
+    """Return the cheapest kernel that is accurate enough for these parameters."""
     single = np.dtype(dtype) == np.float32
     for precision, tolerance in ((np.float32, _SINGLE_TOLERANCE), (np.float64, _DOUBLE_TOLERANCE)):
         if precision is np.float32 and not single:

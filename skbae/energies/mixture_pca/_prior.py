@@ -1,9 +1,9 @@
 """Mixtures of PCA with their prior, in unconstrained coordinates.
 
-The coordinates of a component are its loadings W in units of their prior deviation, its mean in
-units of its own, and the logarithm of a gamma variable for the noise, ``log(scale / s2)``. The
-energy depends on ``W W'`` only, so that rotations of the code are flat directions: their prior is
-uniform, they cost nothing, and no coordinate is bounded.
+The coordinates of a component are its loadings W and its mean, in units of their prior standard
+deviations, and the logarithm of a gamma variable for the noise, ``log(scale / s2)``. The energy
+depends on ``W W'`` only, so that it is constant under rotations of the code, whose prior is
+uniform.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
-    """PCA components with independent priors, each PCA's own.
+    """PCA components with independent priors, each that of PCA.
 
     Parameters
     ----------
     n_components, n_latent, n_features, temperature, tied_noise
-        As for PCAFamily. Tied noise has the prior of one component's.
+        As for PCAFamily. Tied noise has the prior of a single noise variance.
     prior : PCAPrior
     """
 
@@ -73,7 +73,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         return loadings, theta[:, self._n_loadings : end].reshape(shape), theta[:, end:]
 
     def join(self, loadings: Array, means: Array, log_gammas: Array) -> Array:
-        """Undo :meth:`split`."""
+        """Return coordinates, the inverse of :meth:`split`."""
         n = len(means)
         parts = [loadings.reshape(n, self._n_loadings), means.reshape(n, self._n_means), log_gammas]
         return np.concatenate(parts, axis=1)
@@ -120,7 +120,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         ]
         basis, d = moments.basis, self.n_latent
         products = moments.products
-        turned = np.matmul(basis, self.units[0] * standard)  # (S, K, d, d): the loadings within
+        turned = np.matmul(basis, self.units[0] * standard)  # (S, K, d, d): loadings in the basis
         precisions = 1.0 / ((turned**2).sum(axis=3) + noise)
         gain = 1.0 / noise - precisions
         within = precisions[..., None] * turned
@@ -152,8 +152,9 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         return np.concatenate([normal, log_gamma_draws(shape, rng)], axis=1)
 
     def canonical(self, params: PCAComponents) -> PCAComponents:
-        """Return the same components with directions orthonormal to the digit, signs fixed."""
-        # from an eigendecomposition of W'W, short loadings come out a little askew
+        """Return the components with directions orthonormal up to rounding, and fixed signs."""
+        # directions from an eigendecomposition of W'W are less accurately orthonormal for short
+        # loadings
         left = np.linalg.svd(np.swapaxes(params.components, 2, 3), full_matrices=False)
         nearest = np.matmul(left[0], left[2])
         components = fix_signs(np.swapaxes(nearest, 2, 3))
@@ -181,7 +182,7 @@ class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy):
         self.concentration = concentration
 
     def canonical(self, params: MixtureParameters) -> MixtureParameters:
-        """Return the same models with directions orthonormal to the digit."""
+        """Return the same models with directions orthonormal up to rounding."""
         return MixtureParameters(params.weights, self.family.canonical(params.components))
 
     def charts(self, params: MixtureParameters, power: float) -> PCAMixtureCharts:

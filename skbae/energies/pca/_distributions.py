@@ -1,4 +1,4 @@
-"""Codes of PCA and what they decode to, row by row.
+"""Distributions from ``encode`` and ``decode`` of PCA.
 
 A code is given in data units along the orthonormal components of one reference model. Of several
 models, each has its own posterior of the point ``W z + mu`` behind a row; in the reference's
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _LOG_2PI = float(np.log(2 * np.pi))
-# Variances below this share of the largest are rounding errors.
+# Variances below this fraction of the largest are rounding errors.
 _DEGENERATE = 1e-14
 
 
@@ -133,7 +133,7 @@ def _normal_entropy(variances: NDArray[Any]) -> Array:
 
 @dataclass(frozen=True)
 class GaussianRows(DistributionWithDensity):
-    """The distribution of a row for each of N codes: normal about the point that the code means.
+    """The distribution of a row for each of N codes: normal, with the decoded code as mean.
 
     With a distribution of codes, theirs and the noise add up.
 

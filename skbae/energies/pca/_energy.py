@@ -1,9 +1,9 @@
 """Principal component analysis: a Gaussian code, a linear decoder, isotropic noise.
 
-``H(x, m, z) = log N(z; 0, I) + log N(x; W z + mu, s2 I)``. A model is held by what its energy
-depends on: the mean, orthonormal directions ``u_i``, the precision ``p_i = 1 / c_i`` of the data
-along each (``c_i = w_i^2 + s2``; zero at the optimum for T = 0, where it diverges) and the noise
-``s2``. Then, leaving out the measure of the code,
+``H(x, m, z) = log N(z; 0, I) + log N(x; W z + mu, s2 I)``. The parameters of a model are those that
+its energy depends on: the mean, orthonormal directions ``u_i``, the precision ``p_i = 1 / c_i`` of
+the data along each (``c_i = w_i^2 + s2``; zero at the optimum for T = 0, where it diverges) and the
+noise ``s2``. Then, leaving out the measure of the code,
 
 ``Hmax_T(x) = -(D/2) log(2 pi s2) + (T/2) sum log(p_i s2) - |r|^2 / (2 s2) - sum p_i y_i^2 / 2``
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from skbae._types import Array, Frame
 
 
-# Variances below this share of the largest are rounding errors: the noise is never taken smaller.
+# Variances below this fraction of the largest are rounding errors; it is the least noise variance.
 NOISE_FLOOR = 1e-12
 
 
@@ -43,7 +43,7 @@ class PCAParameters(ArrayRecord):
 
     @property
     def shrink(self) -> Array:
-        """By how much the posterior mean of a code falls short of the coordinate, (S, d)."""
+        """Ratio of the posterior mean of a code to the coordinate of the row, (S, d)."""
         return 1.0 - self.noise[:, None] * self.precisions
 
 
@@ -67,7 +67,7 @@ def melt(
     eigenvalues : ndarray of shape (S, d)
         The largest eigenvalues of the covariance (divisor N), decreasing.
     total_variance : ndarray of shape (S,)
-        Its trace.
+        Trace of the covariance.
     n_features : int
         D.
     temperature : float
@@ -77,7 +77,7 @@ def melt(
     -------
     noise : ndarray of shape (S,)
         ``s2 = sum_{i > q} lam_i / (D - T q)`` for the largest ``q <= d`` with ``D - T q > 0`` and
-        ``lam_q > T s2 > 0``; never below a fixed tiny share of the largest eigenvalue.
+        ``lam_q > T s2 > 0``; at least a tiny fraction of the largest eigenvalue.
     precisions : ndarray of shape (S, d)
         ``T / lam_i``, or ``1 / s2`` for directions that have melted into the noise.
 
@@ -115,14 +115,14 @@ def code_entropy_term(precisions: Array, noise: Array, temperature: float) -> Ar
 
 
 def fix_signs(components: Array) -> Array:
-    """Return components whose largest entry (by size) is positive, as scikit-learn's are."""
+    """Return components with signs as in scikit-learn: the entry of largest size is positive."""
     largest = np.argmax(np.abs(components), axis=-1)[..., None]
     signs = np.sign(np.take_along_axis(components, largest, axis=-1))
     return components * np.where(signs == 0, 1.0, signs)
 
 
 class BoundPCA(SmoothBoundEnergy):
-    """PCA models with parameters filled in."""
+    """The energy with the parameters of S models."""
 
     def __init__(self, params: PCAParameters) -> None:
         self.params = params
@@ -141,7 +141,7 @@ class BoundPCA(SmoothBoundEnergy):
 
     def _hmax(self, deviations: Array, coordinates: Array, temperature: float) -> Array:
         params = self.params
-        # the residual itself, not a difference of squares: noise may be far below the variance
+        # squares of residuals, since a difference of squares loses digits if noise is small
         residual = deviations - np.matmul(coordinates, params.components)
         noise = params.noise[:, None]
         square = np.einsum("snd,snd->sn", residual, residual) / noise
@@ -161,7 +161,7 @@ class BoundPCA(SmoothBoundEnergy):
 class _Moments(RowKernel):
     """The pass that collects means and covariances of (tilted) rows.
 
-    Without a tilt they are the same for all models, and are formed once.
+    Without a tilt they are the same for all models, and are computed once.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ def _mean_energy(
     """Return ``Hmaxe_T`` (S,) given the mean squares along components (S, d) and their total."""
     n_features = params.means.shape[1]
     rest = total_variance - along.sum(axis=1)
-    # where components explain everything, what is left is the rounding error of a difference
+    # if components explain all variance, the difference is only rounding error
     rest = np.where(rest > NOISE_FLOOR * total_variance, rest, 0.0)
     constant = -0.5 * n_features * (LOG_2PI + np.log(params.noise))
     constant = constant + code_entropy_term(params.precisions, params.noise, temperature)
@@ -273,7 +273,7 @@ def _mean_energy(
 def optimum(
     mean: Array, axes: Array, variances: Array, total_variance: Array, temperature: float
 ) -> tuple[PCAParameters, Array]:
-    """Return the best models for rows whose leading axes are known, and their ``Hmaxe_T``.
+    """Return the best models of rows, given their leading principal axes, and ``Hmaxe_T``.
 
     Parameters
     ----------
@@ -357,13 +357,13 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
         temperature, components = self.temperature, params.components
         solid = params.shrink > 1e-12
         if temperature == 0:
-            # variances along components do not matter to the optimum, if they are the largest
+            # the optimum does not depend on variances along components if these are the largest
             total = np.trace(covariance, axis1=1, axis2=2) + self.n_features * params.noise
             variance = np.broadcast_to(2 * total[:, None], params.precisions.shape)
         else:
             variance = np.where(solid, temperature / params.precisions, 0.0)
         degrees = self.n_features - temperature * solid.sum(axis=1)
-        # the rest of the variance is spread evenly over the directions that are left
+        # the remaining variance is divided equally among the other directions
         left = np.maximum(self.n_features - solid.sum(axis=1), 1)
         rest = params.noise * degrees / left
         scaled = components * (np.where(solid, variance - rest[:, None], 0.0))[..., None]
@@ -388,7 +388,7 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
     def draw_from(
         self, params: PCAParameters, models: NDArray[np.intp], rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Return rows, codes in data units along their model's components, and rows less noise."""
+        """Return rows, codes in data units along the components, and rows without noise."""
         n_rows = len(models)
         codes = rng.standard_normal((n_rows, self.n_components))
         loadings = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[:, None], 0.0))
