@@ -5,21 +5,25 @@ alternate in one process and medians are compared; scikit-learn's PCA has its de
 Rows have ten directions and noise (``strong``), a spectrum that decays like 1/i (``decay``), or no
 structure at all (``noise``), where neither randomized solver is exact: ``error`` is by how much the
 variances found fall short of the exact ones, theirs and ours.
-``--evidence`` fits sampled models: over more and more rows, and over seeds.
+``--evidence`` fits sampled models: over more and more rows, over seeds, and of many features, with
+the ratio of the time to that of moves through all loadings, where those can be had.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from unittest import mock
 
 import numpy as np
 import sklearn
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbae import BayesianPCAAutoEncoder
+from skbae.estimators.pca import _fit
+from skbae.estimators.pca._settings import MAX_SAMPLED_COORDINATES
 
 SHAPES = [(100_000, 50), (5000, 2000), (300, 10_000)]
 N_COMPONENTS = 10
@@ -115,6 +119,28 @@ def evidence():
         )
 
 
+def sampled():
+    print("\nsampled models: rows x features, data, d, seconds, log evidence, error, status, ratio")
+    iris, digits = load_iris().data, load_digits().data
+    problems = [("iris", iris, 3), ("digits", digits, 5), ("digits", digits, 10)]
+    for make in (strong, decay, noise):
+        for shape in ((40, 60), (300, 10_000), (5000, 1000)):
+            problems.append((make.__name__, make(*shape, np.random.default_rng(0)), 5))
+    for name, X, n_components in problems:
+        model = BayesianPCAAutoEncoder(n_components, random_state=0)
+        taken, fitted = seconds(model.fit, X)
+        sampling, ratio = fitted.sampling_, float("nan")
+        if n_components * X.shape[1] < MAX_SAMPLED_COORDINATES:
+            with mock.patch.object(_fit, "can_nest", return_value=False):
+                ratio = taken / seconds(model.fit, X)[0]
+        print(
+            f"{f'{X.shape[0]} x {X.shape[1]}, {name}':26s} {n_components:3d} {taken:7.2f} "
+            f"{sampling.log_evidence:16.2f} {sampling.log_evidence_error:6.3f} {sampling.status:8s}"
+            f" {ratio:6.2f}",
+            flush=True,
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
@@ -131,6 +157,7 @@ def main():
         compare(options.repetitions)
         if options.evidence:
             evidence()
+            sampled()
 
 
 if __name__ == "__main__":

@@ -206,7 +206,8 @@ class SamplingResult:
     Attributes
     ----------
     method : str
-        ``"gibbs"``, ``"smc"`` (tempered from the prior), ``"modes"`` (annealed from normal
+        ``"gibbs"``, ``"smc"`` (tempered from the prior), ``"nested"`` (weighed and moved
+        draws of a fitted density), ``"modes"`` (annealed from normal
         densities fitted to modes) or ``"langevin"`` (steps on batches around the best model).
     n_chains, n_sweeps : int
         Chains (or islands of particles), and the steps made by each.

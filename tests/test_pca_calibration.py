@@ -11,9 +11,11 @@ import pytest
 from _calibration import CRITICAL, p_values
 from _oracles import pca_hmax
 
+from skbae.energies.pca._eigenbasis import PCAInEigenbasis
 from skbae.energies.pca._prior import BayesianPCAEnergy, PCAModeEnergy, PCAPrior, RowMoments
 from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner
+from skbae.inference.sample._nested import sample_nested
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 N_DRAWS = 19
@@ -43,20 +45,20 @@ def statistics_of(X, outer, mean, noise):
 
 
 def posterior(X, n_components, rng, kind):
-    """Return ``W W'``, means and noise of draws."""
+    """Return ``W W'``, means and noise of draws, from the prior or in the rows' eigenbasis."""
     values, vectors = np.linalg.eigh(np.cov(X.T, bias=True))
     moments = RowMoments(
         X.mean(axis=0), vectors[:, ::-1].copy(), np.maximum(values[::-1], 0), float(len(X))
     )
-    energy = kind(n_components, PRIOR, moments, 1.0)
-    with RowRunner(1) as runner:
-        run = sample_tempered(
-            Objective(energy, moments.as_one_row(), runner, 1.0),
-            1.0,
-            rng,
-            plan=PLAN,
-        )
-    models = energy.as_pca(run.params)
+    if kind is PCAInEigenbasis:
+        posterior = PCAInEigenbasis(n_components, PRIOR, moments, 1.0, float(len(X)))
+        models = sample_nested(posterior, rng, N_DRAWS).params
+    else:
+        energy = kind(n_components, PRIOR, moments, 1.0)
+        with RowRunner(1) as runner:
+            objective = Objective(energy, moments.as_one_row(), runner, 1.0)
+            run = sample_tempered(objective, 1.0, rng, plan=PLAN)
+        models = energy.as_pca(run.params)
     squares = 1 / models.precisions - models.noise[:, None]
     weighted = models.components * squares[..., None]
     return np.matmul(np.swapaxes(models.components, 1, 2), weighted), models.means, models.noise
@@ -77,14 +79,24 @@ def ranks(n_components, n_sets, seed=0, kind=BayesianPCAEnergy, n_rows=12):
     return (np.array(found) + rng.random((n_sets, 1))) / (N_DRAWS + 1)
 
 
-def test_ranks_of_the_truth_are_uniform():
-    assert p_values(ranks(2, 60)).min() > CRITICAL
+SAMPLERS = [BayesianPCAEnergy, PCAInEigenbasis]
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_ranks_of_the_truth_are_uniform(kind):
+    assert p_values(ranks(2, 60, kind=kind)).min() > CRITICAL
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", SAMPLERS)
 @pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_ranks_of_the_truth_are_uniform_over_many_data_sets(n_components):
-    assert p_values(ranks(n_components, 600, seed=1)).min() > CRITICAL
+def test_ranks_of_the_truth_are_uniform_over_many_data_sets(n_components, kind):
+    assert p_values(ranks(n_components, 600, seed=1, kind=kind)).min() > CRITICAL
+
+
+def test_ranks_are_uniform_where_rows_span_less_than_all():
+    """Two rows: directions outside of their span."""
+    assert p_values(ranks(1, 120, kind=PCAInEigenbasis, n_rows=2)).min() > CRITICAL
 
 
 def test_calibration_notices_a_prior_without_its_jacobian():

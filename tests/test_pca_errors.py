@@ -74,7 +74,11 @@ def test_incompatible_parameters_raise(settings, message):
         ({"n_components": 5}, IRIS, r"n_components.*n_samples=150, n_features=4.*got 5"),
         ({"n_components": 4}, IRIS[:3], r"n_components.*n_samples=3.*got 4"),
         ({"mean_prior": np.zeros(3)}, IRIS, r"mean_prior.*\(4,\), got \(3,\)"),
-        ({"model_temperature": 1, "n_components": 40}, WIDE, r"n_components=40 with 128 features"),
+        (
+            {"model_temperature": 1, "n_components": 40},
+            WIDE,
+            r"n_components=40 on 1797 rows of 128 features",
+        ),
         ({"svd_solver": "gram"}, np.ones((30_000, 4)), r"svd_solver='gram'.*working_memory"),
         ({"tilt": 0.1}, np.ones((3, 12_000)), r"tilt=0.1.*\(12000, 12000\).*working_memory"),
         ({}, np.ones((9, 3)), "all rows of X are equal"),

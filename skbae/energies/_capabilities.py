@@ -4,9 +4,9 @@ An algorithm asks for one of these classes by :func:`~skbae.energies._base.requi
 
 :class:`NoisyEnergy`, for removing noise; :class:`ConjugateEnergy`, for Gibbs sampling at T = tau;
 :class:`GradientEnergy`, for tempered sampling at any temperatures; :class:`ChartedEnergy`, for
-sampling from modes; :class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose
-partition function may have too many terms to sum; :class:`MinibatchEnergy`, for fits to
-batches of rows.
+sampling from modes; :class:`NestedPosterior`, for sampling few coordinates and the other parameters
+given these; :class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose partition
+function may have too many terms to sum; :class:`MinibatchEnergy`, for fits to batches of rows.
 """
 
 from __future__ import annotations
@@ -139,6 +139,85 @@ class GradientEnergy(ExpectationEnergy):
     @abstractmethod
     def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
         """Draw coordinates (S, P) of models from the prior."""
+
+
+class Proposal(ABC):
+    """Draws of all of a model that its coordinates do not say, with a known density.
+
+    It may have more coordinates, C, than the posterior it proposes for.
+
+    Attributes
+    ----------
+    n_numbers : int
+        Independent standard normal numbers, Q, that the rest of a model is made of.
+    """
+
+    n_numbers: int
+
+    @abstractmethod
+    def embed(self, centre: Array, axes: Array) -> tuple[Array, Array]:
+        """Return the proposal's own coordinates of a fit to the posterior's.
+
+        Parameters
+        ----------
+        centre : ndarray of shape (P,)
+        axes : ndarray of shape (P, P)
+            In rows, of a deviation's length.
+
+        Returns
+        -------
+        centre : ndarray of shape (C,)
+        axes : ndarray of shape (C, C)
+            Those of which only the direction is known have NaN where it is not zero.
+        """
+
+    @abstractmethod
+    def log_ratio(self, theta: Array, numbers: Array) -> Array:
+        """Return the log of the joint density over that of the rest given the coordinates, (S,).
+
+        ``-inf`` where it is not finite. Over all numbers, its exponential is the marginal density
+        of the coordinates on average.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (S, C)
+        numbers : ndarray of shape (S, Q)
+        """
+
+    @abstractmethod
+    def objective(self, theta: Array, numbers: Array) -> tuple[Array, Array]:
+        """Return ``Hmaxe_T`` (S,), and numbers (S, B) whose expectation over ``p(m)`` is zero."""
+
+    @abstractmethod
+    def models(self, theta: Array, numbers: Array, rng: np.random.Generator) -> Any:
+        """Return the models, an ArrayRecord; what neither says is drawn given the rest."""
+
+
+class NestedPosterior(ABC):
+    """``p(m)`` as a density of few coordinates, and of the rest of a model given those.
+
+    Attributes
+    ----------
+    n_coordinates : int
+        P.
+    """
+
+    n_coordinates: int
+
+    @abstractmethod
+    def starts(self) -> Array:
+        """Return coordinates (S, P) to climb from."""
+
+    @abstractmethod
+    def approximate(self, theta: Array) -> Array:
+        """Return about the log of the marginal density of coordinates (S, P), unnormalised, (S,).
+
+        Its integral is about the evidence.
+        """
+
+    @abstractmethod
+    def proposal(self, theta: Array) -> Proposal:
+        """Return the proposal of the rest, for coordinates about theta, (P,)."""
 
 
 class Charts(ABC):

@@ -61,9 +61,9 @@ class RowMoments:
     Attributes
     ----------
     mean : ndarray of shape (D,)
-    axes : ndarray of shape (D, D)
-        Principal axes, in columns.
-    variances : ndarray of shape (D,)
+    axes : ndarray of shape (D, R)
+        Principal axes, in columns; those without variance may be left out.
+    variances : ndarray of shape (R,)
         Along the axes.
     total : float
         Sum of the weights.
@@ -76,8 +76,28 @@ class RowMoments:
 
     def as_one_row(self) -> Rows:
         """Return one row, the mean, with the weight of all rows, for samplers that take rows."""
-        scale = np.sqrt(np.maximum(self.variances, 0.0))
+        scale = np.zeros(len(self.mean))
+        scale[: len(self.variances)] = np.sqrt(np.maximum(self.variances, 0.0))
         return Rows(self.mean[None], None, self.total, self.mean, scale)
+
+    def whole(self) -> RowMoments:
+        """Return the same along as many axes as there are features."""
+        n_features, n_axes = self.axes.shape
+        if n_axes == n_features:
+            return self
+        variances = np.zeros(n_features)
+        variances[:n_axes] = self.variances
+        axes = complete_axes(self.axes, n_features - n_axes)
+        return RowMoments(self.mean, axes, variances, self.total)
+
+    def variance_along(self, components: Array) -> Array:
+        """Return the variance of the rows along components (S, d, D), (S, d)."""
+        return np.matmul(components, self.axes) ** 2 @ self.variances
+
+    @property
+    def mean_variance(self) -> float:
+        """Mean variance of a feature."""
+        return float(self.variances.sum()) / len(self.mean)
 
 
 def turn_lower(loadings: Array) -> Array:
@@ -130,3 +150,29 @@ def log_density_of_diagonal(logs: Array) -> tuple[Array, Array]:
     squares = np.exp(2 * logs)
     value = degrees * logs - 0.5 * squares + (1 - 0.5 * degrees) * np.log(2)
     return (value - gammaln(0.5 * degrees)).sum(axis=-1), degrees - squares
+
+
+def complete_axes(axes: Array, n_more: int) -> Array:
+    """Return orthonormal axes (D, R) in columns with more of them appended.
+
+    Examples
+    --------
+    >>> axes = complete_axes(np.array([[0.6], [0.8]]), 1)
+    >>> bool(np.allclose(axes.T @ axes, np.eye(2)))
+    True
+    """
+    n_features, n_axes = axes.shape
+    found = np.zeros((n_features, n_axes + n_more))
+    found[:, :n_axes] = axes
+    left = 1.0 - (axes**2).sum(axis=1)
+    for column in range(n_axes, n_axes + n_more):
+        # the unit vector of which the axes explain least
+        start = int(np.argmax(left))
+        vector = np.zeros(n_features)
+        vector[start] = 1.0
+        before = found[:, :column]
+        for _ in range(2):
+            vector -= before @ (before.T @ vector)
+        found[:, column] = vector / np.sqrt(vector @ vector)
+        left -= found[:, column] ** 2
+    return found

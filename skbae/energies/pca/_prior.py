@@ -76,7 +76,8 @@ class _FromMoments(RowKernel):
     def finish(self, accumulator: Any, total: float) -> LoadingStatistics:
         params, variances, temperature = self.params, self.moments.variances, self.temperature
         loadings, offset, noise = params.loadings, params.offset, params.noise
-        size, n_codes = loadings.shape[1:]
+        n_codes = loadings.shape[2]
+        size = len(self.moments.mean)
         transposed = np.swapaxes(loadings, 1, 2)
         gram = np.matmul(transposed, loadings)
         gram[:, np.arange(n_codes), np.arange(n_codes)] += noise[:, None]
@@ -105,6 +106,8 @@ class BayesianPCAEnergy(ChartedEnergy):
         d.
     prior : PCAPrior
     moments : RowMoments
+        Along all axes; or, where only modes are looked for, along those that rows and the prior's
+        mean have a part in: at a mode there is nothing outside of them.
     temperature : float
         T.
     """
@@ -114,7 +117,8 @@ class BayesianPCAEnergy(ChartedEnergy):
     def __init__(
         self, n_components: int, prior: PCAPrior, moments: RowMoments, temperature: float
     ) -> None:
-        self.n_components, self.n_features = n_components, len(moments.mean)
+        self.n_components, self.n_features = n_components, len(moments.variances)
+        self._n_outside = len(moments.mean) - self.n_features
         self.prior, self.moments, self.temperature = prior, moments, temperature
         rows, columns = np.tril_indices(self.n_features, -1, n_components)
         self._below = rows, columns
@@ -231,12 +235,13 @@ class BayesianPCAEnergy(ChartedEnergy):
         mixing = np.matmul(projected, inverse) / noise[:, None, None] + temperature * inverse
         of_loadings = np.matmul(statistics.weighted, inverse) / noise[:, None, None]
         of_loadings -= np.matmul(loadings, mixing)
+        size = self.n_features + self._n_outside
         along = np.matmul(offset[:, None], loadings)
         explained = np.matmul(np.matmul(along, inverse), np.swapaxes(loadings, 1, 2))[:, 0]
         of_offset = -(offset - explained) / noise[:, None]
         trace = np.trace(inverse, axis1=1, axis2=2)
         of_log_noise = (
-            0.5 * (temperature * n_codes - self.n_features)
+            0.5 * (temperature * n_codes - size)
             - 0.5 * temperature * noise * trace
             + 0.5 * statistics.unexplained / noise
             - 0.5 * np.einsum("sij,sji->s", inverse, projected)

@@ -6,14 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skbae.estimators.pca._fit import (
-    energy_with_prior,
     n_for_share,
+    nested_posterior,
     sample_models,
-    start_near_mode,
 )
 from skbae.estimators.pca._settings import PCASettings, largest_candidate, most_axes
-from skbae.inference._objective import Objective
-from skbae.inference.evidence._laplace import laplace_log_evidence
+from skbae.inference.sample._nested import find_fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,42 +20,38 @@ if TYPE_CHECKING:
     import numpy as np
 
     from skbae._types import Rows, SamplingRun
-    from skbae.energies.pca._prior import BayesianPCAEnergy, RowMoments
+    from skbae.energies.pca._loadings import RowMoments
     from skbae.estimators._progress import Steps
     from skbae.inference.passes._rows import RowRunner
 
 # Dimensions whose approximate log evidence is this many nats below the best one are not sampled.
 # The error of the approximation is about one nat for each direction that only has noise.
 _HOPELESS = 10.0
+# So many dimensions in a row that are hopeless end the search.
+_PATIENCE = 8
 
 
-def candidates(
-    settings: PCASettings, moments: RowMoments, rows: Rows, runner: RowRunner
-) -> list[int]:
+def candidates(settings: PCASettings, moments: RowMoments, rows: Rows) -> list[int]:
     """Return the dimensions to sample."""
     if settings.by_evidence:
-        most = largest_candidate(*rows.X.shape)
-        return promising_dimensions(settings, moments, most, runner)
+        return promising_dimensions(settings, moments, largest_candidate(*rows.X.shape))
     if settings.share is not None:
         total = float(moments.variances.sum())
         return [n_for_share(moments.variances, total, settings.share)]
     return [most_axes(rows.X) if settings.number is None else settings.number]
 
 
-def promising_dimensions(
-    settings: PCASettings, moments: RowMoments, most: int, runner: RowRunner
-) -> list[int]:
+def promising_dimensions(settings: PCASettings, moments: RowMoments, most: int) -> list[int]:
     """Return the numbers of components whose evidence may be the largest.
 
-    These have a Laplace approximation within a margin of the largest; the margin is well above the
-    error of the approximation.
+    Judged by an approximation of the evidence, with a margin well above its error. Up to the best
+    dimension the evidence rises, so that the search ends where it has kept falling.
     """
-    values = []
+    values: list[float] = []
     for n_components in range(most + 1):
-        energy = energy_with_prior(settings, moments, n_components)
-        objective = Objective(energy, moments.as_one_row(), runner, settings.temperature)
-        start = start_near_mode(energy)
-        values.append(laplace_log_evidence(objective, start, settings.model_temperature))
+        values.append(find_fit(nested_posterior(settings, moments, n_components))[1])
+        if len(values) > _PATIENCE and max(values[-_PATIENCE:]) < max(values) - _HOPELESS:
+            break
     return [d for d, value in enumerate(values) if not value < max(values) - _HOPELESS]
 
 
@@ -68,20 +62,18 @@ def sample_best_dimension(
     rng: np.random.Generator,
     runner: RowRunner,
     open_progress: Callable[[], AbstractContextManager[Steps]],
-) -> tuple[BayesianPCAEnergy, SamplingRun]:
-    """Return the energy and draws of the given dimension, or that of the largest evidence."""
-    best: tuple[float, BayesianPCAEnergy, SamplingRun] | None = None
-    dimensions = candidates(settings, moments, rows, runner)
+) -> SamplingRun:
+    """Return the draws of the dimension asked for, or of the most evident."""
+    best: tuple[float, SamplingRun] | None = None
+    dimensions = candidates(settings, moments, rows)
     for n_components in dimensions:
-        energy = energy_with_prior(settings, moments, n_components)
         with open_progress() as step:
-            run = sample_models(settings, energy, runner, rng, step)
+            run = sample_models(settings, moments, n_components, runner, rng, step)
         evidence = float(run.log_evidence.mean())
         if best is None or evidence > best[0]:
-            best = evidence, energy, run
+            best = evidence, run
         if step.stopped:
             cut_off = n_components != dimensions[-1]
-            _, energy, run = best
-            return energy, replace(run, stopped=run.stopped or cut_off)
+            return replace(best[1], stopped=best[1].stopped or cut_off)
     assert best is not None  # there is always a dimension to try
-    return best[1:]
+    return best[1]

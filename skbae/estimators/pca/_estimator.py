@@ -25,11 +25,11 @@ from skbae.estimators.pca._fit import (
     best_model,
     find_spectrum,
     mean_variance,
+    needs_covariance,
     reference_attributes,
     reference_model,
     row_moments,
     tilted_model,
-    variance_along,
 )
 from skbae.estimators.pca._settings import PCADetails, PCASettings
 from skbae.inference.passes._principal_axes import RowsWithCovariance, rows_with_covariance
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from skbae.energies.pca._energy import PCAParameters
     from skbae.estimators.pca._fit import PCAModels
     from skbae.inference.passes._rows import RowRunner
+
+# The solver that needs the covariance of the features.
+_OF_FEATURES = "covariance_eigh"
 
 
 class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
@@ -65,8 +68,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         noise variance have "melted": their codes are 0, and they count as noise.
     model_temperature : float or None, default=None
         Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
-        single best model, None means the same as `temperature`. Models of more than a few thousand
-        parameters cannot be sampled and raise ValueError.
+        single best model, None means the same as `temperature`. Up to 20 components are sampled
+        within the span of the rows, whatever the number of features; more on few features only.
     tilt : float, default=0.0
         Tilt t, above -1, of the mean over rows that is maximised,
         ``-(1/t) log mean exp(-t Hmax)``; must be 0 if models are sampled.
@@ -163,8 +166,10 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     ``s2 = sum_{i > q} lam_i / (D - T q)``, where q is the number of directions that have not
     melted, ``lam_i > T s2``; its codes shrink coordinates by ``1 - T s2 / lam_i``.
 
-    Sampling uses only the mean and covariance of the rows, so that a step costs the same however
-    many rows there are; the number of steps from prior to posterior grows with them.
+    Sampling sees rows through their mean and the variances along their principal axes only. For up
+    to 20 components, singular values and noise are drawn from a density fitted to their posterior,
+    and the directions, given those, from one close to the matrix Bingham distribution that they
+    have; weights and moves do the rest. The cost of a model is that of the axes that rows span.
 
     References
     ----------
@@ -245,7 +250,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     ) -> Rows:
         """Return the rows with their mean and scale, and their covariance where it is needed."""
         solver = settings.solver(*X.shape)
-        if settings.samples or settings.tilt != 0 or solver == "covariance_eigh":
+        sampled = settings.samples and needs_covariance(*X.shape)
+        if sampled or settings.tilt != 0 or (not settings.samples and solver == _OF_FEATURES):
             return rows_with_covariance(X, weights, runner)
         return make_rows(X, weights)
 
@@ -281,7 +287,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
             params, hmaxe = found.params, float(found.hmaxe[0])
             history = [float(objective[0]) for objective in found.history]
             n_iter, converged = int(found.n_iter[0]), bool(found.converged[0])
-            explained = variance_along(params.components, rows.covariance)
+            along = np.matmul(params.components, rows.covariance)
+            explained = (along * params.components).sum(axis=2)
             if not converged and not step.stopped:
                 warnings.warn(
                     f"{settings.estimator}: the tilted fit did not converge within "
@@ -306,21 +313,20 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
     def _fit_sampled(
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> dict[str, Any]:
-        """Sample the models; the reference is the mode found from the best of them."""
-        assert isinstance(rows, RowsWithCovariance)
-        energy, run = sample_best_dimension(
+        """Sample the models; the mode that the best of them leads to is the reference."""
+        moments = row_moments(rows, runner, rng)
+        run = sample_best_dimension(
             settings,
-            row_moments(rows),
+            moments,
             rows,
             rng,
             runner,
             partial(progress, self, rows.X, None, None),
         )
-        reference, hmaxe = reference_model(settings, energy, run, runner)
-        draws = energy.as_pca(run.params)
+        reference, hmaxe = reference_model(settings, moments, run, runner)
         models, best = (
-            as_models(each, variance_along(each.components, rows.covariance), reference)
-            for each in (draws, reference)
+            as_models(each, moments.variance_along(each.components), reference)
+            for each in (run.params, reference)
         )
         return {
             **reference_attributes(best, rows),

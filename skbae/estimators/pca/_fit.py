@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skbae._types import ArrayRecord
+from skbae.energies.pca._eigenbasis import PCAInEigenbasis
 from skbae.energies.pca._energy import PCAEnergy, PCAParameters, optimum
 from skbae.energies.pca._prior import (
     BayesianPCAEnergy,
@@ -16,25 +17,30 @@ from skbae.energies.pca._prior import (
     RowMoments,
 )
 from skbae.estimators._sampling import run_charted
-from skbae.estimators.pca._settings import PCASettings, most_axes
+from skbae.estimators.pca._settings import PCASettings, can_nest, most_axes
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
-from skbae.inference.passes._principal_axes import Spectrum, leading_axes
+from skbae.inference.passes._principal_axes import (
+    RowsWithCovariance,
+    Spectrum,
+    choose_solver,
+    leading_axes,
+)
+from skbae.inference.sample._nested import sample_nested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skbae._types import Array, EMResult, Rows, SamplingRun
-    from skbae.inference.passes._principal_axes import RowsWithCovariance
+    from skbae.energies.pca._loadings import PCAPrior
     from skbae.inference.passes._rows import RowRunner
 
 
 # The search for the mode starts from the optimum at this temperature if T is lower.
 _COLDEST_START = 0.1
-# With fewer rows (divided by tau) sampling starts from the prior. In the charts of PCA the lengths
-# of loadings are normal scores, so that the posterior is close to normal from few rows on.
-_FEW_ROWS = 4.0
+# With fewer rows (divided by tau) and at most so many parameters sampling starts from the prior.
+_FEW_ROWS, _FEW_COORDINATES = 4.0, 100
 
 
 @dataclass(frozen=True)
@@ -126,15 +132,36 @@ def tilted_model(
 # -- sampled models --------------------------------------------------------------------------------
 
 
-def row_moments(rows: RowsWithCovariance) -> RowMoments:
-    """Return the mean of the rows, and their variances along their principal axes."""
-    values, vectors = np.linalg.eigh(rows.covariance)
-    return RowMoments(
-        rows.centre,
-        np.ascontiguousarray(vectors[:, ::-1]),
-        np.maximum(values[::-1], 0.0),
-        rows.total,
-    )
+def needs_covariance(n_rows: int, n_features: int) -> bool:
+    """Return whether the covariance of the features is the short way to the rows' moments."""
+    return choose_solver(n_rows, n_features, None) == "covariance_eigh"
+
+
+def row_moments(rows: Rows, runner: RowRunner, rng: np.random.Generator) -> RowMoments:
+    """Return what PCA sees of the rows: moments in the principal axes of their span."""
+    if isinstance(rows, RowsWithCovariance):
+        values, vectors = np.linalg.eigh(rows.covariance)
+        axes, variances = np.ascontiguousarray(vectors[:, ::-1]), np.maximum(values[::-1], 0.0)
+    else:
+        n_axes = min(len(rows.X), len(rows.centre))
+        spectrum = leading_axes(rows, runner, rng, "gram", n_axes)
+        spectrum = spectrum.take(int((spectrum.variances > 0).sum()))
+        axes, variances = np.ascontiguousarray(spectrum.axes.T), spectrum.variances
+    return RowMoments(rows.centre, axes, variances, rows.total)
+
+
+def prior_for(settings: PCASettings, moments: RowMoments, n_components: int) -> PCAPrior:
+    """Return the prior, in which None has been replaced by what the data say."""
+    return settings.prior.completed(moments.mean_variance, n_components, moments.mean)
+
+
+def nested_posterior(
+    settings: PCASettings, moments: RowMoments, n_components: int
+) -> PCAInEigenbasis:
+    """Return ``p(m)`` in the eigenbasis of the rows."""
+    prior = prior_for(settings, moments, n_components)
+    power = moments.total / settings.model_temperature
+    return PCAInEigenbasis(n_components, prior, moments, settings.temperature, power)
 
 
 def energy_with_prior(
@@ -143,9 +170,8 @@ def energy_with_prior(
     n_components: int,
     kind: type[BayesianPCAEnergy] = BayesianPCAEnergy,
 ) -> BayesianPCAEnergy:
-    """Return PCA with its prior; parameters given as None are computed from the rows."""
-    variance = float(moments.variances.mean())
-    prior = settings.prior.completed(variance, n_components, moments.mean)
+    """Return PCA with its prior as an energy, in coordinates without rotations."""
+    prior = prior_for(settings, moments, n_components)
     return kind(n_components, prior, moments, settings.temperature)
 
 
@@ -166,13 +192,28 @@ def start_near_mode(energy: BayesianPCAEnergy) -> Loadings:
 
 def sample_models(
     settings: PCASettings,
-    energy: BayesianPCAEnergy,
+    moments: RowMoments,
+    n_components: int,
     runner: RowRunner,
     rng: np.random.Generator,
     on_step: Callable[[int, float], bool],
 ) -> SamplingRun:
-    """Draw models from ``p(m)``."""
-    return run_charted(
+    """Draw from ``p(m)``: the one place that chooses a sampler.
+
+    Returns
+    -------
+    SamplingRun
+        Its params are PCAParameters.
+    """
+    n_features, n_axes = len(moments.mean), len(moments.variances)
+    size = PCAEnergy(n_components, n_features, 1.0).n_parameters()
+    power = moments.total / settings.model_temperature
+    few_rows = power < _FEW_ROWS and size <= _FEW_COORDINATES
+    if can_nest(n_components, n_axes, n_features) and not few_rows:
+        posterior = nested_posterior(settings, moments, n_components)
+        return sample_nested(posterior, rng, settings.n_models, on_step)
+    energy = energy_with_prior(settings, moments.whole(), n_components)
+    run = run_charted(
         Objective(energy, energy.moments.as_one_row(), runner, energy.temperature),
         start_near_mode(energy),
         np.zeros((1, 1), dtype=bool),
@@ -181,19 +222,20 @@ def sample_models(
         on_step,
         few_rows=_FEW_ROWS,
     )
+    return replace(run, params=energy.as_pca(run.params))
 
 
 def reference_model(
-    settings: PCASettings, energy: BayesianPCAEnergy, run: SamplingRun, runner: RowRunner
+    settings: PCASettings, moments: RowMoments, run: SamplingRun, runner: RowRunner
 ) -> tuple[PCAParameters, float]:
-    """Return the mode of ``p(m)`` found from the best known model, and its ``Hmaxe_T``."""
-    mode_energy = energy_with_prior(
-        settings, energy.moments, energy.n_components, kind=PCAModeEnergy
-    )
-    objective = Objective(mode_energy, energy.moments.as_one_row(), runner, energy.temperature)
-    mode, tau = start_near_mode(energy), settings.model_temperature
-    # first from a start that does not depend on the draws, then from the best draw if it is higher
-    for others in ([], [run.params]):
+    """Return the mode of ``p(m)`` that the best model known leads to, and its ``Hmaxe_T``."""
+    n_components, tau = run.params.components.shape[1], settings.model_temperature
+    seen = nested_posterior(settings, moments, n_components).seen
+    energy = energy_with_prior(settings, seen, n_components, kind=PCAModeEnergy)
+    objective = Objective(energy, seen.as_one_row(), runner, energy.temperature)
+    mode = start_near_mode(energy)
+    # first from where no draw decides; then from the best draw, should that be higher still
+    for others in ([], [energy.from_pca(run.params)]):
         start = best_start(objective, Loadings.concatenate([mode, *others]), tau)
         found = find_mode(objective, start, tau)
         mode = found.params
@@ -201,11 +243,6 @@ def reference_model(
 
 
 # -- results ---------------------------------------------------------------------------------------
-
-
-def variance_along(components: Array, covariance: Array) -> Array:
-    """Return the variance of the rows along components (S, d, D), (S, d)."""
-    return np.einsum("sde,sde->sd", components @ covariance, components)
 
 
 def as_models(params: PCAParameters, explained: Array, reference: PCAParameters) -> PCAModels:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from skbae.energies.pca._loadings import PCAPrior
     from skbae.estimators._plans import SamplerPlans
 
-# Largest number of parameters that can be sampled in minutes; see benchmarks/pca.py.
+# What can be sampled in the eigenbasis of the rows in seconds, see benchmarks/pca.py; and how many
+# coordinates otherwise, in minutes.
+MAX_NESTED_COMPONENTS, MAX_NESTED_PARAMETERS = 20, 20_000
 MAX_SAMPLED_COORDINATES = 2500
 # Square matrices that a pass and an eigendecomposition hold in memory at once.
 _N_MATRICES = 20
@@ -186,20 +188,24 @@ class PCASettings(Settings):
             )
         self.prior.mean_for(n_features)
         if self.samples:
-            self._check_can_sample(n_components, n_features)
+            self._check_can_sample(n_components, n_rows, n_features)
             check_memory((n_components + 1) * (n_features + 2), self.n_models)
         else:
             self._check_has_memory(n_rows, n_features)
 
-    def _check_can_sample(self, n_components: int, n_features: int) -> None:
-        """Raise ValueError if there are too many parameters to sample."""
+    def _check_can_sample(self, n_components: int, n_rows: int, n_features: int) -> None:
+        """Raise ValueError where models are too large to be sampled."""
         size = PCAEnergy(n_components, n_features, 1.0).n_parameters()
-        if size > MAX_SAMPLED_COORDINATES:
-            raise ValueError(
-                f"n_components={self.n_components!r} with {n_features} features makes {size} "
-                f"parameters, and at most {MAX_SAMPLED_COORDINATES} can be sampled; decrease "
-                "n_components, or set model_temperature=0 to fit the single best model"
-            )
+        if size <= MAX_SAMPLED_COORDINATES or can_nest(n_components, n_rows, n_features):
+            return
+        raise ValueError(
+            f"n_components={self.n_components!r} on {n_rows} rows of {n_features} features makes "
+            f"{n_components * min(n_rows, n_features)} parameters within the span of the rows. "
+            f"Models can be sampled with at most {MAX_NESTED_COMPONENTS} components and "
+            f"{MAX_NESTED_PARAMETERS} such parameters, or with {MAX_SAMPLED_COORDINATES} "
+            "parameters altogether; decrease n_components, or set model_temperature=0 to fit the "
+            "single best model"
+        )
 
     def _check_has_memory(self, n_rows: int, n_features: int) -> None:
         """Raise ValueError if a fit needs square matrices that are too large."""
@@ -243,9 +249,21 @@ def _n_components(value: Any) -> int | float | str | None:
     return float(value)
 
 
+def can_nest(n_components: int, n_rows: int, n_features: int) -> bool:
+    """Return whether models can be sampled in the eigenbasis of the rows."""
+    in_span = n_components * min(n_rows, n_features)
+    return n_components <= MAX_NESTED_COMPONENTS and in_span <= MAX_NESTED_PARAMETERS
+
+
 def largest_candidate(n_rows: int, n_features: int) -> int:
-    """Return the largest dimension that is tried; from D - 1 on all covariances are possible."""
-    return min(n_rows, n_features) - 1
+    """Return the largest dimension that is tried.
+
+    At D - 1 all covariances are possible; and it is not larger than what can be sampled.
+    """
+    most = min(n_rows, n_features) - 1
+    if PCAEnergy(most, n_features, 1.0).n_parameters() <= MAX_SAMPLED_COORDINATES:
+        return most
+    return min(most, MAX_NESTED_COMPONENTS, MAX_NESTED_PARAMETERS // min(n_rows, n_features))
 
 
 def most_axes(X: NDArray[Any]) -> int:
