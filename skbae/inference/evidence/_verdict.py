@@ -128,7 +128,7 @@ def assess(run: SamplingRun) -> SamplingResult:
     judge(
         balance,
         _BALANCE,
-        f"the mean gradient of the log posterior is not zero ({balance:.1f} standard errors, "
+        f"the mean log posterior gradient is not zero ({balance:.1f} standard errors, "
         f"limit {_BALANCE[0]:g})",
     )
     claimed = np.sqrt((run.log_evidence_error**2).mean()) if known else 0.0
