@@ -17,7 +17,7 @@ contiguous rows; the public interface has rows first, as everywhere in scikit-le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -184,6 +184,13 @@ class SamplingRun:
         For samplers that start at higher model temperatures.
     doubts : tuple of str
         Reasons to doubt the result that the sampler itself found.
+    estimates : dict
+        From the name of a way to estimate the log evidence to its value and standard error; empty
+        where there is one way only.
+    log_evidence_lower_bound : float
+        A rigorous lower bound of the log evidence; NaN where there is none.
+    n_modes : int
+        Modes, or groups of modes that chains travel between, that draws come from.
     """
 
     params: Any
@@ -197,6 +204,9 @@ class SamplingRun:
     n_sweeps: int
     path: TemperedPath | None = None
     doubts: tuple[str, ...] = ()
+    estimates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    log_evidence_lower_bound: float = float("nan")
+    n_modes: int = 1
 
 
 @dataclass(frozen=True)
@@ -206,8 +216,9 @@ class SamplingResult:
     Attributes
     ----------
     method : str
-        ``"gibbs"``, ``"smc"`` (tempered from the prior), ``"nested"`` (weighed and moved
-        draws of a fitted density), ``"modes"`` (annealed from normal
+        ``"gibbs"``, ``"allocations"`` (chains of allocations from the modes that searches found),
+        ``"smc"`` (tempered from the prior), ``"nested"`` (weighed and moved draws of a fitted
+        density), ``"modes"`` (annealed from normal
         densities fitted to modes) or ``"langevin"`` (steps on batches around the best model).
     n_chains, n_sweeps : int
         Chains (or islands of particles), and the steps made by each.
@@ -226,6 +237,12 @@ class SamplingResult:
     status : {"ok", "suspect", "failed"}
     reasons : tuple of str
         Why the status is not ``"ok"``.
+    log_evidence_lower_bound : float
+        What the log evidence cannot be below; NaN where there is no such bound.
+    n_modes : int
+        Modes, or groups of modes that chains travel between, that the draws come from.
+    estimates : dict
+        From the name of a way to estimate the log evidence to its value and standard error.
     """
 
     method: str
@@ -239,3 +256,6 @@ class SamplingResult:
     acceptance: float
     status: str
     reasons: tuple[str, ...]
+    log_evidence_lower_bound: float = float("nan")
+    n_modes: int = 1
+    estimates: dict[str, tuple[float, float]] = field(default_factory=dict)

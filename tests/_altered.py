@@ -14,10 +14,35 @@ from skbae import (
 )
 from skbae.estimators._plans import SamplerPlans
 from skbae.inference.evidence._partition import AnnealingPlan
+from skbae.inference.sample._allocation_search import SearchPlan
+from skbae.inference.sample._allocations import AllocationPlan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan
 from skbae.inference.sample._tempering import SMCPlan
+
+
+def _allocations(work, n_models, evidence_tol):
+    return short_allocations(n_models, evidence_tol)
+
+
+def short_allocations(n_models, evidence_tol=0.1, n_steps=4):
+    """Return a plan for allocations that finds one mode of easy rows, and follows it briefly."""
+    return AllocationPlan(
+        search=SearchPlan(n_starts=8, n_children=8, patience=1, max_generations=1),
+        max_searches=2,
+        n_chains=4,
+        n_burn=4,
+        n_steps=n_steps,
+        max_lengths=1,
+        n_populations=4,
+        n_population=4,
+        max_batches=1,
+        evidence_tol=evidence_tol,
+        n_keep=n_models,
+        n_jumping=16,
+        jumps=GibbsPlan(5, 8, 1, 2, 12, max_lengths=1, n_keep=n_models),
+    )
 
 
 def _gibbs(n_rows, n_models):
@@ -38,6 +63,7 @@ def _langevin(batch_size, scale, n_models):
 
 # As few steps as all forms of a sampled fit can be had with.
 QUICK = SamplerPlans(
+    allocations=_allocations,
     gibbs=_gibbs,
     tempered=_tempered,
     anneal=_anneal,

@@ -66,6 +66,8 @@ BAD_PARAMETERS = [
     ("degrees_of_freedom_prior", "many", TypeError, "number"),
     ("n_models", 0, ValueError, ">= 1"),
     ("n_models", 1.5, TypeError, "integer"),
+    ("evidence_tol", 0.0, ValueError, "> 0"),
+    ("evidence_tol", "small", TypeError, "number"),
     ("n_init", 0, ValueError, ">= 1"),
     ("n_init", 1.0, TypeError, "integer"),
     ("init_params", "clever", ValueError, "'k-means++'"),

@@ -35,7 +35,11 @@ PARENTS = {
 }
 
 # Inference works for any family, so of the energies it may see the abstract classes only.
-ABSTRACT_ENERGIES = {"skbae.energies._base", "skbae.energies._capabilities"}
+ABSTRACT_ENERGIES = {
+    "skbae.energies._allocations",
+    "skbae.energies._base",
+    "skbae.energies._capabilities",
+}
 
 
 def module_name(path: Path) -> str:

@@ -126,7 +126,7 @@ def default_covariance_prior(model, X):
         return conjugate_energy(settings, make_rows(X, None), runner).family.prior.scale[0, 0]
 
 
-def test_held_out_density_finds_the_number_of_clusters_within_one():
+def test_held_out_density_rises_to_the_number_of_clusters_and_is_flat_beyond():
     X = clusters(3, n_rows=20)
     search = GridSearchCV(
         BayesianGMMAutoEncoder(random_state=0),
@@ -137,7 +137,10 @@ def test_held_out_density_finds_the_number_of_clusters_within_one():
         n_jobs=2,
         error_score="raise",
     ).fit(X)
-    assert abs(search.best_params_["n_components"] - 3) <= 1
+    one, three, five = search.cv_results_["mean_test_score"]
+    assert three > one + 2
+    # what more components gain or lose is within what 50 models leave open, about 0.01
+    assert abs(five - three) < 0.05
 
 
 def test_held_out_density_finds_the_number_of_clusters_with_single_models():

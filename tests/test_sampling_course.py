@@ -110,7 +110,7 @@ def test_a_sampled_fit_with_status_ok_does_not_warn():
         fitted.sampling_.status = "better"
 
 
-@pytest.mark.parametrize("after", [1, 50, 120, 300])
+@pytest.mark.parametrize("after", [1, 30, 90, 130])
 def test_a_stopped_run_is_usable_and_says_so(after):
     callbacks()
     X, stopper = small_data(40, 2), Stopper(after)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from dataclasses import replace
 
 import pytest
-from _altered import with_plans
+from _altered import short_allocations, with_plans
 from _callbacks import Stopper, callbacks
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -70,7 +71,12 @@ def too_short(estimator):
     gibbs, smc = GibbsPlan(2, 2, 1, 1, 2, n_keep=5), SMCPlan(2, 32, 3, n_keep=5)
     anneal = AnnealPlan(n_islands=2, n_particles=16, n_moves=1, n_pilot=8, n_keep=5)
     plans = SamplerPlans(
-        gibbs=lambda *_: (4, gibbs), tempered=lambda *_, **__: smc, anneal=lambda *_: anneal
+        allocations=lambda *_: replace(
+            short_allocations(5, n_steps=2), n_chains=1, n_jumping=4, jumps=gibbs
+        ),
+        gibbs=lambda *_: (4, gibbs),
+        tempered=lambda *_, **__: smc,
+        anneal=lambda *_: anneal,
     )
     return with_plans(estimator, plans)
 

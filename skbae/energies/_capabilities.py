@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, FloatArray, Frame, Rows
+    from skbae.energies._allocations import CollapsedModel
     from skbae.energies._base import RowKernel
 
 
@@ -100,6 +101,34 @@ class ConjugateEnergy(StatisticsEnergy):
         Added to :meth:`log_prior` it gives the density over the coordinates of
         :meth:`maximise_posterior`.
         """
+
+
+class CollapsibleEnergy(ConjugateEnergy):
+    """Capability: categorical codes whose joint density with the rows is closed.
+
+    The models are integrated out, which leaves the codes: an algorithm moves these, and draws
+    models from their conditionals.
+    """
+
+    @abstractmethod
+    def collapse(self, X: Array, temperature: float) -> CollapsedModel:
+        """Return the energy on rows (N, D) with its models integrated out."""
+
+    @abstractmethod
+    def allocation_size(self) -> float:
+        """Return the numbers that a row takes in a look at one allocation, all components."""
+
+    @abstractmethod
+    def conditional_of(self, counts: Array, moments: Any, temperature: float) -> Any:
+        """Return ``p(m | X, z)`` of allocations with such counts (S, K) and moments."""
+
+    @abstractmethod
+    def allocated(self, counts: Array, moments: Any) -> Any:
+        """Return such counts and moments as the statistics of a pass; the objectives are zero."""
+
+    @abstractmethod
+    def joint(self, params: Any, X: Array, frame: Frame) -> Array:
+        """Return ``H(x, m, z)`` of S models, (S, K, n), for a chunk of rows (n, D)."""
 
 
 class GradientEnergy(ExpectationEnergy):

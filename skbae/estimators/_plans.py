@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from skbae.inference.evidence._partition import AnnealingPlan
+from skbae.inference.sample._allocations import AllocationPlan, allocation_plan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan
@@ -92,6 +93,8 @@ class SamplerPlans:
 
     Attributes
     ----------
+    allocations : callable
+        ``allocations(work, n_models, evidence_tol)`` gives a plan for the allocations of mixtures.
     gibbs : callable
         ``gibbs(n_rows, n_models)`` returns the number of chains and their plan.
     tempered : callable
@@ -106,6 +109,7 @@ class SamplerPlans:
         Plan of the estimation of partition functions.
     """
 
+    allocations: Callable[[float, int, float | None], AllocationPlan] = allocation_plan
     gibbs: Callable[[int, int], tuple[int, GibbsPlan]] = gibbs_schedule
     tempered: TemperedPlan = tempered_plan
     anneal: Callable[[int, int, int], AnnealPlan] = anneal_plan

@@ -14,6 +14,7 @@ from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.optimise._mode import find_mode
+from skbae.inference.sample._allocations import allocation_work, sample_allocations
 from skbae.inference.sample._gibbs import sample_conjugate
 from skbae.inference.sample._mode_annealing import importance_log_evidence, sample_from_modes
 from skbae.inference.sample._tempering import sample_tempered
@@ -78,6 +79,19 @@ def run_gibbs(
     n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
     starts = chain_starts(objective, fitted, n_chains, rng)
     return sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
+
+
+def run_allocations(
+    objective: Objective,
+    rng: np.random.Generator,
+    settings: Settings,
+    evidence_tol: float | None,
+    on_step: Callable[[int, float], bool],
+) -> SamplingRun:
+    """Sample at T = tau through allocations, with a plan fit for the size of the problem."""
+    work = allocation_work(objective)
+    plan = settings.plans.allocations(work, settings.n_models, evidence_tol)
+    return sample_allocations(objective, rng, plan=plan, on_step=on_step)
 
 
 def run_tempered(

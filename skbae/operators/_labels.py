@@ -1,4 +1,4 @@
-"""Matching the labels of one model's components to another's."""
+"""Labels of components: as memberships, and matched to another model's."""
 
 from __future__ import annotations
 
@@ -33,3 +33,18 @@ def match_labels(overlaps: Array) -> NDArray[np.intp]:
     [[1, 0]]
     """
     return np.stack([linear_sum_assignment(-overlap)[1] for overlap in overlaps])
+
+
+def one_hot(labels: NDArray[np.intp], n_components: int) -> Array:
+    """Return memberships (S, K, N) of labels (S, N).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one_hot(np.array([[1, 0, 1]]), 2).tolist()
+    [[[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]]
+    """
+    memberships = np.empty((len(labels), n_components, labels.shape[1]))
+    for k in range(n_components):
+        np.equal(labels, k, out=memberships[:, k])
+    return memberships

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, Frame
+    from skbae.energies.mixture._collapsed import CollapsedComponents
 
 Components = TypeVar("Components", bound=ArrayRecord)
 
@@ -309,6 +310,14 @@ class NoisyComponentFamily(ComponentFamily):
 
 class ConjugateComponentFamily(ComponentFamily):
     """Capability: a conjugate prior; methods as in ``ConjugateEnergy``."""
+
+    @abstractmethod
+    def collapse(self, X: Array, heat: float) -> CollapsedComponents:
+        """Return the components of rows (N, D) integrated over their prior; ``heat`` is 1 / T."""
+
+    @abstractmethod
+    def n_sums(self) -> int:
+        """Return how many numbers a row adds to the sums of its component."""
 
     @abstractmethod
     def conditional(self, counts: Array, moments: Any, temperature: float) -> Any:

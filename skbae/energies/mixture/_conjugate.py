@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import gammaln
 
 from skbae._types import ArrayRecord
-from skbae.energies._capabilities import ConjugateEnergy
+from skbae.energies._capabilities import CollapsibleEnergy
+from skbae.energies.mixture._collapsed import CollapsedMixture
 from skbae.energies.mixture._components import ConjugateComponentFamily
 from skbae.energies.mixture._coordinates import MixtureCoordinates
 from skbae.energies.mixture._energy import (
@@ -100,7 +101,7 @@ class MixtureDraws(MixtureExpectation):
         self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
 
 
-class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy):
+class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], CollapsibleEnergy):
     """A mixture with a Dirichlet prior on the weights and a conjugate family of components.
 
     Parameters
@@ -124,9 +125,28 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], ConjugateEnergy)
         return MixtureDraws(kernel, absent, temperature, 0.0)
 
     def conditional(self, statistics: MixtureStatistics, temperature: float) -> MixtureConditional:
-        concentration = self.concentration + statistics.counts / temperature
-        components = self.family.conditional(statistics.counts, statistics.moments, temperature)
+        return self.conditional_of(statistics.counts, statistics.moments, temperature)
+
+    def conditional_of(self, counts: Array, moments: Any, temperature: float) -> MixtureConditional:
+        """Return ``p(m | X, z)`` of allocations with such counts (S, K) and moments."""
+        concentration = self.concentration + counts / temperature
+        components = self.family.conditional(counts, moments, temperature)
         return MixtureConditional(concentration, components)
+
+    def collapse(self, X: Array, temperature: float) -> CollapsedMixture:
+        components = self.family.collapse(X, 1.0 / temperature)
+        return CollapsedMixture(components, self.concentration, self.equal_weights)
+
+    def allocated(self, counts: Array, moments: Any) -> MixtureStatistics:
+        zeros = np.zeros(len(counts))
+        return MixtureStatistics(counts, moments, zeros, zeros)
+
+    def allocation_size(self) -> float:
+        # the features, and about twenty operations on a preference
+        return self.n_components * (self.family.n_sums() + 20.0)
+
+    def joint(self, params: MixtureParameters, X: Array, frame: Frame) -> Array:
+        return self.bind(params, frame, np.float64).joint(X)
 
     def _draw_weights(self, concentration: Array, rng: np.random.Generator) -> Array:
         if self.equal_weights:

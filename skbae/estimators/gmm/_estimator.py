@@ -14,7 +14,7 @@ from skbae.estimators._checks import check_codes, check_probabilities
 from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import run_gibbs, run_tempered, summarise
+from skbae.estimators._sampling import run_allocations, run_gibbs, run_tempered, summarise
 from skbae.estimators.gmm._fit import (
     as_models,
     conjugate_energy,
@@ -25,6 +25,7 @@ from skbae.estimators.gmm._settings import GaussianMixtureForm, GaussianMixtureS
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
+from skbae.inference.sample._allocations import allocation_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
     from skbae.estimators.gmm._fit import GaussianMixtureModels
     from skbae.inference.passes._rows import RowRunner
+
+# Rows times components times numbers a row adds to sums: above, mixtures are sampled by passes over
+# the rows instead of searches and chains of allocations.
+_MOST_ALLOCATION_WORK = 1.5e6
 
 
 class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, GaussianMixtureForm]):
@@ -79,6 +84,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         2007).
     n_models : int, default=50
         Number of draws of the models that are kept for prediction, if models are sampled.
+    evidence_tol : float or None, default=0.1
+        Standard error of the log evidence, in nats, below which sampling stops to refine it; None
+        if the evidence is not wanted: sampling is much cheaper without, and `log_evidence_` is NaN.
     n_init : int, default=1
         Number of starts, of which the best is kept.
     init_params : {"k-means++", "kmeans", "random_from_data"}, default="k-means++"
@@ -187,6 +195,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         degrees_of_freedom_prior: float | None = None,
         covariance_prior: Any = None,
         n_models: int = 50,
+        evidence_tol: float | None = 0.1,
         n_init: int = 1,
         init_params: str = "k-means++",
         weights_init: Any = None,
@@ -212,6 +221,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         self.degrees_of_freedom_prior = degrees_of_freedom_prior
         self.covariance_prior = covariance_prior
         self.n_models = n_models
+        self.evidence_tol = evidence_tol
         self.n_init = n_init
         self.init_params = init_params
         self.weights_init = weights_init
@@ -326,6 +336,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         if not (equal and whole):
             with progress(self, rows.X, None, None) as step:
                 return run_tempered(objective, rng, settings, step)
+        if allocation_work(objective) <= _MOST_ALLOCATION_WORK:
+            with progress(self, rows.X, None, None) as step:
+                return run_allocations(objective, rng, settings, settings.evidence_tol, step)
         # starts need positive variances, even with reg_covar=0
         floor = max(settings.reg_covar, 1e-6 * float(np.mean(rows.scale**2)))
         plain = replace(settings.form(rows.X.shape[1]), reg_covar=floor).energy()

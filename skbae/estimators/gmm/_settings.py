@@ -111,6 +111,7 @@ class GaussianMixtureSettings(MixtureSettings):
     mean_prior: Any
     degrees_of_freedom_prior: float | None
     covariance_prior: Any
+    evidence_tol: float | None
     weights_init: Any
     means_init: Any
     precisions_init: Any
@@ -124,6 +125,7 @@ class GaussianMixtureSettings(MixtureSettings):
             degrees_of_freedom_prior=given.optional_real("degrees_of_freedom_prior", above=0),
             mean_prior=given["mean_prior"],
             covariance_prior=given["covariance_prior"],
+            evidence_tol=given.optional_real("evidence_tol", above=0),
             weights_init=given["weights_init"],
             means_init=given["means_init"],
             precisions_init=given["precisions_init"],

@@ -13,6 +13,31 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
+def importance_estimate(log_ratios: Array) -> tuple[float, float, float]:
+    """Return the log normaliser of the target by draws of the proposal alone.
+
+    Parameters
+    ----------
+    log_ratios : ndarray of shape (J,)
+        Log target (unnormalised) minus log proposal (normalised) at independent proposal draws.
+
+    Returns
+    -------
+    log_normaliser, standard_error, n_effective : float
+        The last is the effective number of draws (Kong 1992).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> importance_estimate(np.full(4, 2.0))
+    (2.0, 0.0, 4.0)
+    """
+    weights = np.exp(log_ratios - log_ratios.max())
+    n_effective = weights.sum() ** 2 / (weights**2).sum()
+    error = weights.std() / weights.mean() / np.sqrt(len(weights))
+    return float(log_mean_exp(log_ratios)), float(error), float(n_effective)
+
+
 def bridge_estimate(
     proposal_ratios: Array, target_ratios: Array, n_iterations: int = 100
 ) -> tuple[float, float]:

@@ -16,6 +16,11 @@ _EVIDENCE_ERROR = (0.5, 5.0)
 _BALANCE = (4.0, 20.0)
 # Standard errors by which the log evidences of islands may differ.
 _DISAGREEMENT = 5.0
+# Standard errors by which different ways to estimate the evidence may differ, and nats on top of
+# these: no error bar of a check is that exact.
+_CONTRADICTION, _SLACK = 4.0, 0.2
+# Nats by which an estimate may fall short of the lower bound, beyond two errors.
+_SHORT = 0.05
 
 
 def joint_error(values: np.ndarray, errors: np.ndarray) -> float:
@@ -80,6 +85,35 @@ def balance_of(scores: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(ratios)))) if ratios else float("nan")
 
 
+def evidence_contradictions(run: SamplingRun, log_evidence: float, error: float) -> list[str]:
+    """Return what contradicts a log evidence: its lower bound, or other ways to estimate it.
+
+    Parameters
+    ----------
+    run : SamplingRun
+        With the bound and the estimates.
+    log_evidence, error : float
+        By the way that was chosen.
+    """
+    reasons = []
+    estimate = float(log_mean_exp(run.log_evidence)) if len(run.log_evidence) else float("nan")
+    short = run.log_evidence_lower_bound - estimate
+    if short > _SHORT + 2 * error:
+        reasons.append(
+            f"the allocations that were visited alone have a log evidence of "
+            f"{run.log_evidence_lower_bound:.2f}, above the estimate of {estimate:.2f}"
+        )
+    for name, (value, its_error) in run.estimates.items():
+        # importance sampling misses what its proposal does not cover, and never finds too much
+        gap = value - log_evidence if name == "importance" else abs(value - log_evidence)
+        if gap > _CONTRADICTION * np.hypot(error, its_error) + _SLACK:
+            reasons.append(
+                f"estimates of the log evidence contradict each other ({name}: {value:.2f} +- "
+                f"{its_error:.2g}, against {log_evidence:.2f} +- {error:.2g})"
+            )
+    return reasons
+
+
 def assess(run: SamplingRun) -> SamplingResult:
     """Turn a run into a result with a status.
 
@@ -95,9 +129,14 @@ def assess(run: SamplingRun) -> SamplingResult:
     log_evidence, error = float("nan"), float("nan")
     if known:
         log_evidence, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+        bound = run.log_evidence_lower_bound
+        short = bound - log_evidence  # not a number where there is no bound
+        if short > 0:
+            # a rigorous bound: what lies below it is wrong, by chance or for a reason
+            log_evidence = bound
     rhat, ess = split_rhat(run.hmaxe), effective_sample_size(run.hmaxe)
     balance = balance_of(run.scores)
-    level, reasons = 0, []
+    level, reasons = 0, list[str]()
 
     def judge(value: float, limits: tuple[float, float], reason: str, sign: float = 1.0) -> None:
         nonlocal level
@@ -131,6 +170,9 @@ def assess(run: SamplingRun) -> SamplingResult:
         f"the mean log posterior gradient is not zero ({balance:.1f} standard errors, "
         f"limit {_BALANCE[0]:g})",
     )
+    for reason in evidence_contradictions(run, log_evidence, error):
+        level = max(level, 1)
+        reasons.append(reason)
     claimed = np.sqrt((run.log_evidence_error**2).mean()) if known else 0.0
     spread = float(np.ptp(run.log_evidence)) if known else 0.0
     if spread > max(_DISAGREEMENT * np.sqrt(2) * claimed, 0.05):
@@ -151,4 +193,7 @@ def assess(run: SamplingRun) -> SamplingResult:
         run.acceptance,
         ("ok", "suspect", "failed")[level],
         tuple(reasons),
+        run.log_evidence_lower_bound,
+        run.n_modes,
+        dict(run.estimates),
     )

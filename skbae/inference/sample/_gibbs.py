@@ -17,9 +17,9 @@ import numpy as np
 
 from skbae._types import Array, ArrayRecord, SamplingRun
 from skbae.energies._capabilities import ConjugateEnergy
-from skbae.inference.evidence._bridge import bridge_estimate
+from skbae.inference.evidence._bridge import bridge_estimate, importance_estimate
 from skbae.inference.evidence._convergence import split_rhat
-from skbae.inference.evidence._verdict import RHAT_LIMIT
+from skbae.inference.evidence._verdict import RHAT_LIMIT, combine_evidence, joint_error
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae.inference._objective import Objective
+
+# Proposals of which importance weights must leave so many effective to tell the evidence.
+_LEAST_EFFECTIVE = 50.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class GibbsPlan:
     max_jumps : int
         Largest number of jumps of a chain.
     max_lengths : int
-        The `n_sweeps` are repeated while chains disagree, at most this often in all.
+        The `n_sweeps` are repeated while chains disagree, or while the evidence is less certain
+        than `evidence_tol`, at most this often in all.
+    evidence_tol : float or None
+        Largest error of the log evidence to be content with; None: any.
     n_keep : int
         Models to keep.
     """
@@ -65,6 +71,7 @@ class GibbsPlan:
     max_between_jumps: int = 10
     max_jumps: int = 300
     max_lengths: int = 4
+    evidence_tol: float | None = None
     n_keep: int = 50
 
     @property
@@ -151,9 +158,10 @@ class GibbsMoves:
 
     def init(self, params: Any) -> GibbsState:
         """Return the state of chains at S models, with codes drawn given these."""
-        return self._visit(params)[0]
+        return self.visit(params)[0]
 
-    def _visit(self, params: Any) -> tuple[GibbsState, Any]:
+    def visit(self, params: Any) -> tuple[GibbsState, Any]:
+        """Return the state of chains at S models, and the statistics of codes drawn with them."""
         temperature = self.objective.temperature
         statistics = self.objective.sweep(params, self.seeds.spawn(1)[0])
         conditional = self.energy.conditional(statistics, temperature)
@@ -163,7 +171,7 @@ class GibbsMoves:
 
     def step(self, state: GibbsState) -> tuple[GibbsState, Any]:
         """Draw models given codes, then codes given models; return the codes' statistics too."""
-        return self._visit(self.energy.draw_conditional(state.conditional, self.rng))
+        return self.visit(self.energy.draw_conditional(state.conditional, self.rng))
 
     def scores(self, state: GibbsState, statistics: Any) -> Array:
         """Return the total gradients at the models, given statistics of codes drawn, (S, P)."""
@@ -221,6 +229,7 @@ def sample_conjugate(
     *,
     plan: GibbsPlan,
     on_step: Callable[[int, float], bool] | None = None,
+    moves: GibbsMoves | None = None,
 ) -> SamplingRun:
     """Sample ``p(m)`` at T = tau from S starts.
 
@@ -236,6 +245,8 @@ def sample_conjugate(
     on_step : callable or None
         Called with the number of the step and the best ``Hmaxe``; returning true ends the run once
         the first draws are recorded.
+    moves : GibbsMoves or None, default=None
+        Of S chains; None: plain Gibbs moves.
 
     Returns
     -------
@@ -250,7 +261,8 @@ def sample_conjugate(
     """
     if objective.tilt:
         raise ValueError(f"Gibbs sampling needs tilt=0, got {objective.tilt!r}")
-    moves = GibbsMoves.of(objective, starts.n_models, rng)
+    if moves is None:
+        moves = GibbsMoves.of(objective, starts.n_models, rng)
     steps = _Steps(on_step)
     state, proposals = _find_proposals(moves, moves.init(starts), plan, steps)
     # the acceptance of the first jump determines how often to jump; it is recorded like the others
@@ -264,7 +276,7 @@ def sample_conjugate(
     trace: list[Array] = []
     scores: list[Array] = []
     for length in range(plan.max_lengths):
-        if length and (steps.stopped or split_rhat(np.stack(trace, axis=1)) <= RHAT_LIMIT):
+        if length and (steps.stopped or _is_enough(trace, jumps, moves, plan)):
             break
         for _ in range(n_jumps):
             for _ in range(between):
@@ -279,20 +291,42 @@ def sample_conjugate(
             jumps.append(jump)
             trace[-1] = state.hmaxe  # the recorded draw is the state after the jump
             steps.report(state)
-    target = np.stack([each.target_ratios for each in jumps], axis=1)
-    proposed = np.stack([each.proposal_ratios for each in jumps], axis=1)
-    bridges = [bridge_estimate(proposed[i].ravel(), target[i]) for i in moves.islands]
+    bridges = _bridges(jumps, moves)
+    values, errors = np.array(bridges).T
+    estimates = {"bridge": combine_evidence(values, errors)}
+    proposed = np.concatenate([each.proposal_ratios for each in jumps])
+    value, error, n_effective = importance_estimate(proposed)
+    if n_effective >= _LEAST_EFFECTIVE:
+        estimates["importance"] = value, error
     return SamplingRun(
         params=_thin(type(state.params).concatenate(kept), plan.n_keep),
         hmaxe=np.stack(trace, axis=1),
         scores=np.stack(scores, axis=1),
-        log_evidence=np.array([value for value, _ in bridges]),
-        log_evidence_error=np.array([error for _, error in bridges]),
+        log_evidence=values,
+        log_evidence_error=errors,
         acceptance=float(np.mean([each.accepted for each in jumps])),
         stopped=steps.stopped,
         method="gibbs",
         n_sweeps=steps.number,
+        estimates=estimates,
     )
+
+
+def _bridges(jumps: list[Jump], moves: GibbsMoves) -> list[tuple[float, float]]:
+    """Return each island's log evidence and its standard error."""
+    target = np.stack([each.target_ratios for each in jumps], axis=1)
+    proposed = np.stack([each.proposal_ratios for each in jumps], axis=1)
+    return [bridge_estimate(proposed[i].ravel(), target[i]) for i in moves.islands]
+
+
+def _is_enough(trace: list[Array], jumps: list[Jump], moves: GibbsMoves, plan: GibbsPlan) -> bool:
+    """Return whether chains agree, and know the evidence as well as they are asked to."""
+    if split_rhat(np.stack(trace, axis=1)) > RHAT_LIMIT:
+        return False
+    if plan.evidence_tol is None:
+        return True
+    values, errors = np.array(_bridges(jumps, moves)).T
+    return joint_error(values, errors) <= plan.evidence_tol
 
 
 class _Steps:

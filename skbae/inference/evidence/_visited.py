@@ -1,0 +1,159 @@
+"""The evidence by the allocations that chains have visited, and a bound that cannot be too high.
+
+The joint density ``p(X, z)`` of an allocation is known, so the sum of it over any set of distinct
+allocations is a rigorous lower bound of the evidence; and the evidence is that sum divided by the
+share of the posterior inside the set, which other chains tell by the time they spend there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skbae._types import Array
+from skbae.energies._allocations import Labels
+from skbae.operators._tempered import log_mean_exp
+
+# Nats of doubt for each nat that chains have not visited: that they know all of it is a guess.
+_DOUBT = 0.5
+# Draws' worth of allocations that chains may have missed altogether, as many steps are alike.
+_UNSEEN = 5.0
+# What the labels of a key are stored as.
+_LABEL = np.int16
+
+
+def canonical_labels(labels: Labels, n_components: int) -> NDArray[np.int16]:
+    """Return labels (S, N) renumbered in the order of their first appearance.
+
+    Examples
+    --------
+    >>> canonical_labels(np.array([[2, 2, 0, 1]]), 3).tolist()
+    [[0, 0, 1, 2]]
+    """
+    n_chains, n_rows = labels.shape
+    first = np.full((n_chains, n_components), n_rows)
+    for k in range(n_components):
+        is_k = labels == k
+        first[:, k] = np.where(is_k.any(axis=1), is_k.argmax(axis=1), n_rows + k)
+    rank = np.argsort(np.argsort(first, axis=1), axis=1)
+    return np.take_along_axis(rank, labels, axis=1).astype(_LABEL)
+
+
+class VisitedSet:
+    """Distinct allocations, whatever their labels, with their log mass.
+
+    Attributes
+    ----------
+    log_mass : dict
+        From an allocation's key to ``log p(X, z)``, all relabellings together.
+    """
+
+    def __init__(self, n_components: int) -> None:
+        self.n_components = n_components
+        self.log_mass: dict[bytes, float] = {}
+
+    def add(self, labels: Labels, log_mass: Array) -> list[bytes]:
+        """Add allocations (S, N) of log mass (S,); return their keys."""
+        canonical = canonical_labels(labels, self.n_components)
+        keys = [row.tobytes() for row in canonical]
+        for key, mass in zip(keys, log_mass, strict=True):
+            self.log_mass.setdefault(key, float(mass))
+        return keys
+
+    def log_sum(self) -> float:
+        """Return the log of the sum over the set."""
+        values = np.fromiter(self.log_mass.values(), float)
+        return float(log_mean_exp(values)) + float(np.log(len(values)))
+
+
+class KnownAllocations:
+    """Distinct allocations of known mass, among which chains jump freely.
+
+    A chain that sits at one of them may go to any of them, in proportion to their mass: a
+    Metropolis step that is always accepted. One that sits elsewhere stays.
+
+    Parameters
+    ----------
+    sets : list of VisitedSet
+
+    Attributes
+    ----------
+    n_effective : float
+        How many allocations hold most of the set's mass (Kong 1992).
+    log_sum : float
+        Log of the mass of the set.
+    """
+
+    def __init__(self, sets: list[VisitedSet]) -> None:
+        self.n_components = sets[0].n_components
+        self._log_mass: dict[bytes, float] = {}
+        for each in sets:
+            self._log_mass.update(each.log_mass)
+        log_mass = np.fromiter(self._log_mass.values(), float)
+        weights = np.exp(log_mass - log_mass.max())
+        self.n_effective = float(weights.sum() ** 2 / (weights**2).sum())
+        self._cumulative = np.cumsum(weights)
+        self.log_sum = float(np.log(self._cumulative[-1]) + log_mass.max())
+        self._keys = list(self._log_mass)
+
+    def draw(self, n: int, rng: np.random.Generator) -> Labels:
+        """Draw n allocations in proportion to their mass, (n, N), labelled at random."""
+        positions = rng.random(n) * self._cumulative[-1]
+        chosen = np.searchsorted(self._cumulative, positions, side="right")
+        chosen = np.minimum(chosen, len(self._keys) - 1)
+        rows = [np.frombuffer(self._keys[index], dtype=_LABEL) for index in chosen]
+        labellings = np.argsort(rng.random((n, self.n_components)), axis=1)
+        return np.take_along_axis(labellings, np.stack(rows).astype(np.intp), axis=1)
+
+    def jump(self, labels: Labels, rng: np.random.Generator) -> tuple[Labels, NDArray[np.bool_]]:
+        """Move chains that sit at known allocations; return labels (S, N) and who moved, (S,)."""
+        canonical = canonical_labels(labels, self.n_components)
+        moved = np.array([row.tobytes() in self._log_mass for row in canonical])
+        if moved.any():
+            labels = labels.copy()
+            labels[moved] = self.draw(int(moved.sum()), rng)
+        return labels, moved
+
+
+def log_union(sets: list[VisitedSet]) -> float:
+    """Return the log of the sum over all distinct allocations of several sets: a lower bound."""
+    joined: dict[bytes, float] = {}
+    for each in sets:
+        joined.update(each.log_mass)
+    values = np.fromiter(joined.values(), float)
+    return float(log_mean_exp(values)) + float(np.log(len(values)))
+
+
+def visited_estimate(
+    sets: tuple[VisitedSet, VisitedSet], keys: tuple[list[list[bytes]], list[list[bytes]]]
+) -> tuple[float, float, float]:
+    """Return the log evidence by two islands of chains that never talk, each by the other's time.
+
+    Parameters
+    ----------
+    sets : tuple of VisitedSet
+        What each island visited.
+    keys : tuple of lists
+        Keys of each island's recorded allocations: a list a step, of one a chain.
+
+    Returns
+    -------
+    log_evidence, standard_error : float
+        The error counts half of what was not visited besides the spread over chains, and that
+        little may never be seen.
+    share : float
+        The share of the posterior that was visited, by the island that shows less.
+    """
+    values, errors, shares = [], [], []
+    for own, others in zip(sets, keys[::-1], strict=True):
+        inside = np.array([[key in own.log_mass for key in row] for row in others]).mean(axis=0)
+        share = max(float(inside.mean()), 0.5 / np.size(others))
+        values.append(own.log_sum() - float(np.log(share)))
+        errors.append(float(inside.std()) / np.sqrt(len(inside)) / share)
+        shares.append(share)
+    missing = -float(np.log(min(shares)))
+    spread = 0.5 * abs(values[0] - values[1])
+    unseen = 0.0 if sets[0].n_components == 1 else _UNSEEN / np.size(keys[0])
+    terms = [np.sqrt(np.mean(np.square(errors))), spread, _DOUBT * missing, unseen]
+    error = float(np.linalg.norm(terms))
+    return float(log_mean_exp(np.array(values))), error, min(shares)

@@ -1,0 +1,319 @@
+"""Chains of allocations from the modes that searches found, and the models drawn along them.
+
+Chains are in two islands that never talk. First every mode gets a few chains, whose ways tell
+which modes are one: chains that wander from one to another join them. What is left are groups of
+modes that chains do not travel between, and every group gets chains of its own: what a group is
+worth against the others is told by its evidence, not by the chains.
+
+Within a group, chains would keep the proportions of their starts for long. So they start afresh
+from allocations that were visited, in proportion to these allocations' known density; where no few
+allocations hold the posterior, from modes in proportion to a guess of their mass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skbae._types import Array
+from skbae.energies._allocations import Allocations, CollapsedModel, Labels
+from skbae.inference.evidence._convergence import split_rhat
+from skbae.inference.evidence._visited import KnownAllocations, VisitedSet
+from skbae.inference.sample import _collapsed
+from skbae.inference.sample._allocation_search import Pool, matched_distances
+from skbae.operators._draws import systematic_resample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skbae.inference.evidence._unpinning import PinnedModels
+
+# Nats below the best mode within which another may weigh as much, being wider.
+_WINDOW = 12.0
+# Effective number of visited allocations from which on these tell the proportions of modes.
+_FEW = 4.0
+# Nats by which the guess of a mode's mass may exceed that of the visited allocations while these
+# are most of it.
+_KNOWN = 1.0
+# R-hat up to which chains need not be followed further.
+_MIXED = 1.03
+
+
+@dataclass(frozen=True)
+class ModeGroup:
+    """Modes that chains travel between.
+
+    Attributes
+    ----------
+    leader : ndarray of int of shape (N,)
+        The best allocation.
+    states : tuple of ndarrays of int of shape (n_chains, N)
+        Where chains of the group may start, by island.
+    known : tuple of KnownAllocations
+        Allocations of the group that were visited, by island: where chains may jump.
+    log_mass : float
+        That of the leader.
+    found_by : tuple of bool
+        Which search found one of its modes.
+    """
+
+    leader: Labels
+    states: tuple[Labels, Labels]
+    known: tuple[KnownAllocations, KnownAllocations]
+    log_mass: float
+    found_by: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class GroupRun:
+    """What the chains of a group have recorded.
+
+    Attributes
+    ----------
+    labels : ndarray of int of shape (S, T, N)
+        Allocations along the chains; the first half of the chains is one island.
+    visited : tuple of VisitedSet
+        By island.
+    keys : tuple of lists
+        See :func:`~skbae.inference.evidence._visited.visited_estimate`.
+    hmaxe : ndarray of shape (S, T)
+        Of models drawn at each step.
+    scores : ndarray of shape (S, T, P)
+    params : ArrayRecord
+        Those models at the last steps.
+    acceptance : float
+    log_mass : ndarray of shape (S, T)
+    """
+
+    labels: NDArray[np.int16]
+    visited: tuple[VisitedSet, VisitedSet]
+    keys: tuple[list[list[bytes]], list[list[bytes]]]
+    hmaxe: Array
+    scores: Array
+    params: list[Any]
+    acceptance: float
+    log_mass: Array
+
+
+def leading_modes(pools: list[Pool]) -> tuple[Labels, Array, NDArray[np.bool_]]:
+    """Return the distinct modes of several searches that may matter.
+
+    Returns
+    -------
+    labels : ndarray of int of shape (L, N)
+    log_mass : ndarray of shape (L,)
+        In falling order.
+    found_by : ndarray of bool of shape (L, searches)
+    """
+    mixture = pools[0].mixture
+    joined = Pool(mixture, sum(len(pool.log_mass) for pool in pools))
+    for pool in pools:
+        joined.add(pool.labels, pool.log_mass)
+    kept = joined.log_mass > joined.log_mass[0] - _WINDOW
+    labels, log_mass = joined.labels[kept], joined.log_mass[kept]
+    found_by = np.array(
+        [[pool.nearest(each, slack=2) is not None for pool in pools] for each in labels]
+    )
+    return labels, log_mass, found_by
+
+
+def group_modes(
+    mixture: CollapsedModel,
+    pools: list[Pool],
+    n_chains: int,
+    n_steps: int,
+    rngs: list[np.random.Generator],
+    on_step: Callable[[float], bool],
+) -> list[ModeGroup]:
+    """Run chains from all leading modes, and join the modes that they travel between.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    pools : list of Pool
+    n_chains : int
+        Of an island, or one for each mode if these are more.
+    n_steps : int
+    rngs : list of two Generators
+        One an island.
+    on_step : callable
+        Called with the best log joint density; true ends the run.
+
+    Returns
+    -------
+    list of ModeGroup
+        The heaviest leader first.
+    """
+    modes, log_mass, found_by = leading_modes(pools)
+    n_modes = len(modes)
+    origins = np.arange(max(n_chains, n_modes)) % n_modes
+    states = [_collapsed.init(mixture, modes[origins]) for _ in rngs]
+    records = [_Record(mixture, n_modes) for _ in rngs]
+    joined = np.arange(n_modes)
+    for number in range(n_steps):
+        for island, rng in enumerate(rngs):
+            states[island], _ = _collapsed.step(mixture, states[island], rng, adapt=True)
+        stop = on_step(max(float(state.allocations.log_joint.max()) for state in states))
+        if stop or number >= n_steps // 3:
+            for record, state in zip(records, states, strict=True):
+                record.add(state.allocations, origins)
+        if stop:
+            break
+        late = number >= n_steps // 3 and (number + 1) % 10 == 0
+        if n_modes > 1 and (late or number == n_steps - 1):
+            for state in states:
+                _join(joined, origins, _nearest(state.allocations.labels, modes, mixture))
+    groups = []
+    for root in np.unique(joined):
+        members = np.flatnonzero(joined == root)
+        best = members[np.argmax(log_mass[members])]
+        known = [record.known(members) for record in records]
+        first, second = (
+            record.starts(members, allocations, n_chains, rng)
+            for record, allocations, rng in zip(records, known, rngs, strict=True)
+        )
+        found = tuple(bool(each) for each in found_by[members].any(axis=0))
+        groups.append(
+            ModeGroup(
+                modes[best], (first, second), (known[0], known[1]), float(log_mass[best]), found
+            )
+        )
+    return sorted(groups, key=lambda group: -group.log_mass)
+
+
+class _Record:
+    """Allocations that an island's chains visit on their way from the modes they started at."""
+
+    def __init__(self, mixture: CollapsedModel, n_modes: int) -> None:
+        self.mixture, self.n_modes = mixture, n_modes
+        self.visited = [VisitedSet(mixture.n_components) for _ in range(n_modes)]
+        self.latest: list[list[Labels]] = [[] for _ in range(n_modes)]
+        self.guesses: list[list[float]] = [[] for _ in range(n_modes)]
+
+    def add(self, here: Allocations, origins: NDArray[np.intp]) -> None:
+        """Add allocations (S, N) of chains that started at modes `origins` (S,)."""
+        log_mass = self.mixture.log_mass(here)
+        guesses = log_mass + mean_field_entropy(here.preferences)
+        for mode in np.unique(origins):
+            chains = origins == mode
+            self.visited[mode].add(here.labels[chains], log_mass[chains])
+        for index, mode in enumerate(origins):
+            self.latest[mode].append(here.labels[index])
+            self.guesses[mode].append(float(guesses[index]))
+
+    def known(self, modes: NDArray[np.intp]) -> KnownAllocations:
+        """Return what chains from a group of modes have visited."""
+        return KnownAllocations([self.visited[mode] for mode in modes])
+
+    def starts(
+        self, modes: NDArray[np.intp], known: KnownAllocations, n: int, rng: np.random.Generator
+    ) -> Labels:
+        """Return n allocations (n, N) for chains of a group of modes to start from."""
+        met = [mode for mode in modes if self.guesses[mode]]
+        masses = np.array([np.mean(self.guesses[mode]) for mode in met])
+        if known.n_effective > _FEW or known.log_sum > masses.max() - _KNOWN:
+            return known.draw(n, rng)
+        chosen = systematic_resample(masses, n, rng)
+        picked = []
+        for index in chosen:
+            latest = self.latest[met[index]]
+            picked.append(latest[int(rng.integers(len(latest) // 2, len(latest)))])
+        return np.stack(picked)
+
+
+def mean_field_entropy(preferences: Array) -> Array:
+    """Return the entropy of independent rows with leave-one-out probabilities (S, K, N), (S,).
+
+    About what is gained when an allocation is let go, while few rows depend on each other.
+    """
+    log_probabilities = _collapsed.log_probabilities(preferences)
+    return -(np.exp(log_probabilities) * log_probabilities).sum(axis=(1, 2))
+
+
+def _nearest(labels: Labels, modes: Labels, mixture: CollapsedModel) -> NDArray[np.intp]:
+    """Return the mode that each allocation differs least from, (S,)."""
+    distances = [matched_distances(each, modes, mixture.n_components) for each in labels]
+    return np.argmin(distances, axis=1)
+
+
+def _join(joined: NDArray[np.intp], first: NDArray[np.intp], second: NDArray[np.intp]) -> None:
+    """Give the modes of each pair one number, in place."""
+    for a, b in zip(first, second, strict=True):
+        if joined[a] != joined[b]:
+            joined[joined == joined[b]] = joined[a]
+
+
+def run_group(
+    models: PinnedModels,
+    group: ModeGroup,
+    n_steps: int,
+    rngs: list[np.random.Generator],
+    on_step: Callable[[float], bool],
+    max_lengths: int = 1,
+) -> GroupRun:
+    """Follow chains of a group, and draw a model at each step of each.
+
+    Parameters
+    ----------
+    models : PinnedModels
+    group : ModeGroup
+    n_steps : int
+    rngs : list of two Generators
+    on_step : callable
+    max_lengths : int, default=1
+        How many times `n_steps` are made, at most: more than once where chains disagree.
+    """
+    mixture = models.mixture
+    states = [_collapsed.init(mixture, labels) for labels in group.states]
+    for _ in range(n_steps // 4):
+        for island, rng in enumerate(rngs):
+            states[island], _ = _collapsed.step(mixture, states[island], rng, adapt=True)
+    visited = (VisitedSet(mixture.n_components), VisitedSet(mixture.n_components))
+    keys: tuple[list[list[bytes]], list[list[bytes]]] = ([], [])
+    traces: list[tuple[Array, Array, Array, Array]] = []
+    params, accepted = [], []
+    for number in range(max_lengths * n_steps):
+        if number and number % n_steps == 0 and _have_mixed([each[1] for each in traces]):
+            break
+        parts = []
+        for island, rng in enumerate(rngs):
+            states[island] = _jump(mixture, states[island], group.known[island], rng)
+            states[island], info = _collapsed.step(mixture, states[island], rng)
+            accepted.append(info.accepted.mean())
+            here = states[island].allocations
+            keys[island].append(visited[island].add(here.labels, mixture.log_mass(here)))
+            parts.append(here)
+        both = type(parts[0]).concatenate(parts)
+        drawn = models.draw(both.counts, both.sums, rngs[0])
+        hmaxe, scores = models.assess(drawn, rngs[0])
+        traces.append((both.labels.astype(np.int16), hmaxe, scores, mixture.log_mass(both)))
+        params.append(drawn)
+        if on_step(float(both.log_joint.max())):
+            break
+    labels, hmaxe, scores, log_mass = (np.stack(part, axis=1) for part in zip(*traces, strict=True))
+    return GroupRun(
+        labels, visited, keys, hmaxe, scores, params, float(np.mean(accepted)), log_mass
+    )
+
+
+def _have_mixed(trace: list[Array]) -> bool:
+    """Return whether chains agree, given the values (S,) of their steps."""
+    return split_rhat(np.stack(trace, axis=1)) <= _MIXED
+
+
+def _jump(
+    mixture: CollapsedModel,
+    state: _collapsed.CollapsedState,
+    known: KnownAllocations,
+    rng: np.random.Generator,
+) -> _collapsed.CollapsedState:
+    """Move chains that sit at known allocations to any of these."""
+    labels, moved = known.jump(state.allocations.labels, rng)
+    index = np.flatnonzero(moved)
+    if not len(index):
+        return state
+    there = mixture.visit(labels[index])
+    return replace(state, allocations=state.allocations.put(index, there))

@@ -1,0 +1,409 @@
+"""Searching for the heavy modes of a mixture over its allocations.
+
+Gibbs sampling of models does not leave a mode in more than a few dimensions, and starts from
+k-means find the modes that k-means sees. Here allocations start from groups in several frames of
+the rows and from random partitions, some of them with fewer components, and are refined by
+redrawing every row's component with the models integrated out. The best of them then have children:
+two components merge, another splits, and the child is refined in turn, the more the better it
+does.
+Modes are kept in a pool, in which two allocations are the same mode if few rows differ under the
+best matching of labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from skbae._types import Array
+from skbae.energies._allocations import CollapsedModel, Labels
+from skbae.inference.sample import _collapsed
+from skbae.operators._labels import one_hot
+
+# (redraws, share of the candidates that stays, share of rows redrawn): candidates are refined in
+# rounds, and the better ones go on.
+_ROUNDS_OF_STARTS = ((10, 0.5, 0.6), (12, 0.5, 0.8), (18, 1.0, 0.9))
+_ROUNDS_OF_CHILDREN = ((4, 0.25, 0.6), (8, 0.3, 0.8), (15, 1.0, 0.9))
+# Parents are drawn with weights that fall by e within so many ranks.
+_RANKS = 2.0
+# Allocations that differ in this share of the rows, or in one row, are one mode.
+_SAME_MODE = 0.02
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How hard to search.
+
+    Attributes
+    ----------
+    n_starts, n_children : int
+        Allocations at the beginning, and in each generation.
+    patience : int
+        Generations without progress before the search ends.
+    max_generations : int
+    pool_size : int
+        Modes to keep.
+    tolerance : float
+        Nats by which the best mode must rise to count as progress where it stays the same mode.
+    """
+
+    n_starts: int = 64
+    n_children: int = 64
+    patience: int = 4
+    max_generations: int = 60
+    pool_size: int = 12
+    tolerance: float = 3.0
+
+
+# -- modes ------------------------------------------------------------------------------------
+
+
+def matched_distances(labels: Labels, others: Labels, n_components: int) -> NDArray[np.intp]:
+    """Return how many rows differ under the best matching of labels.
+
+    Parameters
+    ----------
+    labels : ndarray of int of shape (N,)
+    others : ndarray of int of shape (P, N)
+    n_components : int
+
+    Returns
+    -------
+    ndarray of int of shape (P,)
+
+    Examples
+    --------
+    >>> others = np.array([[1, 1, 0, 0], [0, 1, 1, 1]])
+    >>> matched_distances(np.array([0, 0, 1, 1]), others, 2).tolist()
+    [0, 1]
+    """
+    ours = one_hot(labels[None], n_components)[0]
+    theirs = one_hot(others, n_components).reshape(len(others) * n_components, -1)
+    overlaps = (theirs @ ours.T).reshape(len(others), n_components, n_components)
+    matched = [overlap[linear_sum_assignment(-overlap)].sum() for overlap in overlaps]
+    return len(labels) - np.rint(matched).astype(np.intp)
+
+
+class Pool:
+    """The best modes met so far, in falling order of their mass.
+
+    Attributes
+    ----------
+    labels : ndarray of int of shape (P, N)
+    log_mass : ndarray of shape (P,)
+        ``log p(X, z)``, all relabellings together.
+    """
+
+    def __init__(self, mixture: CollapsedModel, size: int) -> None:
+        self.mixture, self.size = mixture, size
+        self.radius = max(1, int(_SAME_MODE * mixture.n_rows))
+        self.labels = np.empty((0, mixture.n_rows), dtype=np.intp)
+        self.log_mass = np.empty(0)
+
+    def add(self, labels: Labels, log_mass: Array) -> None:
+        """Add allocations (S, N) of log mass (S,), the better of two for each mode."""
+        for index in np.argsort(-log_mass):
+            full = len(self.log_mass) >= self.size
+            if full and log_mass[index] <= self.log_mass[-1]:
+                break
+            near = self.nearest(labels[index])
+            if near is None:
+                self._insert(labels[index], log_mass[index], None)
+            elif log_mass[index] > self.log_mass[near]:
+                self._insert(labels[index], log_mass[index], near)
+
+    def nearest(self, labels: Labels, slack: int = 1) -> int | None:
+        """Return the best mode that an allocation (N,) belongs to, within `slack` radii."""
+        if not len(self.labels):
+            return None
+        distances = matched_distances(labels, self.labels, self.mixture.n_components)
+        near = np.flatnonzero(distances <= slack * self.radius)
+        return int(near[0]) if len(near) else None
+
+    def _insert(self, labels: Labels, log_mass: float, instead: int | None) -> None:
+        if instead is not None:
+            self.labels = np.delete(self.labels, instead, axis=0)
+            self.log_mass = np.delete(self.log_mass, instead)
+        place = int(np.searchsorted(-self.log_mass, -log_mass))
+        self.labels = np.insert(self.labels, place, labels, axis=0)[: self.size]
+        self.log_mass = np.insert(self.log_mass, place, log_mass)[: self.size]
+
+
+# -- refinement -----------------------------------------------------------------------------
+
+
+def refine(
+    mixture: CollapsedModel,
+    labels: Labels,
+    rng: np.random.Generator,
+    rounds: tuple[tuple[int, float, float], ...],
+) -> tuple[Labels, Array]:
+    """Redraw all rows' components some times, the better allocations more often.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    labels : ndarray of int of shape (S, N)
+    rng : Generator
+    rounds : tuple of (int, float, float)
+        Number of redraws, share of the allocations that goes on afterwards, share of the rows that
+        a redraw concerns.
+
+    Returns
+    -------
+    labels : ndarray of int of shape (S, N)
+        The best allocation that each has passed through.
+    log_mass : ndarray of shape (S,)
+    """
+    n = len(labels)
+    state = _collapsed.init(mixture, labels)
+    best, best_mass = labels.copy(), mixture.log_mass(state.allocations)
+    active = np.arange(n)
+    for n_redraws, share, block in rounds:
+        for _ in range(n_redraws):
+            state = _collapsed.redraw(mixture, state, rng, block)
+            log_mass = mixture.log_mass(state.allocations)
+            better = log_mass > best_mass[active]
+            best_mass[active[better]] = log_mass[better]
+            best[active[better]] = state.allocations.labels[better]
+        n_left = max(2, round(share * len(active)))
+        if n_left < len(active):
+            chosen = np.argsort(-best_mass[active])[:n_left]
+            active = active[chosen]
+            state = _collapsed.init(mixture, best[active])
+    return best, best_mass
+
+
+# -- starts -----------------------------------------------------------------------------------
+
+
+def k_means_labels(
+    rows: Array,
+    emphasis: Array,
+    n_groups: NDArray[np.intp],
+    rng: np.random.Generator,
+    n_steps: int = 5,
+) -> Labels:
+    """Group rows by a few steps of k-means from spread-out centres, S groupings at once.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (N, D)
+    emphasis : ndarray of shape (S, D)
+        What each grouping multiplies the columns with.
+    n_groups : ndarray of int of shape (S,)
+    rng : Generator
+    n_steps : int, default=5
+
+    Returns
+    -------
+    ndarray of int of shape (S, N)
+    """
+    n, most = len(emphasis), int(n_groups.max())
+    squares = emphasis**2  # (S, D)
+    rows_squared = squares @ (rows**2).T  # (S, N)
+    chains = np.arange(n)
+
+    def distances(centres: Array) -> Array:
+        """Return squared distances (S, N) of rows from centres (S, D)."""
+        weighted = squares * centres
+        value = rows_squared - 2 * weighted @ rows.T
+        return np.maximum(value + (weighted * centres).sum(axis=1)[:, None], 0.0)
+
+    centres = np.empty((n, most, rows.shape[1]))
+    centres[:, 0] = rows[rng.integers(len(rows), size=n)]
+    nearest = distances(centres[:, 0])
+    for k in range(1, most):
+        cumulative = np.cumsum(nearest, axis=1)
+        position = rng.random(n) * cumulative[:, -1]
+        chosen = (cumulative < position[:, None]).sum(axis=1)
+        centres[:, k] = rows[np.minimum(chosen, len(rows) - 1)]
+        nearest = np.minimum(nearest, distances(centres[:, k]))
+    absent = np.arange(most) >= n_groups[:, None]
+    for step in range(n_steps + 1):
+        away = np.stack([distances(centres[:, k]) for k in range(most)], axis=1)
+        away[absent] = np.inf
+        labels = away.argmin(axis=1)
+        if step < n_steps:
+            memberships = one_hot(labels, most)
+            counts = memberships.sum(axis=2)
+            sums = memberships.reshape(n * most, -1) @ rows
+            means = sums.reshape(n, most, -1) / np.maximum(counts, 1)[..., None]
+            centres = np.where((counts > 0)[..., None], means, centres)
+    return labels[chains]
+
+
+def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Generator) -> Labels:
+    """Return allocations to start a search from, (n, N).
+
+    A quarter each are groups of the standardised rows, of the whitened rows, of a few principal
+    axes of these, and random partitions; half of all have fewer components.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (N, D)
+    n_components : int
+        K.
+    n : int
+    rng : Generator
+    """
+    centred = rows - rows.mean(axis=0)
+    deviations = centred.std(axis=0)
+    standard = centred / np.where(deviations > 0, deviations, 1.0)
+    left, singular, _ = np.linalg.svd(standard, full_matrices=False)
+    whole = singular > 1e-8 * max(singular[0], np.finfo(float).tiny)
+    white = left[:, whole] * np.sqrt(len(rows))
+    if not white.shape[1]:
+        return rng.integers(n_components, size=(n, len(rows)))
+    kinds = np.arange(n) % 4
+    sizes = np.where(np.arange(n) % 8 < 4, n_components, rng.integers(1, n_components + 1, size=n))
+    labels = np.empty((n, len(rows)), dtype=np.intp)
+    for kind, frame in enumerate((standard, white, white)):
+        chosen = np.flatnonzero(kinds == kind)
+        if not len(chosen):
+            continue
+        emphasis = np.ones((len(chosen), frame.shape[1]))
+        if kind == 2:
+            emphasis = np.stack([_few_axes(frame.shape[1], rng) for _ in chosen])
+        labels[chosen] = k_means_labels(frame, emphasis, sizes[chosen], rng)
+    for index in np.flatnonzero(kinds == 3):
+        labels[index] = rng.integers(sizes[index], size=len(rows))
+    return labels
+
+
+def _few_axes(n_axes: int, rng: np.random.Generator) -> Array:
+    """Return a mask of one to four axes: the leading ones, or any."""
+    n = int(rng.integers(1, min(n_axes, 4) + 1))
+    mask = np.zeros(n_axes)
+    mask[rng.permutation(n_axes)[:n] if rng.random() < 0.5 else np.arange(n)] = 1.0
+    return mask
+
+
+# -- children -------------------------------------------------------------------------------
+
+
+def merge_and_split(
+    mixture: CollapsedModel, rows: Array, labels: Labels, rng: np.random.Generator
+) -> Labels:
+    """Return a child: two components merge, or an empty one is taken, and another splits.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    rows : ndarray of shape (N, D)
+        In a frame where the prior of a component's covariance is about the identity.
+    labels : ndarray of int of shape (N,)
+    rng : Generator
+    """
+    labels = labels.copy()
+    counts = np.bincount(labels, minlength=mixture.n_components)
+    used, empty = np.flatnonzero(counts), np.flatnonzero(counts == 0)
+    if len(used) == 1 or (len(empty) and rng.random() < 0.5):
+        if not len(empty):
+            return labels
+        free = int(empty[0])
+    else:
+        free = _merge(mixture, labels, used, rng)
+    counts = np.bincount(labels, minlength=mixture.n_components)
+    large = np.flatnonzero(counts >= 2)
+    if not len(large):
+        return labels
+    weights = np.sqrt(counts[large])
+    members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
+    labels[members[_part_of(rows[members], rng)]] = free
+    return labels
+
+
+def _merge(
+    mixture: CollapsedModel, labels: Labels, used: NDArray[np.intp], rng: np.random.Generator
+) -> int:
+    """Give the rows of one component away, in place; return the component."""
+    free = int(rng.choice(used))
+    members = labels == free
+    others = used[used != free]
+    if rng.random() < 0.2:  # among all others: the refinement sorts them
+        labels[members] = rng.choice(others, int(members.sum()))
+        return free
+    merged = np.repeat(labels[None], len(others), axis=0)
+    for index, other in enumerate(others):
+        merged[index, members] = other
+    value = mixture.log_joint(merged)
+    # those that lose least are likeliest, whatever the scale of the losses
+    heat = max(2.0, 0.1 * (float(np.ptp(value)) + 1))
+    chance = np.exp((value - value.max()) / heat)
+    labels[members] = rng.choice(others, p=chance / chance.sum())
+    return free
+
+
+def _part_of(rows: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return which of a component's rows (n, D) a new component is to take."""
+    n, size = rows.shape
+    rows = rows - rows.mean(axis=0)
+    if rng.random() < 0.6:  # in the component's own frame
+        scatter = (rows.T @ rows + np.eye(size)) / (n + size)
+        rows = np.linalg.solve(np.linalg.cholesky(scatter), rows.T).T
+    kind = rng.random()
+    if kind < 0.35:  # the farthest rows
+        typical = max(2.0, 0.15 * n)
+        n_part = int(np.clip(rng.geometric(1 / typical), 1, max(1, n // 2)))
+        return np.argsort(-(rows**2).sum(axis=1))[:n_part]
+    if kind < 0.7:  # nearer to one of two centres
+        first, second = rows[rng.choice(n, 2, replace=False)]
+        for _ in range(4):
+            nearer = ((rows - second) ** 2).sum(axis=1) < ((rows - first) ** 2).sum(axis=1)
+            if not nearer.any() or nearer.all():
+                break
+            first, second = rows[~nearer].mean(axis=0), rows[nearer].mean(axis=0)
+        return np.flatnonzero(nearer)
+    if kind < 0.85:  # the neighbours of a row
+        away = ((rows - rows[rng.integers(n)]) ** 2).sum(axis=1)
+        return np.argsort(away)[: int(rng.integers(1, max(2, n // 2 + 1)))]
+    along = rows @ rng.standard_normal(size)
+    return np.flatnonzero(along > np.quantile(along, rng.uniform(0.3, 0.9)))
+
+
+# -- the search -------------------------------------------------------------------------------
+
+
+def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) -> Pool:
+    """Search for the allocations of highest density.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    plan : SearchPlan
+    rng : Generator
+
+    Returns
+    -------
+    Pool
+    """
+    n_components = mixture.n_components
+    pool = Pool(mixture, plan.pool_size)
+    if n_components == 1:
+        labels = np.zeros((1, mixture.n_rows), dtype=np.intp)
+        pool.add(labels, mixture.log_joint(labels))
+        return pool
+    rows = mixture.standard_rows
+    starts = starting_labels(rows, n_components, plan.n_starts, rng)
+    pool.add(*refine(mixture, starts, rng, _ROUNDS_OF_STARTS))
+    idle = 0
+    for _ in range(plan.max_generations):
+        before, leader = pool.log_mass[0], pool.labels[0]
+        weights = np.exp(-np.arange(len(pool.labels)) / _RANKS)
+        parents = rng.choice(len(pool.labels), plan.n_children, p=weights / weights.sum())
+        children = np.stack(
+            [merge_and_split(mixture, rows, pool.labels[parent], rng) for parent in parents]
+        )
+        pool.add(*refine(mixture, children, rng, _ROUNDS_OF_CHILDREN))
+        gain = pool.log_mass[0] - before
+        moved = gain > 0.5 and (
+            matched_distances(leader, pool.labels[:1], n_components)[0] > pool.radius
+        )
+        idle = 0 if moved or gain > plan.tolerance else idle + 1
+        if idle == plan.patience:
+            break
+    return pool
