@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,12 +93,12 @@ class _PriorFrame(ABC):
         """Return the log normaliser G of the precision's density."""
 
     @abstractmethod
-    def factorise(self, scales: Array) -> tuple[Any, Array]:
+    def factorise(self, scales: Array) -> tuple[Array, Array]:
         """Return what :meth:`log_growth` needs of scales, and their log determinants (S, C)."""
 
     @abstractmethod
     def log_growth(
-        self, factors: Any, means: Array, joining: Array, leaving: Array, rows: _Rows, own: Labels
+        self, factors: Array, means: Array, joining: Array, leaving: Array, rows: _Rows, own: Labels
     ) -> tuple[Array, Array]:
         """Return the log of what ``|S|`` of each component is multiplied with.
 
@@ -123,7 +123,7 @@ class _PriorFrame(ABC):
 
     @abstractmethod
     def log_shift(
-        self, factors: Any, means: Array, joining: Array, leaving: Array, rows: _Rows, own: Labels
+        self, factors: Array, means: Array, joining: Array, leaving: Array, rows: _Rows, own: Labels
     ) -> Array:
         """Return the log of what the one ``|S|`` of all components is multiplied with, (S, K, N).
 
@@ -137,7 +137,7 @@ class _FullFrame(_PriorFrame):
 
     def __init__(self, shape: CovarianceShape, scale: Array) -> None:
         super().__init__(shape, scale)
-        self.lower = np.linalg.cholesky(scale)
+        self.lower: Array = np.linalg.cholesky(scale).astype(np.float64)
         self.inverse = triangular_inverse(self.lower)
         self.log_volume = float(np.log(np.diagonal(self.lower)).sum())
         self._upper = np.triu_indices(self.n_features)
@@ -161,7 +161,7 @@ class _FullFrame(_PriorFrame):
         square = self.shape.unpack(scales)
         lower = np.linalg.cholesky(square)
         log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
-        return np.linalg.inv(square), log_det
+        return np.linalg.inv(square).astype(np.float64), np.asarray(log_det)
 
     def _distances(self, inverse: Array, means: Array, rows: _Rows) -> Array:
         pulled = np.matmul(inverse, means[..., None])[..., 0]
@@ -177,10 +177,26 @@ class _FullFrame(_PriorFrame):
         np.maximum(q, 0.0, out=q)
         return q.reshape(*means.shape[:2], -1)
 
-    def log_growth(self, factors, means, joining, leaving, rows, own):  # type: ignore[no-untyped-def]
+    def log_growth(
+        self,
+        factors: Array,
+        means: Array,
+        joining: Array,
+        leaving: Array,
+        rows: _Rows,
+        own: Labels,
+    ) -> tuple[Array, Array]:
         return _growth_of(self._distances(factors, means, rows), joining, leaving, own)
 
-    def log_shift(self, factors, means, joining, leaving, rows, own):  # type: ignore[no-untyped-def]
+    def log_shift(
+        self,
+        factors: Array,
+        means: Array,
+        joining: Array,
+        leaving: Array,
+        rows: _Rows,
+        own: Labels,
+    ) -> Array:
         inverse = factors[:, 0]  # (S, D, D)
         pulled = np.matmul(means, inverse)  # (S, K, D)
         pulled_rows = np.matmul(inverse, rows.columns)  # (S, D, N)
@@ -221,7 +237,15 @@ class _DiagonalFrame(_PriorFrame):
     def factorise(self, scales: Array) -> tuple[Array, Array]:
         return scales, np.log(scales).sum(axis=-1)
 
-    def log_growth(self, factors, means, joining, leaving, rows, own):  # type: ignore[no-untyped-def]
+    def log_growth(
+        self,
+        factors: Array,
+        means: Array,
+        joining: Array,
+        leaving: Array,
+        rows: _Rows,
+        own: Labels,
+    ) -> tuple[Array, Array]:
         grown = np.zeros((*means.shape[:2], len(rows.white)))
         shrunk = np.zeros(own.shape)
         factor, own_factor = np.ones_like(grown), np.ones_like(shrunk)
@@ -241,7 +265,15 @@ class _DiagonalFrame(_PriorFrame):
                 factor[...], own_factor[...] = 1.0, 1.0
         return grown, shrunk
 
-    def log_shift(self, factors, means, joining, leaving, rows, own):  # type: ignore[no-untyped-def]
+    def log_shift(
+        self,
+        factors: Array,
+        means: Array,
+        joining: Array,
+        leaving: Array,
+        rows: _Rows,
+        own: Labels,
+    ) -> Array:
         value = np.zeros((*means.shape[:2], len(rows.white)))
         factor = np.ones_like(value)
         leave = _own(leaving, own)[:, None]
@@ -287,10 +319,26 @@ class _SphericalFrame(_PriorFrame):
         np.maximum(q, 0.0, out=q)
         return q.reshape(*means.shape[:2], -1)
 
-    def log_growth(self, factors, means, joining, leaving, rows, own):  # type: ignore[no-untyped-def]
+    def log_growth(
+        self,
+        factors: Array,
+        means: Array,
+        joining: Array,
+        leaving: Array,
+        rows: _Rows,
+        own: Labels,
+    ) -> tuple[Array, Array]:
         return _growth_of(self._squares(means, rows) / factors, joining, leaving, own)
 
-    def log_shift(self, factors, means, joining, leaving, rows, own):  # type: ignore[no-untyped-def]
+    def log_shift(
+        self,
+        factors: Array,
+        means: Array,
+        joining: Array,
+        leaving: Array,
+        rows: _Rows,
+        own: Labels,
+    ) -> Array:
         q = self._squares(means, rows)
         change = joining[..., None] * q - (_own(leaving, own) * _own(q, own))[:, None]
         return np.log(np.maximum(1 + change / factors, _LEAST_SHARE))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord
+from skbae.energies.mixture._collapsed import CollapsedComponents
 from skbae.energies.mixture._components import (
     ComponentFamily,
     ConjugateComponentFamily,
@@ -159,6 +160,12 @@ class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFa
 
     # -- derived methods -----------------------------------------------------------------------
 
+    def n_sums(self) -> int:
+        return len(self.prior)
+
+    def collapse(self, X: Array, heat: float) -> CollapsedExponential:
+        return CollapsedExponential(self, X, heat)
+
     def conditional(
         self, counts: Array, moments: FeatureSums, temperature: float
     ) -> FeatureConditional:
@@ -238,3 +245,55 @@ class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFa
             without = self.log_normaliser(statistics[models, labels] - rows)
             change[models, labels, np.arange(len(X))] = now[models, labels] - without
         return change + np.broadcast_to(self.base(X), len(X)) / temperature
+
+
+class CollapsedExponential(CollapsedComponents):
+    """Components of an exponential family of given rows, integrated over their conjugate prior.
+
+    Parameters
+    ----------
+    family : ConjugateExponentialComponents
+    rows : ndarray of shape (N, D)
+    heat : float
+        ``1 / T``.
+    """
+
+    def __init__(self, family: ConjugateExponentialComponents, rows: Array, heat: float) -> None:
+        self.family, self.rows, self.heat = family, rows, heat
+        self.n_components, self.n_rows = family.n_components, len(rows)
+        features = family.features(rows)
+        base = np.broadcast_to(family.base(rows), len(rows))
+        self.features = np.concatenate([features, base[:, None]], axis=1)
+        spread = features.std(axis=0)
+        self.standard_rows = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+    def take_rows(self, index: NDArray[np.intp]) -> CollapsedExponential:
+        return CollapsedExponential(self.family, self.rows[index], self.heat)
+
+    def moments(self, sums: Array) -> FeatureSums:
+        return FeatureSums(sums[..., :-1], sums[..., -1])
+
+    def _unheated(self, counts: Array, sums: Array) -> tuple[Array, FeatureSums]:
+        return counts / self.heat, self.moments(sums / self.heat)
+
+    def log_marginal(self, counts: Array, sums: Array) -> Array:
+        rows = self._unheated(counts, sums)
+        return self.family.log_marginal(*rows, 1.0 / self.heat).sum(axis=1)
+
+    def leave_one_out(
+        self,
+        counts: Array,
+        sums: Array,
+        labels: NDArray[np.intp],
+        of_joining: Array,
+        of_leaving: Array,
+    ) -> tuple[Array, Array]:
+        temperature = 1.0 / self.heat
+        conditional = self.family.conditional(*self._unheated(counts, sums), temperature)
+        preferences = self.family.log_joining(conditional, self.rows, temperature, labels)
+        index = labels[:, None]
+        own = np.take_along_axis(preferences, index, axis=1)
+        own = own + np.take_along_axis(of_leaving, labels, axis=1)[:, None]
+        preferences = preferences + of_joining[..., None]
+        np.put_along_axis(preferences, index, own, axis=1)
+        return preferences, self.log_marginal(counts, sums)

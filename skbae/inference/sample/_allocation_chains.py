@@ -175,7 +175,7 @@ def group_modes(
             record.starts(members, allocations, n_chains, rng)
             for record, allocations, rng in zip(records, known, rngs, strict=True)
         )
-        found = tuple(bool(each) for each in found_by[members].any(axis=0))
+        found = tuple(bool(found_by[members, search].any()) for search in range(len(pools)))
         groups.append(
             ModeGroup(
                 modes[best], (first, second), (known[0], known[1]), float(log_mass[best]), found

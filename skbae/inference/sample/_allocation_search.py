@@ -22,6 +22,7 @@ from skbae._types import Array
 from skbae.energies._allocations import CollapsedModel, Labels
 from skbae.inference.sample import _collapsed
 from skbae.operators._labels import one_hot
+from skbae.operators._linalg import triangular_inverse
 
 # (redraws, share of the candidates that stays, share of rows redrawn): candidates are refined in
 # rounds, and the better ones go on.
@@ -344,7 +345,7 @@ def _part_of(rows: Array, rng: np.random.Generator) -> NDArray[np.intp]:
     rows = rows - rows.mean(axis=0)
     if rng.random() < 0.6:  # in the component's own frame
         scatter = (rows.T @ rows + np.eye(size)) / (n + size)
-        rows = np.linalg.solve(np.linalg.cholesky(scatter), rows.T).T
+        rows = rows @ triangular_inverse(np.linalg.cholesky(scatter).astype(np.float64)).T
     kind = rng.random()
     if kind < 0.35:  # the farthest rows
         typical = max(2.0, 0.15 * n)
