@@ -52,7 +52,7 @@ def evidence(run):
     ("n_rows", "temperature", "model_temperature"),
     [(40, 1, 1), (100, 1, 1), (400, 1, 1), (60, 0.5, 0.5), (100, 2, 2), (200, 1, 3)],
 )
-def test_evidence_by_quadrature(n_rows, temperature, model_temperature):
+def test_evidence_is_within_5_errors_of_quadrature(n_rows, temperature, model_temperature):
     rows = flat_rows(n_rows)
     run = annealed(rows, 1, temperature, model_temperature)
     prior = bayesian_pca(rows, 1).prior
@@ -64,7 +64,7 @@ def test_evidence_by_quadrature(n_rows, temperature, model_temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
-def test_codes_and_models_may_have_their_own_temperatures(temperature):
+def test_evidence_at_unequal_temperatures_is_within_5_errors_of_quadrature(temperature):
     rows = flat_rows(60)
     value, error = evidence(annealed(rows, 1, temperature, 1.0))
     exact = quadrature(rows, bayesian_pca(rows, 1).prior, temperature, 1.0)
@@ -94,7 +94,7 @@ class WithoutJacobian(BayesianPCAEnergy):
         return value - theta[:, 0], gradient
 
 
-def test_a_forgotten_jacobian_shows():
+def test_without_the_jacobian_the_evidence_is_off_by_10_errors():
     rows = flat_rows(60)
     value, error = evidence(annealed(rows, 1, kind=WithoutJacobian))
     exact = quadrature(rows, bayesian_pca(rows, 1).prior, 1.0, 1.0)
@@ -112,7 +112,7 @@ class WithoutUnits(BayesianPCAEnergy):
         return ChartsWithoutUnits(self, self.prior, params)
 
 
-def test_forgotten_units_show():
+def test_charts_without_units_give_an_evidence_off_by_10_errors():
     rows = flat_rows(60)
     value, error = evidence(annealed(rows, 1, kind=WithoutUnits))
     exact = quadrature(rows, bayesian_pca(rows, 1).prior, 1.0, 1.0)
@@ -120,7 +120,7 @@ def test_forgotten_units_show():
 
 
 @pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_iris_from_modes_and_from_the_prior(n_components):
+def test_evidence_of_iris_from_modes_agrees_with_tempering_within_5_errors(n_components):
     """Seeds agree to a twentieth of a nat, and with a sampler that knows no modes."""
     runs = [annealed(IRIS, n_components, seed=seed) for seed in range(4)]
     values, errors = np.array([evidence(run) for run in runs]).T
@@ -141,7 +141,7 @@ def test_iris_from_modes_and_from_the_prior(n_components):
 
 
 @pytest.mark.parametrize("n_components", [5, pytest.param(10, marks=pytest.mark.slow)])
-def test_digits_are_stable(n_components):
+def test_evidence_of_digits_agrees_over_seeds_within_5_errors(n_components):
     """Hundreds of coordinates; seeds agree within their errors, which are far below two nats."""
     runs = [annealed(DIGITS, n_components, seed=seed) for seed in range(2 + (n_components > 5))]
     values, errors = np.array([evidence(run) for run in runs]).T
@@ -151,7 +151,7 @@ def test_digits_are_stable(n_components):
 
 
 @pytest.mark.parametrize("n_components", [2, 3])
-def test_all_directions_melt(n_components):
+def test_evidence_of_isotropic_rows_agrees_with_tempering_within_5_errors(n_components):
     """Isotropic rows: no direction is there to be found, and posteriors are far from normal."""
     rows = np.random.default_rng(8).standard_normal((60, 4))
     run = annealed(rows, n_components)
@@ -169,7 +169,7 @@ def test_all_directions_melt(n_components):
     assert abs(value - theirs) < 5 * np.hypot(error, of_theirs)
 
 
-def test_the_cost_does_not_grow_with_the_rows():
+def test_a_hundred_times_the_rows_take_at_most_twice_the_evaluations():
     """Models evaluated, at five thousand rows and at five hundred thousand."""
     counts = []
 
@@ -199,7 +199,7 @@ def test_the_cost_does_not_grow_with_the_rows():
     assert counts[1] <= 2 * counts[0]
 
 
-def test_a_callback_ends_the_run():
+def test_a_callback_stops_the_run_and_leaves_the_evidence_nan():
     steps = []
 
     def stop(step, objective):
@@ -216,7 +216,7 @@ def test_a_callback_ends_the_run():
     assert assess(run).status != "ok"
 
 
-def test_what_it_refuses():
+def test_zero_model_temperature_too_few_steps_and_missing_charts_raise():
     with pytest.raises(ValueError, match=r"model_temperature must be positive, got 0"):
         annealed(IRIS, 1, model_temperature=0.0)
     with pytest.raises(TemperingError, match="max_steps=0"):

@@ -58,7 +58,7 @@ def prior_models(energy, charts, n, rng):
 
 
 @pytest.mark.parametrize("n_codes", [1, 2, 4])
-def test_turned_loadings_are_turned(n_codes):
+def test_rotated_loadings_are_lower_trapezoidal(n_codes):
     loadings = np.random.default_rng(0).standard_normal((5, 6, n_codes))
     lower = turn_lower(loadings)
     upper = np.triu_indices(n_codes, 1)
@@ -69,7 +69,7 @@ def test_turned_loadings_are_turned(n_codes):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_own_coordinates_are_where_models_are(kind):
+def test_coordinates_of_a_model_give_the_model_back(kind):
     energy, charts = charted(*kind)
     rng = np.random.default_rng(2)
     means, variances = prior_moments(energy, charts)
@@ -87,7 +87,7 @@ def test_own_coordinates_are_where_models_are(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_in_charts(kind):
+def test_gradients_in_charts_equal_finite_differences(kind):
     energy, charts = charted(*kind)
     rng = np.random.default_rng(3)
     means, variances = prior_moments(energy, charts)
@@ -129,7 +129,7 @@ def test_pca_fits_are_densities():
     assert abs(mean - 1) < 5 * error
 
 
-def test_a_forgotten_jacobian_shows(monkeypatch):
+def test_charts_without_the_jacobian_are_not_normalised(monkeypatch):
     honest = mixture_pca_charts.log_density_of_diagonal
 
     def forgetful(logs):
@@ -141,13 +141,13 @@ def test_a_forgotten_jacobian_shows(monkeypatch):
     assert abs(mean - 1) > 10 * error
 
 
-def test_forgotten_labels_show(monkeypatch):
+def test_without_relabelling_fits_are_not_normalised(monkeypatch):
     monkeypatch.setattr(_normal_fits, "gammaln", lambda n: 0.0)
     mean, error = mean_ratio(*charted(2, 1, False, False))
     assert abs(mean - 1) > 10 * error
 
 
-def test_labels_do_not_matter():
+def test_fitted_densities_are_equal_for_all_labellings():
     energy, charts = charted(3, 1, False, False)
     models = prior_models(energy, charts, 5, np.random.default_rng(5))
     params = energy.constrain(models)
@@ -159,7 +159,7 @@ def test_labels_do_not_matter():
     np.testing.assert_allclose(fits.log_ratios(turned), fits.log_ratios(models), rtol=1e-9)
 
 
-def test_placing_and_own_density():
+def test_pull_back_equals_finite_differences_and_one_labelling_bounds_the_density():
     energy, charts = charted(2, 2, True, False)
     fits = wide_fits(energy, charts, scale=0.2)
     standard = np.random.default_rng(6).standard_normal((3, 50, fits.n_coordinates))

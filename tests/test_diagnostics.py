@@ -34,7 +34,7 @@ def test_permanent_equals_the_sum_over_permutations(size):
 
 @pytest.mark.parametrize("spread", [50.0, 500.0, 1e4])
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_permanent_survives_numbers_far_apart(size, spread):
+def test_permanent_of_entries_of_very_different_size_is_accurate(size, spread):
     """Where exponentials underflow, row by row or all at once."""
     logs = np.random.default_rng(0).normal(scale=spread, size=(size, size, 40)) - 1e5
     expected = [brute_permanent(logs[..., i]) for i in range(40)]
@@ -117,7 +117,7 @@ def test_standard_error_covers():
     assert low < np.mean(np.square(z)) < high
 
 
-def test_effective_sample_size_ends():
+def test_effective_sample_size_of_constant_short_and_separate_chains():
     assert effective_sample_size(np.ones((3, 100))) == 300
     assert effective_sample_size(np.random.default_rng(0).normal(size=(5, 3))) == 5
     # chains that sit apart are worth about one draw each
@@ -174,7 +174,7 @@ def test_the_bridge_and_its_error_over_many_repetitions(coefficient):
     assert low < np.mean(z**2) < high
 
 
-def test_a_bridge_between_places_far_apart_has_no_certainty():
+def test_bridge_without_overlap_has_a_large_error():
     """What underflows when it is squared is no reason for an error of nothing."""
     rng = np.random.default_rng(0)
     proposed, target = rng.normal(-900, 20, size=64), rng.normal(900, 20, size=(4, 50))
@@ -183,7 +183,7 @@ def test_a_bridge_between_places_far_apart_has_no_certainty():
     assert error > 0.5
 
 
-def test_a_bridge_to_the_wrong_place_is_noticed():
+def test_bridge_from_chains_that_miss_a_mode_is_off_by_5_errors():
     """Negative control: chains that miss a mode must not pass the test above."""
     rng = np.random.default_rng(0)
 
@@ -221,7 +221,7 @@ def run_of(hmaxe=None, scores=None, evidence=(1.0, 1.01), errors=(0.02, 0.02), s
     )
 
 
-def test_a_good_run_is_ok():
+def test_a_run_within_all_limits_has_status_ok():
     result = assess(run_of())
     assert (result.status, result.reasons) == ("ok", ())
     assert (result.method, result.n_chains, result.n_sweeps) == ("gibbs", 8, 7)

@@ -64,7 +64,7 @@ def test_equals_scikit_learn_after_any_number_of_iterations(kind, n_iter, name, 
 
 
 @pytest.mark.parametrize("kind", SHARED_WITH_SKLEARN)
-def test_stops_where_scikit_learn_stops(kind, blobs):
+def test_number_of_iterations_equals_that_of_scikit_learn(kind, blobs):
     settings = {"covariance_type": kind, "tol": 1e-4, "max_iter": 500, "reg_covar": 1e-6}
     start = start_for(blobs, 4, kind)
     ours = model(4, **settings, **start).fit(blobs)

@@ -50,7 +50,7 @@ def test_several_starts_keep_the_best(digits):
     np.testing.assert_allclose(several.hmaxe_, several.score(X), rtol=1e-10)
 
 
-def test_a_collapsed_start_does_not_take_the_others_along():
+def test_a_collapsed_start_has_objective_minus_infinity_and_others_converge():
     """One row repeated: a start that gives it a component of its own has no maximum at all."""
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(size=(60, 2)), np.full((5, 2), 3.0)])
@@ -72,7 +72,7 @@ def test_a_collapsed_start_does_not_take_the_others_along():
     assert np.linalg.eigvalsh(fitted.covariances_).min() > 1e-6
 
 
-def test_all_starts_collapsed_is_an_error_that_helps():
+def test_all_starts_collapsed_raises_and_names_reg_covar():
     X = np.repeat(np.eye(2), 5, axis=0)
     with pytest.raises(ValueError, match=r"(?s)covariance.*reg_covar"):
         model(2, reg_covar=0, n_init=3).fit(X)
@@ -185,7 +185,7 @@ def test_equal_weights_stay_equal(blobs):
     assert np.ptp(model(3).fit(blobs).weights_) > 0.01
 
 
-def test_a_component_without_rows_stays_put():
+def test_a_component_without_rows_keeps_its_parameters():
     """At T = 0 a far component gets no row; it keeps its place and the fit goes on."""
     X = np.random.default_rng(0).normal(size=(50, 2))
     fitted = model(
@@ -202,7 +202,7 @@ def test_a_component_without_rows_stays_put():
     np.testing.assert_array_equal(fitted.predict(X), 0)
 
 
-def test_random_state_decides(digits):
+def test_equal_random_states_give_equal_fits(digits):
     X = digits[:400]
     settings = {"covariance_type": "diag", "init_params": "random_from_data", "reg_covar": 0.1}
     first, again, other = (
@@ -226,7 +226,7 @@ def test_verbose_prints_each_step(blobs, capsys):
 
 @pytest.mark.parametrize("tilt", [0.0, -0.3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_step_maximises_once(dtype, tilt, blobs, monkeypatch):
+def test_each_step_calls_maximise_once(dtype, tilt, blobs, monkeypatch):
     calls, maximise = [], MixtureEnergy.maximise
 
     def counted(self, statistics, params):

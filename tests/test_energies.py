@@ -148,7 +148,7 @@ def test_code_gradient_equals_finite_differences(kind):
 @each_kind
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("spread", "size"), [(1.0, 1.0), (30.0, 1.0), (300.0, 0.1), (1e4, 1e-2)])
-def test_rounding_bound_bounds(kind, dtype, spread, size):
+def test_rounding_errors_are_below_their_bound(kind, dtype, spread, size):
     """Rows drawn from the components themselves never see a larger error than announced.
 
     The bound is made for rows about ``|mu - centre| + scale`` from the centre, in each feature;
@@ -182,7 +182,7 @@ def test_rounding_bound_grows_where_products_cancel():
 
 
 @each_kind
-def test_the_cheapest_sound_kernel_is_chosen(kind):
+def test_the_cheapest_accurate_kernel_is_chosen(kind):
     shape, _, weights, params, _ = random_models(kind)
     log_weights = np.log(weights)
 
@@ -377,7 +377,7 @@ def test_number_of_parameters(kind):
     assert gaussian_mixture(K, D, kind, equal_weights=True).n_parameters() == expected
 
 
-def test_several_models_side_by_side_are_each_alone():
+def test_several_models_in_one_pass_equal_single_models():
     """The leading axis S never mixes models."""
     _, _, weights, params, _ = random_models("full")
     X = np.random.default_rng(8).normal(size=(100, D))
@@ -427,7 +427,7 @@ ENERGIES = {**{kind: partial(gaussian_energy, kind) for kind in SHAPES}, "pca": 
 
 @pytest.mark.parametrize("name", ENERGIES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_weight_of_zero_is_no_infinity_in_a_product(name, dtype):
+def test_weights_of_zero_raise_no_floating_point_warning(name, dtype):
     """Some processors' products multiply it by a zero, which is no number."""
     energy, components = ENERGIES[name]()
     weights = np.array([[0.0, 0.4, 0.6], [0.5, 0.5, 0.0]])

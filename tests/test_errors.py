@@ -136,7 +136,7 @@ def assert_unfitted(estimator):
 
 
 @pytest.mark.parametrize(("name", "value", "error", "says"), BAD_PARAMETERS)
-def test_bad_parameter(name, value, error, says, X):
+def test_invalid_parameters_raise_with_name_value_and_allowed_values(name, value, error, says, X):
     estimator = checks_alone(model(**{name: value}))
     with pytest.raises(error) as caught:
         estimator.fit(X)
@@ -148,7 +148,7 @@ def test_bad_parameter(name, value, error, says, X):
 
 
 @pytest.mark.parametrize(("name", "value", "error", "says"), BAD_PARAMETERS)
-def test_parameters_are_checked_before_the_data(name, value, error, says):
+def test_invalid_parameters_raise_before_the_data_are_checked(name, value, error, says):
     """A typing error shows at once, not after a long table was read."""
     with pytest.raises(error, match=name):
         checks_alone(model(**{name: value})).fit(None)
@@ -162,7 +162,7 @@ def test_the_table_covers_every_parameter():
 
 
 @pytest.mark.parametrize(("name", "value", "says"), BAD_STARTS)
-def test_bad_start(name, value, says, X):
+def test_invalid_initial_values_raise(name, value, says, X):
     estimator = checks_alone(model(**{name: value}))
     with pytest.raises(ValueError, match=rf"(?s){name}.*{says}"):
         estimator.fit(X)
@@ -171,7 +171,7 @@ def test_bad_start(name, value, says, X):
 
 @pytest.mark.parametrize("tau", [0.0, None])
 @pytest.mark.parametrize(("name", "value", "settings", "says"), BAD_PRIORS)
-def test_bad_prior(name, value, settings, says, tau, X):
+def test_invalid_priors_raise(name, value, settings, says, tau, X):
     """Checked whether or not models are sampled, like every other parameter."""
     estimator = checks_alone(model(model_temperature=tau, **{name: value}, **settings))
     with pytest.raises(ValueError, match=rf"(?s){name}.*{says}"):
@@ -202,7 +202,7 @@ def test_precisions_need_the_shape_of_the_covariance_type(kind, shape, X):
 
 
 @pytest.mark.parametrize("name", bad_data(np.ones((9, 3))))
-def test_bad_data(name, X):
+def test_invalid_X_raises(name, X):
     data, error, pattern = bad_data(X)[name]
     estimator = checks_alone(model())
     with pytest.raises(error, match=pattern):
@@ -210,7 +210,7 @@ def test_bad_data(name, X):
     assert_unfitted(estimator)
 
 
-def test_more_components_than_rows(X):
+def test_more_components_than_rows_raise(X):
     estimator = checks_alone(model(n_components=11))
     with pytest.raises(ValueError, match=r"n_components=11, n_samples=10"):
         estimator.fit(X[:10])
@@ -233,14 +233,14 @@ def test_more_components_than_rows(X):
         (0.0, "zeros only"),
     ],
 )
-def test_bad_sample_weight(weights, says, X):
+def test_invalid_sample_weight_raises(weights, says, X):
     estimator = checks_alone(model())
     with pytest.raises(ValueError, match=rf"(?s)sample_weight.*{says}"):
         estimator.fit(X, sample_weight=weights)
     assert_unfitted(estimator)
 
 
-def test_collapse_leaves_it_unfitted_too(X):
+def test_a_collapsed_fit_leaves_the_estimator_unfitted(X):
     """Errors that only the work can find out are no different."""
     estimator = model(reg_covar=0)
     with pytest.raises(ValueError, match="reg_covar"):
@@ -275,7 +275,7 @@ def bad_refits(X, instance):
 
 @each_instance
 @pytest.mark.parametrize("which", range(8))
-def test_a_failed_refit_leaves_the_fit_alone(instance, which, X):
+def test_a_failed_fit_keeps_the_former_attributes(instance, which, X):
     fitted = instance.make(2).fit(X)
     settings, data = bad_refits(X, instance)[which]
     before = {name: value for name, value in vars(fitted).items() if name not in settings}
@@ -290,7 +290,7 @@ def test_a_failed_refit_leaves_the_fit_alone(instance, which, X):
     np.testing.assert_array_equal(fitted.score_samples(X), scores)
 
 
-def test_a_refit_forgets_the_first(X):
+def test_a_second_fit_equals_a_first_one(X):
     fitted = model().fit(X)
     fitted.fit(X[:, :2])
     assert fitted.n_features_in_ == 2
@@ -299,7 +299,7 @@ def test_a_refit_forgets_the_first(X):
     np.testing.assert_array_equal(fitted.means_, again.means_)
 
 
-def test_warm_start_names_what_does_not_fit(X):
+def test_warm_start_with_another_shape_raises_with_both_shapes(X):
     fitted = model(warm_start=True).fit(X)
     with pytest.raises(ValueError, match=r"warm_start.*2, 4 and 'full'.*3, 4 and 'full'"):
         fitted.set_params(n_components=3).fit(X)

@@ -39,7 +39,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_methods_on_bad_rows(method, X):
+def test_methods_raise_on_invalid_rows(method, X):
     fitted = model().fit(X)
     for name, (data, error, pattern) in bad_data(X).items():
         if name != "one row":
@@ -51,12 +51,12 @@ def test_methods_on_bad_rows(method, X):
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_methods_before_fit(method, X):
+def test_methods_raise_before_fit(method, X):
     with pytest.raises(NotFittedError, match="BayesianGMMAutoEncoder"):
         method(model(), X)
 
 
-def test_other_methods_before_fit():
+def test_methods_without_rows_raise_before_fit():
     for call in (
         lambda e: e.sample(3),
         lambda e: e.inverse_transform(np.eye(2)),
@@ -67,7 +67,7 @@ def test_other_methods_before_fit():
             call(model())
 
 
-def test_bad_codes(X):
+def test_invalid_codes_raise(X):
     fitted = model().fit(X)
     for method in (fitted.inverse_transform, fitted.decode):
         with pytest.raises(ValueError, match=r"Z must have 2 columns.*got 3"):
@@ -82,7 +82,7 @@ def test_bad_codes(X):
         fitted.decode(np.array([[2.0, -1.0]]))
 
 
-def test_bad_arguments_of_methods(X):
+def test_invalid_arguments_of_methods_raise(X):
     fitted = model().fit(X)
     for bad, error in (
         (-0.1, ValueError),

@@ -121,7 +121,7 @@ def test_interpolation_leads_from_the_model_to_the_full_step():
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("tilt", [-0.5, 0.0, 0.7, 3.0])
-def test_the_objective_never_falls(temperature, tilt):
+def test_the_objective_never_decreases(temperature, tilt):
     energy, X = poisson_mixture(), some_rows()
     with RowRunner(1) as runner:
         objective = Objective(energy, make_rows(X, None), runner, temperature, tilt)
@@ -333,7 +333,7 @@ def test_evidence_by_enumeration(temperature, n_components, n_rows, equal_weight
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_balance_is_about_one(temperature):
+def test_balance_of_right_scores_is_between_0_2_and_2_5(temperature):
     X = some_rows(30)
     result = assess(sampled(poisson_mixture(2), X, np.random.default_rng(5), temperature))
     assert result.status == "ok"
@@ -346,7 +346,7 @@ class WithoutTemperature(PoissonComponents):
         return super().conditional(counts, moments, 1.0)
 
 
-def test_balance_notices_a_forgotten_temperature():
+def test_balance_of_a_conditional_without_temperature_is_not_ok():
     energy = poisson_mixture(2, kind=WithoutTemperature)
     result = assess(sampled(energy, some_rows(30), np.random.default_rng(5), 2.0))
     assert result.status != "ok"
@@ -388,7 +388,7 @@ class WithAnotherPrior(PoissonComponents):
         return found
 
 
-def test_calibration_notices_a_wrong_prior():
+def test_ranks_under_a_wrong_prior_are_not_uniform():
     assert p_values(ranks(100, WithAnotherPrior)).min() < CRITICAL
 
 

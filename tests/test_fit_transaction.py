@@ -70,7 +70,7 @@ def assert_untouched(estimator, before, digest):
 
 @each_interruption
 @each_family
-def test_a_failed_first_fit_leaves_nothing(name, error):
+def test_a_failed_first_fit_leaves_the_estimator_unfitted(name, error):
     estimator = failing_at_the_end(FITTED[name](), error)
     before = dict(vars(estimator))
     with pytest.raises(error):
@@ -82,7 +82,7 @@ def test_a_failed_first_fit_leaves_nothing(name, error):
 
 @each_interruption
 @each_family
-def test_a_failed_fit_leaves_the_former_one(name, error):
+def test_a_failed_fit_keeps_the_former_attributes(name, error):
     estimator = failing_at_the_end(FITTED[name]().fit(rows(name)), error)
     before, digest = dict(vars(estimator)), joblib.hash(vars(estimator))
     codes = estimator.transform(rows(name))
@@ -94,7 +94,7 @@ def test_a_failed_fit_leaves_the_former_one(name, error):
 
 @each_interruption
 @each_batch_family
-def test_a_failed_partial_fit_leaves_the_former_one(name, error):
+def test_a_failed_partial_fit_keeps_the_former_attributes(name, error):
     fitted = FITTED[name]().partial_fit(rows(name)).partial_fit(rows(name))
     estimator = failing_at_the_end(fitted, error)
     before, digest = dict(vars(estimator)), joblib.hash(vars(estimator))
@@ -115,7 +115,7 @@ def test_a_failed_partial_fit_leaves_the_former_one(name, error):
     ],
     ids=["nan", "columns", "negative weights", "no weight", "overflow"],
 )
-def test_a_partial_fit_that_is_refused_leaves_everything(name, data, weights):
+def test_a_partial_fit_with_invalid_settings_keeps_all_attributes(name, data, weights):
     fitted = FITTED[name]()
     before = dict(vars(fitted))
     if data.shape[1] == 4:  # otherwise the first call decides
@@ -130,7 +130,7 @@ def test_a_partial_fit_that_is_refused_leaves_everything(name, data, weights):
 
 
 @each_family
-def test_a_later_fit_leaves_nothing_of_a_sampled_one(name):
+def test_a_single_model_fit_removes_the_attributes_of_a_sampled_one(name):
     fitted = quick(SAMPLED[name]()).fit(rows(name))
     assert hasattr(fitted, "sampling_")
     again = fitted.set_params(model_temperature=0).fit(rows(name))
@@ -140,7 +140,7 @@ def test_a_later_fit_leaves_nothing_of_a_sampled_one(name):
 
 
 @each_batch_family
-def test_partial_fit_goes_on_from_a_sampled_fit(name):
+def test_partial_fit_continues_from_a_sampled_fit(name):
     fitted = quick(SAMPLED[name]()).fit(rows(name))
     fitted.set_params(model_temperature=0).partial_fit(rows(name))
     fresh = FITTED[name]().partial_fit(rows(name))
@@ -149,7 +149,7 @@ def test_partial_fit_goes_on_from_a_sampled_fit(name):
     assert np.isfinite(fitted.score(rows(name)))
 
 
-def test_partial_fit_goes_on_from_the_reference_model():
+def test_partial_fit_continues_from_the_reference_model():
     """Not from some draw: the exact mode of p(m) scores better than a pass's noise can spoil."""
     sampled = quick(SAMPLED["rbm"]()).fit(BITS)
     reference = [sampled.components_, sampled.intercept_visible_, sampled.intercept_hidden_]
@@ -160,7 +160,7 @@ def test_partial_fit_goes_on_from_the_reference_model():
 
 
 @each_batch_family
-def test_partial_fit_leaves_no_validation_scores_of_a_fit(name):
+def test_partial_fit_removes_the_validation_scores_of_a_fit(name):
     fitted = FITTED[name]().set_params(early_stopping=True).fit(rows(name))
     fitted.partial_fit(rows(name))
     assert len(getattr(fitted, "validation_scores_", [0])) == 1
@@ -168,7 +168,7 @@ def test_partial_fit_leaves_no_validation_scores_of_a_fit(name):
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS, (WEIGHTS > 1).astype(float)])
 @each_family
-def test_training_rows_are_known_by_what_they_are_without_weights(name, weights):
+def test_training_rows_are_recognised_by_their_unweighted_moments(name, weights):
     fitted = FITTED[name]()
     fits = [fitted.fit, fitted.partial_fit] if name in IN_BATCHES else [fitted.fit]
     for fit in fits:

@@ -34,7 +34,7 @@ def run(n_sweeps, seed, max_lengths=4, on_step=None):
 
 
 @pytest.mark.parametrize("n_sweeps", [10, 200])
-def test_chains_that_disagree_are_followed_further(n_sweeps):
+def test_sweeps_are_repeated_while_rhat_is_above_its_limit(n_sweeps):
     lengths, disagreed = [], []
     for seed in range(5):
         once, _ = run(n_sweeps, seed, max_lengths=1)
@@ -54,7 +54,7 @@ def test_chains_that_disagree_are_followed_further(n_sweeps):
     assert any(disagreed) == (n_sweeps == 10) == any(length > 1 for length in lengths)
 
 
-def test_a_stop_ends_the_extension_too():
+def test_a_callback_also_stops_repeated_sweeps():
     pairs = ((run(10, seed, max_lengths=1)[0], run(10, seed)[0], seed) for seed in range(20))
     once, seed = next((a, seed) for a, b, seed in pairs if b.n_sweeps > a.n_sweeps)
     stop_at = once.n_sweeps + 3
@@ -112,7 +112,7 @@ def test_chains_are_not_replaced_by_models_without_density():
     assert (replaced.params.value > 0).all()
 
 
-def test_a_tilt_is_refused():
+def test_a_tilt_raises():
     rows = make_rows(np.zeros((4, 1)), None)
     with RowRunner(1) as runner:
         objective = Objective(make_problem("full", 2, 1).energy(), rows, runner, 1.0, 0.5)

@@ -36,7 +36,7 @@ def model(n_components=K, **settings):
 
 
 @each_categorical
-def test_encode(instance, X):
+def test_encode_has_the_mean_mode_and_entropy_of_predict_proba(instance, X):
     fitted = instance.make(K, max_iter=1000).fit(X)
     proba, code = fitted.predict_proba(X), fitted.encode(X)
     np.testing.assert_array_equal(code.mean, fitted.transform(X))
@@ -232,7 +232,7 @@ def test_no_noise_changes_nothing_and_much_noise_leaves_the_mean(X):
     np.testing.assert_allclose(fitted.denoise(X, 1e9), np.tile(mean, (len(X), 1)), atol=1e-5)
 
 
-def test_denoising_helps(X):
+def test_denoised_rows_are_closer_to_clean_ones_than_noisy_rows(X):
     """The point of it: the error falls below that of doing nothing, on fresh rows."""
     fitted = model().fit(X)
     clean = fitted.sample(2000, random_state=0)[0]

@@ -49,7 +49,7 @@ def test_scores_and_codes_from_the_fitted_attributes(instance, X):
 
 
 @each_categorical
-def test_summaries_of_the_fit(instance, X):
+def test_hmaxe_and_lower_bound_equal_their_definitions(instance, X):
     fitted = instance.make(K, max_iter=1000).fit(X)
     values = hmax(instance.joint(fitted, X), instance.temperature)
     np.testing.assert_allclose(fitted.hmaxe_, values.mean(), rtol=1e-9)
@@ -89,7 +89,7 @@ def test_temperature_is_that_of_the_fit(X):
 
 
 @each_kind
-def test_shapes(kind, X):
+def test_shapes_of_fitted_attributes(kind, X):
     fitted = model(covariance_type=kind).fit(X)
     shape = {
         "full": (K, D, D),
@@ -171,7 +171,7 @@ def test_criteria_equal_scikit_learn(kind, X):
     np.testing.assert_allclose(ours.aic(X), theirs.aic(X), rtol=1e-9)
 
 
-def test_criteria_count_what_is_free(X):
+def test_bic_and_aic_count_free_parameters(X):
     """Tied kinds and equal weights have no counterpart in scikit-learn; and T = 1 always."""
     n = len(X)
     for kind, n_covariance in {"tied_diag": D, "tied_spherical": 1}.items():

@@ -78,7 +78,7 @@ def test_metadata_routing_carries_weights_through_a_pipeline(X):
     assert not np.allclose(plain.means_, direct.means_)
 
 
-def test_pipelines(X):
+def test_a_pipeline_equals_its_steps(X):
     """There and back: codes, reconstruction and scores through a scaler."""
     pipeline = make_pipeline(StandardScaler(), model()).fit(X)
     scaler, fitted = pipeline

@@ -47,7 +47,7 @@ def test_coordinates_and_models_are_one_to_one(kind, n_components, n_features, e
 
 
 @pytest.mark.parametrize(("kind", "n_components", "n_features", "equal"), SETTINGS)
-def test_prior_gradient(kind, n_components, n_features, equal):
+def test_prior_gradient_equals_finite_differences(kind, n_components, n_features, equal):
     energy = make_problem(kind, n_components, n_features, equal).energy()
     theta = energy.draw_prior_coordinates(6, np.random.default_rng(2))
     _, gradient = energy.log_prior_at(theta)
@@ -57,7 +57,9 @@ def test_prior_gradient(kind, n_components, n_features, equal):
 
 @pytest.mark.parametrize(("temperature", "tilt"), [(1, 0), (0, 0), (2, 0), (0.5, 0.7), (1, -0.4)])
 @pytest.mark.parametrize(("kind", "n_components", "n_features", "equal"), SETTINGS)
-def test_objective_gradient(kind, n_components, n_features, equal, temperature, tilt):
+def test_objective_gradient_equals_finite_differences(
+    kind, n_components, n_features, equal, temperature, tilt
+):
     energy = make_problem(kind, n_components, n_features, equal).energy()
     rng = np.random.default_rng(3)
     weights = rng.uniform(0.3, 2.0, size=17)
@@ -262,7 +264,7 @@ def test_moves_leave_the_target_invariant():
     np.testing.assert_array_equal(again.prior_gradient, particles.prior_gradient)
 
 
-def test_a_wrong_acceptance_ratio_is_found_out(monkeypatch):
+def test_moves_with_a_wrong_acceptance_ratio_do_not_leave_the_target_invariant(monkeypatch):
     """Negative control: without the kinetic energy, the same test must fail."""
     real = _hmc.leapfrog
 
@@ -275,7 +277,7 @@ def test_a_wrong_acceptance_ratio_is_found_out(monkeypatch):
     assert worst_score(particles.theta, power) > 5
 
 
-def test_moves_mix():
+def test_chains_forget_their_starts():
     """All particles from one place find the whole target."""
     target, particles, power, rng = particles_at_rest(5000, 12)
     particles = evaluate(target, np.zeros((5000, 2)))
@@ -313,7 +315,7 @@ def test_leapfrog_is_reversible():
     np.testing.assert_allclose(-returned, velocity, atol=1e-9)
 
 
-def test_lost_trajectories_stay_where_they_are():
+def test_trajectories_that_leave_the_allowed_range_are_rejected():
     target, particles, power, rng = particles_at_rest(300, 15)
     before = particles.theta.copy()
     moved, acceptance = hmc_move(target, particles, power, np.ones(2), 1e3, 4, rng)

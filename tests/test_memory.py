@@ -103,7 +103,7 @@ def test_map_keeps_the_order_of_the_rows(n_threads):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_an_error_in_a_thread_comes_out(n_threads):
+def test_an_error_in_a_thread_is_raised_to_the_caller(n_threads):
     def fail(chunk):
         raise ZeroDivisionError("in a chunk")
 

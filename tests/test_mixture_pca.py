@@ -48,7 +48,7 @@ def rounding(fitted, rows):
 @pytest.mark.parametrize(
     ("rows", "n_components", "n_latent"), [(IRIS, 3, 1), (IRIS, 3, 2), (DIGITS, 8, 5)]
 )
-def test_the_objective_never_falls(rows, n_components, n_latent, temperature, tied):
+def test_the_objective_never_decreases(rows, n_components, n_latent, temperature, tied):
     """Each difference, to a few units in the last place of the terms that an energy adds."""
     fitted = model(
         n_components,
@@ -66,13 +66,13 @@ def test_the_objective_never_falls(rows, n_components, n_latent, temperature, ti
 
 @pytest.mark.parametrize("tilt", [-0.4, 0.7])
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_the_tilted_objective_never_falls(temperature, tilt):
+def test_the_tilted_objective_never_decreases(temperature, tilt):
     fitted = model(n_latent=1, temperature=temperature, tilt=tilt, tol=1e-6).fit(IRIS)
     assert np.all(np.diff(fitted.lower_bounds_) >= -rounding(fitted, IRIS))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_reconstruction_error_never_rises():
+def test_reconstruction_error_never_increases():
     """Equal weights and tied noise at T = 0: alternating assignment and PCA."""
     errors = []
     for max_iter in range(20):
@@ -144,7 +144,7 @@ def test_one_component_at_zero_is_scikit_learns_pca(n_latent):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_tied_noise_of_one_group_is_melting(temperature):
+def test_pooled_noise_of_one_component_equals_the_closed_form_of_pca(temperature):
     """The pooled root is PCA's closed form, whatever has melted."""
     rng = np.random.default_rng(0)
     values = np.sort(rng.gamma(0.5, 1.0, (500, 6)), axis=1)[:, ::-1]
@@ -155,7 +155,7 @@ def test_tied_noise_of_one_group_is_melting(temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_tied_noise_is_the_best(temperature):
+def test_pooled_noise_maximises_the_objective(temperature):
     """No other noise does better, with precisions best for it."""
     rng = np.random.default_rng(1)
     values, counts = rng.gamma(0.6, 1.0, (1, 3, 5)), np.array([[3.0, 10.0, 5.0]])
@@ -251,7 +251,7 @@ def test_a_component_without_rows_stays_as_it_is():
         np.testing.assert_array_equal(getattr(new, name)[:, 1], getattr(params, name)[:, 1])
 
 
-def test_warm_start_goes_on_where_it_was():
+def test_warm_start_continues_from_the_fitted_model():
     with pytest.warns(ConvergenceWarning):
         fitted = model(warm_start=True, max_iter=3, tol=0).fit(IRIS)
     first = fitted.lower_bound_

@@ -86,7 +86,7 @@ def test_draws_of_codes_have_their_moments(temperature):
     assert np.all(off[:, 3:][seen] <= 1e-9)
 
 
-def test_decoded_rows():
+def test_moments_of_decoded_rows_equal_those_of_draws():
     fitted = model(3, n_latent=1, temperature=2.0).fit(IRIS)
     for rows in (
         fitted.decode(fitted.encode(IRIS[::10])),
@@ -128,7 +128,7 @@ def test_entropy_of_a_single_component_is_exact():
     np.testing.assert_allclose(rows.entropy(), expected, rtol=1e-12)
 
 
-def test_bad_codes():
+def test_invalid_codes_raise():
     fitted = model(2, n_latent=1).fit(IRIS)
     for method in (fitted.inverse_transform, fitted.decode):
         with pytest.raises(ValueError, match=r"Z must have 4 columns.*got 3"):
@@ -173,7 +173,7 @@ def test_denoise_is_the_conditional_mean(variance):
     np.testing.assert_allclose(fitted.denoise(IRIS, variance), expected, atol=1e-9)
 
 
-def test_tweedie():
+def test_denoise_equals_tweedies_identity():
     """``E[clean | noisy] = x + v grad log`` of the density with noise, by finite differences."""
     fitted, variance = model(2, n_latent=1).fit(IRIS), 0.3
     convolved = dense_covariances(fitted) + variance * np.eye(4)
@@ -189,7 +189,7 @@ def test_tweedie():
     np.testing.assert_allclose(fitted.denoise(IRIS, variance), expected, atol=1e-7)
 
 
-def test_at_zero_there_is_no_density():
+def test_methods_that_need_a_density_raise_at_zero_temperature():
     fitted = model(2, n_latent=1, temperature=0).fit(IRIS)
     assert hmaxemax_scorer(fitted, IRIS) == -np.inf
     for method in (
@@ -206,7 +206,7 @@ def test_at_zero_there_is_no_density():
 
 
 @pytest.mark.parametrize(("n_components", "n_latent", "free"), [(1, 2, 4 + 7 + 1), (3, 1, 29)])
-def test_criteria_count_what_is_free(n_components, n_latent, free):
+def test_bic_and_aic_count_free_parameters(n_components, n_latent, free):
     fitted = model(n_components, n_latent=n_latent).fit(IRIS)
     log_density = fitted.score_samples(IRIS).sum()
     np.testing.assert_allclose(fitted.aic(IRIS), -2 * log_density + 2 * free)
@@ -240,7 +240,7 @@ nan = float("nan")
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "error", "says"),
+    ("name", "value", "error", "message"),
     [
         ("n_latent", -1, ValueError, ">= 0"),
         ("n_latent", 1.5, TypeError, "integer"),
@@ -260,15 +260,15 @@ nan = float("nan")
         ("init_params", "clever", ValueError, "'k-means++'"),
     ],
 )
-def test_bad_parameters(name, value, error, says):
+def test_invalid_parameters_raise_with_name_value_and_allowed_values(name, value, error, message):
     """Before the data are looked at."""
     with pytest.raises(error, match=name) as caught:
         model(**{name: value}).fit(None)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert repr(value) in str(caught.value)
 
 
-def test_parameters_that_do_not_fit_the_data():
+def test_parameters_that_do_not_fit_the_data_raise():
     with pytest.raises(ValueError, match="n_latent must be at most n_features=4, got 5"):
         model(n_latent=5).fit(IRIS)
     with pytest.raises(ValueError, match=r"mean_prior.*\(n_features,\) = \(4,\), got \(3,\)"):
@@ -279,6 +279,6 @@ def test_parameters_that_do_not_fit_the_data():
         model(1).fit(np.ones((5, 3)))
 
 
-def test_too_large_to_be_sampled():
+def test_too_many_parameters_to_sample_raise():
     with pytest.raises(ValueError, match=rf"{MAX_SAMPLED_COORDINATES}.*model_temperature=0"):
         BayesianMixturePCAAutoEncoder(8, n_latent=5).fit(DIGITS)

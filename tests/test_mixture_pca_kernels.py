@@ -61,7 +61,7 @@ def test_both_kernels_agree_with_dense_matrices():
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
-def test_the_kernel_that_is_sound_is_chosen():
+def test_the_cheapest_accurate_kernel_is_chosen():
     rng = np.random.default_rng(4)
     params, rows = some_components(rng), make_rows(rng.standard_normal((50, 5)), None)
     log_weights = np.zeros((2, 3))
@@ -84,7 +84,7 @@ def test_the_kernel_that_is_sound_is_chosen():
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_far_from_the_origin(temperature, dtype):
+def test_energies_far_from_the_origin_keep_their_digits(temperature, dtype):
     """A shift moves the means and nothing else, to the precision that the rows still have."""
     shift = 1e4
     moved = (IRIS + shift).astype(dtype)
@@ -98,7 +98,7 @@ def test_far_from_the_origin(temperature, dtype):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_float32_on_digits(temperature):
+def test_float32_fits_of_digits_score_like_float64_fits(temperature):
     settings = {"n_latent": 5, "temperature": temperature, "max_iter": 30, "tol": 1e-2}
     single, double = model(8, **settings), model(8, **settings)
     single.fit(DIGITS.astype(np.float32))

@@ -117,7 +117,7 @@ def test_evidence_by_enumeration_of_many_modes(equal):
     ("n_components", "n_latent", "tied", "equal"),
     [(2, 1, False, False), (2, 2, True, False), (3, 0, False, False), (2, 1, False, True)],
 )
-def test_modes_and_prior_lead_to_the_same(n_components, n_latent, tied, equal):
+def test_evidence_from_modes_and_from_the_prior_agree(n_components, n_latent, tied, equal):
     X = small_rows(40)
     fitted = fit(X, n_components, n_latent, tied_noise=tied, equal_weights=equal, **own_prior(X))
     energy = mixture(n_components, n_latent, 1.0, tied, equal)
@@ -142,7 +142,7 @@ def test_one_component_is_pca(n_latent):
 
 
 @pytest.mark.parametrize(("n_components", "n_latent"), [(2, 0), (2, 1), (2, 2), (3, 1), (3, 2)])
-def test_seeds_agree_on_iris(n_components, n_latent):
+def test_evidence_of_iris_agrees_over_seeds(n_components, n_latent):
     fits = [fit(IRIS, n_components, n_latent, seed) for seed in range(3)]
     values, errors = evidences(fits)
     assert [fitted.sampling_.status for fitted in fits] == ["ok"] * 3
@@ -159,7 +159,7 @@ def test_seeds_agree_on_iris(n_components, n_latent):
         {"tilt": 0.5},
     ],
 )
-def test_any_temperatures_and_tilt(settings):
+def test_evidence_at_other_temperatures_and_tilts_agrees_with_tempering(settings):
     """On few, weighted rows tempering from the prior agrees."""
     X = small_rows(20)
     weights = np.random.default_rng(0).uniform(0.5, 3.5, len(X))
@@ -196,7 +196,7 @@ def least_with_an_empty_component():
     return two.log_evidence_ + np.log(3 * 2 / (n + 2)), two.sampling_.log_evidence_error
 
 
-def test_a_component_may_be_empty():
+def test_models_with_an_empty_component_have_their_share_of_the_evidence():
     least, error = least_with_an_empty_component()
     fitted = fit(IRIS, 3, 2)
     own = fitted.sampling_.log_evidence_error
@@ -206,7 +206,7 @@ def test_a_component_may_be_empty():
     assert np.mean(fitted.models_.weights.min(axis=1) < 0.03) > 0.7
 
 
-def test_a_region_left_out_shows():
+def test_without_empty_components_the_evidence_is_too_low():
     """Without starts that have an empty component, its region is missed by several nats."""
     least, error = least_with_an_empty_component()
     energy, starts, empty, rows = problem(IRIS, 3, 2)
@@ -216,7 +216,7 @@ def test_a_region_left_out_shows():
     assert value < least - 10 * np.hypot(error, own)
 
 
-def test_modes_met_once_raise_doubt(monkeypatch):
+def test_modes_found_by_one_start_make_a_result_suspect(monkeypatch):
     honest = _mode_annealing.find_modes
 
     def lucky(*arguments, **more):
@@ -249,7 +249,7 @@ def test_evidence_three_nats_below_importance_sampling_at_the_modes_is_not_ok():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_more_modes_than_starts_raise_doubt():
+def test_more_modes_than_starts_make_a_result_suspect():
     """Cold, few rows: dozens of modes in which single rows have a component of their own."""
     X = small_rows(7)
     exact = enumerated(X, 3, PRIOR, 0.15, 1.6)

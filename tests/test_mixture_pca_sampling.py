@@ -109,7 +109,7 @@ def sampled():
     return X, BayesianMixturePCAAutoEncoder(2, n_latent=1, n_models=20, random_state=0).fit(X)
 
 
-def test_a_sampled_fit(sampled):
+def test_attributes_of_a_sampled_fit(sampled):
     X, fitted = sampled
     sampling = fitted.sampling_
     assert sampling.method == "smc"

@@ -47,7 +47,7 @@ def moved(params, step, rng):
 
 @pytest.mark.parametrize(("temperature", "tau", "tilt"), SETTINGS)
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_the_density_never_falls(kind, temperature, tau, tilt):
+def test_the_density_never_decreases(kind, temperature, tau, tilt):
     with RowRunner(1) as runner:
         objective = objective_of(kind, temperature, tilt, runner)
         params = objective.energy.draw_prior(4, np.random.default_rng(0))
@@ -99,7 +99,7 @@ def test_results_are_those_of_the_mode():
         assert not find_mode(objective, starts, 2.0, max_iter=1).converged.any()
 
 
-def test_by_gradients_every_start_has_its_mode():
+def test_lbfgs_finds_the_mode_of_a_normal_from_every_start():
     """PCA without a code, an isotropic normal: the mode of mean and log variance, by bisection."""
     rows = np.random.default_rng(0).normal(3.0, 2.0, size=(30, 2))
     energy = bayesian_pca(rows, 0)
@@ -126,7 +126,7 @@ def test_by_gradients_every_start_has_its_mode():
     np.testing.assert_allclose(found.log_target, -expected.fun, rtol=1e-9)
 
 
-def test_what_cannot_be_sought_is_refused():
+def test_energies_without_prior_or_gradient_raise():
     rows = make_rows(small_rows(10, 2), None)
     with RowRunner(1) as runner:
         with pytest.raises(TypeError, match="finding the mode needs a GradientEnergy"):

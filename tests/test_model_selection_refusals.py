@@ -25,12 +25,12 @@ from skbae.model_selection import (
     reconstruction_scorer,
 )
 
-SCORERS = [
-    hmaxemax_scorer,
-    evidence_scorer,
-    reconstruction_scorer,
-    make_hmaxemax_scorer(temperature=0.5, units="model"),
-]
+SCORERS = {
+    "hmaxemax": hmaxemax_scorer,
+    "evidence": evidence_scorer,
+    "reconstruction": reconstruction_scorer,
+    "made": make_hmaxemax_scorer(temperature=0.5, units="model"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_evidence_knows_the_training_rows_of_a_weighted_fit():
         evidence_scorer(model, X[weights > 0])
 
 
-def test_evidence_of_a_failed_run_is_refused(sampled):
+def test_evidence_of_a_failed_run_raises(sampled):
     X, model = sampled
     fields = {**vars(model.sampling_), "status": "failed", "reasons": ("chains disagree",)}
     broken = pickle.loads(pickle.dumps(model))
@@ -104,8 +104,8 @@ def test_a_model_without_a_density_scores_minus_infinity(sampled):
     assert np.isfinite(reconstruction_scorer(model, X))
 
 
-@pytest.mark.parametrize("scorer", SCORERS, ids=repr)
-def test_unfitted_and_foreign_estimators_are_refused(scorer):
+@pytest.mark.parametrize("scorer", SCORERS.values(), ids=SCORERS)
+def test_unfitted_and_foreign_estimators_raise(scorer):
     X = clusters(2)
     with pytest.raises(NotFittedError):
         scorer(BayesianGMMAutoEncoder(2), X)
@@ -122,7 +122,7 @@ def test_missing_values_raise(scorer):
         scorer(model, X)
 
 
-def test_what_is_not_a_number_raises():
+def test_scores_that_are_nan_raise():
     X = clusters(2)
     model = one_model().fit(X)
     model.means_ = model.means_ * np.nan
@@ -141,7 +141,7 @@ def test_a_scorer_checks_its_units():
         make_hmaxemax_scorer(units="metres")
 
 
-def test_a_pipeline_that_cannot_go_back_has_no_reconstruction():
+def test_a_pipeline_without_inverse_transform_raises():
     X = clusters(2)
     model = make_pipeline(RowNorm(), one_model()).fit(X)
     with pytest.raises(TypeError, match="inverse_transform"):

@@ -149,7 +149,7 @@ def test_any_scale_is_finite_with_default_settings(kind, dtype, scale, iris):
     np.testing.assert_allclose(fitted.predict_proba(X).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_overflowing_data_are_refused(iris):
+def test_overflowing_data_raise(iris):
     for scale in (1e155, 1e200, 1e300):
         with pytest.raises(ValueError, match="X is too large"):
             model().fit(iris * scale)
@@ -161,7 +161,7 @@ def test_overflowing_data_are_refused(iris):
 @each_kind
 @each_temperature
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_duplicated_rows(kind, temperature, dtype, iris):
+def test_duplicated_rows_give_finite_fits(kind, temperature, dtype, iris):
     """Fewer distinct rows than components, and many of each."""
     X = np.repeat(iris[[0, 60, 120]], 20, axis=0).astype(dtype)
     fitted = model(5, covariance_type=kind, temperature=temperature).fit(X)
@@ -172,7 +172,7 @@ def test_duplicated_rows(kind, temperature, dtype, iris):
         np.testing.assert_allclose(reconstruction, X, atol=1e-2)
 
 
-def test_all_rows_equal():
+def test_equal_rows_give_finite_fits():
     X = np.full((20, 3), 7.0)
     for kind in COVARIANCE_TYPES:
         fitted = model(2, covariance_type=kind).fit(X)
@@ -246,7 +246,7 @@ def test_memory_layout_does_not_matter(change, iris):
     np.testing.assert_allclose(fitted.predict_proba(change(iris)), expected.predict_proba(iris))
 
 
-def test_integers_are_numbers(digits):
+def test_integer_rows_equal_float_rows(digits):
     settings = {"covariance_type": "diag", "max_iter": 5}
     floats = model(4, **settings).fit(digits)
     integers = model(4, **settings).fit(digits.astype(np.int64))

@@ -116,7 +116,7 @@ def test_codes_are_the_gradient_of_the_maximum(H, T):
 
 
 @pytest.mark.parametrize("T", [0.0, 0.3, 1.0])
-def test_impossible_codes(T):
+def test_codes_of_energy_minus_infinity_have_probability_zero(T):
     """A code of energy minus infinity has no share; a row without any possible code says so."""
     H = np.array([[-np.inf, 1.0, -np.inf], [-np.inf, -np.inf, -np.inf]])
     np.testing.assert_array_equal(tempered_logsumexp(H, T), [1.0, -np.inf])
@@ -239,6 +239,6 @@ class TestAsGenerator:
         assert as_generator(None).random() != as_generator(None).random()
 
     @pytest.mark.parametrize("bad", [-1, 1.5, "0", [1]])
-    def test_refuses_anything_else(self, bad):
+    def test_other_random_states_raise(self, bad):
         with pytest.raises(TypeError, match="random_state"):
             as_generator(bad)

@@ -10,7 +10,7 @@ import pytest
 import skbae
 
 
-def test_everything_promised_is_there():
+def test_all_public_names_can_be_imported():
     for name in skbae.__all__:
         assert getattr(skbae, name) is not None
     assert set(skbae.__all__) <= set(dir(skbae))

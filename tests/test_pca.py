@@ -56,7 +56,7 @@ def corrected(X):
 @pytest.mark.parametrize("solver", ["auto", *EXACT])
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("name", DATA)
-def test_at_zero_it_is_scikit_learns(name, whiten, solver):
+def test_at_zero_temperature_it_equals_scikit_learns_pca(name, whiten, solver):
     X, n_components = DATA[name]
     ours = model(n_components, temperature=0, whiten=whiten, svd_solver=solver).fit(X)
     theirs = PCA(n_components, whiten=whiten, svd_solver="full").fit(X)
@@ -87,7 +87,7 @@ def test_signs_are_scikit_learns():
 
 
 @pytest.mark.parametrize("name", ["digits", "iris"])
-def test_at_one_it_is_probabilistic_pca(name):
+def test_at_temperature_one_it_equals_probabilistic_pca(name):
     """For wide data scikit-learn's noise counts min(N, D) directions; the optimum counts D."""
     X, n_components = DATA[name]
     ours = model(n_components).fit(X)
@@ -110,13 +110,13 @@ def test_share_of_the_variance(share, whole):
     assert ours.explained_variance_ratio_.sum() > share > ours.explained_variance_ratio_[:-1].sum()
 
 
-def test_none_is_the_largest_number():
+def test_none_components_are_the_smaller_of_rows_and_features():
     assert model(None).fit(IRIS).n_components_ == 4
     assert model(None).fit(IRIS[:3]).n_components_ == 3
     assert model(None, temperature=0).fit(DIGITS).n_components_ == 64
 
 
-def test_no_components_at_all():
+def test_zero_components_are_a_spherical_gaussian():
     fitted = model(0).fit(IRIS)
     variance = IRIS.var(axis=0).mean()
     assert fitted.transform(IRIS).shape == (150, 0)
@@ -163,7 +163,7 @@ def test_an_optimiser_finds_nothing_better(n_components, temperature):
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("n_components", [1, 2, 3])
-def test_closed_form(n_components, temperature):
+def test_closed_form_equals_the_formula_at_any_temperature(n_components, temperature):
     values, vectors = np.linalg.eigh(np.cov(IRIS.T, bias=True))
     values, vectors = values[::-1], vectors[:, ::-1]
     q, noise = 0, values.mean()
@@ -197,7 +197,7 @@ def test_directions_melt_as_it_gets_hotter():
 
 @pytest.mark.parametrize("tilt", [-0.4, 0.7])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_tilted_fit(temperature, tilt):
+def test_tilted_objective_never_decreases_and_beats_the_closed_form(temperature, tilt):
     settings = {"temperature": temperature, "tilt": tilt}
     fitted = model(2, tol=1e-7, max_iter=500, **settings).fit(IRIS)
     history = np.array(fitted.lower_bounds_)
@@ -242,7 +242,7 @@ def test_krylov_space_on_a_slowly_decaying_spectrum():
     np.testing.assert_allclose(fitted.components_, exact.components_, atol=1e-4)
 
 
-def test_krylov_space_gives_up_where_no_axis_stands_out():
+def test_krylov_space_stops_early_for_nearly_equal_variances():
     """Still better than scikit-learn's randomized solver on the same rows."""
     X = np.random.default_rng(3).standard_normal((2000, 900))
     exact = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1][:10]
@@ -252,7 +252,7 @@ def test_krylov_space_gives_up_where_no_axis_stands_out():
     assert (exact - ours).sum() < (exact - theirs).sum()
 
 
-def test_auto_chooses_what_pays():
+def test_auto_chooses_the_fastest_solver():
     def chosen(n_rows, n_features, n_components):
         return _principal_axes.choose_solver(n_rows, n_features, n_components)
 
@@ -294,7 +294,7 @@ def test_far_from_the_origin(temperature, solver):
     np.testing.assert_allclose(far.score_samples(X), near.score_samples(X - 1e6), atol=1e-6)
 
 
-def test_one_row_far_away_does_not_cost_digits():
+def test_one_row_far_away_loses_no_digits():
     """It comes first, where a guess at the mean would look."""
     rng = np.random.default_rng(5)
     X = np.concatenate([[[1e7, 0.0, 0.0]], rng.standard_normal((200, 3))])
@@ -318,7 +318,7 @@ def test_scale_only_adds_its_logarithm(temperature, scale, dtype):
     )
 
 
-def test_float32_far_from_the_origin_keeps_what_it_has():
+def test_float32_rows_far_from_the_origin_lose_no_further_digits():
     X = (10 * IRIS + 1e4).astype(np.float32)
     single, double = model(2).fit(X), model(2).fit(X.astype(np.float64))
     np.testing.assert_allclose(single.hmaxe_, double.hmaxe_, rtol=1e-9)

@@ -99,6 +99,6 @@ def test_ranks_are_uniform_where_rows_span_less_than_all():
     assert p_values(ranks(1, 120, kind=PCAInEigenbasis, n_rows=2)).min() > CRITICAL
 
 
-def test_calibration_notices_a_prior_without_its_jacobian():
+def test_ranks_under_a_prior_without_its_jacobian_are_not_uniform():
     """That of independent normals on the diagonal, as if codes could not be turned."""
     assert p_values(ranks(2, 60, kind=PCAModeEnergy)).min() < CRITICAL

@@ -55,7 +55,7 @@ def test_encode_is_the_posterior(temperature, whiten):
 
 
 @pytest.mark.parametrize("whiten", [False, True])
-def test_decoded_rows(whiten):
+def test_moments_of_decoded_rows_equal_those_of_draws(whiten):
     fitted = model(2, whiten=whiten).fit(IRIS)
     given = fitted.decode(fitted.transform(IRIS[:9]))
     np.testing.assert_allclose(given.mean, fitted.inverse_transform(fitted.transform(IRIS[:9])))
@@ -79,7 +79,7 @@ def test_decoded_rows(whiten):
     assert np.all(np.abs(draws.var(axis=0) / again.variance - 1) < 5 * np.sqrt(2 / n))
 
 
-def test_codes_and_rows_of_another_size_are_refused():
+def test_codes_and_rows_of_another_size_raise():
     fitted = model(2).fit(IRIS)
     for method in (fitted.inverse_transform, fitted.decode):
         with pytest.raises(ValueError, match=r"Z must have 2 columns.*got 3"):
@@ -112,7 +112,7 @@ def test_denoise_is_the_conditional_mean_and_obeys_tweedie(variance):
     np.testing.assert_allclose(IRIS + variance * gradient, clean, atol=1e-7)
 
 
-def test_at_zero_there_is_no_density():
+def test_methods_that_need_a_density_raise_at_zero_temperature():
     fitted = model(2, temperature=0).fit(IRIS)
     assert hmaxemax_scorer(fitted, IRIS) == -np.inf
     for method in (

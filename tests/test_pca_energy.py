@@ -90,7 +90,7 @@ def test_optimum_at_one_is_probabilistic_pca():
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_nothing_near_the_optimum_is_better(temperature):
+def test_random_changes_of_the_optimum_lower_the_objective(temperature):
     best, value = optimum(temperature)
     energy = PCAEnergy(2, 4, temperature)
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_nothing_near_the_optimum_is_better(temperature):
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_gradient_in_x(temperature):
+def test_gradient_in_x_equals_finite_differences(temperature):
     bound = PCAEnergy(2, 4, temperature).bind(start(), None, np.float64)
     gradient = bound.hmax_gradient(X[:5], temperature)[1][0]
     step = 1e-5
@@ -154,7 +154,7 @@ def test_models_with_a_prior_draw_rows_of_their_density():
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("tilt", [0.7, 2.0])
-def test_tilted_climb_never_descends(temperature, tilt):
+def test_tilted_objective_never_decreases(temperature, tilt):
     rows = make_rows(X, None)
     best, _ = optimum(temperature)
     with RowRunner(1) as runner:

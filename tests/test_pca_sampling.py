@@ -153,7 +153,7 @@ def test_the_dimension_that_is_found_has_the_largest_evidence():
     assert search.best_params_ == {"n_components": 2}
 
 
-def test_noise_alone_has_no_dimension():
+def test_dimension_of_isotropic_noise_is_zero():
     X = np.random.default_rng(0).standard_normal((60, 4))
     assert BayesianPCAAutoEncoder("evidence", random_state=0).fit(X).n_components_ == 0
 
@@ -197,7 +197,7 @@ def test_scores_are_those_of_the_posterior_predictive(fitted):
     assert np.isfinite(hmaxemax_scorer(fitted, X))
 
 
-def test_codes_tell_what_the_models_do_not_agree_on(fitted):
+def test_covariances_of_codes_include_the_spread_between_models(fitted):
     """Within and between models; decoding and sampling say the same."""
     X = IRIS[40:50]
     code = fitted.encode(X)
@@ -303,7 +303,7 @@ def test_weights_count_rows():
 
 
 @pytest.mark.parametrize("tau", [1, 6])
-def test_a_callback_that_stops_is_obeyed(tau):
+def test_a_callback_stops_the_run(tau):
     """On the way from the prior, and before the next dimension."""
     callbacks()
     X = strong_directions(2, 40, 4)
@@ -315,6 +315,6 @@ def test_a_callback_that_stops_is_obeyed(tau):
     assert fitted.transform(X).shape == (40, fitted.n_components_)
 
 
-def test_too_many_parameters_are_refused():
+def test_too_many_parameters_to_sample_raise():
     with pytest.raises(ValueError, match=rf"{MAX_SAMPLED_COORDINATES} .*model_temperature=0"):
         BayesianPCAAutoEncoder().fit(np.random.default_rng(0).standard_normal((90, 80)))

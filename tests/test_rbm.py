@@ -208,7 +208,7 @@ def test_samples_follow_the_density(visible, partition):
     np.testing.assert_array_equal(X, again)
 
 
-def test_a_gibbs_step_leaves_the_density_alone():
+def test_a_gibbs_step_leaves_the_density_invariant():
     fitted = fit()
     X, _ = fitted.sample(5000, random_state=1)
     moved = fitted.gibbs(X, random_state=2)
@@ -335,7 +335,7 @@ def test_the_table_covers_every_parameter():
     assert set(BayesianRBMAutoEncoder().get_params()) == {row[0] for row in BAD}
 
 
-def test_values_outside_the_unit_interval_are_refused():
+def test_values_outside_the_unit_interval_raise():
     X = load_iris().data
     model = BayesianRBMAutoEncoder(2, random_state=0)
     for method in (model.fit, model.partial_fit):
@@ -349,7 +349,7 @@ def test_values_outside_the_unit_interval_are_refused():
             method(bits() - 0.5)
 
 
-def test_too_large_to_sample_or_enumerate():
+def test_machines_too_large_to_sample_or_enumerate_raise():
     X = np.random.default_rng(0).integers(0, 2, (40, 30)).astype(float)
     with pytest.raises(ValueError, match=r"doubly intractable.*at most 12.*makes 13"):
         BayesianRBMAutoEncoder(13, model_temperature=None).fit(X)
@@ -360,7 +360,7 @@ def test_too_large_to_sample_or_enumerate():
     assert hasattr(BayesianRBMAutoEncoder(2), "partial_fit")
 
 
-def test_bad_codes_and_methods_before_fit():
+def test_invalid_codes_and_methods_before_fit_raise():
     fitted = fit()
     for method in (fitted.inverse_transform, fitted.decode):
         with pytest.raises(ValueError, match="3 columns"):
@@ -403,6 +403,6 @@ def test_no_floating_point_error_is_left_to_the_caller(visible, settings):
     assert np.isfinite(scores).all()
 
 
-def test_too_few_steps_are_reported():
+def test_a_fit_that_ends_at_max_iter_warns():
     with pytest.warns(ConvergenceWarning, match=r"max_iter=2"):
         BayesianRBMAutoEncoder(3, max_iter=2, random_state=0).fit(bits())

@@ -92,5 +92,5 @@ def test_ranks_of_the_truth_are_uniform_over_many_data_sets():
     assert p_values(ranks(600, seed=1)).min() > CRITICAL
 
 
-def test_calibration_notices_a_forgotten_partition_function():
+def test_ranks_without_the_partition_function_are_not_uniform():
     assert p_values(ranks(15, layer=WithoutPartition, n_rows=8)).min() < CRITICAL

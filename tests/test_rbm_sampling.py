@@ -50,7 +50,7 @@ def test_the_evidence_is_that_of_a_million_draws(sampled):
 
 
 @pytest.mark.parametrize(("temperature", "tau"), [(1.0, 3.0), (0.5, 0.5)])
-def test_other_temperatures(temperature, tau):
+def test_evidence_at_other_temperatures_is_that_of_prior_draws(temperature, tau):
     fitted = fit(temperature=temperature, model_temperature=tau)
     agree(fitted, *evidence_by_the_prior(100_000, 1 / tau, temperature))
 
@@ -83,7 +83,7 @@ def test_draws_follow_the_average_density(sampled):
     assert np.all(np.abs(share - p) < 5 * np.sqrt(p * (1 - p) / 6000))
 
 
-def test_scorers_work(sampled):
+def test_evidence_scorer_of_sampled_machines_equals_hmaxemax(sampled):
     train, test = next(InSample().split(X))
     assert len(train) == len(test) == len(X)
     np.testing.assert_allclose(evidence_scorer(sampled, X), sampled.hmaxemax_)

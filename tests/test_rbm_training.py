@@ -171,7 +171,7 @@ def test_rows_held_out_share_the_sum_over_states(visible):
 
 @each_visible
 @pytest.mark.parametrize("wrong", [False, True])
-def test_persistent_chains_stand_still_at_the_exact_optimum(visible, wrong):
+def test_contrastive_steps_from_the_exact_optimum_lose_under_0_01_nats(visible, wrong):
     """From the exact optimum, contrastive divergence does not move away; a wrong one does.
 
     The objective lost is compared with the exact optimum's; the negative control scales the
@@ -216,7 +216,7 @@ def test_persistent_chains_stand_still_at_the_exact_optimum(visible, wrong):
 
 
 class TestHeldOut:
-    def test_weights_are_split(self):
+    def test_hold_out_splits_the_weight_of_a_row(self):
         X = np.arange(200.0)[:, None]
         weights = np.random.default_rng(0).integers(1, 30, 200) + 0.25
         rows = merged_rows(make_rows(X, weights))
@@ -229,7 +229,7 @@ class TestHeldOut:
             both[part.X[:, 0].astype(int)] += part.weights
         np.testing.assert_allclose(both, weights)
 
-    def test_too_few_rows_are_not_split(self):
+    def test_with_too_few_distinct_rows_none_is_held_out(self):
         rows = merged_rows(make_rows(np.eye(3), None))
         kept, held = hold_out(rows, 1e-9, np.random.default_rng(0))
         assert held is None
@@ -326,7 +326,7 @@ def test_gaussian_units_reconstruct_digits():
     assert (residual**2).mean() < 0.5 * X.var(axis=0).mean()
 
 
-def test_it_learns_a_distribution_that_needs_its_code():
+def test_one_unit_learns_two_opposite_patterns_at_log_2_nats():
     """Two opposite patterns: one hidden unit tells them apart, at log 2 nats a row."""
     X = np.repeat([[1.0, 1, 0, 0], [0, 0, 1, 1]], 30, axis=0)
     fitted = BayesianRBMAutoEncoder(1, early_stopping=False, random_state=0).fit(X)

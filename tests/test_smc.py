@@ -156,7 +156,7 @@ def test_galaxies():
     assert worst_balance(got, 32) < 5
 
 
-def test_error_bars_cover():
+def test_evidence_is_within_its_errors_over_many_runs():
     """Over seeds, errors in units of what islands claim have the size of Student's t with 7."""
     problem, X = make_problem("full", 2, 1), small_rows(10, 1)
     exact = enumerated_log_evidence(X, 2, "full", **problem.prior)
@@ -306,7 +306,7 @@ def test_a_path_cut_off_by_max_steps_raises():
         run(energy, X, seed=16, plan=SMCPlan(n_islands=2, n_particles=64, n_moves=3, max_steps=2))
 
 
-def test_a_callback_ends_the_run_without_an_answer():
+def test_a_callback_stops_the_run_and_leaves_the_evidence_nan():
     energy, X = make_problem("full", 2, 2).energy(), small_rows(12, 2)
     seen = []
 
@@ -324,7 +324,7 @@ def test_a_callback_ends_the_run_without_an_answer():
     assert np.isfinite(got.path.log_evidence).all()
 
 
-def test_plans_and_energies_are_checked():
+def test_invalid_plans_and_energies_raise():
     energy, X = make_problem("full", 2, 2).energy(), small_rows(12, 2)
     with pytest.raises(ValueError, match="multiple of n_moves"):
         SMCPlan(n_particles=100, n_moves=6)
@@ -350,7 +350,7 @@ class WithoutJacobian(SmoothConjugateMixture):
         return value - theta[:, :2].sum(axis=1), gradient
 
 
-def test_a_forgotten_jacobian_is_found_out():
+def test_a_prior_without_its_jacobian_gives_a_wrong_evidence():
     problem, X = make_problem("full", 2, 1), small_rows(12, 1)
     right = problem.energy()
     wrong = WithoutJacobian(right.family, right.concentration, right.equal_weights)
@@ -359,7 +359,7 @@ def test_a_forgotten_jacobian_is_found_out():
     assert abs(value - exact) > max(5 * error, 0.05)
 
 
-def test_a_wrong_acceptance_is_found_out(monkeypatch):
+def test_a_wrong_acceptance_gives_a_wrong_evidence(monkeypatch):
     """Accepting whatever is proposed, with long steps, must not reproduce the exact answer."""
     from skbae.inference.sample import _tempering
 

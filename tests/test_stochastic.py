@@ -110,7 +110,7 @@ def test_held_out_rows_choose_the_pass():
     assert found.converged
 
 
-def test_an_average_across_two_valleys_is_not_returned():
+def test_an_average_across_two_modes_is_not_returned():
     """Worse than where its steps began, and than the end: then the end it is."""
     objective, rng = Quadratic(np.full((3, 1), 9.0)), np.random.default_rng(0)
     adam = Adam(np.zeros(1))
@@ -123,7 +123,7 @@ def test_an_average_across_two_valleys_is_not_returned():
     assert settled(objective, adam, bad, plan(), rng) is adam.average
 
 
-def test_divergence_is_an_error():
+def test_divergence_raises():
     class Broken(Quadratic):
         def step(self, theta, index, memory, rng):
             return BatchStep(np.zeros_like(theta), float("nan"))
@@ -136,7 +136,7 @@ def test_divergence_is_an_error():
         fit_minibatches(sound, PlainSteps(np.zeros(1)), plan(rate=1e9), rng)
 
 
-def test_plain_steps_end_where_they_are_and_need_a_falling_rate_to_come_to_rest():
+def test_plain_steps_do_not_average_and_converge_with_a_falling_rate():
     """At a constant rate a batch's noise stays: rate / 2 times a batch's variance, or so."""
     X = np.random.default_rng(0).normal(size=(200, 1))
     errors = {}
@@ -162,7 +162,7 @@ class Counting(Quadratic):
         return BatchStep(super().step(theta, index, None, rng).direction, None, [*memory, index])
 
 
-def test_what_a_step_remembers_is_handed_on_and_short_passes_are_repeated():
+def test_memory_is_passed_to_the_next_step_and_short_passes_are_repeated():
     X = np.random.default_rng(0).normal(size=(25, 1))
     settings = {"max_passes": 3, "least_steps": 7, "patience": None}
     objective, rng = Counting(X), np.random.default_rng(0)
@@ -317,7 +317,7 @@ def moments(run, target):
 
 
 @pytest.mark.parametrize("tau", [1.0, 4.0])
-def test_langevin_meets_a_known_posterior(normal_rows, tau):
+def test_langevin_draws_have_the_moments_of_a_known_posterior(normal_rows, tau):
     target = NormalRows(normal_rows.X, normal_rows.variances, tau)
     run = sample(target)
     mean, mean_error, variance, variance_error = moments(run, target)
@@ -330,7 +330,7 @@ def test_langevin_meets_a_known_posterior(normal_rows, tau):
     assert run.params.shape == (400, 4)
 
 
-def test_uncorrected_noise_of_batches_would_be_noticed(normal_rows, monkeypatch):
+def test_without_correction_for_batch_noise_variances_are_too_large(normal_rows, monkeypatch):
     """A negative control: small batches heat the chains unless their noise is subtracted."""
     from skbae.inference.sample import _langevin
 
@@ -353,7 +353,7 @@ def test_noise_of_batches_is_measured(normal_rows):
     np.testing.assert_allclose(found, expected, rtol=0.6)
 
 
-def test_chains_that_are_lost_say_so():
+def test_chains_that_diverge_raise():
     class Broken(NormalRows):
         def estimate(self, theta, index, rng):
             return np.full(len(theta), np.nan), np.zeros_like(theta)
@@ -362,7 +362,7 @@ def test_chains_that_are_lost_say_so():
         sample(Broken(np.zeros((10, 2)), np.ones(2)), n_steps=10, n_burn=1)
 
 
-def test_a_callback_ends_sampling(normal_rows):
+def test_a_callback_stops_sampling(normal_rows):
     plan = LangevinPlan(10, n_burn=100, n_steps=1000, n_keep=20)  # intervals of 10 steps
     for last, traced in [(30, 20), (3, 1)]:
         run = sample_langevin(

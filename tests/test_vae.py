@@ -176,7 +176,7 @@ def test_exp_of_estimates_is_unbiased(curved):
     assert np.all(np.abs(ratios.mean(axis=0) - 1) < 4.5 * error)
 
 
-def test_wrong_weights_would_be_noticed(curved, monkeypatch):
+def test_a_proposal_density_a_tenth_too_high_gives_biased_estimates(curved, monkeypatch):
     """A negative control: a proposal whose density is a tenth too high."""
     from skbae.energies.vae import _posterior
 
@@ -187,7 +187,7 @@ def test_wrong_weights_would_be_noticed(curved, monkeypatch):
         test_exp_of_estimates_is_unbiased(curved)
 
 
-def test_a_row_has_its_own_answer(curved):
+def test_scores_and_codes_of_a_row_do_not_depend_on_other_rows(curved):
     model, X = curved
     together = model.score_samples(X), model.transform(X), model.score_gradient(X)
     for n in (0, 17, 60):
@@ -259,7 +259,7 @@ def test_best_codes_at_zero_temperature(iris, bits):
         assert np.mean(found >= values.max(axis=1) - 1e-6) > 0.9
 
 
-def test_a_poor_proposal_is_reported(iris):
+def test_a_poor_proposal_warns_of_large_standard_errors(iris):
     """Hidden units that are all but steps cut posteriors into cells: nothing like a normal."""
     model = make(max_iter=5, n_score_samples=16).fit(iris)
     model.models_.decoder_coefs[0][:] *= 50
@@ -271,7 +271,7 @@ def test_a_poor_proposal_is_reported(iris):
 # -- distributions ---------------------------------------------------------------------------------
 
 
-def test_decoding(curved):
+def test_decode_has_the_moments_and_density_of_the_likelihood(curved):
     model, X = curved
     Z = np.random.default_rng(0).normal(size=(6, 2))
     out = outputs(model.decoder_coefs_, model.decoder_intercepts_, "tanh", Z)

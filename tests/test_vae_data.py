@@ -46,7 +46,7 @@ def test_rows_without_weight_are_absent(instance, X):
     assert_same(with_zeros, instance.make().fit(X), X, rtol=0, atol=0)
 
 
-def test_weights_matter(X):
+def test_weights_change_the_fit(X):
     weights = np.where(np.arange(len(X)) < 50, 20.0, 0.1)
     first = make(max_iter=100).fit(X, sample_weight=weights)
     second = make(max_iter=100).fit(X)
@@ -68,7 +68,7 @@ def test_units_only_shift_the_scores(scale, X):
     np.testing.assert_allclose(reconstruction, here.inverse_transform(here.transform(X)), atol=1e-3)
 
 
-def test_far_from_the_origin(X):
+def test_scores_far_from_the_origin_equal_those_near_it(X):
     fitted = make(max_iter=20).fit(X + 1e6)
     np.testing.assert_allclose(
         fitted.score_samples(X + 1e6), make(max_iter=20).fit(X).score_samples(X), atol=1e-2
@@ -76,7 +76,7 @@ def test_far_from_the_origin(X):
 
 
 @each_instance
-def test_single_precision(instance, X):
+def test_float32_rows_give_float32_codes(instance, X):
     X32 = X.astype(np.float32)
     single, double = instance.make().fit(X32), instance.make().fit(X32.astype(np.float64))
     assert_same(single, double, X, rtol=1e-6)
@@ -89,7 +89,7 @@ def test_single_precision(instance, X):
 
 
 @each_instance
-def test_seeds(instance, X):
+def test_equal_seeds_give_equal_fits(instance, X):
     assert_same(instance.make().fit(X), instance.make().fit(X), X, rtol=0)
     other = instance.make(random_state=1).fit(X)
     assert not np.allclose(other.decoder_coefs_[0], instance.make().fit(X).decoder_coefs_[0])
@@ -105,7 +105,7 @@ def test_number_of_jobs_changes_no_bit(instance):
     assert fits[0].hmaxe_ == fits[1].hmaxe_
 
 
-def test_degenerate_rows(X):
+def test_constant_and_repeated_rows_give_finite_fits(X):
     for rows in (np.ones((20, 3)), np.repeat(X[:2], 10, axis=0), np.zeros((5, 1))):
         fitted = make(max_iter=3).fit(rows)
         assert np.isfinite(fitted.score_samples(rows)).all()

@@ -76,14 +76,16 @@ BAD_PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "error", "says"), BAD_PARAMETERS)
-def test_bad_parameter(name, value, error, says, X):
+@pytest.mark.parametrize(("name", "value", "error", "message"), BAD_PARAMETERS)
+def test_invalid_parameters_raise_with_name_value_and_allowed_values(
+    name, value, error, message, X
+):
     model = checks_alone(make(**{name: value}))
     for data in (X, None):  # checked before the data
         with pytest.raises(error) as caught:
             model.fit(data)
         assert name in str(caught.value)
-        assert says in str(caught.value)
+        assert message in str(caught.value)
         assert repr(value) in str(caught.value)
     assert not hasattr(model, "n_features_in_")
 
@@ -92,7 +94,7 @@ def test_the_table_covers_every_parameter():
     assert set(make().get_params()) == {row[0] for row in BAD_PARAMETERS}
 
 
-def test_rows_that_are_no_bits_are_refused(X):
+def test_rows_outside_the_unit_interval_raise(X):
     model = make(likelihood="bernoulli")
     with pytest.raises(ValueError, match=r"(?s)bernoulli.*between 0 and 1.*from 0.1 to 7.9"):
         model.fit(X)
@@ -106,7 +108,7 @@ def test_rows_that_are_no_bits_are_refused(X):
         fitted.denoise(X / 8, 0.1)
 
 
-def test_bad_data(X):
+def test_invalid_X_raises(X):
     with_nan = X.copy()
     with_nan[3, 1] = nan
     for data, error in [
@@ -125,7 +127,7 @@ def test_bad_data(X):
             assert vars(model) == vars(make())
 
 
-def test_a_fit_that_diverges_says_so_and_leaves_nothing(X):
+def test_a_diverging_fit_raises_and_leaves_the_estimator_unfitted(X):
     model = make(learning_rate_init=1e25, max_iter=50)
     with pytest.raises(ValueError, match="NaN or infinite; decrease learning_rate_init"):
         model.fit(X)
@@ -138,7 +140,7 @@ def test_a_fit_that_diverges_says_so_and_leaves_nothing(X):
         assert vars(fitted)[name] is before[name]
 
 
-def test_without_density_at_zero_temperature(X):
+def test_methods_that_need_a_density_raise_at_zero_temperature(X):
     fitted = make(temperature=0).fit(X)
     for call in (lambda: fitted.sample(3), lambda: fitted.denoise(X, 0.1)):
         with pytest.raises(ValueError, match="density"):
@@ -147,7 +149,7 @@ def test_without_density_at_zero_temperature(X):
     assert reconstruction_scorer(fitted, X) < 0
 
 
-def test_codes_of_the_wrong_width(X):
+def test_codes_of_the_wrong_width_raise(X):
     fitted = make().fit(X)
     with pytest.raises(ValueError, match="2 columns"):
         fitted.inverse_transform(np.zeros((3, 4)))
@@ -236,7 +238,7 @@ def test_no_floating_point_error_is_left_to_the_caller(settings, X):
     assert np.isfinite(scores).all()
 
 
-def test_warning_without_convergence(X):
+def test_a_fit_that_ends_at_max_iter_warns(X):
     with pytest.warns(ConvergenceWarning, match="still improved after max_iter=3"):
         make(max_iter=3).fit(X)
 

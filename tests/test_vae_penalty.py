@@ -83,7 +83,7 @@ def test_penalty_is_the_decoders_weights_alone(temperature, X):
     np.testing.assert_allclose(its_gradient - gradient, expected, atol=1e-5)
 
 
-def test_without_alpha_nothing_is_added(X):
+def test_with_alpha_zero_there_is_no_penalty(X):
     free, theta = problem(X, alpha=0.0)
     index = np.arange(len(X))
     value, gradient = at(free, theta)
@@ -132,7 +132,7 @@ def shrunk_principal_components(X, d, alpha):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 40.0])
-def test_a_linear_decoder_shrinks_as_it_should(alpha, X):
+def test_a_penalised_linear_decoder_has_the_optimal_length(alpha, X):
     fitted = BayesianVAEAutoEncoder(
         2,
         hidden_layer_sizes=(),
@@ -176,7 +176,7 @@ class RecordingVAE(VAEEnergy):
         return self.made[-1]
 
 
-def test_rows_held_out_are_judged_without_penalty(X):
+def test_scores_of_rows_held_out_have_no_penalty(X):
     free, theta = problem(X, alpha=0.0)
     held, _ = problem(X, alpha=1e6)
     assert held.score(theta) == free.score(theta)
@@ -195,7 +195,7 @@ def test_rows_held_out_are_judged_without_penalty(X):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_where_models_are_sampled_the_prior_takes_its_place(X):
+def test_if_models_are_sampled_the_prior_replaces_the_penalty(X):
     fits = [
         quick(make(model_temperature=1.0, n_models=2, alpha=alpha)).fit(X) for alpha in (0.0, 1e3)
     ]

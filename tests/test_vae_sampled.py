@@ -36,7 +36,7 @@ def short_chains(**settings):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_sampled_models(X):
+def test_attributes_of_a_sampled_fit(X):
     fitted = short_chains(model_temperature=1.0, n_models=7, max_iter=30, n_score_samples=64).fit(X)
     assert fitted.models_.n_models == 7
     assert fitted.models_.noise_variance.shape == (7,)
@@ -65,14 +65,14 @@ def test_sampled_models(X):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"early_stopping": True}])
-def test_sampling_goes_with_other_settings(settings, X):
+def test_sampling_works_with_other_likelihoods_and_options(settings, X):
     fitted = short_chains(model_temperature=0.5, n_models=3, **settings).fit(X)
     assert fitted.models_.n_models == 3
     assert np.isfinite(fitted.score_samples(X)).all()
     assert np.isfinite(fitted.internal_energy_)
 
 
-def test_too_many_models_are_refused(X):
+def test_too_many_models_raise(X):
     with pytest.raises(ValueError, match="n_models=1000000"):
         make(model_temperature=1.0, n_models=1_000_000, hidden_layer_sizes=(100,)).fit(X)
 

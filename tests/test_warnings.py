@@ -100,7 +100,7 @@ def test_sampling_that_can_not_be_trusted(name):
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_with_callbacks(name):
+def test_warnings_point_at_the_users_line_with_callbacks(name):
     """A callback that stops the run is what there is to warn of."""
     callbacks()
     estimator = SAMPLED[name]
@@ -114,7 +114,7 @@ def test_with_callbacks(name):
     assert set(lines_of(caught)) == {here}
 
 
-def test_through_the_other_ways_to_fit():
+def test_warnings_point_at_the_users_line_from_every_fitting_method():
     estimator = too_short(SAMPLED["gmm"])
     here = two_lines_below()
     with pytest.warns(ConvergenceWarning) as caught:
@@ -132,7 +132,7 @@ def test_through_the_other_ways_to_fit():
     assert len(lines_of(caught)) == 2
 
 
-def test_scores_of_a_poor_encoder():
+def test_imprecise_scores_warn_at_the_users_line():
     """It has hardly been trained, and never saw rows as far out as these."""
     fitted = BayesianVAEAutoEncoder(
         3, hidden_layer_sizes=(5,), max_iter=1, n_score_samples=4, random_state=0
