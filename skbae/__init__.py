@@ -27,7 +27,7 @@ __all__ = [
     "__version__",
 ]
 
-# A family is loaded when it is first asked for, so that nobody waits for those left alone.
+# A family is imported when its estimator is first used, which keeps `import skbae` fast.
 _ESTIMATORS = {
     "BayesianGMMAutoEncoder": "skbae.estimators.gmm._estimator",
     "BayesianMixturePCAAutoEncoder": "skbae.estimators.mixture_pca._estimator",

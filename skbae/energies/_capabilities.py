@@ -235,7 +235,7 @@ class NestedPosterior(ABC):
 
     @abstractmethod
     def starts(self) -> Array:
-        """Return coordinates (S, P) to climb from."""
+        """Return coordinates (S, P) from which modes are searched."""
 
     @abstractmethod
     def approximate(self, theta: Array) -> Array:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from skbae.energies.pca._loadings import Loadings, PCAPrior
 
 
-# Shortest loading of a chart's centre, in deviations of the noise.
+# Least length of a loading at a chart's centre, in standard deviations of the noise.
 _SHORTEST = 0.3
 
 
 class PCACharts(Charts):
-    """The coordinates in units of their prior's deviations, lengths as normal scores.
+    """Coordinates in units of their prior standard deviations, with lengths as normal scores.
 
-    The posterior of a direction that is about to melt does not vanish with its length: in the
-    length's logarithm it has an exponential tail, which no normal density covers. One block, and no
-    labels.
+    The posterior density of a direction that may melt is positive at length zero: over the log of
+    the length it would have an exponential tail, which no normal density covers. There is one
+    block.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class PCACharts(Charts):
     def __init__(self, energy: GradientEnergy, prior: PCAPrior, params: Loadings) -> None:
         self.energy, self.n_charts = energy, params.n_models
         self.n_codes = n_codes = params.loadings.shape[2]
-        # directions that have melted altogether would be at infinity
+        # the coordinate of a length of zero would be minus infinity
         loadings = params.loadings.copy()
         diagonal = np.arange(n_codes)
         shortest = _SHORTEST * np.sqrt(params.noise)[:, None]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _LOG_PI = float(np.log(np.pi))
 # Variances below this share of the largest are rounding errors.
 _RANK = 1e-12
-# Numbers in the arrays of a batch of models.
+# Largest number of entries of the arrays of a batch of models.
 _NUMBERS = 1 << 21
 # Temperature below which a start does not take the optimum of T.
 _COLDEST_START = 0.1
@@ -85,7 +85,7 @@ class PCAInEigenbasis(NestedPosterior):
 
     @property
     def seen(self) -> RowMoments:
-        """The rows' moments along the axes that are told apart, the prior's mean among them."""
+        """The rows' moments along explicit axes, which include that of the prior's mean."""
         return RowMoments(self.moments.mean, self.axes, self.variances, self.moments.total)
 
     def unpack(self, theta: Array) -> tuple[Array, Array]:
@@ -94,7 +94,7 @@ class PCAInEigenbasis(NestedPosterior):
         return np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1], np.exp(theta[:, -1])
 
     def pack(self, squares: Array, noise: float) -> Array:
-        """Undo :meth:`unpack` for one model: (d,) and a number to (d + 1,)."""
+        """Return coordinates (d + 1,) of one model, the inverse of :meth:`unpack`."""
         gaps = squares - np.append(squares[1:], 0.0)
         gaps = np.maximum(gaps, 1e-2 * squares) / self.prior.component_variance
         return np.append(normal_score(0.5 * np.log(gaps)), np.log(noise))
@@ -204,7 +204,7 @@ class PCAInEigenbasis(NestedPosterior):
         """
         lam, size = self.variances, self.n_components
         home = np.zeros((len(theta), size))
-        # what lies too far out overflows somewhere, and is told by not being finite
+        # models far from the data may overflow; their density is then not finite
         with np.errstate(all="ignore"):
             squares, noise = self.unpack(theta)
             fields = self.power * self.fields(squares, noise)
@@ -342,7 +342,7 @@ class PCAProposal(Proposal):
         values = []
         for begin in range(0, len(theta), self._batch):
             part = slice(begin, begin + self._batch)
-            # what lies too far out overflows somewhere, and is told by not being finite
+            # models far from the data may overflow; their density is then not finite
             with np.errstate(all="ignore"):
                 model, log_ratio = self._draw(theta[part], numbers[part])
                 value = self.energy.log_likelihood(*model) + log_ratio
@@ -411,10 +411,10 @@ def _joined(turned: Array, block: Array, root: Array, others: Array) -> Array:
 
 
 def _explicit_axes(moments: RowMoments, prior_mean: Array, size: int) -> tuple[Array, Array]:
-    """Return axes (D, R) that have to be told apart, and variances along them (R,).
+    """Return the explicit axes (D, R), and variances along them (R,).
 
-    Those along which rows vary, the direction of the prior's mean, and at least d others, unless
-    there are that few.
+    These are the axes along which rows vary, the direction of the prior's mean, and at least d
+    others, if there are so many.
     """
     variances = np.maximum(moments.variances, 0.0)
     kept = variances > _RANK * variances.max(initial=0.0)
@@ -446,7 +446,7 @@ def _objective_and_scores(
     Expected over the model's mean. The numbers are derivatives of the log density of loadings and
     noise: along lengths of loadings, along the log of the noise, and, for rotations A between
     pairs of axes, Stein's identity ``E[A f + f A log p] = 0`` with ``f = sum_i h_i u_ij u_ik``.
-    They rest on the target alone, not on what proposes.
+    They are computed from the target alone, not from the proposal.
     """
     prior, power, temperature = energy.prior, energy.power, energy.temperature
     n_features, size, m = energy.n_features, energy.n_components, energy.prior.mean_variance

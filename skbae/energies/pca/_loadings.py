@@ -1,9 +1,9 @@
-"""Loadings without their rotation, their prior, and the moments of rows that they explain.
+"""Loadings without their rotation, their prior, and the moments of rows that PCA uses.
 
-What depends on loadings W (D, d) through ``W W'`` alone does not change when W is turned on the
-right. One of its turns is lower trapezoidal with a positive diagonal. Where the entries of W are
-independent standard normal, so are those of the turned loadings below the diagonal, and the squares
-on the diagonal are chi-squared with d, d - 1, ..., 1 degrees of freedom (Bartlett 1933).
+The model depends on loadings W (D, d) through ``W W'`` alone, which does not change if W is rotated
+on the right. One rotation makes W lower trapezoidal with a positive diagonal. If the entries of W
+are independent standard normal, so are those of the rotated loadings below the diagonal, and the
+squares on the diagonal are chi-squared with d, d - 1, ..., 1 degrees of freedom (Bartlett 1933).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Loadings(ArrayRecord):
     """Models in the rows' principal axes.
 
-    ``loadings`` (S, D, d) are lower trapezoidal, ``offset`` (S, D) is the rows' mean less the
+    ``loadings`` (S, D, d) are lower trapezoidal, ``offset`` (S, D) is the rows' mean minus the
     model's, ``noise`` (S,) is the variance s2.
     """
 
@@ -101,9 +101,9 @@ class RowMoments:
 
 
 def turn_lower(loadings: Array) -> Array:
-    """Return loadings (..., D, d) turned on the right until they are lower trapezoidal.
+    """Return loadings (..., D, d) rotated on the right to be lower trapezoidal.
 
-    Gram and Schmidt on the first d rows, one vector operation over the whole batch at a time.
+    By Gram-Schmidt orthogonalisation of the first d rows, vectorised over the batch.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def turn_lower(loadings: Array) -> Array:
     turn = np.empty((*loadings.shape[:-2], n_codes, n_codes))
     for i in range(n_codes):
         row = loadings[..., i, :]
-        for _ in range(2):  # twice is enough: rows that nearly depend on each other keep digits
+        for _ in range(2):  # repeated once, for rows that are nearly linearly dependent
             for j in range(i):
                 row = row - (row * turn[..., j, :]).sum(axis=-1, keepdims=True) * turn[..., j, :]
         length = np.sqrt((row * row).sum(axis=-1, keepdims=True))
@@ -131,7 +131,7 @@ def turn_lower(loadings: Array) -> Array:
 
 
 def log_density_of_diagonal(logs: Array) -> tuple[Array, Array]:
-    """Return the log density of the logarithms (..., d) of a turned standard normal's diagonal.
+    """Return the log density of the log diagonal (..., d) of rotated standard normal loadings.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def complete_axes(axes: Array, n_more: int) -> Array:
     found[:, :n_axes] = axes
     left = 1.0 - (axes**2).sum(axis=1)
     for column in range(n_axes, n_axes + n_more):
-        # the unit vector of which the axes explain least
+        # the unit vector with the smallest projection on the axes
         start = int(np.argmax(left))
         vector = np.zeros(n_features)
         vector[start] = 1.0

@@ -1,11 +1,11 @@
 """PCA with its prior, in coordinates without rotations.
 
-The prior of the loadings is isotropic, so that they may be turned on both sides: on the left into
-the principal axes of the rows, on the right (the code's) until they are lower trapezoidal with a
-positive diagonal. What is left of independent normal entries is then known exactly: entries below
-the diagonal stay normal, and the squares on the diagonal are chi-squared with d, d - 1, ..., 1
-degrees of freedom (Bartlett). The rows enter by their mean and covariance only, which are formed
-once: the cost of sampling does not depend on how many rows there are.
+The prior of the loadings is isotropic, so that they may be rotated on both sides: on the left to
+the principal axes of the rows, on the right (the code) to be lower trapezoidal with a positive
+diagonal. The density of the rotated entries is then known: those below the diagonal are normal, and
+the squares on the diagonal are chi-squared with d, d - 1, ..., 1 degrees of freedom (Bartlett
+1933). Only the mean and covariance of the rows are needed, which are computed once, so that the
+cost of sampling does not depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadingStatistics(ArrayRecord):
-    """The objective (S,) twice, and what its gradient shares with it."""
+    """The objectives (S,), and terms that the gradient needs too."""
 
     objective: Array
     hmaxe: Array
@@ -47,7 +47,7 @@ class LoadingStatistics(ArrayRecord):
 
 
 class _FromMoments(RowKernel):
-    """A pass that need not look: the rows' moments are known."""
+    """The statistics, computed from the moments of the rows without a pass over them."""
 
     chunk_rows = 4096
 
@@ -68,7 +68,7 @@ class _FromMoments(RowKernel):
         workspace: Any,
         rng: np.random.Generator | None,
     ) -> None:
-        """Nothing to add."""
+        """Do nothing: the moments are known."""
 
     def merge(self, accumulator: None, other: None) -> None:
         return accumulator
@@ -106,8 +106,8 @@ class BayesianPCAEnergy(ChartedEnergy):
         d.
     prior : PCAPrior
     moments : RowMoments
-        Along all axes; or, where only modes are looked for, along those that rows and the prior's
-        mean have a part in: at a mode there is nothing outside of them.
+        Along all axes; or, to find modes only, along the span of the rows and the prior's mean,
+        outside of which the loadings and offset of a mode are zero.
     temperature : float
         T.
     """
@@ -144,7 +144,10 @@ class BayesianPCAEnergy(ChartedEnergy):
         self, params: Loadings, frame: Frame, dtype: Any, temperature: float, tilt: float
     ) -> RowKernel:
         if tilt:
-            raise ValueError(f"PCA's models can't be sampled with a tilt, got tilt={tilt!r}")
+            raise ValueError(
+                "PCA with a prior uses only the mean and covariance of the rows, from which a "
+                f"tilted mean cannot be computed, got tilt={tilt!r}"
+            )
         return _FromMoments(params, self.moments, temperature)
 
     def as_pca(self, params: Loadings) -> PCAParameters:
@@ -157,9 +160,9 @@ class BayesianPCAEnergy(ChartedEnergy):
         return PCAParameters(means, fix_signs(components), precisions, noise)
 
     def from_pca(self, params: PCAParameters) -> Loadings:
-        """Undo :meth:`as_pca`; directions that have melted get no loading at all.
+        """Return the inverse of :meth:`as_pca`; loadings of melted directions are zero.
 
-        Where nothing but the prior limits a loading (at T = 0), it is as long as the prior has it.
+        Loadings that only the prior limits (at T = 0) get their prior length.
         """
         noise = params.noise[:, None]
         longest = self.n_features * self.prior.component_variance
@@ -276,10 +279,10 @@ class BayesianPCAEnergy(ChartedEnergy):
 
 
 class PCAModeEnergy(BayesianPCAEnergy):
-    """The same with the prior density of ``(W, mu, log s2)``: what the reference model maximises.
+    """PCA with the prior density over ``(W, mu, log s2)``, whose mode is the reference model.
 
-    That of the rotation-free coordinates has a Jacobian, which would favour some orientations of
-    the code over others.
+    The density over coordinates without rotations has a Jacobian, by which the mode would depend on
+    the orientation of the code.
     """
 
     def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
@@ -300,7 +303,7 @@ def _lower_trapezoidal(loadings: Array) -> Array:
 def default_prior(
     variance: float, n_components: int, mean: Array, given: dict[str, Any]
 ) -> PCAPrior:
-    """Return the prior in which what was not given follows from the data (design: data-scaled).
+    """Return the prior; parameters that are None are computed from the data.
 
     Parameters
     ----------

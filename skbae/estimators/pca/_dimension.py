@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Dimensions whose approximate log evidence is this many nats below the best one are not sampled.
 # The error of the approximation is about one nat for each direction that only has noise.
 _HOPELESS = 10.0
-# So many dimensions in a row that are hopeless end the search.
+# The search ends after so many successive dimensions below this margin.
 _PATIENCE = 8
 
 
@@ -44,8 +44,9 @@ def candidates(settings: PCASettings, moments: RowMoments, rows: Rows) -> list[i
 def promising_dimensions(settings: PCASettings, moments: RowMoments, most: int) -> list[int]:
     """Return the numbers of components whose evidence may be the largest.
 
-    Judged by an approximation of the evidence, with a margin well above its error. Up to the best
-    dimension the evidence rises, so that the search ends where it has kept falling.
+    These have an approximate log evidence within a margin of the largest; the margin is well above
+    the error of the approximation. The evidence increases up to the best dimension, so that the
+    search ends after several dimensions far below it.
     """
     values: list[float] = []
     for n_components in range(most + 1):
@@ -63,7 +64,7 @@ def sample_best_dimension(
     runner: RowRunner,
     open_progress: Callable[[], AbstractContextManager[Steps]],
 ) -> SamplingRun:
-    """Return the draws of the dimension asked for, or of the most evident."""
+    """Return the draws of the given dimension, or of that with the largest evidence."""
     best: tuple[float, SamplingRun] | None = None
     dimensions = candidates(settings, moments, rows)
     for n_components in dimensions:

@@ -86,30 +86,30 @@ def balance_of(scores: np.ndarray) -> float:
 
 
 def evidence_contradictions(run: SamplingRun, log_evidence: float, error: float) -> list[str]:
-    """Return what contradicts a log evidence: its lower bound, or other ways to estimate it.
+    """Return contradictions of a log evidence with its lower bound or with other estimates.
 
     Parameters
     ----------
     run : SamplingRun
         With the bound and the estimates.
     log_evidence, error : float
-        By the way that was chosen.
+        The estimate that is reported, and its standard error.
     """
     reasons = []
     estimate = float(log_mean_exp(run.log_evidence)) if len(run.log_evidence) else float("nan")
     short = run.log_evidence_lower_bound - estimate
     if short > _SHORT + 2 * error:
         reasons.append(
-            f"the allocations that were visited alone have a log evidence of "
-            f"{run.log_evidence_lower_bound:.2f}, above the estimate of {estimate:.2f}"
+            f"the log evidence {estimate:.2f} is below its lower bound "
+            f"{run.log_evidence_lower_bound:.2f}, the sum over the allocations visited"
         )
     for name, (value, its_error) in run.estimates.items():
-        # importance sampling misses what its proposal does not cover, and never finds too much
+        # importance sampling can be too low, where its proposal covers too little, but not too high
         gap = value - log_evidence if name == "importance" else abs(value - log_evidence)
         if gap > _CONTRADICTION * np.hypot(error, its_error) + _SLACK:
             reasons.append(
-                f"estimates of the log evidence contradict each other ({name}: {value:.2f} +- "
-                f"{its_error:.2g}, against {log_evidence:.2f} +- {error:.2g})"
+                f"two estimates of the log evidence differ by more than their errors ({name}: "
+                f"{value:.2f} +- {its_error:.2g}, reported: {log_evidence:.2f} +- {error:.2g})"
             )
     return reasons
 

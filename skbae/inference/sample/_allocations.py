@@ -483,20 +483,20 @@ class _Weighing:
         """Return reasons not to trust the estimates."""
         reasons = []
         if self.decentred:
-            reasons.append("the best allocation of a mode is not its centre")
+            reasons.append("the best allocation found in a mode is atypical of the draws from it")
         if self.batches and self.estimates().get("unpinned") == self.best():
             out, back = self.both_ways()
             if abs(out[0] - back[0]) > _SLACK + 4 * np.hypot(out[1], back[1]):
                 reasons.append(
-                    f"letting go of the best allocation gives a log evidence of {out[0]:.2f}, "
-                    f"taking it back {back[0]:.2f}"
+                    f"annealing from the best allocation gives log evidence {out[0]:.2f}, and back "
+                    f"to it {back[0]:.2f}, further apart than their errors"
                 )
             if self._ends_differ():
                 reasons.append(
-                    "populations that let go of the best allocation have not got as far as chains"
+                    "annealing from the best allocation has not reached the draws of the chains"
                 )
             if max(each.highest for each in self.batches) > self.group.log_mass + _BETTER:
-                reasons.append("chains found a better allocation than the searches did")
+                reasons.append("the chains found an allocation of higher density than the searches")
         return reasons
 
 
@@ -546,7 +546,7 @@ def _weigh_groups(
         doubts += each.doubts()
         if sum(each.group.found_by) < 2 <= len(each.group.found_by):
             doubts.append(
-                f"a mode with {weight:.0%} of the posterior was found by one search only: others "
+                f"a mode with {weight:.0%} of the posterior was found by only one search; others "
                 "may be missing"
             )
     estimates = _joint_estimates(weighings)

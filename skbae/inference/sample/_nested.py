@@ -1,12 +1,11 @@
-"""Sampling few coordinates and a rest that can be proposed: draws of ``p(m)`` and its evidence.
+"""Draws of ``p(m)`` and its evidence, for models of few coordinates and other, nested parameters.
 
-A normal density is fitted to the coordinates; the rest of a model is proposed given those. A model
-is thus made of independent standard normal numbers, and its weight is the target's density over
-the proposal's. Where weights vary little, which they do where the proposal is good, whatever the
-number of dimensions, a weighted mean is all it takes; otherwise particles go from proposal to
-target in steps, ``q(m)^(1 - beta) p(m)^beta``. They move by autoregressive steps in the numbers
-(preconditioned Crank-Nicolson, Cotter et al. 2013), which leave the proposal invariant, and are
-accepted by weights alone: no gradients, and no loss in many dimensions.
+A normal density is fitted to the coordinates, and the other parameters are proposed given these. A
+model is thus a function of independent standard normal numbers, and its weight is the target's
+density divided by the proposal's. If the weights vary little, the evidence is their mean, in any
+number of dimensions; otherwise particles move from proposal to target by ``q(m)^(1 - beta)
+p(m)^beta``. Moves are autoregressive steps of the numbers (preconditioned Crank-Nicolson, Cotter et
+al. 2013), which leave the proposal invariant and are accepted by weights alone, without gradients.
 """
 
 from __future__ import annotations
@@ -31,41 +30,43 @@ if TYPE_CHECKING:
     from skbae._types import Array
     from skbae.energies._capabilities import NestedPosterior, Proposal
 
-# How much heavier than a normal's the tails of a fitted density are, sinh(a z) / a in each axis: at
-# least, and at most.
+# Parameters a of the tails of a fitted density, sinh(a z) / a along each axis: the least, and those
+# that are tried.
 _TAIL = 0.25
 _TAILS = (0.25, 0.5, 0.8, 1.2)
-# Factors and shifts, in deviations, that are tried with those; where tails are looked at.
+# Factors of the width and shifts, in standard deviations, that are tried with these; and the points
+# at which tails are compared.
 _WIDTHS, _SHIFTS = (0.8, 1.0, 1.25, 1.6, 2.0), (-0.5, 0.0, 0.5)
 _LOOKED_AT = np.linspace(-12.0, 12.0, 33)
-# Least curvature of a log density, in units of a coordinate's: no posterior is much wider.
+# Least curvature of a log density in units of the coordinates.
 _LEAST_CURVATURE = 0.1
-# Iterations of a climb, its longest step, and the one at which it ends, in deviations.
+# Newton's method: largest number of iterations, longest step and step at convergence, in standard
+# deviations.
 _MAX_ITER, _LONGEST_STEP, _CONVERGED = 60, 3.0, 0.03
-# Step of differences, in deviations.
+# Step of finite differences, in standard deviations.
 _STEP = 0.1
-# Bounds on what a second look, over a deviation, does to curvatures.
+# Range of the factor by which differences over a standard deviation may change curvatures.
 _CORRECTION = (0.2, 5.0)
-# Draws of the rest over which the density of coordinates is averaged in a fit: at least, at most;
-# and how many numbers and models they may be.
+# Draws of the nested parameters over which a fit averages the density of coordinates: the least and
+# largest number, and the largest numbers of entries and of models of all draws.
 _FIT_DRAWS = (4, 48)
 _FIT_NUMBERS, _FIT_MODELS = 40_000, 2000
 _TAIL_DRAWS = 8
-# Acceptance that steps are tuned to.
+# Acceptance for which step sizes are tuned.
 _ACCEPTANCE = 0.35
-# Numbers of an island's particles.
+# Largest number of entries of the particles of an island.
 _ISLAND_NUMBERS = 8e5
-# States that are reported, of many more.
+# Largest number of states that are reported.
 _REPORTED = 4096
-# Nats by which two estimates may differ whatever their errors.
+# Nats by which two estimates may always differ.
 _TOLERANCE = 0.05
-# Least effective number, on the proposal's side, at which the bridge is taken for an estimate.
+# Least effective number of draws of the proposal for which bridge sampling is compared.
 _BRIDGED = 50.0
 
 
 @dataclass(frozen=True)
 class NormalFit:
-    """A density of P coordinates: normal, but for somewhat heavier tails.
+    """A density of P coordinates: normal with heavier tails.
 
     Attributes
     ----------
@@ -121,8 +122,8 @@ def _wide_axes(fit: NormalFit, curvature: Array) -> Array:
     return axes / np.sqrt(np.maximum(np.abs(values), least))[:, None]
 
 
-def climb(function: Callable[[Array], Array], start: Array) -> tuple[NormalFit, float]:
-    """Climb to a mode by Newton's method, with curvatures by differences.
+def newton_mode(function: Callable[[Array], Array], start: Array) -> tuple[NormalFit, float]:
+    """Find a mode by Newton's method, with curvatures by finite differences.
 
     Parameters
     ----------
@@ -133,12 +134,12 @@ def climb(function: Callable[[Array], Array], start: Array) -> tuple[NormalFit, 
     Returns
     -------
     fit : NormalFit
-        With the mode's place and curvature.
+        With the position and curvature of the mode.
     height : float
     """
     size = len(start)
     scales = np.full(size, 1e-2)
-    for _ in range(4):  # each coordinate's own deviation, roughly
+    for _ in range(4):  # approximate standard deviation of each coordinate
         steps = np.diag(_STEP * scales)
         values = function(np.concatenate([start[None], start + steps, start - steps]))
         own = (2 * values[0] - values[1 : size + 1] - values[size + 1 :]) / (_STEP * scales) ** 2
@@ -154,7 +155,7 @@ def climb(function: Callable[[Array], Array], start: Array) -> tuple[NormalFit, 
         if not np.isfinite(length):
             break
         step = slope * min(1.0, _LONGEST_STEP / max(float(length), 1e-300))
-        # far from the mode the curvature says little: much longer steps, and shorter ones
+        # far from the mode the curvature may mislead: longer and shorter steps are tried too
         tries = step * (0.5 ** np.arange(-8, 8))[:, None]
         values = function(fit.centre + tries @ fit.axes)
         values = np.where(np.isfinite(values), values, -np.inf)
@@ -186,8 +187,8 @@ def find_fit(posterior: NestedPosterior) -> tuple[NormalFit, float, bool]:
     heights = np.where(np.isfinite(heights), heights, -np.inf)
     if not np.isfinite(heights).any():
         raise TemperingError(
-            "no start has a finite density: the prior is too far from the data. Scale the data or "
-            "choose a prior in their units."
+            "no start has a finite density: the prior is too far from the data. Scale X, or "
+            "choose a prior in the units of X."
         )
     order = np.argsort(-heights, kind="stable")
     best: tuple[NormalFit, float] | None = None
@@ -195,7 +196,7 @@ def find_fit(posterior: NestedPosterior) -> tuple[NormalFit, float, bool]:
     for index in [order[0], *order[1:3]]:
         if not np.isfinite(heights[index]):
             continue
-        fit, height = climb(posterior.approximate, starts[index])
+        fit, height = newton_mode(posterior.approximate, starts[index])
         value = integral(fit, height)
         if best is None:
             best = fit, value
@@ -303,7 +304,7 @@ def _with_tails(
 
 @dataclass(frozen=True)
 class NestedPlan:
-    """How many particles: see :func:`sample_nested`.
+    """Numbers of particles and moves: see :func:`sample_nested`.
 
     Attributes
     ----------
@@ -358,7 +359,7 @@ class _Particles(ArrayRecord):
 
 
 class _Population:
-    """Islands of particles on their way from the proposal to the target."""
+    """Islands of particles at a point of the path from the proposal to the target."""
 
     def __init__(
         self, fit: NormalFit, proposal: Proposal, plan: NestedPlan, rng: np.random.Generator
@@ -399,7 +400,7 @@ class _Population:
         return float((weights.sum(axis=1) ** 2 / squares).min() / weights.shape[1])
 
     def advance(self) -> None:
-        """Go as far as effective numbers allow: add to the evidences, draw the chains' starts."""
+        """Increase beta as far as effective numbers allow; update evidences, draw chains."""
         plan, largest = self.plan, 1.0 - self.beta
         step = largest
         if self._ess(largest) < plan.ess_fraction:
@@ -465,7 +466,7 @@ def sample_nested(
     n_models: int,
     on_step: Callable[[int, float], bool] | None = None,
 ) -> SamplingRun:
-    """Sample ``p(m)`` of few coordinates and a rest that can be proposed.
+    """Sample ``p(m)`` of models with few coordinates and nested parameters.
 
     Parameters
     ----------
@@ -497,8 +498,9 @@ def sample_nested(
     while population.beta < 1 and not stopped:
         if step == plan.max_steps:
             raise TemperingError(
-                f"the path from the proposal reached beta={population.beta:.3g} of 1 in "
-                f"max_steps={plan.max_steps} steps. Simplify the model, or raise model_temperature."
+                f"sampling has reached only beta={population.beta:.3g} of 1 in "
+                f"max_steps={plan.max_steps} steps; decrease n_components or raise "
+                "model_temperature"
             )
         population.advance()
         population.move()
@@ -512,7 +514,7 @@ def sample_nested(
         population.go_on()
         visited.append(population.particles)
         accepted.append(population.acceptance)
-    doubts = [] if alone else ["the posterior has a second mode, which may have been missed"]
+    doubts = [] if alone else ["the posterior has a second mode, which the draws may not include"]
     if not stopped:
         doubts += _against_bridge(population, drawn, visited)
     return _report(population, visited, accepted, stopped, tuple(doubts))
@@ -527,7 +529,7 @@ def _in_chains(population: _Population, visited: list[_Particles]) -> _Particles
 
 
 def _against_bridge(population: _Population, drawn: Array, visited: list[_Particles]) -> list[str]:
-    """Return a doubt where the path's evidence and that of a bridge differ."""
+    """Return a doubt if the evidences by annealing and by bridge sampling differ."""
     if not np.isfinite(drawn).any():
         return []
     if np.exp(2 * log_mean_exp(drawn) - log_mean_exp(2 * drawn)) * len(drawn) < _BRIDGED:
@@ -541,8 +543,8 @@ def _against_bridge(population: _Population, drawn: Array, visited: list[_Partic
     if abs(value - found) <= max(5 * np.hypot(error, own), _TOLERANCE):
         return []
     return [
-        f"bridge sampling gives a log evidence of {value:.2f} +- {error:.2g}, the path "
-        f"{found:.2f} +- {own:.2g}"
+        f"two estimates of the log evidence differ by more than their errors (bridge sampling: "
+        f"{value:.2f} +- {error:.2g}, annealing: {found:.2f} +- {own:.2g})"
     ]
 
 
