@@ -9,7 +9,8 @@ free.
 One thread is the default: on a machine that does other work too, scikit-learn's BLAS threads wait
 for each other, and ratios with several threads flatter us.
 
-Run ``python benchmarks/em.py``, with ``--help`` for its options. Ratios above 1 are in our favour.
+Run ``python benchmarks/em.py``, with ``--help`` for its options. Ratios above 1 mean that skbae is
+faster.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def per_iteration(fit, X, start, setting):
 
 
 def bare_products(setting, threads):
-    """Return seconds for the products of one pass, on features that are ready in cache."""
+    """Return the seconds of the matrix products of one pass, with the features in cache."""
     D, K = setting.features, setting.components
     n_features = (D * (D + 1) // 2 if setting.covariance_type == "full" else D) + D + 1
     n = chunk_rows(n_features + K)

@@ -35,7 +35,7 @@ SETTINGS = [
 
 
 def digits_like(n_rows, n_features, dtype, seed=0):
-    """Return digits with noise, so many rows (and of so many features, turned) as asked for."""
+    """Return noisy digits, repeated to `n_rows` rows and rotated into `n_features` features."""
     rng = np.random.default_rng(seed)
     digits = load_digits().data
     X = digits[rng.integers(len(digits), size=n_rows)] if n_rows != len(digits) else digits

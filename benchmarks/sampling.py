@@ -1,4 +1,4 @@
-"""Sampling the models: effective draws and evidence a second against peers, and cost on long data.
+"""Sampling the models: effective draws per second, evidence, and cost for many rows.
 
 Three parts, chosen with ``--parts``:
 
@@ -171,7 +171,7 @@ def compare_draws(repetitions):
 
 
 class Cube:
-    """The galaxies' mixture as nested samplers want it: a prior on the unit cube, a likelihood."""
+    """The galaxies' mixture for nested samplers: a prior transform and a likelihood."""
 
     def __init__(self, X, prior, n_components):
         self.x, self.prior, self.n_components = X[:, 0], prior, n_components
@@ -261,7 +261,8 @@ def compare_evidence(repetitions):
         for name, found in rows.items():
             taken, error, value = np.array(found).T
             spread = value.std(ddof=1) if len(value) > 1 else np.nan
-            # what runs show or what they claim: for us the larger, for peers what they claim
+            # skbae: the larger of the spread over runs and the reported error; others: the reported
+            # error
             used = max(np.median(error), spread) if name == "skbae" else np.median(error)
             cost[name] = np.median(taken) * used**2
             print(
@@ -272,7 +273,7 @@ def compare_evidence(repetitions):
             print(f" {cost[name] / cost['skbae']:10.0f}", flush=True)
 
 
-# -- long data -------------------------------------------------------------------------------------
+# -- many rows -------------------------------------------------------------------------------------
 
 
 def laplace(model, X):
@@ -318,7 +319,7 @@ def laplace(model, X):
             raise ValueError("the Hessian is not negative definite")
         value = target(mode[None])[0][0]
     # The sum of the gamma variables behind the weights is a coordinate of its own, with a known
-    # integral: what Laplace's approximation of it lacks (Stirling's series) is put right.
+    # integral: the error of Laplace's approximation of it (Stirling's series) is corrected.
     shape = model.n_components * float(model.weight_concentration_prior)
     stirling = (shape - 0.5) * log(shape) - shape + 0.5 * log(2 * pi)
     value += lgamma(shape) - stirling

@@ -35,7 +35,7 @@ SAMPLED = {
     "n_models": 100,
     "n_importance_samples": 5,
 }
-# Name, parameters, and which part of the seeds is enough.
+# Name, parameters, and the fraction of the seeds that is run.
 SETTINGS = [
     ("defaults", {}, 1),
     ("no penalty", {"alpha": 0.0}, 1),
@@ -65,7 +65,7 @@ def ours(X, n_samples, n_passes):
 
 
 def torch_model():
-    """Return encoder and decoder, made as one would."""
+    """Return encoder and decoder, written in the usual way."""
     from torch import nn
 
     encoder = nn.Sequential(nn.Linear(64, 128), nn.Tanh(), nn.Linear(128, 16))

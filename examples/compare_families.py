@@ -1,9 +1,8 @@
 """One grid for whole families: mixtures, PCA and mixtures of PCA as values of a Pipeline's step.
 
-Which family, and how large, is answered twice: by the evidence of all rows, which holds nothing
-out, and by Hmaxemax on rows held out. Both are densities of the same rows, so that the numbers of
-different families compare. Run it with ``python examples/compare_families.py``; it takes some
-minutes.
+Family and size are selected twice: by the evidence of all rows, with none held out, and by Hmaxemax
+on rows held out. Both are densities of the same rows, so that different families are comparable.
+Run it with ``python examples/compare_families.py``; it takes some minutes.
 """
 
 import warnings
@@ -42,7 +41,7 @@ grid = [
 
 
 def search(scoring, cv):
-    """Fit all candidates; an exception stays one, instead of becoming NaN."""
+    """Fit all candidates; exceptions are raised instead of giving NaN scores."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the status is printed below
         return GridSearchCV(pipeline, grid, scoring=scoring, cv=cv, error_score="raise").fit(X)

@@ -50,14 +50,14 @@ for temperature in (0.0, 0.5, 1.0):
     error = ((test - again) ** 2).sum(axis=1).mean()
     density = hmaxemax_scorer(model, test)  # at T = 1, whatever the temperature of the fit
     shrink = 1 - model.noise_variance_[:, None] * model.component_precisions_
-    # at T = 0 coordinates are free: minus infinity, no density
+    # at T = 0 the model has no density, and the score is minus infinity
     print(
         f"T = {temperature:3.1f}: {error:6.1f}   {density:8.2f}   coordinates shrink by up to "
         f"{1 - shrink.min():.0%}, certain of the component: "
         f"{(model.predict_proba(test).max(axis=1) > 0.99).mean():.0%} of images"
     )
 
-# the last one is a density: draw from it
+# the last model, at T = 1, has a density: draw rows from it
 drawn, codes = model.sample(10, random_state=0)
 pictures["drawn at T = 1"] = drawn
 

@@ -1,9 +1,9 @@
 """A curved surface by flat pieces: local subspaces of a data set in three dimensions.
 
-Rows lie about a sheet bent into an S. One plane can't follow it; a mixture of PCA covers it with
-small planes, and its code says which plane and where on it. How many planes are worth their
-parameters is told by rows held out. Run it with ``python examples/local_subspaces.py
-[picture.png]``; it takes a few seconds, and needs matplotlib.
+Rows lie near a curved sheet in the shape of an S. A mixture of PCA approximates it by small planes;
+the code of a row is a plane and a position on it. The number of planes is selected by the density
+of rows held out. Run it with ``python examples/local_subspaces.py [picture.png]``; it takes a few
+seconds, and needs matplotlib.
 """
 
 import sys
@@ -34,7 +34,7 @@ def error(model):
 print(f"rows are scattered by {NOISE} off the surface; of new rows, in nats and in units of X:")
 fits = {}
 for n_components in (1, 2, 4, 8, 16, 32):
-    # T = 1, a density: planes are as large as the rows that they answer for
+    # T = 1: the model has a density, and planes are as large as the spread of their rows
     fits[n_components] = model = BayesianMixturePCAAutoEncoder(
         n_components,
         n_latent=2,
@@ -49,8 +49,8 @@ for n_components in (1, 2, 4, 8, 16, 32):
         f"distance to the reconstruction {error(model):.3f}"
     )
 
-# T = 0, hard codes: the locally linear autoencoder asks for nothing but the smallest distance.
-# Its planes have no end, and a row may be coded by one whose other rows are far away.
+# T = 0: each row is assigned to the nearest plane. Planes are infinite, so that a row may be
+# assigned to one whose other rows are far away.
 hard = BayesianMixturePCAAutoEncoder(
     8,
     n_latent=2,

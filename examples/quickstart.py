@@ -131,7 +131,7 @@ flowers, species = load_iris(return_X_y=True)
 pipeline = make_pipeline(
     StandardScaler(),
     # model_temperature=None, the default: models are drawn from their posterior.
-    # One prior for all candidates, since the evidence judges it too.
+    # All candidates have the same prior, since the evidence depends on it.
     BayesianGMMAutoEncoder(covariance_prior=0.2 * np.eye(4), random_state=0),
 )
 
@@ -142,7 +142,7 @@ def error_bar(model, X, y=None):
 
 
 def trusted(model, X, y=None):
-    """Return whether the sampler finds nothing wrong with its own work."""
+    """Return whether the status of the sampling is "ok"."""
     return model[-1].sampling_.status == "ok"
 
 

@@ -125,7 +125,7 @@ def test_negative_tilt_takes_the_textbook_step(tilt, blobs):
     np.testing.assert_allclose(ours.covariances_, expected[2], atol=1e-9)
 
 
-# -- monotone ascent -----------------------------------------------------------------------------
+# -- the objective never decreases ---------------------------------------------------------------
 
 
 def assert_never_falls(fitted, X):
@@ -141,7 +141,7 @@ def assert_never_falls(fitted, X):
     rounding = len(X) * np.finfo(np.float64).eps * size
     differences = np.diff(history)
     assert np.all(differences >= -rounding), differences.min()
-    assert history[-1] > history[0] + 1e-3, "no ascent to speak of"
+    assert history[-1] > history[0] + 1e-3, "the objective hardly increased"
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

@@ -396,8 +396,8 @@ def test_several_models_in_one_pass_equal_single_models():
 
 
 def test_missing_capability_is_named():
-    with pytest.raises(TypeError, match=r"climbing needs a StatisticsEnergy, but object lacks"):
-        require(object(), StatisticsEnergy, "climbing")
+    with pytest.raises(TypeError, match=r"fitting needs a StatisticsEnergy, but object lacks"):
+        require(object(), StatisticsEnergy, "fitting")
 
 
 def test_chunks_fit_in_cache():

@@ -213,8 +213,8 @@ def test_bic_and_aic_count_free_parameters(n_components, n_latent, free):
     np.testing.assert_allclose(fitted.bic(IRIS), -2 * log_density + np.log(150) * free)
 
 
-def test_grid_search_finds_the_plane():
-    """Three flat groups: one dimension each, or two, is told apart by rows held out."""
+def test_grid_search_by_held_out_density_finds_three_planes():
+    """Three planar groups: held-out density selects three components of two dimensions."""
     rng = np.random.default_rng(6)
     frames = np.linalg.qr(rng.standard_normal((3, 8, 2)))[0]
     X = np.concatenate(
