@@ -17,6 +17,7 @@ from skbae.inference.optimise._mode import find_mode
 from skbae.inference.sample._allocations import allocation_work, sample_allocations
 from skbae.inference.sample._gibbs import sample_conjugate
 from skbae.inference.sample._mode_annealing import importance_log_evidence, sample_from_modes
+from skbae.inference.sample._subset_search import models_by_subset_search
 from skbae.inference.sample._tempering import sample_tempered
 
 if TYPE_CHECKING:
@@ -36,19 +37,26 @@ _FEW_ROWS, _MANY_COORDINATES = 20.0, 100
 _SHORTFALL = 1.0
 
 
-def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator) -> Any:
-    """Return diverse models for chains to start from.
+# Rows above which posteriors are narrow.
+_MANY_ROWS = 5000
+# Nats by which a mode of many rows may be lower than the best one and still matter.
+_WINDOW = 20.0
+# Nats by which the modes that searches lead to may differ, as far as these are improved.
+_SAME_MODE = 10.0
 
-    Half are modes found from the given fits, except those far below the best one. The other half
-    are draws of the prior, except for data of many rows, where chains from such draws would need
-    too many sweeps.
+
+def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator) -> Any:
+    """Return models for chains to start from, as different as possible.
+
+    Half are modes that the given fits lead to, except modes far below the best one; the other half
+    are draws of the prior.
 
     Parameters
     ----------
     objective : Objective
         Of a ConjugateEnergy.
     fitted : ArrayRecord
-        Models from which the search for modes starts.
+        Models to start the search for modes from.
     n_chains : int
     rng : Generator
     """
@@ -57,8 +65,6 @@ def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.rando
     # a mode lower than this has negligible mass, however wide it is
     worst = found.log_target.max() - 30 - 3 * energy.n_parameters()
     modes, good = found.params, np.flatnonzero(found.log_target >= worst)
-    if objective.rows.total > 5000:
-        return modes.take(np.resize(good, n_chains))
     half = n_chains // 2
     joined = type(modes).concatenate(
         [modes.take(np.resize(good, n_chains - half)), energy.draw_prior(half, rng)]
@@ -66,6 +72,43 @@ def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.rando
     # alternate modes and prior draws, so that each island of chains has both
     order = np.argsort(np.r_[np.arange(n_chains - half), np.arange(half) + 0.5], kind="stable")
     return joined.take(order)
+
+
+def long_data_starts(
+    objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator
+) -> tuple[Any, list[str]]:
+    """Return models for chains on many rows to start from, and reasons for doubt.
+
+    The starts are the best modes that fits and two searches on some of the rows lead to: with many
+    rows other modes are lighter by far more than their width. The searches are independent, so that
+    it counts against a result if they lead to modes of different height.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of a CollapsibleEnergy.
+    fitted, n_chains, rng
+        As for :func:`chain_starts`.
+    """
+    searched = [models_by_subset_search(objective, rng) for _ in range(2)]
+    parts = [*searched, fitted]
+    joined = type(fitted).concatenate(parts)
+    source = np.repeat(np.arange(len(parts)), [part.n_models for part in parts])
+    settings: dict[str, Any] = {"tol": 1e-4, "max_iter": 30}
+    found = find_mode(objective, joined, objective.temperature, **settings)
+    leading = []
+    for number in range(len(parts)):
+        own = np.flatnonzero(source == number)
+        leading.append(own[int(np.argmax(found.log_target[own]))])
+    best = found.params.take(np.array(leading))
+    found = find_mode(objective, best, objective.temperature, tol=1e-6, max_iter=300)
+    heights = found.log_target[: len(searched)]
+    doubts = []
+    if np.ptp(heights) > _SAME_MODE:
+        listed = ", ".join(f"{value:.1f}" for value in heights)
+        doubts = [f"independent searches lead to modes of different log density ({listed})"]
+    good = np.flatnonzero(found.log_target >= found.log_target.max() - _WINDOW)
+    return found.params.take(np.resize(good, n_chains)), doubts
 
 
 def run_gibbs(
@@ -77,8 +120,13 @@ def run_gibbs(
 ) -> SamplingRun:
     """Sample at T = tau by Gibbs sweeps; the number of sweeps depends on the number of rows."""
     n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
-    starts = chain_starts(objective, fitted, n_chains, rng)
-    return sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
+    doubts: list[str] = []
+    if objective.rows.total > _MANY_ROWS:
+        starts, doubts = long_data_starts(objective, fitted, n_chains, rng)
+    else:
+        starts = chain_starts(objective, fitted, n_chains, rng)
+    run = sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
+    return replace(run, doubts=(*run.doubts, *doubts))
 
 
 def run_allocations(

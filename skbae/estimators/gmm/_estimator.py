@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from skbae.energies.gaussian._components import GaussianParameters
+from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture._energy import MixtureParameters
 from skbae.estimators._checks import check_codes, check_probabilities
@@ -332,11 +333,11 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         """Sample by Gibbs sweeps if T = tau, t = 0 and weights are integers, else by tempering."""
         rows, runner = objective.rows, objective.runner
         whole = rows.weights is None or np.all(rows.weights == np.round(rows.weights))
-        equal = settings.temperature == settings.model_temperature and settings.tilt == 0
-        if not (equal and whole):
+        if not (settings.sweeps and whole):
             with progress(self, rows.X, None, None) as step:
                 return run_tempered(objective, rng, settings, step)
-        if allocation_work(objective) <= _MOST_ALLOCATION_WORK:
+        few = allocation_work(objective) <= _MOST_ALLOCATION_WORK
+        if few or settings.n_components > MAX_RELABELLED:
             with progress(self, rows.X, None, None) as step:
                 return run_allocations(objective, rng, settings, settings.evidence_tol, step)
         # starts need positive variances, even with reg_covar=0

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from skbae._types import Array
     from skbae.estimators._plans import SamplerPlans
 
+# Rows times components times numbers a row takes: above, no search over allocations can be waited
+# for, however long.
+_MOST_SEARCHED = 3e7
+
 
 @dataclass(frozen=True)
 class GaussianMixtureForm:
@@ -130,12 +134,6 @@ class GaussianMixtureSettings(MixtureSettings):
             means_init=given["means_init"],
             precisions_init=given["precisions_init"],
         )
-        if settings.samples and settings.n_components > MAX_RELABELLED:
-            raise ValueError(
-                f"n_components must be at most {MAX_RELABELLED} for the models to be sampled (the "
-                "evidence sums over all relabellings of the components), got "
-                f"{settings.n_components}; set model_temperature=0 to fit the single best model"
-            )
         return settings
 
     def form(self, n_features: int) -> GaussianMixtureForm:
@@ -158,6 +156,23 @@ class GaussianMixtureSettings(MixtureSettings):
             n_covariances = 1 if form.tied else self.n_components
             size = self.n_components * (1 + n_features) + 2 * n_covariances * form.shape.n_free
             check_memory(size, self.n_models)
+            self._check_sampler(n_rows, form)
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether T = tau and t = 0, so that sweeps and allocations may serve, not gradients."""
+        return self.temperature == self.model_temperature and self.tilt == 0
+
+    def _check_sampler(self, n_rows: int, form: GaussianMixtureForm) -> None:
+        """Raise ValueError for components too many for sweeps over rows too many for a search."""
+        work = n_rows * self.n_components * (form.shape.n_quadratic + form.n_features + 20)
+        if self.sweeps and self.n_components > MAX_RELABELLED and work > _MOST_SEARCHED:
+            raise ValueError(
+                f"n_components must be at most {MAX_RELABELLED} for models to be sampled on "
+                f"{n_rows} rows of {form.n_features} features (sweeps over long data sum over all "
+                f"relabellings of the components), got {self.n_components}; sample on fewer rows, "
+                "or set model_temperature=0 to fit the single best model"
+            )
 
     def given_start(self, n_features: int) -> GivenStart:
         """Return the user's initial values, checked.
