@@ -136,11 +136,22 @@ def test_the_progress_bar_runs(capsys):
     assert "BayesianGMMAutoEncoder" in capsys.readouterr().out
 
 
-def test_too_many_components_to_relabel():
-    X = small_data(40, 1)
+def test_too_many_components_for_so_many_rows():
+    X = np.arange(200_000.0)[:, None]
     with pytest.raises(ValueError, match=r"n_components must be at most 12.*got 13.*temperature=0"):
         BayesianGMMAutoEncoder(13).fit(X)
-    BayesianGMMAutoEncoder(13, model_temperature=0, tol=0.1, random_state=0).fit(X)
+    BayesianGMMAutoEncoder(13, model_temperature=0, tol=0.1, random_state=0).fit(X[:40])
+
+
+def test_more_components_than_can_be_relabelled_on_few_rows():
+    """No sum over relabellings is needed there: thirteen clusters, each component its own."""
+    X = (10.0 * np.arange(13)[:, None] + np.random.default_rng(0).normal(size=(13, 20))).reshape(
+        -1, 1
+    )
+    fitted = BayesianGMMAutoEncoder(13, n_models=5, random_state=0).fit(X)
+    assert fitted.sampling_.status == "ok", fitted.sampling_.reasons
+    assert fitted.sampling_.log_evidence_lower_bound <= fitted.log_evidence_
+    np.testing.assert_allclose(np.sort(fitted.means_[:, 0]), 10.0 * np.arange(13), atol=1.5)
 
 
 def test_too_many_models_to_keep():
