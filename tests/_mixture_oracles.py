@@ -11,6 +11,8 @@ from scipy.optimize import minimize
 from scipy.special import gammaln, logsumexp, multigammaln
 from scipy.stats import gamma, multivariate_t, norm, wishart
 
+from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -89,57 +91,103 @@ def multigammaln_each(a: Array, size: int) -> Array:
     return np.array([multigammaln(value, size) for value in values])[where].reshape(np.shape(a))
 
 
-def enumerated_log_evidence(X: Any, prior: MixturePrior, temperature: float = 1.0) -> float:
-    """Return ``log of the integral of prior(m) prod_x sum_k exp(H(x, m, k) / T)`` exactly.
+@dataclass(frozen=True)
+class _Oracle:
+    """What the marginal likelihood of an allocation is made of, given data and prior."""
 
-    The product of sums is a sum over all ``K^N`` allocations, each of which has a closed form: the
-    conjugate marginal with every row counted ``1 / T`` times. Only for a dozen rows.
+    X: Array
+    prior: MixturePrior
+    heat: float
+
+    @property
+    def base(self) -> Array:
+        """The prior's scale as a full matrix."""
+        base, size = np.asarray(self.prior.covariance, dtype=np.float64), self.X.shape[1]
+        if self.prior.kind.endswith("diag"):
+            return np.diag(base)
+        if self.prior.kind.endswith("spherical"):
+            return np.eye(size) * base / size  # of which the trace counts
+        return np.atleast_2d(base)
+
+    def scatter(self, rows: Array) -> tuple[float, Array]:
+        """Return the count of some of the rows, and what they add to the scale of the prior."""
+        size, strength = self.X.shape[1], self.prior.mean_precision
+        if not len(rows):
+            return 0.0, np.zeros((size, size))
+        n, centre = self.heat * len(rows), rows.mean(axis=0)
+        deviations, shift = rows - centre, centre - np.asarray(self.prior.mean)
+        within = self.heat * deviations.T @ deviations
+        return n, within + strength * n / (strength + n) * np.outer(shift, shift)
+
+    def of_precisions(self, n: Array, scatter: Array) -> Array:
+        """Return the log ratio of a precision's integrals with and without rows."""
+        kind, dof = self.prior.kind, self.prior.degrees_of_freedom
+        degrees_per_row = self.X.shape[1] if kind.endswith("spherical") else 1
+        after = _log_precision_integral(kind, dof + degrees_per_row * n, self.base + scatter)
+        return after - _log_precision_integral(kind, np.asarray(dof), self.base)
+
+    def log_joint(self, counts: Array, of_precisions: Array) -> Array:
+        """Return the log joint of allocations, given counts (K, S) and precisions' part (S,)."""
+        prior, (n_rows, size) = self.prior, self.X.shape
+        n_components, heat, strength = prior.n_components, self.heat, prior.mean_precision
+        total = of_precisions + size / 2 * np.log(strength / (strength + counts)).sum(axis=0)
+        total = total - size * n_rows * heat / 2 * np.log(2 * np.pi)
+        if prior.equal_weights:
+            return total - n_rows * heat * np.log(n_components)
+        alpha = prior.concentration
+        total += gammaln(n_components * alpha) - gammaln(n_components * alpha + n_rows * heat)
+        return total + (gammaln(alpha + counts) - gammaln(alpha)).sum(axis=0)
+
+
+def enumerated_log_joints(
+    X: Any, prior: MixturePrior, temperature: float = 1.0
+) -> tuple[NDArray[np.intp], Array]:
+    """Return all ``K^N`` allocations (K^N, N), in the order of their digits, and ``log p(X, z)``.
+
+    The integral over models of ``prior(m) exp(sum of H(x, m, z) / T)`` is the conjugate marginal
+    with every row counted ``1 / T`` times. Only for a dozen rows.
     """
     X = np.asarray(X, dtype=np.float64)
-    (n_rows, size), n_components, heat = X.shape, prior.n_components, 1 / temperature
-    kind, tied = prior.kind, prior.kind.startswith("tied")
-    strength, mean = prior.mean_precision, np.asarray(prior.mean, dtype=np.float64)
-    base = np.asarray(prior.covariance, dtype=np.float64)
-    if kind.endswith("diag"):
-        base = np.diag(base)
-    elif kind.endswith("spherical"):
-        base = np.eye(size) * base / size  # of which the trace counts
-    degrees_per_row = size if kind.endswith("spherical") else 1
-
+    (n_rows, size), n_components = X.shape, prior.n_components
+    oracle = _Oracle(X, prior, 1 / temperature)
     # for every subset of the rows: how many, and what it adds to the scale
     n_subsets = 1 << n_rows
     counts, scatters = np.zeros(n_subsets), np.zeros((n_subsets, size, size))
     for subset in range(1, n_subsets):
         rows = X[[i for i in range(n_rows) if subset >> i & 1]]
-        n = heat * len(rows)
-        centre = rows.mean(axis=0)
-        deviations, shift = rows - centre, centre - mean
-        scatters[subset] = heat * deviations.T @ deviations
-        scatters[subset] += strength * n / (strength + n) * np.outer(shift, shift)
-        counts[subset] = n
-    of_means = size / 2 * np.log(strength / (strength + counts))
-
+        counts[subset], scatters[subset] = oracle.scatter(rows)
     allocations = np.indices((n_components,) * n_rows).reshape(n_rows, -1)
     powers = 1 << np.arange(n_rows)
     subsets = np.stack([powers @ (allocations == k) for k in range(n_components)])  # (K, K^N)
-
-    def of_precisions(n: Array, scatter: Array) -> Array:
-        dof = prior.degrees_of_freedom
-        after = _log_precision_integral(kind, dof + degrees_per_row * n, base + scatter)
-        return after - _log_precision_integral(kind, np.asarray(dof), base)
-
-    total = of_means[subsets].sum(axis=0) - size * n_rows * heat / 2 * np.log(2 * np.pi)
-    if tied:
-        total += of_precisions(np.full(total.shape, heat * n_rows), scatters[subsets].sum(axis=0))
+    if prior.kind.startswith("tied"):
+        all_rows = np.full(subsets.shape[1], n_rows / temperature)
+        of_precisions = oracle.of_precisions(all_rows, scatters[subsets].sum(axis=0))
     else:
-        total += of_precisions(counts, scatters)[subsets].sum(axis=0)
-    if prior.equal_weights:
-        total -= n_rows * heat * np.log(n_components)
+        of_precisions = oracle.of_precisions(counts, scatters)[subsets].sum(axis=0)
+    return allocations.T, oracle.log_joint(counts[subsets], of_precisions)
+
+
+def allocation_log_joint(
+    X: Any, labels: Any, prior: MixturePrior, temperature: float = 1.0
+) -> float:
+    """Return ``log p(X, z)`` of one allocation of any number of rows."""
+    oracle = _Oracle(np.asarray(X, dtype=np.float64), prior, 1 / temperature)
+    parts = [oracle.scatter(oracle.X[labels == k]) for k in range(prior.n_components)]
+    counts = np.array([n for n, _ in parts])
+    scatters = np.stack([scatter for _, scatter in parts])
+    if prior.kind.startswith("tied"):
+        of_precisions = oracle.of_precisions(counts.sum(), scatters.sum(axis=0))
     else:
-        alpha = prior.concentration
-        total += gammaln(n_components * alpha) - gammaln(n_components * alpha + n_rows * heat)
-        total += (gammaln(alpha + counts[subsets]) - gammaln(alpha)).sum(axis=0)
-    return float(logsumexp(total))
+        of_precisions = oracle.of_precisions(counts, scatters).sum()
+    return float(oracle.log_joint(counts[:, None], np.array([of_precisions]))[0])
+
+
+def enumerated_log_evidence(X: Any, prior: MixturePrior, temperature: float = 1.0) -> float:
+    """Return ``log of the integral of prior(m) prod_x sum_k exp(H(x, m, k) / T)`` exactly.
+
+    The product of sums is a sum over all ``K^N`` allocations.
+    """
+    return float(logsumexp(enumerated_log_joints(X, prior, temperature)[1]))
 
 
 def model_joints(fitted: Any, X: Any) -> Array:
@@ -258,3 +306,43 @@ def importance_sample(
     parts = [log_prior_and_objective(part) for part in np.array_split(theta, 50)]
     prior, objective = (np.concatenate(values) for values in zip(*parts, strict=True))
     return ImportanceSample(theta, prior + objective - log_q, objective / heat.sum())
+
+
+# -- allocations -----------------------------------------------------------------------------------
+
+
+def collapsed(X: Any, prior: MixturePrior, temperature: float = 1.0) -> Any:
+    """Return the package's mixture with its models integrated out."""
+    return conjugate_energy(X, prior).collapse(np.asarray(X, dtype=np.float64), temperature)
+
+
+def conjugate_energy(X: Any, prior: MixturePrior) -> Any:
+    """Return the package's energy with such a prior, centred on the rows."""
+    return conjugate_gaussian_mixture(
+        prior.n_components,
+        X.shape[1],
+        prior.kind,
+        prior.equal_weights,
+        0.0,
+        concentration=prior.concentration,
+        mean_precision=prior.mean_precision,
+        mean=np.asarray(prior.mean, dtype=np.float64),
+        degrees_of_freedom=prior.degrees_of_freedom,
+        covariance=np.asarray(prior.covariance, dtype=np.float64),
+        centre=np.asarray(X, dtype=np.float64).mean(axis=0),
+    )
+
+
+def preferences_by_definition(labels: Any, log_joint: Array, n_components: int) -> Array:
+    """Return the log probabilities of each row's component given the others', (S, K, N).
+
+    From the joint of all allocations, which are in the order of their digits.
+    """
+    n_rows = labels.shape[1]
+    powers = n_components ** np.arange(n_rows)[::-1]
+    own = labels @ powers
+    found = np.empty((len(labels), n_components, n_rows))
+    for row, power in enumerate(powers):
+        for k in range(n_components):
+            found[:, k, row] = log_joint[own + (k - labels[:, row]) * power]
+    return found - logsumexp(found, axis=1, keepdims=True)
