@@ -191,10 +191,20 @@ def test_errors_of_the_evidence_are_honest():
 
 @pytest.mark.slow
 def test_errors_of_the_evidence_are_honest_over_many_tables():
-    """Half a percent beyond 4 errors; 5% beyond 2, and what chance adds to that."""
-    errors = errors_in_units(200, seed=3)
-    assert (errors > 2).mean() < 0.1
-    assert (errors > 4).mean() <= 0.01
+    """5% beyond 2 errors, up to chance, and none beyond 4."""
+    errors = errors_in_units(400, seed=3)
+    assert (errors > 2).mean() < 0.08
+    assert errors.max() < 4
+
+
+def test_evidence_where_fields_may_vanish():
+    """With few rows, a part of the posterior is about models whose direction could be any."""
+    for seed in range(4):
+        X = np.random.default_rng(seed).standard_normal((8, 2)) @ [[1.5, 0.4], [0.0, 0.15]]
+        posterior = posterior_of(X, 1, 1.0, 2.5)
+        exact = evidence_of_one_direction(X, posterior.prior, 1.0, 2.5)
+        found = evidence(posterior, seed)
+        assert abs(found.log_evidence - exact) < min(4 * found.log_evidence_error, 0.06)
 
 
 @pytest.mark.parametrize(

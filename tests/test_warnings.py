@@ -25,6 +25,7 @@ from skbae import (
 from skbae.estimators._plans import SamplerPlans
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan
+from skbae.inference.sample._nested import NestedPlan
 from skbae.inference.sample._tempering import SMCPlan
 from skbae.model_selection import InSample
 
@@ -70,6 +71,7 @@ def too_short(estimator):
     """Return an estimator whose samplers' runs are too short to be trusted."""
     gibbs, smc = GibbsPlan(2, 2, 1, 1, 2, n_keep=5), SMCPlan(2, 32, 3, n_keep=5)
     anneal = AnnealPlan(n_islands=2, n_particles=16, n_moves=1, n_pilot=8, n_keep=5)
+    nested = NestedPlan(n_islands=2, n_particles=16, n_moves=1, n_rounds=1, n_keep=5)
     plans = SamplerPlans(
         allocations=lambda *_: replace(
             short_allocations(5, n_steps=2), n_chains=1, n_jumping=4, jumps=gibbs
@@ -77,6 +79,7 @@ def too_short(estimator):
         gibbs=lambda *_: (4, gibbs),
         tempered=lambda *_, **__: smc,
         anneal=lambda *_: anneal,
+        nested=lambda *_: nested,
     )
     return with_plans(estimator, plans)
 

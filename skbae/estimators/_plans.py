@@ -13,6 +13,7 @@ from skbae.inference.sample._allocations import AllocationPlan, allocation_plan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan
+from skbae.inference.sample._nested import NestedPlan, nested_plan
 from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 
 # Rows visited by one sweep of all chains, and by one chain in all its sweeps. Data of few rows get
@@ -101,6 +102,8 @@ class SamplerPlans:
         ``tempered(n_rows, n_models, fewest=...)``
     anneal : callable
         ``anneal(n_rows, n_coordinates, n_models)``
+    nested : callable
+        ``nested(n_numbers, n_models)``
     langevin : callable
         ``langevin(batch_size, scale, n_models)``
     mode_starts : callable
@@ -113,6 +116,7 @@ class SamplerPlans:
     gibbs: Callable[[int, int], tuple[int, GibbsPlan]] = gibbs_schedule
     tempered: TemperedPlan = tempered_plan
     anneal: Callable[[int, int, int], AnnealPlan] = anneal_plan
+    nested: Callable[[int, int], NestedPlan] = nested_plan
     langevin: Callable[[int, float, int], LangevinPlan] = langevin_plan
     mode_starts: Callable[[int], int] = mode_starts
     partition: AnnealingPlan = field(default_factory=AnnealingPlan)

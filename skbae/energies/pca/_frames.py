@@ -264,13 +264,13 @@ class FarBlock:
         scaled = curvature / roots[:, :, None] / roots[:, None]
         sound = np.asarray(np.isfinite(scaled).all(axis=(1, 2)))
         values, vectors = np.linalg.eigh(np.where(sound[:, None, None], scaled, np.eye(size)))
-        precisions = values[:, :, None] - far
-        sound &= (precisions.min(axis=(1, 2), initial=np.inf) > 0) & (values[:, 0] > 0)
-        precisions = np.maximum(precisions, _TINY)
+        # where a model's fields are weak, about as wide as a direction's entries can be
+        least = 1.0 / (roots**2).max(axis=1)[:, None]
+        precisions = np.maximum(values[:, :, None] - far, least[:, :, None])
         log_density = 0.5 * np.log(precisions).sum(axis=(1, 2)) - 0.5 * (inner**2).sum(axis=(1, 2))
         block, n_far = inner / np.sqrt(precisions), len(far)
         if n_outside:
-            positive = np.maximum(values, _TINY)
+            positive = np.maximum(values, least)
             log_density += 0.5 * n_outside * np.log(positive).sum(axis=1)
             log_density -= 0.5 * (outer**2).sum(axis=(1, 2))
             outer = outer / np.sqrt(positive)[:, :, None]

@@ -211,7 +211,7 @@ def sample_models(
     few_rows = power < _FEW_ROWS and size <= _FEW_COORDINATES
     if can_nest(n_components, n_axes, n_features) and not few_rows:
         posterior = nested_posterior(settings, moments, n_components)
-        return sample_nested(posterior, rng, settings.n_models, on_step)
+        return sample_nested(posterior, rng, settings.n_models, on_step, settings.plans.nested)
     energy = energy_with_prior(settings, moments.whole(), n_components)
     run = run_charted(
         Objective(energy, energy.moments.as_one_row(), runner, energy.temperature),

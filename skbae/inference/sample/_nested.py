@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtri
 
 from skbae._types import ArrayRecord, SamplingRun
 from skbae.inference.evidence._bridge import bridge_estimate
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 # that are tried.
 _TAIL = 0.25
 _TAILS = (0.25, 0.5, 0.8, 1.2)
+# Share of the draws from a wider density, and the factor by which it is wider.
+_WIDE_SHARE, _WIDENING = 0.1, 2.5
 # Factors of the width and shifts, in standard deviations, that are tried with these; and the points
 # at which tails are compared.
 _WIDTHS, _SHIFTS = (0.8, 1.0, 1.25, 1.6, 2.0), (-0.5, 0.0, 0.5)
@@ -74,24 +77,50 @@ class NormalFit:
     axes : ndarray of shape (P, P)
         In rows, of a deviation's length.
     tails : ndarray of shape (P,)
+        How heavy they are: steps are ``sinh(tails z) / tails`` for standard normal z.
+    widening : ndarray of shape (P,)
+        Factors of the axes in a second, wide density that has a small share of the draws. Where the
+        posterior has tails in directions that no axis is along, weights stay bounded.
     """
 
     centre: Array
     axes: Array
     tails: Array
+    widening: Array
 
     @classmethod
     def nearly_normal(cls, centre: Array, axes: Array) -> NormalFit:
         """Return a fit whose tails are as light as they get."""
-        return cls(centre, axes, np.full(len(centre), _TAIL))
+        return cls(centre, axes, np.full(len(centre), _TAIL), np.ones(len(centre)))
+
+    @property
+    def n_scores(self) -> int:
+        """Standard normal numbers that make coordinates: one more than there are."""
+        return len(self.centre) + 1
 
     def place(self, scores: Array) -> tuple[Array, Array]:
-        """Turn standard normal numbers (S, P) into coordinates; return their log density too."""
-        size, tails = len(self.centre), self.tails
-        theta = self.centre + np.sinh(tails * scores) / tails @ self.axes
-        log_density = -0.5 * (scores**2).sum(axis=1) - np.log(np.cosh(tails * scores)).sum(axis=1)
-        volume = np.linalg.slogdet(self.axes)[1] + 0.5 * size * LOG_2PI
-        return theta, log_density - volume
+        """Turn standard normal numbers (S, P + 1) into coordinates; return their log density too.
+
+        The first number chooses the wide density or the narrow one.
+        """
+        is_wide = (scores[:, 0] < ndtri(_WIDE_SHARE))[:, None]
+        steps = np.sinh(self.tails * scores[:, 1:]) / self.tails
+        steps = steps * np.where(is_wide, self.widening, 1.0)
+        parts = [
+            np.log(share) + self._log_density(steps / widening) - np.log(widening).sum()
+            for share, widening in (
+                (1 - _WIDE_SHARE, np.ones(len(self.centre))),
+                (_WIDE_SHARE, self.widening),
+            )
+        ]
+        volume = np.linalg.slogdet(self.axes)[1]
+        return self.centre + steps @ self.axes, np.logaddexp(*parts) - volume
+
+    def _log_density(self, steps: Array) -> Array:
+        """Return the log density of steps along the axes, (S,)."""
+        scaled = self.tails * steps
+        squares = (np.arcsinh(scaled) / self.tails) ** 2
+        return -0.5 * (squares + np.log1p(scaled**2) + LOG_2PI).sum(axis=1)
 
 
 def _stencil(function: Callable[[Array], Array], fit: NormalFit) -> tuple[float, Array, Array]:
@@ -299,7 +328,9 @@ def _with_tails(
     axes[which] *= widths[best]
     all_tails[which] = tails[best, 0]
     centre = fit.centre + shifts[best, 0] @ fit.axes[which]
-    return NormalFit(centre, axes, all_tails)
+    widening = np.ones(len(centre))
+    widening[which] = _WIDENING
+    return NormalFit(centre, axes, all_tails, widening)
 
 
 @dataclass(frozen=True)
@@ -372,12 +403,12 @@ class _Population:
 
     def draw(self, n: int) -> _Particles:
         """Draw from the proposal."""
-        size = len(self.fit.centre) + self.proposal.n_numbers
+        size = self.fit.n_scores + self.proposal.n_numbers
         return self.place(self.rng.standard_normal((n, size)))
 
     def split(self, numbers: Array) -> tuple[Array, Array, Array]:
         """Return coordinates, their log density and the rest's numbers."""
-        size = len(self.fit.centre)
+        size = self.fit.n_scores
         return *self.fit.place(numbers[:, :size]), numbers[:, size:]
 
     def place(self, numbers: Array) -> _Particles:
@@ -465,6 +496,7 @@ def sample_nested(
     rng: np.random.Generator,
     n_models: int,
     on_step: Callable[[int, float], bool] | None = None,
+    make_plan: Callable[[int, int], NestedPlan] = nested_plan,
 ) -> SamplingRun:
     """Sample ``p(m)`` of models with few coordinates and nested parameters.
 
@@ -477,6 +509,8 @@ def sample_nested(
     on_step : callable or None
         Called after each step with its number and the best log weight; returning true ends the
         run.
+    make_plan : callable
+        Returns the plan, given the numbers that make a model and the models to keep.
 
     Returns
     -------
@@ -491,7 +525,7 @@ def sample_nested(
     """
     fit, _, alone = find_fit(posterior)
     fit, proposal = refine(posterior, fit, rng)
-    plan = nested_plan(proposal.n_numbers, n_models)
+    plan = make_plan(proposal.n_numbers, n_models)
     population = _Population(fit, proposal, plan, rng)
     drawn = population.particles.log_weight
     step, stopped, accepted = 0, False, []
