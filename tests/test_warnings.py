@@ -106,7 +106,9 @@ def test_sampling_that_can_not_be_trusted(name):
 def test_warnings_point_at_the_users_line_with_callbacks(name):
     """A callback that stops the run is what there is to warn of."""
     callbacks()
-    estimator = SAMPLED[name]
+    # a path of several steps, of which the callback stops the first
+    small_steps = replace(NestedPlan(), ess_fraction=0.99)
+    estimator = with_plans(SAMPLED[name], SamplerPlans(nested=lambda *_: small_steps))
     estimator.set_callbacks(Stopper(1))
     try:
         here = two_lines_below()
