@@ -81,27 +81,60 @@ def starts(
 # -- the prior -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class ResolvedPrior:
+    """The prior of a Gaussian mixture, as in the constructor, with nothing left to the rows.
+
+    Attributes
+    ----------
+    concentration, mean_precision, degrees_of_freedom : float
+    mean : ndarray of shape (D,)
+    covariance : ndarray of the shape of one covariance
+    """
+
+    concentration: float
+    mean_precision: float
+    degrees_of_freedom: float
+    mean: Array
+    covariance: Array
+
+
 def conjugate_energy(
     settings: GaussianMixtureSettings, rows: Rows, runner: RowRunner
 ) -> ConjugateMixture:
     """Return the mixture with its prior; parameters given as None are computed from the rows."""
     form = settings.form(rows.X.shape[1])
-    given, size = settings.given_prior(form.n_features), float(form.n_features)
-    dof, covariance = given.degrees_of_freedom, given.covariance
-    if covariance is None:
-        covariance = _row_covariance(form, rows, runner) / form.n_components ** (2 / size)
+    prior = resolved_prior(settings, rows, runner)
     return conjugate_gaussian_mixture(
         form.n_components,
         form.n_features,
         form.covariance_type,
         form.equal_weights,
         form.reg_covar,
+        concentration=prior.concentration,
+        mean_precision=prior.mean_precision,
+        mean=prior.mean,
+        degrees_of_freedom=prior.degrees_of_freedom,
+        covariance=prior.covariance,
+        centre=rows.centre,
+    )
+
+
+def resolved_prior(
+    settings: GaussianMixtureSettings, rows: Rows, runner: RowRunner
+) -> ResolvedPrior:
+    """Return the prior, with what was given as None computed from the rows."""
+    form = settings.form(rows.X.shape[1])
+    given, size = settings.given_prior(form.n_features), float(form.n_features)
+    dof, covariance = given.degrees_of_freedom, given.covariance
+    if covariance is None:
+        covariance = _row_covariance(form, rows, runner) / form.n_components ** (2 / size)
+    return ResolvedPrior(
         concentration=given.concentration,
         mean_precision=given.mean_precision,
         mean=rows.centre if given.mean is None else given.mean,
         degrees_of_freedom=size + 2.0 if dof is None else dof,
         covariance=covariance,
-        centre=rows.centre,
     )
 
 
