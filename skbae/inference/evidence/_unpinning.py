@@ -34,7 +34,7 @@ from skbae._types import Array
 from skbae.energies._allocations import CollapsedModel, Labels
 from skbae.inference.sample import _collapsed
 from skbae.operators._draws import systematic_resample
-from skbae.operators._labels import one_hot
+from skbae.operators._labels import match_labels, one_hot
 from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
 
 if TYPE_CHECKING:
@@ -115,6 +115,14 @@ class ModeTile:
             for index in np.flatnonzero(close):
                 inside[index] = _best_match(others[index]) <= value[index]
         return inside
+
+    def match(self, log_f: Array, labels: Labels) -> tuple[Array, Labels]:
+        """Return models' ``log f`` (S, K, N) and codes (S, N) in the labelling that fits best."""
+        fits = np.swapaxes(np.matmul(log_f, self._own.T), 1, 2)  # (S, of z*, of m)
+        order = match_labels(fits)
+        new_label = np.argsort(order, axis=1)
+        matched = np.take_along_axis(log_f, order[:, :, None], axis=1)
+        return matched, np.take_along_axis(new_label, labels, axis=1)
 
     def relabel(self, labels: Labels) -> Labels:
         """Return labels (S, N) permuted to agree best with the mode's."""
@@ -357,22 +365,19 @@ def unpin(
 
 
 def _back_start(models: PinnedModels, tile: ModeTile, path: _Path, draws: Labels) -> _Population:
-    """Return models drawn from the posterior within the tile, given drawn allocations."""
-    mixture, rng = models.mixture, path.rng
+    """Return models drawn from the posterior within the tile, given drawn allocations.
+
+    Every model has a labelling in the tile that its mode has. Those of other modes are left out,
+    which leaves the posterior within the tile.
+    """
     labels = tile.relabel(draws)
-    log_f = models.log_f(models.draw(*mixture.sums(labels), rng))
-    inside = tile.contains(log_f)
-    for _ in range(3):
-        if inside.all():
-            break
-        missing = np.flatnonzero(~inside)
-        again = models.log_f(models.draw(*mixture.sums(labels[missing]), rng))
-        good = tile.contains(again)
-        log_f[missing[good]] = again[good]
-        inside[missing[good]] = True
-    if not inside.any():
-        inside[:] = True
-    pick = np.where(inside, np.arange(len(labels)), rng.choice(np.flatnonzero(inside), len(labels)))
+    log_f = models.log_f(models.draw(*models.mixture.sums(labels), path.rng))
+    log_f, labels = tile.match(log_f, labels)
+    inside = np.flatnonzero(tile.contains(log_f))
+    pick = np.arange(len(labels))
+    if len(inside):
+        missing = ~np.isin(pick, inside)
+        pick[missing] = path.rng.choice(inside, int(missing.sum()))
     return _Population(log_f[pick], labels[pick], np.full(len(labels), _BLOCK))
 
 
