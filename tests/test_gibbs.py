@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from _samplers import make_problem
+from _mixture_oracles import conjugate_energy, enumerated_log_joints
+from _samplers import make_prior, make_problem
+from scipy.special import logsumexp
 
 from skbae._types import ArrayRecord
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._convergence import split_rhat
+from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import RHAT_LIMIT
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._gibbs import GibbsMoves, GibbsPlan, GibbsState, sample_conjugate
@@ -61,6 +64,61 @@ def test_a_callback_also_stops_repeated_sweeps():
     found, plan = run(10, seed, on_step=lambda step, _: step >= stop_at)
     assert found.stopped
     assert stop_at <= found.n_sweeps < stop_at + plan.max_between_jumps
+
+
+# -- replacement by weighted draws ---------------------------------------------------------------
+
+
+def two_modes():
+    """Return rows in three tight groups for two components, their prior, and both modes."""
+    prior = make_prior("full", 2, 1, concentration=4.0, mean_precision=0.02)
+    prior = replace(prior, covariance=0.3 * np.asarray(prior.covariance))
+    spread = 0.2 * np.random.default_rng(3).normal(size=(10, 1))
+    X = spread + np.array([0, 0, 0, 4, 4, 4, 8.3, 8.3, 8.3, 8.3])[:, None]
+    groups = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
+    return X, prior, (groups > 1).astype(int), (groups > 0).astype(int)
+
+
+def share_of_the_first_mode(n_rounds, share_at_start, n_chains=600):
+    """Return the share of chains in the first mode soon after their starts, and the exact one."""
+    X, prior, first, second = two_modes()
+    labels, log_joint = enumerated_log_joints(X, prior)
+    chance = np.exp(log_joint - logsumexp(log_joint))
+    # the middle group is with the left one or with the right one
+    left, middle, right = labels[:, 0], labels[:, 4], labels[:, 9]
+    masses = [chance[(left != right) & (middle == side)].sum() for side in (left, right)]
+    assert sum(masses) > 0.95
+    exact = masses[0] / sum(masses)
+    rng, energy = np.random.default_rng(0), conjugate_energy(X, prior)
+    mixture, rows = energy.collapse(X, 1.0), make_rows(X, None)
+    models = PinnedModels(energy, mixture, X, rows.frame, 1.0)
+    in_first = np.arange(n_chains) % 20 < round(20 * share_at_start)
+    starts = models.draw(*mixture.sums(np.where(in_first[:, None], first, second)), rng)
+    plan = GibbsPlan(2, 64, n_rounds, 1, 2, max_jumps=1, max_lengths=1, n_keep=n_chains)
+    with RowRunner(1) as runner:
+        objective = Objective(energy, rows, runner, 1.0)
+        run = sample_conjugate(objective, starts, rng, plan=plan)
+    left, middle, right = models.log_f(run.params).argmax(axis=1)[:, [0, 4, 9]].T
+    return np.mean((middle == left)[left != right]), exact
+
+
+@pytest.mark.parametrize("share_at_start", [0.05, 0.95])
+def test_replaced_chains_are_in_modes_in_proportion_to_their_mass(share_at_start):
+    """Chains that start in the wrong proportions are in the right ones without long runs."""
+    share, exact = share_of_the_first_mode(3, share_at_start)
+    assert 0.05 < exact < 0.95
+    # a resampled chain is worth less than a draw: proposals of two modes weigh unevenly
+    assert abs(share - exact) < 5 * np.sqrt(3 * exact * (1 - exact) / 600)
+
+
+@pytest.mark.parametrize("share_at_start", [0.05, 0.95])
+def test_chains_that_are_not_replaced_remember_their_starts(share_at_start):
+    """Negative control: with no rounds, the one jump that precedes the draws does not do it."""
+    share, exact = share_of_the_first_mode(0, share_at_start)
+    assert abs(share - exact) > 10 * np.sqrt(3 * exact * (1 - exact) / 600)
+
+
+# -- models without density ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
