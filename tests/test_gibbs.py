@@ -115,7 +115,7 @@ def test_replaced_chains_are_in_modes_in_proportion_to_their_mass(share_at_start
 def test_chains_that_are_not_replaced_remember_their_starts(share_at_start):
     """Negative control: with no rounds, the one jump that precedes the draws does not do it."""
     share, exact = share_of_the_first_mode(0, share_at_start)
-    assert abs(share - exact) > 10 * np.sqrt(3 * exact * (1 - exact) / 600)
+    assert abs(share - exact) > 5 * np.sqrt(3 * exact * (1 - exact) / 600)
 
 
 # -- models without density ----------------------------------------------------------------------
