@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import SamplingResult, SamplingRun
-from skbae.energies._capabilities import ChartedEnergy, ConjugateEnergy
+from skbae.energies._capabilities import ChartedEnergy
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.optimise._mode import find_mode
@@ -37,44 +37,13 @@ _FEW_ROWS, _MANY_COORDINATES = 20.0, 100
 _SHORTFALL = 1.0
 
 
-# Rows above which posteriors are narrow.
-_MANY_ROWS = 5000
 # Nats by which a mode of many rows may be lower than the best one and still matter.
 _WINDOW = 20.0
 # Nats by which the modes that searches lead to may differ, as far as these are improved.
 _SAME_MODE = 10.0
 
 
-def chain_starts(objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator) -> Any:
-    """Return models for chains to start from, as different as possible.
-
-    Half are modes that the given fits lead to, except modes far below the best one; the other half
-    are draws of the prior.
-
-    Parameters
-    ----------
-    objective : Objective
-        Of a ConjugateEnergy.
-    fitted : ArrayRecord
-        Models to start the search for modes from.
-    n_chains : int
-    rng : Generator
-    """
-    energy = objective.require(ConjugateEnergy, "Gibbs sampling")
-    found = find_mode(objective, fitted, objective.temperature, tol=1e-4, max_iter=30)
-    # a mode lower than this has negligible mass, however wide it is
-    worst = found.log_target.max() - 30 - 3 * energy.n_parameters()
-    modes, good = found.params, np.flatnonzero(found.log_target >= worst)
-    half = n_chains // 2
-    joined = type(modes).concatenate(
-        [modes.take(np.resize(good, n_chains - half)), energy.draw_prior(half, rng)]
-    )
-    # alternate modes and prior draws, so that each island of chains has both
-    order = np.argsort(np.r_[np.arange(n_chains - half), np.arange(half) + 0.5], kind="stable")
-    return joined.take(order)
-
-
-def long_data_starts(
+def chain_starts(
     objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator
 ) -> tuple[Any, list[str]]:
     """Return models for chains on many rows to start from, and reasons for doubt.
@@ -87,8 +56,15 @@ def long_data_starts(
     ----------
     objective : Objective
         Of a CollapsibleEnergy.
-    fitted, n_chains, rng
-        As for :func:`chain_starts`.
+    fitted : ArrayRecord
+        Fits to begin with.
+    n_chains : int
+    rng : Generator
+
+    Returns
+    -------
+    starts : ArrayRecord
+    doubts : list of str
     """
     searched = [models_by_subset_search(objective, rng) for _ in range(2)]
     parts = [*searched, fitted]
@@ -120,11 +96,7 @@ def run_gibbs(
 ) -> SamplingRun:
     """Sample at T = tau by Gibbs sweeps; the number of sweeps depends on the number of rows."""
     n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
-    doubts: list[str] = []
-    if objective.rows.total > _MANY_ROWS:
-        starts, doubts = long_data_starts(objective, fitted, n_chains, rng)
-    else:
-        starts = chain_starts(objective, fitted, n_chains, rng)
+    starts, doubts = chain_starts(objective, fitted, n_chains, rng)
     run = sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
     return replace(run, doubts=(*run.doubts, *doubts))
 
