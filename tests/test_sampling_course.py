@@ -52,7 +52,7 @@ def few_sweeps(X, n_components, n_threads=1):
     with RowRunner(n_threads) as runner:
         drawn = energy.draw_prior(16, rng)
         objective = Objective(energy, rows, runner, 1.0)
-        starts = chain_starts(objective, drawn, 16, rng)
+        starts, _ = chain_starts(objective, drawn, 16, rng)
         return sample_conjugate(objective, starts, rng, plan=FEW_SWEEPS)
 
 

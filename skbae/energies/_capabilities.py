@@ -116,7 +116,7 @@ class CollapsibleEnergy(ConjugateEnergy):
 
     @abstractmethod
     def allocation_size(self) -> float:
-        """Return the numbers that a row takes in a look at one allocation, all components."""
+        """Return about how many operations a row takes in a look at one allocation."""
 
     @abstractmethod
     def conditional_of(self, counts: Array, moments: Any, temperature: float) -> Any:

@@ -76,6 +76,11 @@ class _PriorFrame(ABC):
     log_volume: float
     """Half the log determinant of the prior's scale as a D x D matrix."""
 
+    @staticmethod
+    def operations(shape: CovarianceShape) -> float:
+        """Return about how many operations a row takes in a look at one component."""
+        return shape.n_quadratic + shape.n_features + 20.0
+
     @abstractmethod
     def whiten(self, rows: Array) -> Array:
         """Return rows (..., D) in the frame."""
@@ -215,6 +220,11 @@ class _FullFrame(_PriorFrame):
 
 class _DiagonalFrame(_PriorFrame):
     degrees_per_row = 1
+
+    @staticmethod
+    def operations(shape: CovarianceShape) -> float:
+        # a determinant is a product over features, formed element by element
+        return 8.0 * shape.n_features + 20.0
 
     def __init__(self, shape: CovarianceShape, scale: Array) -> None:
         super().__init__(shape, scale)
@@ -357,6 +367,11 @@ _FRAMES: dict[type[CovarianceShape], type[_PriorFrame]] = {
     Diagonal: _DiagonalFrame,
     Spherical: _SphericalFrame,
 }
+
+
+def operations_per_row(shape: CovarianceShape) -> float:
+    """Return about how many operations a row takes in a look at one component."""
+    return _FRAMES[type(shape)].operations(shape)
 
 
 class CollapsedGaussians(CollapsedComponents):

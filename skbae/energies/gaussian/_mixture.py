@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skbae.energies.gaussian import _normal_wishart as conjugate
-from skbae.energies.gaussian._collapsed import CollapsedGaussians
+from skbae.energies.gaussian._collapsed import CollapsedGaussians, operations_per_row
 from skbae.energies.gaussian._components import GaussianComponents, GaussianParameters
 from skbae.energies.gaussian._coordinates import GaussianCoordinates
 from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
@@ -156,8 +156,8 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
     ) -> NormalWishart:
         return conjugate.update(self.kind, self.prior, counts, moments, temperature)
 
-    def n_sums(self) -> int:
-        return self.shape.n_quadratic + self.n_features
+    def operations_per_row(self) -> float:
+        return operations_per_row(self.shape)
 
     def collapse(self, X: Array, heat: float) -> CollapsedGaussians:
         return CollapsedGaussians(self.shape, self.tied, self.prior, X, self.centre, heat)

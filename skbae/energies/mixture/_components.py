@@ -316,8 +316,8 @@ class ConjugateComponentFamily(ComponentFamily):
         """Return the components of rows (N, D) integrated over their prior; ``heat`` is 1 / T."""
 
     @abstractmethod
-    def n_sums(self) -> int:
-        """Return how many numbers a row adds to the sums of its component."""
+    def operations_per_row(self) -> float:
+        """Return about how many operations a row takes in a look at one component."""
 
     @abstractmethod
     def conditional(self, counts: Array, moments: Any, temperature: float) -> Any:

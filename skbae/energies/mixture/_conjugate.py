@@ -142,8 +142,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], CollapsibleEnerg
         return MixtureStatistics(counts, moments, zeros, zeros)
 
     def allocation_size(self) -> float:
-        # the features, and about twenty operations on a preference
-        return self.n_components * (self.family.n_sums() + 20.0)
+        return self.n_components * self.family.operations_per_row()
 
     def joint(self, params: MixtureParameters, X: Array, frame: Frame) -> Array:
         return self.bind(params, frame, np.float64).joint(X)

@@ -160,8 +160,8 @@ class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFa
 
     # -- derived methods -----------------------------------------------------------------------
 
-    def n_sums(self) -> int:
-        return len(self.prior)
+    def operations_per_row(self) -> float:
+        return 10.0 * len(self.prior) + 20.0
 
     def collapse(self, X: Array, heat: float) -> CollapsedExponential:
         return CollapsedExponential(self, X, heat)

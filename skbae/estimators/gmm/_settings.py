@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from skbae.energies.gaussian._collapsed import operations_per_row
 from skbae.energies.gaussian._covariance import COVARIANCE_TYPES, CovarianceShape
 from skbae.energies.gaussian._mixture import GaussianMixtureEnergy, gaussian_mixture
 from skbae.energies.gaussian._precision_prior import precision_prior
@@ -165,7 +166,7 @@ class GaussianMixtureSettings(MixtureSettings):
 
     def _check_sampler(self, n_rows: int, form: GaussianMixtureForm) -> None:
         """Raise ValueError for components too many for sweeps over rows too many for a search."""
-        work = n_rows * self.n_components * (form.shape.n_quadratic + form.n_features + 20)
+        work = n_rows * self.n_components * (operations_per_row(form.shape))
         if self.sweeps and self.n_components > MAX_RELABELLED and work > _MOST_SEARCHED:
             raise ValueError(
                 f"n_components must be at most {MAX_RELABELLED} for models to be sampled on "

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 _SAME_HEIGHT = 3.0
 # From so many components on, three searches must agree instead of two.
 _MANY_COMPONENTS = 8
-# Groups of modes that are weighed, and the nats by which the others may be lighter than the best.
-_MAX_GROUPS = 4
 # Jumping chains need so many of their long jumps accepted, and a sum over labels they can afford.
 _LEAST_OVERLAP, _GOOD_OVERLAP, _SOME_OVERLAP, _MOST_JUMPED = 0.02, 0.1, 0.001, 8
 # Share of the posterior that must have been visited for that to be the answer.
@@ -75,6 +73,8 @@ class AllocationPlan:
         Populations that leave a mode's allocation, and the models of each.
     max_batches : int
         How often populations are sent, at most, while the error is above `evidence_tol`.
+    max_groups : int
+        Groups of modes that are followed, the best first.
     evidence_tol : float or None
         Error of the log evidence that is small enough, in nats; None if the evidence is not asked
         for, but for what it takes to weigh modes.
@@ -95,6 +95,7 @@ class AllocationPlan:
     n_populations: int = 8
     n_population: int = 24
     max_batches: int = 3
+    max_groups: int = 4
     evidence_tol: float | None = 0.1
     n_keep: int = 50
     n_jumping: int = 64
@@ -125,11 +126,19 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
     n_search = scaled(2e7, 24, 64)
     tolerance = None if evidence_tol is None else _TARGET * evidence_tol
     return AllocationPlan(
-        search=SearchPlan(n_starts=n_search, n_children=n_search),
+        search=SearchPlan(
+            n_starts=n_search,
+            n_children=n_search,
+            # a generation looks at all rows about seven times a child
+            max_generations=scaled(4e9 / (7 * n_search), 6, 60),
+        ),
         n_chains=2 * scaled(5e6, 4, 8),
         n_burn=scaled(4e7, 40, 60),
         n_steps=scaled(4e7, 40, 60),
-        n_population=scaled(1.5e7, 12, 24),
+        n_populations=scaled(6e6, 4, 8),
+        n_population=scaled(1.2e7, 8, 24),
+        max_batches=scaled(2.5e6, 1, 3),
+        max_groups=scaled(3e6, 2, 4),
         evidence_tol=evidence_tol,
         n_keep=n_models,
         n_jumping=2 * scaled(2e7, 8, 64),
@@ -261,7 +270,7 @@ def sample_allocations(
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rngs, progress)
     runs = [
         run_group(models, group, plan.n_steps, rngs, progress, plan.max_lengths)
-        for group in groups[:_MAX_GROUPS]
+        for group in groups[: plan.max_groups]
     ]
     bound = log_union([visited for run in runs for visited in run.visited])
     weighings = _weighings(models, groups, runs)
