@@ -7,12 +7,17 @@ share of the posterior inside the set, which other chains tell by the time they 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from skbae._types import Array
 from skbae.energies._allocations import Labels
 from skbae.operators._tempered import log_mean_exp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Nats of doubt for each nat that chains have not visited: that they know all of it is a guess.
 _DOUBT = 0.5
@@ -39,6 +44,12 @@ def canonical_labels(labels: Labels, n_components: int) -> NDArray[np.int16]:
     return np.take_along_axis(rank, labels, axis=1).astype(_LABEL)
 
 
+def log_sum(log_mass: Iterable[float]) -> float:
+    """Return the log of the sum of masses given by their logs."""
+    values = np.fromiter(log_mass, float)
+    return float(log_mean_exp(values)) + float(np.log(len(values)))
+
+
 class VisitedSet:
     """Distinct allocations, whatever their labels, with their log mass.
 
@@ -62,8 +73,7 @@ class VisitedSet:
 
     def log_sum(self) -> float:
         """Return the log of the sum over the set."""
-        values = np.fromiter(self.log_mass.values(), float)
-        return float(log_mean_exp(values)) + float(np.log(len(values)))
+        return log_sum(self.log_mass.values())
 
 
 class KnownAllocations:
@@ -120,8 +130,7 @@ def log_union(sets: list[VisitedSet]) -> float:
     joined: dict[bytes, float] = {}
     for each in sets:
         joined.update(each.log_mass)
-    values = np.fromiter(joined.values(), float)
-    return float(log_mean_exp(values)) + float(np.log(len(values)))
+    return log_sum(joined.values())
 
 
 def visited_estimate(

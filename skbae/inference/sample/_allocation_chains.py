@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from skbae._types import Array
 from skbae.energies._allocations import Allocations, CollapsedModel, Labels
 from skbae.inference.evidence._convergence import split_rhat
-from skbae.inference.evidence._visited import KnownAllocations, VisitedSet
+from skbae.inference.evidence._visited import KnownAllocations, VisitedSet, log_sum
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_search import Pool, matched_distances
 from skbae.operators._draws import systematic_resample
@@ -38,6 +38,8 @@ _FEW = 4.0
 # Nats by which the guess of a mode's mass may exceed that of the visited allocations while these
 # are most of it.
 _KNOWN = 1.0
+# Groups are one if they have visited so much of the lighter one's mass in common.
+_SHARED = 0.01
 # R-hat up to which chains need not be followed further.
 _MIXED = 1.03
 
@@ -98,26 +100,42 @@ class GroupRun:
     log_mass: Array
 
 
-def leading_modes(pools: list[Pool]) -> tuple[Labels, Array, NDArray[np.bool_]]:
-    """Return the distinct modes of several searches that may matter.
+def leading_modes(
+    pools: list[Pool],
+) -> tuple[Labels, Array, NDArray[np.bool_], NDArray[np.intp]]:
+    """Return the distinct modes of several searches that may matter, and the best one of each.
 
     Returns
     -------
     labels : ndarray of int of shape (L, N)
     log_mass : ndarray of shape (L,)
-        In falling order.
+        Modes in falling order, then variants of them.
     found_by : ndarray of bool of shape (L, searches)
+    of : ndarray of int of shape (L,)
+        Which mode each belongs to: itself, or the one that it is a variant of.
     """
     mixture = pools[0].mixture
     joined = Pool(mixture, sum(len(pool.log_mass) for pool in pools))
     for pool in pools:
         joined.add(pool.labels, pool.log_mass)
+    for pool in pools:
+        for variant, log_mass in pool.variants:
+            if joined.nearest(variant) is not None:
+                joined.add(variant[None], np.array([log_mass]))
     kept = joined.log_mass > joined.log_mass[0] - _WINDOW
-    labels, log_mass = joined.labels[kept], joined.log_mass[kept]
+    kept[[joined.nearest(pool.labels[0]) for pool in pools]] = True
+    modes, masses = joined.labels[kept], joined.log_mass[kept]
+    near = [
+        int(np.argmin(matched_distances(variant, modes, mixture.n_components)))
+        for variant, _ in joined.variants
+    ]
+    of = np.r_[np.arange(len(modes)), np.array(near, dtype=np.intp)]
+    labels = np.vstack([modes, *(variant for variant, _ in joined.variants)])
+    masses = np.r_[masses, [log_mass for _, log_mass in joined.variants]]
     found_by = np.array(
         [[pool.nearest(each, slack=2) is not None for pool in pools] for each in labels]
     )
-    return labels, log_mass, found_by
+    return labels, masses, found_by, of
 
 
 def group_modes(
@@ -147,12 +165,11 @@ def group_modes(
     list of ModeGroup
         The heaviest leader first.
     """
-    modes, log_mass, found_by = leading_modes(pools)
+    modes, log_mass, found_by, joined = leading_modes(pools)
     n_modes = len(modes)
     origins = np.arange(max(n_chains, n_modes)) % n_modes
     states = [_collapsed.init(mixture, modes[origins]) for _ in rngs]
     records = [_Record(mixture, n_modes) for _ in rngs]
-    joined = np.arange(n_modes)
     for number in range(n_steps):
         for island, rng in enumerate(rngs):
             states[island], _ = _collapsed.step(mixture, states[island], rng, adapt=True)
@@ -181,7 +198,8 @@ def group_modes(
                 modes[best], (first, second), (known[0], known[1]), float(log_mass[best]), found
             )
         )
-    return sorted(groups, key=lambda group: -group.log_mass)
+    groups.sort(key=lambda group: -group.log_mass)
+    return [group for group in groups if group.log_mass > log_mass.max() - _WINDOW]
 
 
 class _Record:
@@ -297,6 +315,64 @@ def run_group(
     return GroupRun(
         labels, visited, keys, hmaxe, scores, params, float(np.mean(accepted)), log_mass
     )
+
+
+def run_groups(
+    models: PinnedModels,
+    groups: list[ModeGroup],
+    n_steps: int,
+    rngs: list[np.random.Generator],
+    on_step: Callable[[float], bool],
+    max_lengths: int = 1,
+) -> tuple[list[ModeGroup], list[GroupRun]]:
+    """Follow the chains of all groups; groups whose chains meet are joined, and start afresh.
+
+    What two groups have both visited would count twice in their joint evidence.
+
+    Returns
+    -------
+    groups : list of ModeGroup
+        The heaviest leader first.
+    runs : list of GroupRun
+    """
+    runs = [run_group(models, group, n_steps, rngs, on_step, max_lengths) for group in groups]
+    while len(sets := _overlapping([run.visited for run in runs])) < len(groups):
+        joined = []
+        for members in sets:
+            if len(members) == 1:
+                joined.append((groups[members[0]], runs[members[0]]))
+                continue
+            group = _join_groups([groups[i] for i in members], [runs[i] for i in members], rngs)
+            run = run_group(models, group, n_steps, rngs, on_step, max_lengths)
+            joined.append((group, run))
+        joined.sort(key=lambda pair: -pair[0].log_mass)
+        groups, runs = [group for group, _ in joined], [run for _, run in joined]
+    return groups, runs
+
+
+def _overlapping(visited: list[tuple[VisitedSet, VisitedSet]]) -> list[list[int]]:
+    """Return which groups have a share of their mass in common, directly or through others."""
+    union = [{**first.log_mass, **second.log_mass} for first, second in visited]
+    total = [log_sum(list(each.values())) for each in union]
+    joined = np.arange(len(union))
+    for i, first in enumerate(union):
+        for j in range(i):
+            common = [mass for key, mass in union[j].items() if key in first]
+            if common and log_sum(common) > min(total[i], total[j]) + np.log(_SHARED):
+                _join(joined, np.array([i]), np.array([j]))
+    return [np.flatnonzero(joined == root).tolist() for root in np.unique(joined)]
+
+
+def _join_groups(
+    groups: list[ModeGroup], runs: list[GroupRun], rngs: list[np.random.Generator]
+) -> ModeGroup:
+    """Return one group, whose chains start from allocations that any of the groups' visited."""
+    best = max(groups, key=lambda group: group.log_mass)
+    first, second = (KnownAllocations([run.visited[island] for run in runs]) for island in range(2))
+    n_chains = len(best.states[0])
+    states = first.draw(n_chains, rngs[0]), second.draw(n_chains, rngs[1])
+    found = np.any([group.found_by for group in groups], axis=0)
+    return ModeGroup(best.leader, states, (first, second), best.log_mass, tuple(found.tolist()))
 
 
 def _have_mixed(trace: list[Array]) -> bool:

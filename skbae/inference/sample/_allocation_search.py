@@ -32,6 +32,9 @@ _ROUNDS_OF_CHILDREN = ((4, 0.25, 0.6), (8, 0.3, 0.8), (15, 1.0, 0.9))
 _RANKS = 2.0
 # Allocations that differ in this share of the rows, or in one row, are one mode.
 _SAME_MODE = 0.02
+# Variants of a mode are kept if a component of theirs has less than this share of its rows in
+# common with the mode's, for as long as they are lighter than the best mode by less (nats).
+_SAME_COMPONENT, _VARIANTS_WITHIN, _MAX_VARIANTS = 0.5, 7.0, 8
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,45 @@ def matched_distances(labels: Labels, others: Labels, n_components: int) -> NDAr
     >>> matched_distances(np.array([0, 0, 1, 1]), others, 2).tolist()
     [0, 1]
     """
-    ours = one_hot(labels[None], n_components)[0]
-    theirs = one_hot(others, n_components).reshape(len(others) * n_components, -1)
-    overlaps = (theirs @ ours.T).reshape(len(others), n_components, n_components)
+    overlaps = _overlaps(labels, others, n_components)
     matched = [overlap[linear_sum_assignment(-overlap)].sum() for overlap in overlaps]
     return len(labels) - np.rint(matched).astype(np.intp)
+
+
+def _overlaps(labels: Labels, others: Labels, n_components: int) -> Array:
+    """Return the rows shared by components of others (P, N) and of an allocation, (P, K, K)."""
+    ours = one_hot(labels[None], n_components)[0]
+    theirs = one_hot(others, n_components).reshape(len(others) * n_components, -1)
+    return (theirs @ ours.T).reshape(len(others), n_components, n_components)
+
+
+def share_components(labels: Labels, others: Labels, n_components: int) -> NDArray[np.bool_]:
+    """Return which allocations have all components in common but for less than half of their rows.
+
+    Where a component has few rows, chains may not travel between allocations that differ in these.
+
+    Parameters
+    ----------
+    labels : ndarray of int of shape (N,)
+    others : ndarray of int of shape (P, N)
+    n_components : int
+
+    Returns
+    -------
+    ndarray of bool of shape (P,)
+
+    Examples
+    --------
+    >>> others = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]])
+    >>> share_components(np.array([0, 0, 0, 1, 1, 2]), others, 3).tolist()
+    [False, False]
+    """
+    same = np.empty(len(others), dtype=bool)
+    for index, overlap in enumerate(_overlaps(labels, others, n_components)):
+        theirs, ours = linear_sum_assignment(-overlap)
+        largest = np.maximum(overlap.sum(axis=1)[theirs], overlap.sum(axis=0)[ours])
+        same[index] = np.all(overlap[theirs, ours] >= _SAME_COMPONENT * largest)
+    return same
 
 
 class Pool:
@@ -96,6 +133,9 @@ class Pool:
     labels : ndarray of int of shape (P, N)
     log_mass : ndarray of shape (P,)
         ``log p(X, z)``, all relabellings together.
+    variants : list of (Labels, float)
+        Allocations close to a mode but for a small component, which chains may not reach from
+        there.
     """
 
     def __init__(self, mixture: CollapsedModel, size: int) -> None:
@@ -103,6 +143,8 @@ class Pool:
         self.radius = max(1, int(_SAME_MODE * mixture.n_rows))
         self.labels = np.empty((0, mixture.n_rows), dtype=np.intp)
         self.log_mass = np.empty(0)
+        self.variants: list[tuple[Labels, float]] = []
+        self._seen: set[float] = set()
 
     def add(self, labels: Labels, log_mass: Array) -> None:
         """Add allocations (S, N) of log mass (S,), the better of two for each mode."""
@@ -110,11 +152,33 @@ class Pool:
             full = len(self.log_mass) >= self.size
             if full and log_mass[index] <= self.log_mass[-1]:
                 break
+            # allocations of equal mass are one and the same, but for their labels
+            mass = float(np.round(log_mass[index], 7))
+            if mass in self._seen:
+                continue
+            self._seen.add(mass)
             near = self.nearest(labels[index])
             if near is None:
                 self._insert(labels[index], log_mass[index], None)
             elif log_mass[index] > self.log_mass[near]:
+                replaced = self.labels[near], float(self.log_mass[near])
                 self._insert(labels[index], log_mass[index], near)
+                self._add_variant(*replaced, labels[index])
+            else:
+                self._add_variant(labels[index], float(log_mass[index]), self.labels[near])
+
+    def _add_variant(self, labels: Labels, log_mass: float, mode: Labels) -> None:
+        lowest = self.log_mass[0] - _VARIANTS_WITHIN
+        if len(self.variants) == _MAX_VARIANTS:
+            lowest = max(lowest, self.variants[-1][1])
+        if log_mass <= lowest:
+            return
+        others = np.stack([mode, *(each for each, _ in self.variants)])
+        if not share_components(labels, others, self.mixture.n_components).any():
+            self.variants.append((labels, log_mass))
+            self.variants.sort(key=lambda pair: -pair[1])
+            lowest = self.log_mass[0] - _VARIANTS_WITHIN
+            self.variants = [pair for pair in self.variants if pair[1] > lowest][:_MAX_VARIANTS]
 
     def nearest(self, labels: Labels, slack: int = 1) -> int | None:
         """Return the best mode that an allocation (N,) belongs to, within `slack` radii."""

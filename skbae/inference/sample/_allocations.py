@@ -23,7 +23,7 @@ from skbae.inference.evidence._unpinning import ModeTile, PinnedModels, Unpinned
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.evidence._visited import KnownAllocations, log_union, visited_estimate
 from skbae.inference.sample import _collapsed
-from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup, group_modes, run_group
+from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup, group_modes, run_groups
 from skbae.inference.sample._allocation_search import Pool, SearchPlan, matched_distances, search
 from skbae.inference.sample._gibbs import GibbsMoves, GibbsPlan, GibbsState, sample_conjugate
 from skbae.operators._draws import systematic_resample
@@ -268,10 +268,9 @@ def sample_allocations(
     pools, doubts = search_until_agreed(mixture, plan, rng)
     rngs = [np.random.default_rng(rng.integers(2**63)) for _ in range(2)]
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rngs, progress)
-    runs = [
-        run_group(models, group, plan.n_steps, rngs, progress, plan.max_lengths)
-        for group in groups[: plan.max_groups]
-    ]
+    groups, runs = run_groups(
+        models, groups[: plan.max_groups], plan.n_steps, rngs, progress, plan.max_lengths
+    )
     bound = log_union([visited for run in runs for visited in run.visited])
     weighings = _weighings(models, groups, runs)
     overlap = 0.0
@@ -291,7 +290,21 @@ def sample_allocations(
                 run = other
     if plan.evidence_tol is None:
         run = replace(run, log_evidence=np.empty(0), log_evidence_error=np.empty(0), estimates={})
+    if doubts and _searches_met(weighings):
+        doubts = []
     return replace(run, log_evidence_lower_bound=bound, doubts=(*doubts, *run.doubts))
+
+
+def _searches_met(weighings: list[_Weighing]) -> bool:
+    """Return whether chains travel between the best modes of enough searches.
+
+    Where no few allocations hold the posterior, searches end at different ones of about the same
+    height, which does not matter if all are in the heaviest group of modes.
+    """
+    _, _, weights = _total(weighings)
+    group = weighings[int(np.argmax(weights))].group
+    n_components = weighings[0].run.visited[0].n_components
+    return sum(group.found_by) >= searches_needed(n_components)
 
 
 # -- by jumps --------------------------------------------------------------------------------------
