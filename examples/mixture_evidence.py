@@ -76,7 +76,12 @@ left, middle, right = figure.subplots(1, 3)
 
 left.plot(numbers, log_evidences, "o-", ms=4, label="evidence")
 left.plot(numbers, bounds, "v", color="grey", label="lower bound")
-left.set(title="evidence of K components", xlabel="components K", ylabel="log evidence (nats)", xticks=numbers)
+left.set(
+    title="evidence of K components",
+    xlabel="components K",
+    ylabel="log evidence (nats)",
+    xticks=numbers,
+)
 left.legend()
 
 # what K + 1 components say of K: their own evidence, and how often a component of theirs is empty
