@@ -102,7 +102,7 @@ def check_comparable(
         own, others = (np.asarray(getattr(prior, field)) for prior in priors)
         if not np.allclose(own, others, rtol=1e-8, atol=0):
             default = any(getattr(fitted, parameter) is None for fitted in (first, second))
-            hint = f"; its default depends on n_components: give {parameter}" if default else ""
+            hint = f" (a default may depend on n_components); give {parameter}" if default else ""
             raise ValueError(
                 "check_evidences needs the same prior of each component in all fits, and the "
                 f"{parameter} of {names} differ{hint}"
