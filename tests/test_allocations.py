@@ -24,7 +24,11 @@ from skbae.inference.evidence._visited import (
 )
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample import _collapsed
-from skbae.inference.sample._allocation_chains import _jump
+from skbae.inference.sample._allocation_chains import (
+    ModeGroup,
+    _jump,
+    run_groups,
+)
 from skbae.inference.sample._allocations import _combine, repeated_rows
 
 
@@ -210,6 +214,47 @@ def test_the_visited_set_notices_a_forgotten_multiplicity(name):
         assert value < problem.log_evidence - 4 * error
 
 
+def follow(problem, leaders, n_steps=40):
+    """Return the groups and runs of chains that start at leaders."""
+    mixture = problem.mixture
+    groups = []
+    for leader in leaders:
+        known = VisitedSet(mixture.n_components)
+        log_mass = mixture.log_mass(mixture.visit(leader[None]))
+        known.add(leader[None], log_mass)
+        states = np.repeat(leader[None], 8, axis=0)
+        both = KnownAllocations([known])
+        groups.append(
+            ModeGroup(leader, (states, states), (both, both), float(log_mass[0]), (True, True))
+        )
+    rngs = [np.random.default_rng(seed) for seed in (1, 2)]
+    return groups, run_groups(problem.models(), groups, n_steps, rngs, lambda value: False)
+
+
+def test_groups_whose_chains_meet_are_one():
+    """Each would count what they share."""
+    problem = overlapping(9, 2)
+    first, second = problem.labels[np.argsort(-problem.log_joint)[[0, 40]]]
+    groups, (joined, runs) = follow(problem, (first, second), n_steps=100)
+    assert len(joined) == len(runs) == 1
+    value, error, _ = visited_estimate(runs[0].visited, runs[0].keys)
+    assert abs(value - problem.log_evidence) < 4 * error < 0.5
+    # negative control: apart, both count all of it
+    twice = [follow(problem, (leader,), n_steps=100)[1][1][0] for leader in (first, second)]
+    values = [visited_estimate(run.visited, run.keys)[0] for run in twice]
+    assert abs(logsumexp(values) - problem.log_evidence - np.log(2)) < 0.2
+    assert groups[0].log_mass == joined[0].log_mass
+
+
+def test_groups_whose_chains_do_not_meet_stay_apart():
+    problem = two_modes()
+    _, (joined, runs) = follow(problem, two_leaders())
+    assert len(joined) == len(runs) == 2
+    values, errors, _ = np.transpose([visited_estimate(run.visited, run.keys) for run in runs])
+    # all but what neither has seen: one component for all rows
+    assert -0.1 < logsumexp(values) - problem.log_evidence < 0.02 + 3 * np.hypot(*errors)
+
+
 # -- unpinning -------------------------------------------------------------------------------------
 
 
@@ -275,10 +320,14 @@ def two_modes():
     return Exact(X, prior)
 
 
+def two_leaders():
+    """Return the best allocation of both modes."""
+    return np.array([[0, 0, 0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]])
+
+
 def test_modes_that_divide_the_models_add_up_to_the_evidence():
     problem = two_modes()
-    first = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
-    second = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1, 1])
+    first, second = two_leaders()
     parts = []
     for own, other in ((first, second), (second, first)):
         found = unpinned(problem, rivals=other[None], origin=own)

@@ -219,7 +219,7 @@ def repeated_rows(objective: Objective) -> Array:
     return X if weights is None else np.repeat(X, weights.astype(np.intp), axis=0)
 
 
-class _Progress:
+class Progress:
     """Counts steps for the caller, and remembers whether to stop."""
 
     def __init__(self, on_step: Callable[[int, float], bool] | None, n_rows: int) -> None:
@@ -264,8 +264,22 @@ def sample_allocations(
     X = repeated_rows(objective)
     mixture = energy.collapse(X, objective.temperature)
     models = PinnedModels(energy, mixture, X, objective.rows.frame, objective.temperature)
-    progress = _Progress(on_step, mixture.n_rows)
+    progress = Progress(on_step, mixture.n_rows)
     pools, doubts = search_until_agreed(mixture, plan, rng)
+    return sample_from_pools(pools, doubts, objective, models, rng, plan, progress)
+
+
+def sample_from_pools(
+    pools: list[Pool],
+    doubts: list[str],
+    objective: Objective,
+    models: PinnedModels,
+    rng: np.random.Generator,
+    plan: AllocationPlan,
+    progress: Progress,
+) -> SamplingRun:
+    """Sample from the modes that searches have found, with their doubts."""
+    mixture = models.mixture
     rngs = [np.random.default_rng(rng.integers(2**63)) for _ in range(2)]
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rngs, progress)
     groups, runs = run_groups(
@@ -348,7 +362,7 @@ def _sample_by_jumps(
     weighings: list[_Weighing],
     rng: np.random.Generator,
     plan: AllocationPlan,
-    progress: _Progress,
+    progress: Progress,
 ) -> SamplingRun:
     """Sample with long jumps between allocations' conditionals."""
     runs = [each.run for each in weighings]
@@ -541,7 +555,7 @@ def _weigh_groups(
     weighings: list[_Weighing],
     rng: np.random.Generator,
     plan: AllocationPlan,
-    progress: _Progress,
+    progress: Progress,
 ) -> SamplingRun:
     """Estimate the evidence of each group of modes, and draw from all in proportion."""
     if plan.evidence_tol is not None and models.mixture.n_components > 1 and not progress.stopped:
@@ -610,7 +624,7 @@ def _report(
     doubts: list[str],
     rng: np.random.Generator,
     plan: AllocationPlan,
-    progress: _Progress,
+    progress: Progress,
 ) -> SamplingRun:
     with np.errstate(divide="ignore"):
         counts = np.bincount(

@@ -1,0 +1,227 @@
+"""Searches and chains that miss something: what the verdict says then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from _mixture_oracles import MixturePrior, conjugate_energy
+
+from skbae._types import SamplingRun
+from skbae.inference._objective import Objective
+from skbae.inference.evidence._unpinning import PinnedModels
+from skbae.inference.evidence._verdict import assess
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._allocation_search import (
+    Pool,
+    SearchPlan,
+    matched_distances,
+    search,
+)
+from skbae.inference.sample._allocations import (
+    Progress,
+    allocation_plan,
+    pools_agree,
+    sample_allocations,
+    sample_from_pools,
+    search_until_agreed,
+    searches_needed,
+)
+
+
+def groups_in_many_columns(n_groups=4, n_rows=100, size=8):
+    """Return rows in groups far apart, and a prior of fewer components than groups."""
+    rng = np.random.default_rng(2)
+    centres = 3.0 * rng.normal(size=(n_groups, size))
+    X = centres[np.arange(n_rows) % n_groups] + rng.normal(size=(n_rows, size))
+    X = X / X.std(axis=0)
+    prior = MixturePrior(
+        "full", 3, X.mean(axis=0), 0.3 * np.cov(X.T, bias=True), degrees_of_freedom=size + 2.0
+    )
+    return X, prior
+
+
+# Log evidence by full searches with other seeds, all within .02 of each other and of the bound.
+REFERENCE = -930.53
+
+
+class Case:
+    """The rows above, and how they are sampled."""
+
+    def __init__(self):
+        self.X, prior = groups_in_many_columns()
+        self.energy, self.rows = conjugate_energy(self.X, prior), make_rows(self.X, None)
+        self.plan = allocation_plan(len(self.X) * self.energy.allocation_size(), 20, 0.1)
+        self.mixture = self.energy.collapse(self.X, 1.0)
+
+    def sample(self, plan, seed, pools=None):
+        """Return the result of a run, of given searches if there are any."""
+        rng = np.random.default_rng(seed)
+        with RowRunner(1) as runner:
+            objective = Objective(self.energy, self.rows, runner, 1.0)
+            if pools is None:
+                return assess(sample_allocations(objective, rng, plan=plan))
+            models = PinnedModels(self.energy, self.mixture, self.X, self.rows.frame, 1.0)
+            progress = Progress(None, len(self.X))
+            run = sample_from_pools(pools, [], objective, models, rng, plan, progress)
+            return assess(run)
+
+
+@pytest.fixture(scope="module")
+def case():
+    return Case()
+
+
+def check_honest(result):
+    """Right, or not "ok"; above the bound in any case."""
+    assert result.log_evidence >= result.log_evidence_lower_bound - 1e-9
+    assert result.log_evidence_lower_bound < REFERENCE + 0.03
+    if result.status == "ok":
+        assert abs(result.log_evidence - REFERENCE) < 0.1 + 3 * result.log_evidence_error
+
+
+# -- searches that miss something ------------------------------------------------------------------
+
+# a k-means start or two, refined, and nothing bred from them
+POOR = SearchPlan(n_starts=2, n_children=1, max_generations=0)
+
+
+def test_whole_searches_are_ok_and_right(case):
+    result = case.sample(case.plan, 1)
+    assert result.status == "ok", result.reasons
+    check_honest(result)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_poor_searches_are_noticed(case, seed):
+    result = case.sample(replace(case.plan, search=POOR, max_searches=2), seed)
+    check_honest(result)
+    assert result.status != "ok"
+    assert any("searches" in reason for reason in result.reasons)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_starts", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(10))
+def test_poor_searches_are_right_or_noticed(case, seed, n_starts):
+    plan = replace(case.plan, search=replace(POOR, n_starts=n_starts), max_searches=2)
+    check_honest(case.sample(plan, seed))
+
+
+class WithoutTheBest(Pool):
+    """What another search has found, but for all that is within some rows of the best."""
+
+    def __init__(self, pool, n_rows):
+        super().__init__(pool.mixture, pool.size)
+        distances = matched_distances(pool.labels[0], pool.labels, pool.mixture.n_components)
+        left = distances > n_rows
+        self.labels, self.log_mass = pool.labels[left], pool.log_mass[left]
+
+
+def two_searches(case):
+    return [search(case.mixture, case.plan.search, np.random.default_rng(seed)) for seed in (0, 1)]
+
+
+def test_a_mode_that_only_one_search_found_is_named(case):
+    pools = two_searches(case)
+    assert pools_agree(*pools)
+    poor = WithoutTheBest(pools[1], 15)
+    assert len(poor.labels)
+    assert not pools_agree(pools[0], poor)
+    result = case.sample(case.plan, 0, [pools[0], poor])
+    check_honest(result)
+    assert result.status != "ok"
+    assert any("one search" in reason for reason in result.reasons)
+
+
+def test_searches_that_agree_on_too_little_are_right_or_noticed(case):
+    """The best allocation is missing from both, and chains come by it."""
+    poor = [WithoutTheBest(pool, 0) for pool in two_searches(case)]
+    check_honest(case.sample(case.plan, 0, poor))
+
+
+def test_searches_are_repeated_and_then_their_disagreement_is_reported(case):
+    plan = replace(case.plan, search=replace(POOR, n_starts=1), max_searches=4)
+    pools, doubts = search_until_agreed(case.mixture, plan, np.random.default_rng(3))
+    agreeing = sum(pools_agree(pools[0], pool) for pool in pools[1:])
+    assert len(pools) == 4
+    assert agreeing == 0
+    assert "searches found different" in doubts[0]
+    assert [pool.log_mass[0] for pool in pools] == sorted(
+        (pool.log_mass[0] for pool in pools), reverse=True
+    )
+
+
+def test_many_components_need_three_searches():
+    assert [searches_needed(k) for k in (1, 2, 7, 8, 12)] == [1, 2, 2, 3, 3]
+    rng = np.random.default_rng(0)
+    X = 0.05 * rng.normal(size=(32, 2)) + 4.0 * np.indices((4, 2)).reshape(2, -1).T.repeat(
+        4, axis=0
+    )
+    plan = allocation_plan(1e4, 10, 0.1)
+    for n_components, n_searches in ((7, 2), (8, 3)):
+        prior = MixturePrior("full", n_components, X.mean(axis=0), 0.01 * np.eye(2))
+        mixture = conjugate_energy(X, prior).collapse(X, 1.0)
+        pools, doubts = search_until_agreed(mixture, plan, rng)
+        assert len(pools) >= n_searches
+        agreeing = 1 + sum(pools_agree(pools[0], pool) for pool in pools[1:])
+        assert (agreeing >= n_searches) == (not doubts)
+
+
+# -- the verdict alone -----------------------------------------------------------------------------
+
+
+def run_with(value=-10.0, error=0.02, bound=float("nan"), **estimates):
+    rng = np.random.default_rng(0)
+    return SamplingRun(
+        None,
+        rng.normal(size=(8, 200)),
+        rng.normal(size=(8, 200, 5)),
+        np.array([value]),
+        np.array([error]),
+        0.5,
+        False,
+        "allocations",
+        7,
+        estimates=estimates,
+        log_evidence_lower_bound=bound,
+    )
+
+
+def test_a_bound_below_the_estimate_does_not_matter():
+    result = assess(run_with(bound=-10.1))
+    assert (result.status, result.log_evidence) == ("ok", -10.0)
+
+
+@pytest.mark.parametrize("short", [0.2, 5.0, 500.0])
+def test_an_estimate_below_the_bound_is_never_ok(short):
+    result = assess(run_with(bound=-10.0 + short))
+    assert result.status != "ok"
+    assert result.log_evidence == -10.0 + short  # the better of two numbers
+    assert len(result.reasons) == 1
+
+
+def test_chance_may_leave_an_estimate_just_below_the_bound():
+    result = assess(run_with(bound=-9.98))
+    assert (result.status, result.log_evidence) == ("ok", -9.98)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_estimates_that_contradict_each_other_are_never_ok(sign):
+    assert (
+        assess(run_with(visited=(-10.0, 0.02), unpinned=(-10.0 + 0.2 * sign, 0.05))).status == "ok"
+    )
+    result = assess(run_with(visited=(-10.0, 0.02), unpinned=(-10.0 + 0.6 * sign, 0.05)))
+    assert result.status != "ok"
+    assert "unpinned" in result.reasons[0]
+
+
+def test_importance_contradicts_only_what_is_lower():
+    assert assess(run_with(importance=(-12.0, 0.05))).status == "ok"
+    assert assess(run_with(importance=(-8.0, 0.05))).status != "ok"
+
+
+def test_doubts_of_the_sampler_are_kept():
+    result = assess(replace(run_with(), doubts=("something is amiss",)))
+    assert (result.status, result.reasons) == ("suspect", ("something is amiss",))
