@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _mixture_oracles import MixturePrior, candidate_log_evidence
 from sklearn.datasets import load_diabetes, load_iris, load_wine
 
 from skbae import BayesianGMMAutoEncoder
@@ -73,3 +74,19 @@ def test_real_tables(data, kind, n_components):
 @pytest.mark.parametrize(("data", "kind", "n_components"), CASES)
 def test_real_tables_with_other_seeds(data, kind, n_components, seed):
     check(data, kind, n_components, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "temperature"), [("full", 2.0)])
+def test_another_temperature_against_a_slow_sampler(kind, temperature):
+    X = table("wine")
+    fitted = fit("wine", kind, 3, 0, temperature=temperature)
+    sampling = fitted.sampling_
+    prior = MixturePrior(
+        kind, 3, X.mean(axis=0), np.cov(X.T, bias=True) / 3 ** (2 / 13), degrees_of_freedom=15.0
+    )
+    # it does not leave modes in reasonable time, and so starts where the fit has led
+    value, error = candidate_log_evidence(X, prior, fitted.predict(X), temperature, 150)
+    assert error < 0.2
+    assert sampling.status == "ok", sampling.reasons
+    assert abs(sampling.log_evidence - value) < 0.3 + 3 * error

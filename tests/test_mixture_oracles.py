@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from _instances import COVARIANCE_TYPES
-from _mixture_oracles import MixturePrior, enumerated_log_evidence
+from _mixture_oracles import (
+    MixturePrior,
+    allocation_log_joint,
+    candidate_log_evidence,
+    enumerated_log_evidence,
+    enumerated_log_joints,
+)
 from _oracles import enumerated_log_evidence as second_enumeration
 from _samplers import make_prior, small_data
 from scipy import stats
@@ -91,3 +97,19 @@ def test_the_enumeration_agrees_with_an_average_over_the_prior(kind):
     error = likelihood.std() / np.sqrt(len(values))
     assert error < 0.1 * likelihood.mean()
     assert abs(likelihood.mean() - np.exp(enumerated_log_evidence(X, prior))) < 5 * error
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_one_allocation_is_as_in_the_enumeration(kind):
+    prior, X = make_prior(kind, 3, 2), small_data(5, 2)
+    labels, exact = enumerated_log_joints(X, prior, 2.0)
+    for each, value in zip(labels[::7], exact[::7], strict=True):
+        np.testing.assert_allclose(allocation_log_joint(X, each, prior, 2.0), value, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "temperature"), [("full", 0.5), ("full", 2.0), ("tied", 1.0)])
+def test_the_slowest_sampler_agrees_with_the_enumeration(kind, temperature):
+    prior, X = make_prior(kind, 2, 2), small_data(9, 2)
+    value, error = candidate_log_evidence(X, prior, np.arange(9) % 2, temperature, 250)
+    assert error < 0.2
+    assert abs(value - enumerated_log_evidence(X, prior, temperature)) < 5 * error
