@@ -133,6 +133,11 @@ def log_union(sets: list[VisitedSet]) -> float:
     return log_sum(joined.values())
 
 
+def unseen_error(n_states: int) -> float:
+    """Return the error that allocations met by none of so many states may make, in nats."""
+    return 2 * _UNSEEN / n_states
+
+
 def visited_estimate(
     sets: tuple[VisitedSet, VisitedSet], keys: tuple[list[list[bytes]], list[list[bytes]]]
 ) -> tuple[float, float, float]:
@@ -162,7 +167,7 @@ def visited_estimate(
         shares.append(share)
     missing = -float(np.log(min(shares)))
     spread = 0.5 * abs(values[0] - values[1])
-    unseen = 0.0 if sets[0].n_components == 1 else _UNSEEN / np.size(keys[0])
+    unseen = 0.0 if sets[0].n_components == 1 else unseen_error(2 * np.size(keys[0]))
     terms = [np.sqrt(np.mean(np.square(errors))), spread, _DOUBT * missing, unseen]
     error = float(np.linalg.norm(terms))
     return float(log_mean_exp(np.array(values))), error, min(shares)

@@ -21,7 +21,12 @@ from skbae.energies._allocations import CollapsedModel, Labels
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.inference.evidence._unpinning import ModeTile, PinnedModels, Unpinned, unpin
 from skbae.inference.evidence._verdict import assess
-from skbae.inference.evidence._visited import KnownAllocations, log_union, visited_estimate
+from skbae.inference.evidence._visited import (
+    KnownAllocations,
+    log_union,
+    unseen_error,
+    visited_estimate,
+)
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup, group_modes, run_groups
 from skbae.inference.sample._allocation_search import Pool, SearchPlan, matched_distances, search
@@ -489,17 +494,27 @@ class _Weighing:
             value, error = _combine(np.concatenate([each.log_evidence for each in self.batches]))
             out, back = self.both_ways()
             beyond = abs(out[0] - back[0]) - float(np.hypot(out[1], back[1]))
-            # where one direction misses something, the answer lies between the two
-            found["unpinned"] = (value, float(np.hypot(error, 0.5 * max(beyond, 0.0))))
+            # where one direction misses something, the answer lies between the two; what no chain
+            # has seen, populations have not seen either
+            n_seen = self.run.hmaxe.size
+            terms = (error, 0.5 * max(beyond, 0.0), unseen_error(n_seen))
+            found["unpinned"] = (value, float(np.linalg.norm(terms)))
         return found
 
     def best(self) -> tuple[float, float]:
-        """Return the estimate of smallest error."""
+        """Return the estimate of smallest error, which counts how far others are off it too."""
         found = self.estimates()
         if not found:
             value, error, _ = self.visited
             return value, max(error, 1.0)
-        return min(found.values(), key=lambda pair: pair[1])
+        value, error = found[self._chosen()]
+        off = [abs(other - value) - its_error for other, its_error in found.values()]
+        return value, float(np.hypot(error, max(0.0, *off)))
+
+    def _chosen(self) -> str | None:
+        """Return which estimate has the smallest error."""
+        found = self.estimates()
+        return min(found, key=lambda name: found[name][1]) if found else None
 
     def _ends_differ(self) -> bool:
         """Return whether populations end elsewhere than chains are, by the distance from z*."""
@@ -520,7 +535,7 @@ class _Weighing:
         reasons = []
         if self.decentred:
             reasons.append("the best allocation found in a mode is atypical of the draws from it")
-        if self.batches and self.estimates().get("unpinned") == self.best():
+        if self.batches and self._chosen() == "unpinned":
             out, back = self.both_ways()
             if abs(out[0] - back[0]) > _SLACK + 4 * np.hypot(out[1], back[1]):
                 reasons.append(
