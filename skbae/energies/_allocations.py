@@ -63,12 +63,16 @@ class CollapsedModel(ABC):
     standard_rows : ndarray of shape (N, D)
         The rows in a frame where the prior of a component's spread is about one: what searches
         group and split.
+    columns : ndarray of shape (N, D)
+        The rows as they were given, up to a shift: where columns take few values, searches split
+        by these.
     """
 
     n_rows: int
     n_components: int
     heat: float
     standard_rows: Array
+    columns: Array
 
     @abstractmethod
     def sums(self, labels: Labels) -> tuple[Array, Array]:

@@ -404,16 +404,17 @@ class CollapsedGaussians(CollapsedComponents):
         self.frame = _FRAMES[type(shape)](shape, prior.scale[0, 0])
         self.strength, self.dof = float(prior.strength[0, 0]), float(prior.dof[0, 0])
         self.location = self.frame.whiten(prior.location[0, 0] - centre)
-        white = self.frame.whiten(np.asarray(rows, np.float64) - centre)
-        self._set(_Rows(white, self.frame.squares(white)))
+        columns = np.asarray(rows, np.float64) - centre
+        white = self.frame.whiten(columns)
+        self._set(_Rows(white, self.frame.squares(white)), columns)
 
-    def _set(self, rows: _Rows) -> None:
+    def _set(self, rows: _Rows, columns: Array) -> None:
         self.rows, self.features, self.n_rows = rows, rows.features, len(rows.white)
-        self.standard_rows = rows.white
+        self.standard_rows, self.columns = rows.white, columns
 
     def take_rows(self, index: NDArray[np.intp]) -> CollapsedGaussians:
         part = copy(self)
-        part._set(self.rows.take(index))
+        part._set(self.rows.take(index), self.columns[index])
         return part
 
     def _posterior(self, counts: Array, sums: Array) -> tuple[Array, Array, Array, Array]:

@@ -29,7 +29,7 @@ class CollapsedComponents(ABC):
         ``1 / T``: what every row counts.
     features : ndarray of shape (N, F)
         What a row adds to the sums of its component.
-    standard_rows : ndarray of shape (N, D)
+    standard_rows, columns : ndarrays of shape (N, D)
         See :class:`~skbae.energies._allocations.CollapsedModel`.
     """
 
@@ -38,6 +38,7 @@ class CollapsedComponents(ABC):
     heat: float
     features: Array
     standard_rows: Array
+    columns: Array
 
     @abstractmethod
     def log_marginal(self, counts: Array, sums: Array) -> Array:
@@ -102,6 +103,7 @@ class CollapsedMixture(CollapsedModel):
         self.equal_weights = equal_weights
         self.n_components, self.n_rows = components.n_components, components.n_rows
         self.heat, self.standard_rows = components.heat, components.standard_rows
+        self.columns = components.columns
 
     def take_rows(self, index: NDArray[np.intp]) -> CollapsedMixture:
         return CollapsedMixture(

@@ -266,6 +266,7 @@ class CollapsedExponential(CollapsedComponents):
         self.features = np.concatenate([features, base[:, None]], axis=1)
         spread = features.std(axis=0)
         self.standard_rows = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        self.columns = features
 
     def take_rows(self, index: NDArray[np.intp]) -> CollapsedExponential:
         return CollapsedExponential(self.family, self.rows[index], self.heat)

@@ -29,7 +29,9 @@ from skbae.operators._linalg import triangular_inverse
 _ROUNDS_OF_STARTS = ((10, 0.5, 0.6), (12, 0.5, 0.8), (18, 1.0, 0.9))
 _ROUNDS_OF_CHILDREN = ((4, 0.25, 0.6), (8, 0.3, 0.8), (15, 1.0, 0.9))
 # Parents are drawn with weights that fall by e within so many ranks.
-_RANKS = 2.0
+_RANKS = 4.0
+# Share of the splits that go by the values of one column.
+_BY_COLUMN = 0.4
 # Allocations that differ in this share of the rows, or in one row, are one mode.
 _SAME_MODE = 0.02
 # Variants of a mode are kept if a component of theirs has less than this share of its rows in
@@ -56,7 +58,7 @@ class SearchPlan:
 
     n_starts: int = 64
     n_children: int = 64
-    patience: int = 4
+    patience: int = 8
     max_generations: int = 60
     pool_size: int = 12
     tolerance: float = 3.0
@@ -304,8 +306,9 @@ def k_means_labels(
 def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Generator) -> Labels:
     """Return allocations to start a search from, (n, N).
 
-    A quarter each are groups of the standardised rows, of the whitened rows, of a few principal
-    axes of these, and random partitions; half of all have fewer components.
+    A quarter each are groups of the standardised rows (every other by a few columns), of the
+    whitened rows, of a few principal axes of these, and random partitions; half of all have fewer
+    components.
 
     Parameters
     ----------
@@ -326,13 +329,15 @@ def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Gener
     kinds = np.arange(n) % 4
     sizes = np.where(np.arange(n) % 8 < 4, n_components, rng.integers(1, n_components + 1, size=n))
     labels = np.empty((n, len(rows)), dtype=np.intp)
+    few = (kinds == 2) | (np.arange(n) % 16 >= 8) & (kinds == 0)
     for kind, frame in enumerate((standard, white, white)):
         chosen = np.flatnonzero(kinds == kind)
         if not len(chosen):
             continue
-        emphasis = np.ones((len(chosen), frame.shape[1]))
-        if kind == 2:
-            emphasis = np.stack([_few_axes(frame.shape[1], rng) for _ in chosen])
+        whole_frame = np.ones(frame.shape[1])
+        emphasis = np.stack(
+            [_few_axes(frame.shape[1], rng) if few[index] else whole_frame for index in chosen]
+        )
         labels[chosen] = k_means_labels(frame, emphasis, sizes[chosen], rng)
     for index in np.flatnonzero(kinds == 3):
         labels[index] = rng.integers(sizes[index], size=len(rows))
@@ -350,16 +355,12 @@ def _few_axes(n_axes: int, rng: np.random.Generator) -> Array:
 # -- children -------------------------------------------------------------------------------
 
 
-def merge_and_split(
-    mixture: CollapsedModel, rows: Array, labels: Labels, rng: np.random.Generator
-) -> Labels:
+def merge_and_split(mixture: CollapsedModel, labels: Labels, rng: np.random.Generator) -> Labels:
     """Return a child: two components merge, or an empty one is taken, and another splits.
 
     Parameters
     ----------
     mixture : CollapsedModel
-    rows : ndarray of shape (N, D)
-        In a frame where the prior of a component's covariance is about the identity.
     labels : ndarray of int of shape (N,)
     rng : Generator
     """
@@ -378,7 +379,11 @@ def merge_and_split(
         return labels
     weights = np.sqrt(counts[large])
     members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
-    labels[members[_part_of(rows[members], rng)]] = free
+    if rng.random() < _BY_COLUMN:
+        part = _part_by_column(mixture.columns[members], rng)
+    else:
+        part = _part_of(mixture.standard_rows[members], rng)
+    labels[members[part]] = free
     return labels
 
 
@@ -401,6 +406,16 @@ def _merge(
     chance = np.exp((value - value.max()) / heat)
     labels[members] = rng.choice(others, p=chance / chance.sum())
     return free
+
+
+def _part_by_column(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return which of a component's rows (n, D) have the same value in a column, or larger ones."""
+    values = columns[:, rng.integers(columns.shape[1])]
+    pivot = rng.choice(values)
+    equal = np.flatnonzero(values == pivot)
+    if 1 < len(equal) < len(values) and rng.random() < 0.5:
+        return equal
+    return np.flatnonzero(values > pivot)
 
 
 def _part_of(rows: Array, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -452,8 +467,7 @@ def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) 
         labels = np.zeros((1, mixture.n_rows), dtype=np.intp)
         pool.add(labels, mixture.log_joint(labels))
         return pool
-    rows = mixture.standard_rows
-    starts = starting_labels(rows, n_components, plan.n_starts, rng)
+    starts = starting_labels(mixture.columns, n_components, plan.n_starts, rng)
     pool.add(*refine(mixture, starts, rng, _ROUNDS_OF_STARTS))
     idle = 0
     for _ in range(plan.max_generations):
@@ -461,7 +475,7 @@ def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) 
         weights = np.exp(-np.arange(len(pool.labels)) / _RANKS)
         parents = rng.choice(len(pool.labels), plan.n_children, p=weights / weights.sum())
         children = np.stack(
-            [merge_and_split(mixture, rows, pool.labels[parent], rng) for parent in parents]
+            [merge_and_split(mixture, pool.labels[parent], rng) for parent in parents]
         )
         pool.add(*refine(mixture, children, rng, _ROUNDS_OF_CHILDREN))
         gain = pool.log_mass[0] - before
