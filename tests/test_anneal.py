@@ -14,6 +14,7 @@ from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan, sample_from_modes
+from skbae.inference.sample._mode_search import ModeStarts
 from skbae.inference.sample._tempering import SMCPlan, TemperingError, sample_tempered
 
 IRIS, DIGITS = load_iris().data, load_digits().data
@@ -35,9 +36,8 @@ def annealed(
     with RowRunner(1) as runner:
         return sample_from_modes(
             Objective(energy, energy.moments.as_one_row(), runner, temperature),
-            start,
+            ModeStarts.independent(start, np.zeros((1, 1), dtype=bool)),
             model_temperature,
-            np.zeros((1, 1), dtype=bool),
             np.random.default_rng(seed),
             plan=anneal_plan(1, size, 50) if plan is None else plan,
             **more,
@@ -188,9 +188,8 @@ def test_a_hundred_times_the_rows_take_at_most_twice_the_evaluations():
         with RowRunner(1) as runner:
             run = sample_from_modes(
                 Objective(energy, moments.as_one_row(), runner, 1.0),
-                start,
+                ModeStarts.independent(start, np.zeros((1, 1), dtype=bool)),
                 1.0,
-                np.zeros((1, 1), dtype=bool),
                 np.random.default_rng(0),
                 plan=AnnealPlan(n_particles=128),
             )
@@ -226,9 +225,8 @@ def test_zero_model_temperature_too_few_steps_and_missing_charts_raise():
     with RowRunner(1) as runner, pytest.raises(TypeError, match=r"needs a ChartedEnergy.*charts"):
         sample_from_modes(
             Objective(problem.energy(), rows, runner, 1.0),
-            None,
+            ModeStarts.independent(None, np.zeros((1, 2), dtype=bool)),
             1.0,
-            np.zeros((1, 2), dtype=bool),
             np.random.default_rng(0),
             plan=AnnealPlan(),
         )

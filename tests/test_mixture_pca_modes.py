@@ -20,7 +20,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder
 from skbae.estimators._sampling import compare_with_modes, summarise
-from skbae.estimators.mixture_pca._fit import energy_with_prior, sampling_starts
+from skbae.estimators.mixture_pca._fit import energy_with_prior
+from skbae.estimators.mixture_pca._mode_starts import sampling_starts
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -31,7 +32,7 @@ from skbae.inference.sample._mode_annealing import (
     importance_log_evidence,
     sample_from_modes,
 )
-from skbae.inference.sample._mode_search import Modes
+from skbae.inference.sample._mode_search import Modes, ModeStarts
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 
@@ -43,12 +44,12 @@ def fit(X, n_components, n_latent, seed=0, sample_weight=None, **settings):
 
 
 def problem(X, n_components, n_latent, **settings):
-    """Return the energy, the starts and what is empty in them, and the rows, as a fit has them."""
+    """Return the energy, the starts and the rows, as a fit has them."""
     estimator = BayesianMixturePCAAutoEncoder(n_components, n_latent=n_latent, **settings)
     asked, rows = estimator._check_parameters(), make_rows(X, None)
     with RowRunner(1) as runner:
-        starts, empty = sampling_starts(asked, rows, np.random.default_rng(0), runner)
-    return energy_with_prior(asked, rows), starts, empty, rows
+        starts = sampling_starts(asked, rows, np.random.default_rng(0), runner)
+    return energy_with_prior(asked, rows), starts, rows
 
 
 def own_prior(X):
@@ -63,14 +64,12 @@ def own_prior(X):
     }
 
 
-def annealed(
-    energy, starts, empty, rows, plan, seed=0, temperature=1.0, model_temperature=1.0, tilt=0.0
-):
+def annealed(energy, starts, rows, plan, seed=0, temperature=1.0, model_temperature=1.0, tilt=0.0):
     """Return the log evidence by sampling from modes, with its error."""
     rng = np.random.default_rng(seed)
     with RowRunner(1) as runner:
         objective = Objective(energy, rows, runner, temperature, tilt)
-        run = sample_from_modes(objective, starts, model_temperature, empty, rng, plan=plan)
+        run = sample_from_modes(objective, starts, model_temperature, rng, plan=plan)
     return combine_evidence(run.log_evidence, run.log_evidence_error)
 
 
@@ -101,8 +100,7 @@ def test_evidence_by_enumeration_of_many_modes(equal):
     starts, empty = every_grouping(X, 3, PRIOR, temperature, equal)
     value, error = annealed(
         energy,
-        starts,
-        empty,
+        ModeStarts.independent(starts, empty),
         make_rows(X, None),
         AnnealPlan(n_particles=1024),
         temperature=temperature,
@@ -132,9 +130,9 @@ def test_evidence_from_modes_and_from_the_prior_agree(n_components, n_latent, ti
 def test_one_component_is_pca(n_latent):
     fitted = fit(IRIS, 1, n_latent)
     energy = bayesian_pca(IRIS, n_latent)
-    rows, occupied = energy.moments.as_one_row(), np.zeros((1, 1), dtype=bool)
+    start = ModeStarts.independent(pca_start(energy), np.zeros((1, 1), dtype=bool))
     plan = anneal_plan(1, 28, 50)
-    value, error = annealed(energy, pca_start(energy), occupied, rows, plan, seed=1)
+    value, error = annealed(energy, start, energy.moments.as_one_row(), plan, seed=1)
     own = fitted.sampling_.log_evidence_error
     assert fitted.sampling_.status == "ok"
     assert max(own, error) < 0.05
@@ -209,10 +207,9 @@ def test_models_with_an_empty_component_have_their_share_of_the_evidence():
 def test_without_empty_components_the_evidence_is_too_low():
     """Without starts that have an empty component, its region is missed by several nats."""
     least, error = least_with_an_empty_component()
-    energy, starts, empty, rows = problem(IRIS, 3, 2)
-    full = ~empty.any(axis=1)
+    energy, starts, rows = problem(IRIS, 3, 2)
     plan = anneal_plan(len(IRIS), 42, 50)
-    value, own = annealed(energy, starts.take(full), empty[full], rows, plan)
+    value, own = annealed(energy, starts.take(~starts.empty.any(axis=1)), rows, plan)
     assert value < least - 10 * np.hypot(error, own)
 
 
@@ -232,13 +229,13 @@ def test_modes_found_by_one_start_make_a_result_suspect(monkeypatch):
 def test_evidence_three_nats_below_importance_sampling_at_the_modes_is_not_ok():
     """A run from the prior whose log evidence is too low, as if it had missed a mode."""
     X = small_rows(12)
-    energy, starts, empty, rows = problem(X, 2, 1, **own_prior(X))
+    energy, starts, rows = problem(X, 2, 1, **own_prior(X))
     rng = np.random.default_rng(0)
     with RowRunner(1) as runner:
         objective = Objective(energy, rows, runner, 1.0)
         run = sample_tempered(objective, 1.0, rng, plan=SMCPlan(4, 1024, n_keep=5))
         plan = anneal_plan(len(X), 12, 5)
-        least = importance_log_evidence(objective, starts, 1.0, empty, rng, plan=plan)
+        least = importance_log_evidence(objective, starts, 1.0, rng, plan=plan)
     assert compare_with_modes(run, least) is run
     settings = BayesianMixturePCAAutoEncoder(2)._check_parameters()
     less = replace(run, log_evidence=run.log_evidence - 3)

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from skbae.inference.evidence._partition import AnnealingPlan
+from skbae.inference.sample._allocation_search import SearchPlan
 from skbae.inference.sample._allocations import AllocationPlan, allocation_plan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
@@ -24,6 +25,8 @@ _ROWS_A_CHAIN = 2e5
 _N_STEPS, _N_BURN = 4000, 2000
 # Largest ratio of rows (divided by tau) to the rows of a batch.
 _ROWS_FOR_ONE = 48
+# Rows times allocations that are refined at once.
+_ROWS_OF_SEARCH = 2e4
 # (largest number of rows, number of starts) of the fits from which modes are searched.
 _MODE_STARTS = ((100, 40), (1000, 16), (20_000, 8), (np.inf, 3))
 
@@ -82,6 +85,18 @@ def mode_starts(n_rows: int) -> int:
     return next(n for limit, n in _MODE_STARTS if n_rows <= limit)
 
 
+def mode_search(n_rows: int) -> SearchPlan:
+    """Return the plan of the searches for allocations that modes are searched from.
+
+    Examples
+    --------
+    >>> mode_search(100).n_starts, mode_search(2000).n_starts
+    (64, 16)
+    """
+    n = int(np.clip(_ROWS_OF_SEARCH / n_rows, 16, 64))
+    return SearchPlan(n_starts=n, n_children=n, patience=3, max_generations=30, pool_size=24)
+
+
 class TemperedPlan(Protocol):
     """Makes plans of tempered sampling."""
 
@@ -108,6 +123,8 @@ class SamplerPlans:
         ``langevin(batch_size, scale, n_models)``
     mode_starts : callable
         ``mode_starts(n_rows)`` returns the number of starts of the search for modes.
+    mode_search : callable
+        ``mode_search(n_rows)`` returns the plan of searches for allocations.
     partition : AnnealingPlan
         Plan of the estimation of partition functions.
     """
@@ -119,4 +136,5 @@ class SamplerPlans:
     nested: Callable[[int, int], NestedPlan] = nested_plan
     langevin: Callable[[int, float, int], LangevinPlan] = langevin_plan
     mode_starts: Callable[[int], int] = mode_starts
+    mode_search: Callable[[int], SearchPlan] = mode_search
     partition: AnnealingPlan = field(default_factory=AnnealingPlan)

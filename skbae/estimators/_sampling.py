@@ -23,10 +23,9 @@ from skbae.inference.sample._tempering import sample_tempered
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from skbae.estimators._settings import Settings
     from skbae.inference._objective import Objective
+    from skbae.inference.sample._mode_search import ModeStarts
     from skbae.inference.sample._tempering import SMCPlan
 
 # With fewer than _FEW_ROWS rows (divided by tau) and at most _MANY_COORDINATES coordinates the
@@ -130,8 +129,7 @@ def run_tempered(
 
 def run_charted(
     objective: Objective,
-    starts: Any,
-    empty: NDArray[np.bool_],
+    starts: ModeStarts,
     rng: np.random.Generator,
     settings: Settings,
     on_step: Callable[[int, float], bool],
@@ -143,23 +141,22 @@ def run_charted(
     are, and represents every mode that a start leads to. With fewer than `few_rows` rows (divided
     by tau) the posterior is close to the prior and far from normal: sampling then starts from the
     prior, and importance sampling at the modes only checks the evidence. `few_rows` is smaller for
-    energies in whose charts the prior is itself nearly normal. ``empty`` of shape (S, B) marks the
-    components of the starts that have no rows.
+    energies in whose charts the prior is itself nearly normal.
     """
     energy = objective.require(ChartedEnergy, "sampling from modes")
     tau, plans, n_rows = settings.model_temperature, settings.plans, len(objective.rows.X)
     power = objective.power(tau)
-    size = energy.charts(starts.take([0]), power).centres.shape[1]
+    size = energy.charts(starts.params.take([0]), power).centres.shape[1]
     plan = plans.anneal(n_rows, size, settings.n_models)
     if power >= few_rows or size > _MANY_COORDINATES:
-        return sample_from_modes(objective, starts, tau, empty, rng, plan=plan, on_step=on_step)
+        return sample_from_modes(objective, starts, tau, rng, plan=plan, on_step=on_step)
     tempered = plans.tempered(n_rows, settings.n_models)
     if n_rows >= 2 * _FEW_ROWS:
         tempered = replace(tempered, n_particles=min(tempered.n_particles, 1024))
     run = sample_tempered(objective, tau, rng, plan=tempered, on_step=on_step)
     if run.stopped:
         return run
-    at_modes = importance_log_evidence(objective, starts, tau, empty, rng, plan=plan)
+    at_modes = importance_log_evidence(objective, starts, tau, rng, plan=plan)
     return compare_with_modes(run, at_modes)
 
 

@@ -25,9 +25,9 @@ from skbae.estimators.mixture_pca._fit import (
     energy_with_prior,
     form_for,
     reference_attributes,
-    sampling_starts,
     starts,
 )
+from skbae.estimators.mixture_pca._mode_starts import sampling_starts
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
@@ -304,8 +304,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         energy = energy_with_prior(settings, rows)
         objective = Objective(energy, rows, runner, temperature, settings.tilt)
         with progress(self, rows.X, None, None) as step:
-            models, empty = sampling_starts(settings, rows, rng, runner)
-            run = run_charted(objective, models, empty, rng, settings, step)
+            models = sampling_starts(settings, rows, rng, runner)
+            run = run_charted(objective, models, rng, settings, step)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         mode, draws = energy.canonical(best.params), energy.canonical(run.params)
         matched = match_to_reference(energy, draws, mode, rows, temperature)

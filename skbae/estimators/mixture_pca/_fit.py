@@ -21,12 +21,8 @@ from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWith
 from skbae.estimators._mixture import initial_means
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.estimators.pca._fit import mean_variance
-from skbae.inference._objective import Objective
-from skbae.inference.optimise._em import expectation_maximisation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from skbae._types import Array, Rows
     from skbae.inference.passes._rows import RowRunner
 
@@ -36,8 +32,6 @@ if TYPE_CHECKING:
 NOISE_FLOOR = 1e-6
 # Passes by which the subspace of each initial group of rows is found.
 _PASSES_TO_START = 3
-# Tolerance and iterations of the fits from which modes are searched.
-_TOL, _MAX_ITER = 1e-5, 100
 
 
 @dataclass(frozen=True)
@@ -111,53 +105,6 @@ def starts(
         statistics = runner.reduce(kernel, rows)
         basis = family.maximise(statistics.counts, statistics.moments, components).basis
     return models_from_assignment(energy, statistics, assigned)
-
-
-def sampling_starts(
-    settings: PCAMixtureSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
-) -> tuple[MixtureParameters, NDArray[np.bool_]]:
-    """Return fits by expectation maximisation, where the search for modes starts, and a mask.
-
-    Where fewer components fit the rows equally well, most of the posterior of K components is on
-    models in which some components have no rows. So the fits have 1, ..., K components, each
-    completed by empty components; the mask ``empty`` of shape (S, K) marks these.
-    """
-    n_components, form = settings.n_components, form_for(settings, rows)
-    n_starts = max(settings.plans.mode_starts(len(rows.X)), settings.n_init)
-    fits, empty = [], []
-    floor = NOISE_FLOOR * mean_variance(rows)
-    for size in range(n_components, 0, -1):
-        smaller = replace(form, n_components=size, noise_floor=floor if size > 1 else 0.0)
-        energy = smaller.energy()
-        found = expectation_maximisation(
-            Objective(energy, rows, runner, settings.temperature, settings.tilt),
-            starts(settings, energy, rows, rng, runner, n_starts if size > 1 else 1),
-            tol=_TOL,
-            max_iter=_MAX_ITER,
-        )
-        sound = found.params.take(np.isfinite(found.objective))
-        fits.append(_with_empty_components(sound, form))
-        beyond = np.arange(n_components) >= size
-        empty.append(np.tile(beyond, (sound.n_models, 1)))
-    return MixtureParameters.concatenate(fits), np.concatenate(empty)
-
-
-def _with_empty_components(params: MixtureParameters, form: PCAMixtureForm) -> MixtureParameters:
-    """Return models completed to K components by copies of the first, with weight zero."""
-    n_components, size = form.n_components, params.weights.shape[1]
-    order = np.where(np.arange(n_components) < size, np.arange(n_components), 0)
-    own = params.components
-    weights = np.where(np.arange(n_components) < size, params.weights[:, order], 0.0)
-    return MixtureParameters(
-        np.full_like(weights, 1 / n_components) if form.equal_weights else weights,
-        PCAComponents(
-            own.means[:, order],
-            own.components[:, order],
-            own.precisions[:, order],
-            own.noise if form.tied_noise else own.noise[:, order],
-            own.directions[:, order, :0],
-        ),
-    )
 
 
 def continued(fitted: MixtureParameters, rng: np.random.Generator) -> MixtureParameters:

@@ -27,6 +27,7 @@ from skbae.inference.passes._principal_axes import (
     choose_solver,
     leading_axes,
 )
+from skbae.inference.sample._mode_search import ModeStarts
 from skbae.inference.sample._nested import sample_nested
 
 if TYPE_CHECKING:
@@ -215,8 +216,7 @@ def sample_models(
     energy = energy_with_prior(settings, moments.whole(), n_components)
     run = run_charted(
         Objective(energy, energy.moments.as_one_row(), runner, energy.temperature),
-        start_near_mode(energy),
-        np.zeros((1, 1), dtype=bool),
+        ModeStarts.independent(start_near_mode(energy), np.zeros((1, 1), dtype=bool)),
         rng,
         settings,
         on_step,

@@ -16,7 +16,7 @@ with any force, so that the target is invariant.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
@@ -24,7 +24,8 @@ from scipy.special import gammaln
 from skbae._types import Array, SamplingRun
 from skbae.energies._capabilities import ChartedEnergy
 from skbae.inference._objective import Target
-from skbae.inference.sample._mode_search import LocalTarget, find_modes
+from skbae.inference.evidence._verdict import assess
+from skbae.inference.sample._mode_search import LocalTarget, ModeStarts, find_modes
 from skbae.inference.sample._normal_fits import NormalFits
 from skbae.inference.sample._tempering import SMCMoves, SMCPlan, SMCState, TemperingError
 from skbae.operators._draws import systematic_resample
@@ -46,6 +47,8 @@ _PARTICLE_COORDINATES = 1e5
 _FOUND_ONCE = 0.1
 # Up to so many modes each have the full number of particles; more modes share it.
 _FEW_MODES = 4
+# Factor by which a run that disagrees with itself is repeated with more particles.
+_MORE = 4
 # Share of the evidence in modes left out, above which the result is in doubt.
 _LEFT_OUT = 0.01
 # Relative error of a log density above which it counts as lost to rounding.
@@ -123,6 +126,9 @@ class AnnealPlan:
         As in :class:`~skbae.inference.sample._tempering.SMCPlan`.
     max_modes : int
         Largest number of modes to sample.
+    n_tries : int
+        How often to anneal, at most: again with `_MORE` times the particles where a run disagrees
+        with itself.
     """
 
     n_islands: int = 4
@@ -135,6 +141,7 @@ class AnnealPlan:
     max_steps: int = 100
     n_keep: int = 50
     max_modes: int = 16
+    n_tries: int = 1
 
     @property
     def n_chains(self) -> int:
@@ -183,14 +190,14 @@ def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
         n_rounds=1 if n_particles >= 256 else 2,
         n_pilot=n_particles,
         n_keep=n_models,
+        n_tries=2,
     )
 
 
 def sample_from_modes(
     objective: Objective,
-    starts: Any,
+    starts: ModeStarts,
     model_temperature: float,
-    empty: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     plan: AnnealPlan,
@@ -202,13 +209,9 @@ def sample_from_modes(
     ----------
     objective : Objective
         Of a ChartedEnergy, on rows with any weights; T = 0 is allowed.
-    starts : ArrayRecord
-        S models from which modes are searched, as diverse as possible.
+    starts : ModeStarts
     model_temperature : float
         tau, positive.
-    empty : ndarray of bool of shape (S, B)
-        Components of the starts that have no rows; see
-        :func:`~skbae.inference.sample._mode_search.find_modes`.
     rng : Generator
     plan : AnnealPlan
     on_step : callable or None
@@ -230,10 +233,15 @@ def sample_from_modes(
         If no start has a finite density, or the target is not reached within ``plan.max_steps``.
     """
     energy = objective.require(ChartedEnergy, "annealing from modes")
-    modes = _fitted_modes(objective, starts, model_temperature, empty, plan, rng)
+    modes = _fitted_modes(objective, starts, model_temperature, plan, rng)
     plan = plan.shared(modes.fits.charts.n_charts)
     target = FittedTarget(modes.fits, objective, objective.power(model_temperature))
-    return _report(energy, modes, target, _anneal(target, plan, rng, on_step), plan, rng)
+    for _ in range(plan.n_tries):
+        run = _report(energy, modes, target, _anneal(target, plan, rng, on_step), plan, rng)
+        if run.stopped or assess(replace(run, doubts=())).status == "ok":
+            break
+        plan = replace(plan, n_particles=_MORE * plan.n_particles)
+    return run
 
 
 @dataclass(frozen=True)
@@ -315,15 +323,14 @@ class _ModesToAnneal:
 
 def _fitted_modes(
     objective: Objective,
-    starts: Any,
+    starts: ModeStarts,
     model_temperature: float,
-    empty: NDArray[np.bool_],
     plan: AnnealPlan,
     rng: np.random.Generator,
 ) -> _ModesToAnneal:
     """Find modes, fit normal densities, and estimate their shares of the evidence."""
     try:
-        modes = find_modes(objective, starts, model_temperature, empty)
+        modes = find_modes(objective, starts, model_temperature)
     except FloatingPointError as problem:
         raise TemperingError(
             f"{problem}: the prior is too far from the data. Scale X, or choose a prior in the "
@@ -344,9 +351,8 @@ def _fitted_modes(
 
 def importance_log_evidence(
     objective: Objective,
-    starts: Any,
+    starts: ModeStarts,
     model_temperature: float,
-    empty: NDArray[np.bool_],
     rng: np.random.Generator,
     *,
     plan: AnnealPlan,
@@ -356,7 +362,7 @@ def importance_log_evidence(
     It is too small where the fits are poor and rarely too large, so that another sampler whose log
     evidence is lower has missed a mode. Parameters are those of :func:`sample_from_modes`.
     """
-    modes = _fitted_modes(objective, starts, model_temperature, empty, plan, rng)
+    modes = _fitted_modes(objective, starts, model_temperature, plan, rng)
     return modes.log_evidence
 
 

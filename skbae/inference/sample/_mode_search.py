@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize
 
-from skbae._types import Array
+from skbae._types import Array, ArrayRecord
 from skbae.energies._capabilities import ChartedEnergy, Charts
 from skbae.inference.sample._normal_fits import NormalFits
 
@@ -30,8 +30,38 @@ _INFLATION = 3.0
 # Up to this many coordinates, the search for a mode is preconditioned by the curvature at the
 # start.
 _FEW_COORDINATES = 150
+# A start is not followed if its log likelihood is so many nats below the log evidence found, or
+# below the largest log likelihood by as many and one for each coordinate: the share of its mode is
+# then negligible.
+_NEGLIGIBLE = 15.0
 # Largest number of entries of the arrays of a batch of models.
 _NUMBERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModeStarts(ArrayRecord):
+    """Models from which modes are searched, as diverse as possible.
+
+    Attributes
+    ----------
+    params : ArrayRecord
+        S models.
+    empty : ndarray of bool of shape (S, B)
+        Components that have no rows, and whose posterior is their prior. Models with such
+        components can hold most of the probability without having a mode, since the prior is
+        spread widely.
+    origins : ndarray of int of shape (S,)
+        Starts of the same origin, such as a search, do not confirm one another.
+    """
+
+    params: Any
+    empty: NDArray[np.bool_]
+    origins: NDArray[np.intp]
+
+    @classmethod
+    def independent(cls, params: Any, empty: NDArray[np.bool_]) -> ModeStarts:
+        """Return starts that each have an origin of their own."""
+        return cls(params, empty, np.arange(len(empty)))
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,8 @@ class Modes:
     fits : NormalFits
         One for each of J modes.
     found_once : ndarray of bool of shape (J,)
-        Modes that only one of several starts found; if there are any, others may be missing.
+        Modes that starts of only one of several origins found; if there are any, others may be
+        missing.
     """
 
     fits: NormalFits
@@ -84,12 +115,16 @@ class _FittedMode:
         Log density of the fit minus that of the prior, at the mode.
     log_density : float
         Log density of models at the mode.
+    log_evidence : float
+        Log of the mode's part of the evidence if the fit were exact (Laplace's method); minus
+        infinity where components are empty, since a model far from all rows is then no mode.
     """
 
     params: Any
     fit: NormalFits
     log_ratio: float
     log_density: float
+    log_evidence: float
 
     def covers(self, theta: Array, log_density: float) -> bool:
         """Return whether a model with this log density is within the bulk of the fit."""
@@ -252,48 +287,59 @@ class _Search:
         covariance *= 1 + _INFLATION / len(free)
         fit = NormalFits.from_covariances(charts, mean[None], covariance[None])
         log_ratio = float(fit.log_ratio(charts.theta_at(local[None, None]))[0])
-        return _FittedMode(params, fit, log_ratio, target.value(local))
+        log_density = target.value(local)
+        log_prior = float(charts.log_prior(local[None, None])[0][0, 0])
+        log_evidence = -np.inf if empty.any() else log_density - log_prior - log_ratio
+        return _FittedMode(params, fit, log_ratio, log_density, log_evidence)
 
     def distinct_modes(
-        self, params: Any, empty: NDArray[np.bool_], max_modes: int
-    ) -> tuple[list[_FittedMode], list[int]]:
-        """Return the modes found from starts, best starts first, and how many starts found each."""
-        target = self.around(params)
-        local = _centre(target.charts, empty)[:, None]
-        values, theta = target(local)[0][:, 0], target.charts.theta_at(local)
-        found: list[_FittedMode] = []
-        counts: list[int] = []
+        self, starts: ModeStarts, max_modes: int, known_evidence: float
+    ) -> list[tuple[_FittedMode, int]]:
+        """Return the modes found, best starts first, and from how many origins each was found.
 
-        def known(theta: Array, log_density: float) -> bool:
+        Starts that lead to a negligible share of the log evidence known before, or to far less than
+        others do, are left out.
+        """
+        target = self.around(starts.params)
+        local = _centre(target.charts, starts.empty)[:, None]
+        values, theta = target(local)[0][:, 0], target.charts.theta_at(local)
+        log_likelihoods = values - target.charts.log_prior(local)[0][:, 0]
+        highest = np.nanmax(np.where(np.isfinite(values), log_likelihoods, -np.inf))
+        least = max(known_evidence, highest - local.shape[2]) - _NEGLIGIBLE
+        found: list[_FittedMode] = []
+        origins: list[set[int]] = []
+
+        def known(theta: Array, log_density: float, origin: int) -> bool:
             for number, mode in enumerate(found):
                 if mode.covers(theta, log_density):
-                    counts[number] += 1
+                    origins[number].add(origin)
                     return True
             return False
 
         order = np.argsort(-values, kind="stable")
-        for index in order[np.isfinite(values[order])]:
-            if known(theta[[index]], values[index]):
+        followed = np.isfinite(values) & (log_likelihoods >= least)
+        for index in order[followed[order]]:
+            origin, empty = int(starts.origins[index]), starts.empty[index]
+            if known(theta[[index]], values[index], origin):
                 continue
             if len(found) == max_modes:
                 # the remaining starts are not searched: which modes they would find is unknown
-                return found, [1] * len(found)
-            model, mode = self.find_mode(params.take([index]), empty[index])
+                return [(mode, 1) for mode in found]
+            model, mode = self.find_mode(starts.params.take([index]), empty)
             around = self.around(model)
-            if known(around.charts.theta_at(mode[None, None]), around.value(mode)):
+            if known(around.charts.theta_at(mode[None, None]), around.value(mode), origin):
                 continue
-            found.append(self.fit(model, mode, empty[index]))
-            counts.append(1)
-        return found, counts
+            found.append(self.fit(model, mode, empty))
+            origins.append({origin})
+        return [(mode, len(its)) for mode, its in zip(found, origins, strict=True)]
 
 
 def find_modes(
     objective: Objective,
-    params: Any,
+    starts: ModeStarts,
     model_temperature: float,
-    empty: NDArray[np.bool_],
     *,
-    max_modes: int = 16,
+    max_modes: int = 64,
     max_iter: int = 300,
 ) -> Modes:
     """Find modes from starts, and fit a normal density to each.
@@ -302,13 +348,8 @@ def find_modes(
     ----------
     objective : Objective
         Of a ChartedEnergy.
-    params : ArrayRecord
-        S starts.
+    starts : ModeStarts
     model_temperature : float
-    empty : ndarray of bool of shape (S, B)
-        Components of the starts that have no rows, and whose posterior is their prior. Models with
-        such components can hold most of the probability without having a mode, since the prior is
-        spread widely.
     max_modes : int
         Largest number of modes with the same number of empty components.
     max_iter : int
@@ -326,15 +367,17 @@ def find_modes(
     search = _Search(objective, objective.power(model_temperature), max_iter)
     modes: list[_FittedMode] = []
     found_once: list[bool] = []
-    n_empty = empty.sum(axis=1)
+    n_empty = starts.empty.sum(axis=1)
     for number in np.unique(n_empty):
-        members = np.flatnonzero(n_empty == number)
-        found, counts = search.distinct_modes(params.take(members), empty[members], max_modes)
-        modes += found
-        found_once += [count == 1 and len(members) > 1 for count in counts]
+        members = starts.take(np.flatnonzero(n_empty == number))
+        several = len(np.unique(members.origins)) > 1
+        known = max((mode.log_evidence for mode in modes), default=-np.inf)
+        for mode, n_origins in search.distinct_modes(members, max_modes, known):
+            modes.append(mode)
+            found_once.append(n_origins == 1 and several)
     if not modes:
         raise FloatingPointError("no start has a finite density")
-    models = type(params).concatenate([mode.params for mode in modes])
+    models = type(starts.params).concatenate([mode.params for mode in modes])
     first, *others = (mode.fit for mode in modes)
     charts = search.energy.charts(models, search.power)
     return Modes(first.with_charts(charts, others), np.array(found_once))
