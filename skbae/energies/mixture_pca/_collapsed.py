@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from skbae.energies.mixture._collapsed import CollapsedComponents
-from skbae.energies.mixture_pca._kernel import PCAMoments
+from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
@@ -150,6 +150,23 @@ class CollapsedPCA(CollapsedComponents):
             np.matmul(basis, second) @ self.axes,
             basis @ self.axes,
             np.broadcast_to(self.centre, (*counts.shape, self.n_features)),
+        )
+
+    def components(self, counts: Array, sums: Array) -> PCAComponents:
+        """Return the components at their optimum; those without rows are at the prior's mean.
+
+        Parameters
+        ----------
+        counts : ndarray of shape (S, K)
+            Times the heat.
+        sums : ndarray of shape (S, K, F)
+            Times the heat.
+        """
+        fits = self._fit(counts, sums)
+        directions = np.swapaxes(fits.directions, -1, -2) @ self.axes
+        means = self.centre + np.where(counts[..., None] > 0, fits.means, self.location) @ self.axes
+        return PCAComponents(
+            means, directions, 1.0 / fits.variances, fits.noise, directions[:, :, :0]
         )
 
     # -- the integral --------------------------------------------------------------------------

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skbae.energies.mixture._collapsed import CollapsedMixture
-from skbae.energies.mixture._energy import MixtureParameters, MixtureStatistics
+from skbae.energies.mixture._energy import MixtureParameters
 from skbae.energies.mixture_pca._collapsed import CollapsedPCA
-from skbae.energies.mixture_pca._components import PCAComponents, models_from_assignment
+from skbae.energies.mixture_pca._components import PCAComponents
 from skbae.energies.mixture_pca._prior import PCAMixtureWithPrior
 from skbae.estimators.mixture_pca._fit import NOISE_FLOOR, energy_with_prior, form_for, starts
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.estimators.pca._fit import mean_variance
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.sample._allocation_search import search
+from skbae.inference.sample._allocation_search import Pool, search
 from skbae.inference.sample._mode_search import ModeStarts
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 # Tolerance and iterations of the fits from which modes are searched.
 _TOL, _MAX_ITER = 1e-5, 100
-# Searches for allocations, the rows they see at most, and the leading axes of these.
-_N_SEARCHES, _MAX_ROWS, _MAX_AXES = 2, 2000, 12
+# Searches for allocations are made until two have found each mode within so many nats of the best,
+# at most so many; they see so many rows at most, and so many leading axes of these.
+_NEAR, _MAX_SEARCHES, _MAX_ROWS, _MAX_AXES = 5.0, 4, 2000, 12
 # Modes that a search found are no starts if they are so many nats worse than the best.
 _FAR = 20.0
 
@@ -71,8 +72,7 @@ def sampling_starts(
     origins = [np.arange(n_fits)]
     if n_components > 1:
         energy = energy_with_prior(settings, rows)
-        for number in range(_N_SEARCHES):
-            models, without_rows = _searched(settings, energy, rows, rng)
+        for number, (models, without_rows) in enumerate(_searched(settings, energy, rows, rng)):
             fits.append(models)
             empty.append(without_rows)
             origins.append(np.full(len(without_rows), n_fits + number))
@@ -81,15 +81,15 @@ def sampling_starts(
     )
 
 
-def collapsed_mixture(
+def collapsed_components(
     energy: PCAMixtureWithPrior, X: Array, temperature: float, model_temperature: float
-) -> CollapsedMixture:
-    """Return the mixture of rows (N, D), on their leading axes, with models integrated out."""
+) -> CollapsedPCA:
+    """Return the components of rows (N, D), on their leading axes, integrated over their prior."""
     family = energy.family
     centre = X.mean(axis=0)
     n_axes = min(max(_MAX_AXES, 2 * family.n_latent), *X.shape)
     axes = np.linalg.svd(X - centre, full_matrices=False)[2][:n_axes]
-    components = CollapsedPCA(
+    return CollapsedPCA(
         family.n_components,
         family.n_latent,
         family.prior,
@@ -99,7 +99,6 @@ def collapsed_mixture(
         axes,
         centre,
     )
-    return CollapsedMixture(components, energy.concentration, energy.equal_weights)
 
 
 def _searched(
@@ -107,20 +106,37 @@ def _searched(
     energy: PCAMixtureWithPrior,
     rows: Rows,
     rng: np.random.Generator,
-) -> tuple[MixtureParameters, NDArray[np.bool_]]:
-    """Return models of the best allocations that a search finds, and their empty components."""
-    generator = np.random.default_rng(rng.integers(2**63))
+) -> list[tuple[MixtureParameters, NDArray[np.bool_]]]:
+    """Return models of the best allocations of each search, and which components are empty."""
     X = np.asarray(rows.X, dtype=np.float64)
     if len(X) > _MAX_ROWS:
-        X = X[np.sort(generator.choice(len(X), _MAX_ROWS, replace=False))]
-    mixture = collapsed_mixture(energy, X, settings.temperature, settings.model_temperature)
-    pool = search(mixture, settings.plans.mode_search(mixture.n_rows), generator)
-    labels = pool.labels[pool.log_mass > pool.log_mass[0] - _FAR]
-    return models_of(energy, mixture, labels)
+        X = X[np.sort(rng.choice(len(X), _MAX_ROWS, replace=False))]
+    components = collapsed_components(energy, X, settings.temperature, settings.model_temperature)
+    mixture = CollapsedMixture(components, energy.concentration, energy.equal_weights)
+    plan = settings.plans.mode_search(mixture.n_rows)
+    pools: list[Pool] = []
+    while len(pools) < 2 or (len(pools) < _MAX_SEARCHES and not _each_found_twice(pools)):
+        pools.append(search(mixture, plan, np.random.default_rng(rng.integers(2**63))))
+    best = max(pool.log_mass[0] for pool in pools)
+    found = [pool.labels[pool.log_mass > best - _FAR] for pool in pools]
+    return [models_of(energy, mixture, components, labels) for labels in found if len(labels)]
+
+
+def _each_found_twice(pools: list[Pool]) -> bool:
+    """Return whether each mode near the best is in the pools of two searches."""
+    best = max(pool.log_mass[0] for pool in pools)
+    return all(
+        any(other is not pool and other.nearest(labels) is not None for other in pools)
+        for pool in pools
+        for labels in pool.labels[pool.log_mass > best - _NEAR]
+    )
 
 
 def models_of(
-    energy: PCAMixtureWithPrior, mixture: CollapsedMixture, labels: NDArray[np.intp]
+    energy: PCAMixtureWithPrior,
+    mixture: CollapsedMixture,
+    collapsed: CollapsedPCA,
+    labels: NDArray[np.intp],
 ) -> tuple[MixtureParameters, NDArray[np.bool_]]:
     """Return a model (S,) of each allocation (S, N), and which components have no rows (S, K).
 
@@ -131,19 +147,17 @@ def models_of(
     counts = np.take_along_axis(counts, order, axis=1)
     order = np.where(counts > 0, order, order[:, :1])
     sums = np.take_along_axis(sums, order[..., None], axis=1)
-    moments = mixture.moments(sums)
-    counts = counts / mixture.heat
-    d, shape = energy.family.n_latent, counts.shape
-    noise = np.ones((shape[0], 1 if energy.family.tied_noise else shape[1]))
-    like = PCAComponents(
-        moments.reference, moments.basis, np.ones((*shape, d)), noise, moments.basis[:, :, :0]
-    )
-    assigned = MixtureParameters(np.full(shape, 1 / shape[1]), like)
-    zeros = np.zeros(shape[0])
-    statistics = MixtureStatistics(counts, moments, zeros, zeros)
-    models = models_from_assignment(energy, statistics, assigned)
-    components = replace(models.components, directions=like.directions)
-    return replace(models, components=components), counts == 0
+    weights = counts / counts.sum(axis=1, keepdims=True)
+    if energy.equal_weights:
+        weights = np.full(counts.shape, 1 / energy.n_components)
+    used = np.take_along_axis(counts, np.where(counts > 0, np.arange(counts.shape[1]), 0), axis=1)
+    components = collapsed.components(used, sums)
+    if energy.family.tied_noise:
+        noise = (weights * components.noise).sum(axis=1, keepdims=True)
+        ceiling = 1 / noise[..., None]
+        precisions = np.minimum(components.precisions, ceiling)
+        components = replace(components, noise=noise, precisions=precisions)
+    return MixtureParameters(weights, components), counts == 0
 
 
 def _with_empty_components(params: MixtureParameters, form: PCAMixtureForm) -> MixtureParameters:

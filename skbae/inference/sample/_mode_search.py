@@ -30,9 +30,9 @@ _INFLATION = 3.0
 # Up to this many coordinates, the search for a mode is preconditioned by the curvature at the
 # start.
 _FEW_COORDINATES = 150
-# A start is not followed if its log likelihood is so many nats below the log evidence found, or
-# below the largest log likelihood by as many and one for each coordinate: the share of its mode is
-# then negligible.
+# With more coordinates, a start is not followed if its log likelihood is so many nats below the log
+# evidence found, or below the largest log likelihood by as many and one for each coordinate: the
+# share of its mode is then negligible.
 _NEGLIGIBLE = 15.0
 # Largest number of entries of the arrays of a batch of models.
 _NUMBERS = 1 << 20
@@ -297,15 +297,19 @@ class _Search:
     ) -> list[tuple[_FittedMode, int]]:
         """Return the modes found, best starts first, and from how many origins each was found.
 
-        Starts that lead to a negligible share of the log evidence known before, or to far less than
-        others do, are left out.
+        With many coordinates, starts that lead to a negligible share of the log evidence known
+        before, or to far less than others do, are left out.
         """
         target = self.around(starts.params)
         local = _centre(target.charts, starts.empty)[:, None]
         values, theta = target(local)[0][:, 0], target.charts.theta_at(local)
-        log_likelihoods = values - target.charts.log_prior(local)[0][:, 0]
-        highest = np.nanmax(np.where(np.isfinite(values), log_likelihoods, -np.inf))
-        least = max(known_evidence, highest - local.shape[2]) - _NEGLIGIBLE
+        followed = np.isfinite(values)
+        n_coordinates = local.shape[2]
+        if n_coordinates > _FEW_COORDINATES and followed.any():
+            log_likelihoods = values - target.charts.log_prior(local)[0][:, 0]
+            highest = log_likelihoods[followed].max()
+            least = max(known_evidence, highest - n_coordinates) - _NEGLIGIBLE
+            followed &= log_likelihoods >= least
         found: list[_FittedMode] = []
         origins: list[set[int]] = []
 
@@ -317,7 +321,6 @@ class _Search:
             return False
 
         order = np.argsort(-values, kind="stable")
-        followed = np.isfinite(values) & (log_likelihoods >= least)
         for index in order[followed[order]]:
             origin, empty = int(starts.origins[index]), starts.empty[index]
             if known(theta[[index]], values[index], origin):
