@@ -69,6 +69,7 @@ QUICK = SamplerPlans(
     anneal=_anneal,
     langevin=_langevin,
     mode_starts=lambda n_rows: 3,
+    row_starts=lambda n_rows: 0,
     mode_search=lambda n_rows: SearchPlan(8, 8, patience=1, max_generations=1),
     partition=AnnealingPlan(n_steps=20, max_steps=20, n_settle=2),
 )

@@ -25,6 +25,8 @@ _ROWS_A_CHAIN = 2e5
 _N_STEPS, _N_BURN = 4000, 2000
 # Largest ratio of rows (divided by tau) to the rows of a batch.
 _ROWS_FOR_ONE = 48
+# With so few rows, single rows make modes: so many further fits start from means at random rows.
+_FEW_ROWS, _STARTS_AT_ROWS = 20, 100
 # Rows times allocations that are refined at once.
 _ROWS_OF_SEARCH = 2e4
 # (largest number of rows, number of starts) of the fits from which modes are searched.
@@ -85,6 +87,17 @@ def mode_starts(n_rows: int) -> int:
     return next(n for limit, n in _MODE_STARTS if n_rows <= limit)
 
 
+def row_starts(n_rows: int) -> int:
+    """Return the number of further starts, with means at random rows.
+
+    Examples
+    --------
+    >>> row_starts(7), row_starts(100)
+    (100, 0)
+    """
+    return _STARTS_AT_ROWS if n_rows <= _FEW_ROWS else 0
+
+
 def mode_search(n_rows: int) -> SearchPlan:
     """Return the plan of the searches for allocations that modes are searched from.
 
@@ -123,6 +136,8 @@ class SamplerPlans:
         ``langevin(batch_size, scale, n_models)``
     mode_starts : callable
         ``mode_starts(n_rows)`` returns the number of starts of the search for modes.
+    row_starts : callable
+        ``row_starts(n_rows)`` returns the number of further starts, with means at random rows.
     mode_search : callable
         ``mode_search(n_rows)`` returns the plan of searches for allocations.
     partition : AnnealingPlan
@@ -136,5 +151,6 @@ class SamplerPlans:
     nested: Callable[[int, int], NestedPlan] = nested_plan
     langevin: Callable[[int, float, int], LangevinPlan] = langevin_plan
     mode_starts: Callable[[int], int] = mode_starts
+    row_starts: Callable[[int], int] = row_starts
     mode_search: Callable[[int], SearchPlan] = mode_search
     partition: AnnealingPlan = field(default_factory=AnnealingPlan)

@@ -58,9 +58,15 @@ def sampling_starts(
     for size in range(n_components, 0, -1):
         smaller = replace(form, n_components=size, noise_floor=floor if size > 1 else 0.0)
         energy = smaller.energy()
+        from_means = starts(settings, energy, rows, rng, runner, n_starts if size > 1 else 1)
+        n_at_rows = settings.plans.row_starts(len(rows.X))
+        if size > 1 and n_at_rows:
+            at_rows = replace(settings, init_params="random_from_data")
+            more = starts(at_rows, energy, rows, rng, runner, n_at_rows)
+            from_means = MixtureParameters.concatenate([from_means, more])
         found = expectation_maximisation(
             Objective(energy, rows, runner, settings.temperature, settings.tilt),
-            starts(settings, energy, rows, rng, runner, n_starts if size > 1 else 1),
+            from_means,
             tol=_TOL,
             max_iter=_MAX_ITER,
         )
