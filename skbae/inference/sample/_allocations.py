@@ -300,7 +300,8 @@ def sample_from_pools(
     run = None
     if overlap > (_GOOD_OVERLAP if min(shares) > _PARTLY_VISITED else _LEAST_OVERLAP):
         run = _sample_by_jumps(objective, models, weighings, rng, plan, progress)
-    if run is None or run.acceptance < _LEAST_OVERLAP:
+    # a bridge between samples that do not overlap lies anywhere between the two
+    if run is None or run.acceptance < _LEAST_OVERLAP or assess(run).status == "failed":
         run = _weigh_groups(models, weighings, rng, plan, progress)
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # conditionals may come to overlap with the posterior as chains are replaced by them
@@ -503,11 +504,11 @@ class _Weighing:
 
     def best(self) -> tuple[float, float]:
         """Return the estimate of smallest error, which counts how far others are off it too."""
-        found = self.estimates()
-        if not found:
+        found, chosen = self.estimates(), self._chosen()
+        if chosen is None:
             value, error, _ = self.visited
             return value, max(error, 1.0)
-        value, error = found[self._chosen()]
+        value, error = found[chosen]
         off = [abs(other - value) - its_error for other, its_error in found.values()]
         return value, float(np.hypot(error, max(0.0, *off)))
 
