@@ -20,7 +20,7 @@ from skbae._types import Array, SamplingRun
 from skbae.energies._allocations import CollapsedModel, Labels
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.inference.evidence._unpinning import ModeTile, PinnedModels, Unpinned, unpin
-from skbae.inference.evidence._verdict import assess
+from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.evidence._visited import (
     KnownAllocations,
     log_union,
@@ -55,6 +55,8 @@ _LEAST_SHARE = 0.03
 _BETTER = 5.0
 # Share of the error that is asked for at which estimating stops: by jumps, and by groups of modes.
 _TARGET, _GROUP_TARGET = 0.4, 0.7
+# Standard error of a bridge, in nats, that tells nothing.
+_NO_BRIDGE = 5.0
 # Nats that the two directions of unpinning may differ by beyond their errors.
 _SLACK = 0.2
 
@@ -297,11 +299,14 @@ def sample_from_pools(
     diffuse = min(shares) < _MOSTLY_VISITED and not progress.stopped
     if diffuse and mixture.n_components <= _MOST_JUMPED:
         overlap = _overlap(models, runs, rng, 48)
-    run = None
+    run, failed = None, list[str]()
     if overlap > (_GOOD_OVERLAP if min(shares) > _PARTLY_VISITED else _LEAST_OVERLAP):
         run = _sample_by_jumps(objective, models, weighings, rng, plan, progress)
-    # a bridge between samples that do not overlap lies anywhere between the two
-    if run is None or run.acceptance < _LEAST_OVERLAP or assess(run).status == "failed":
+    if run is not None and _bridge_error(run) > _NO_BRIDGE:
+        # a bridge between samples that do not overlap lies anywhere between the two
+        failed = ["jumping chains leave the log evidence open"]
+        run = None
+    if run is None or run.acceptance < _LEAST_OVERLAP:
         run = _weigh_groups(models, weighings, rng, plan, progress)
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # conditionals may come to overlap with the posterior as chains are replaced by them
@@ -312,7 +317,12 @@ def sample_from_pools(
         run = replace(run, log_evidence=np.empty(0), log_evidence_error=np.empty(0), estimates={})
     if doubts and _searches_met(weighings):
         doubts = []
-    return replace(run, log_evidence_lower_bound=bound, doubts=(*doubts, *run.doubts))
+    return replace(run, log_evidence_lower_bound=bound, doubts=(*doubts, *failed, *run.doubts))
+
+
+def _bridge_error(run: SamplingRun) -> float:
+    """Return the standard error of the log evidence by jumping chains."""
+    return combine_evidence(run.log_evidence, run.log_evidence_error)[1]
 
 
 def _searches_met(weighings: list[_Weighing]) -> bool:
