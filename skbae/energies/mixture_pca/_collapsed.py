@@ -106,6 +106,7 @@ class CollapsedPCA(CollapsedComponents):
         self._noise_degrees = max(self.n_features - temperature * n_latent, 0.0)
         self._upper = np.triu_indices(len(axes))
         deviations = np.asarray(rows, np.float64) - centre
+        self.columns = deviations
         along = deviations @ axes.T
         beyond = np.maximum((deviations**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
         self._set(along, beyond if len(axes) < self.n_features else np.zeros(len(rows)))
@@ -123,6 +124,7 @@ class CollapsedPCA(CollapsedComponents):
     def take_rows(self, index: NDArray[np.intp]) -> CollapsedPCA:
         part = object.__new__(CollapsedPCA)
         part.__dict__.update(self.__dict__)
+        part.columns = self.columns[index]
         part._set(self.along[index], self.beyond[index])
         return part
 
