@@ -190,7 +190,7 @@ def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
         n_rounds=1 if n_particles >= 256 else 2,
         n_pilot=n_particles,
         n_keep=n_models,
-        n_tries=2,
+        n_tries=3,
     )
 
 
