@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import skbae
 from skbae import BayesianGMMAutoEncoder
-from skbae.estimators._sampling import chain_starts, summarise
+from skbae.estimators._sampling import summarise
 from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
@@ -46,13 +46,12 @@ FEW_SWEEPS = GibbsPlan(5, 8, 1, 2, 12, n_keep=5)
 
 
 def few_sweeps(X, n_components, n_threads=1):
-    """Return a run of too few sweeps."""
+    """Return a run of too few sweeps, from draws of the prior."""
     energy = make_problem("full", n_components, X.shape[1]).energy()
     rows, rng = make_rows(X, None), np.random.default_rng(0)
     with RowRunner(n_threads) as runner:
-        drawn = energy.draw_prior(16, rng)
+        starts = energy.draw_prior(16, rng)
         objective = Objective(energy, rows, runner, 1.0)
-        starts, _ = chain_starts(objective, drawn, 16, rng)
         return sample_conjugate(objective, starts, rng, plan=FEW_SWEEPS)
 
 
