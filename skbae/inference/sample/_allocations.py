@@ -54,7 +54,7 @@ _LEAST_SHARE = 0.03
 # Nats by which an allocation met later must be better to show that the searches were poor.
 _BETTER = 5.0
 # Share of the error that is asked for at which estimating stops: by jumps, and by groups of modes.
-_TARGET, _GROUP_TARGET = 0.4, 0.7
+_TARGET, _GROUP_TARGET = 0.25, 0.7
 # Standard error of a bridge, in nats, that tells nothing.
 _NO_BRIDGE = 5.0
 # Nats that the two directions of unpinning may differ by beyond their errors.
