@@ -44,7 +44,7 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.inference.sample._allocations import allocation_plan
+from skbae.inference.sample._allocation_plan import allocation_plan
 
 # CPU seconds after which a fit counts as having no answer.
 TIMEOUT = 75.0

@@ -14,8 +14,8 @@ from skbae import (
 )
 from skbae.estimators._plans import SamplerPlans
 from skbae.inference.evidence._partition import AnnealingPlan
+from skbae.inference.sample._allocation_plan import AllocationPlan
 from skbae.inference.sample._allocation_search import SearchPlan
-from skbae.inference.sample._allocations import AllocationPlan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan

@@ -29,7 +29,8 @@ from skbae.inference.sample._allocation_chains import (
     _jump,
     run_groups,
 )
-from skbae.inference.sample._allocations import _combine, repeated_rows
+from skbae.inference.sample._allocations import repeated_rows
+from skbae.inference.sample._group_evidence import log_mean_and_error
 
 
 class WithoutMultiplicity(CollapsedMixture):
@@ -287,7 +288,7 @@ def test_letting_go_and_taking_back_tell_the_evidence(name):
     for seed in range(3):
         found = unpinned(problem, seed)
         for values in (found.log_evidence, found.outward, found.back):
-            value, error = _combine(values)
+            value, error = log_mean_and_error(values)
             assert error < 0.5
             # a hundredth of the posterior may be where no model of a population has been
             z.append((value - problem.log_evidence) / np.hypot(error, 0.01))
@@ -307,7 +308,7 @@ def test_unpinning_notices_a_forgotten_multiplicity(name):
     right = UNPINNED[name]
     found = unpinned(Exact(right.X, right.prior, mixture=WithoutMultiplicity))
     for values in (found.log_evidence, found.outward, found.back):
-        value, error = _combine(values)
+        value, error = log_mean_and_error(values)
         assert value < right.log_evidence - 5 * error
 
 
@@ -331,7 +332,7 @@ def test_modes_that_divide_the_models_add_up_to_the_evidence():
     parts = []
     for own, other in ((first, second), (second, first)):
         found = unpinned(problem, rivals=other[None], origin=own)
-        parts.append(_combine(found.log_evidence))
+        parts.append(log_mean_and_error(found.log_evidence))
     values, errors = np.array(parts).T
     shares = np.exp(values - logsumexp(values))
     assert shares.min() > 0.02, "both modes matter"
@@ -367,7 +368,7 @@ def test_unpinning_counts():
     tile = ModeTile(labels[np.argmax(log_joint)], labels[:0], 2)
     found = unpin(models, tile, draws, rng, n_populations=16, n_models=24)
     for values in (found.log_evidence, found.outward, found.back):
-        value, error = _combine(values)
+        value, error = log_mean_and_error(values)
         assert abs(value - exact) < 5 * error < 0.5
 
 

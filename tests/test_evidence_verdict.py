@@ -13,18 +13,17 @@ from skbae.inference._objective import Objective
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocation_search import (
     Pool,
     SearchPlan,
     matched_distances,
     search,
 )
-from skbae.inference.sample._allocations import (
-    Progress,
-    allocation_plan,
+from skbae.inference.sample._allocations import sample_allocations, sample_from_pools
+from skbae.inference.sample._progress import Progress
+from skbae.inference.sample._search_agreement import (
     pools_agree,
-    sample_allocations,
-    sample_from_pools,
     search_until_agreed,
     searches_needed,
 )

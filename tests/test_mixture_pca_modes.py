@@ -20,13 +20,14 @@ from scipy.special import gammaln
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
-from skbae.estimators._sampling import compare_with_modes, summarise
+from skbae.estimators._sampling import summarise
 from skbae.estimators.mixture_pca._fit import energy_with_prior
 from skbae.estimators.mixture_pca._mode_starts import sampling_starts
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._verdict import combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample import _mode_annealing
+from skbae.inference.sample._charted import compare_with_modes
 from skbae.inference.sample._mode_annealing import (
     AnnealPlan,
     anneal_plan,

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from skbae.inference.evidence._partition import AnnealingPlan
+from skbae.inference.sample._allocation_plan import AllocationPlan, allocation_plan
 from skbae.inference.sample._allocation_search import SearchPlan
-from skbae.inference.sample._allocations import AllocationPlan, allocation_plan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan

@@ -26,7 +26,7 @@ from skbae.estimators.gmm._settings import GaussianMixtureForm, GaussianMixtureS
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
-from skbae.inference.sample._allocations import allocation_work
+from skbae.inference.sample._allocation_plan import allocation_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,0 +1,159 @@
+"""The evidence of one group of modes, estimated in ways that do not share their weaknesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae._types import Array
+from skbae.inference.evidence._unpinning import ModeTile, PinnedModels, Unpinned, unpin
+from skbae.inference.evidence._visited import unseen_error, visited_estimate
+from skbae.operators._tempered import log_mean_exp
+
+if TYPE_CHECKING:
+    from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup
+
+# Smallest share of the posterior in visited allocations from which these give the evidence.
+LEAST_SHARE = 0.03
+# Nats by which an allocation met later must be better to show that the searches were poor.
+_BETTER = 5.0
+# Nats that the two directions of unpinning may differ by beyond their errors.
+_SLACK = 0.2
+
+
+def log_mean_and_error(values: Array) -> tuple[float, float]:
+    """Return the log of the mean of unbiased estimates' exponentials, and its standard error."""
+    weights = np.exp(values - values.max())
+    error = float(weights.std(ddof=1) / weights.mean() / np.sqrt(len(values)))
+    # few values tell their own spread with an error, too: a t distribution's, about
+    return float(log_mean_exp(values)), error * np.sqrt((len(values) - 1) / (len(values) - 3))
+
+
+@dataclass
+class GroupEvidence:
+    """What is known of the evidence of a group of modes, as it grows.
+
+    Attributes
+    ----------
+    visited : tuple of float
+        Log evidence, standard error and share of the posterior that was visited.
+    batches : list of Unpinned
+    decentred : bool
+        Whether the best allocation turned out to be no centre of its mode.
+    """
+
+    group: ModeGroup
+    run: GroupRun
+    tile: ModeTile
+    visited: tuple[float, float, float]
+    batches: list[Unpinned] = field(default_factory=list)
+    decentred: bool = False
+
+    def send(
+        self, models: PinnedModels, rng: np.random.Generator, n_populations: int, n_models: int
+    ) -> None:
+        """Send populations away from the group's allocation, and back."""
+        states = self.run.labels.reshape(-1, models.mixture.n_rows)
+        size = n_populations * n_models
+        picked = states[rng.permutation(len(states))[np.arange(size) % len(states)]]
+        batch = unpin(
+            models,
+            self.tile,
+            picked.astype(np.intp),
+            rng,
+            n_populations=n_populations,
+            n_models=n_models,
+        )
+        if batch is None:
+            self.decentred = True
+        else:
+            self.batches.append(batch)
+
+    def both_ways(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return log evidence and error by letting go, and by taking back."""
+        return (
+            log_mean_and_error(np.concatenate([each.outward for each in self.batches])),
+            log_mean_and_error(np.concatenate([each.back for each in self.batches])),
+        )
+
+    def estimates(self) -> dict[str, tuple[float, float]]:
+        """Return the log evidence and its error by each way that has an answer."""
+        value, error, share = self.visited
+        found = {"visited": (value, error)} if share > LEAST_SHARE else {}
+        if self.batches:
+            value, error = log_mean_and_error(
+                np.concatenate([each.log_evidence for each in self.batches])
+            )
+            out, back = self.both_ways()
+            beyond = abs(out[0] - back[0]) - float(np.hypot(out[1], back[1]))
+            # where one direction misses something, the answer lies between the two; what no chain
+            # has seen, populations have not seen either
+            n_seen = self.run.hmaxe.size
+            terms = (error, 0.5 * max(beyond, 0.0), unseen_error(n_seen))
+            found["unpinned"] = (value, float(np.linalg.norm(terms)))
+        return found
+
+    def best(self) -> tuple[float, float]:
+        """Return the estimate of smallest error, which counts how far others are off it too."""
+        found, chosen = self.estimates(), self._chosen()
+        if chosen is None:
+            value, error, _ = self.visited
+            return value, max(error, 1.0)
+        value, error = found[chosen]
+        off = [abs(other - value) - its_error for other, its_error in found.values()]
+        return value, float(np.hypot(error, max(0.0, *off)))
+
+    def _chosen(self) -> str | None:
+        """Return which estimate has the smallest error."""
+        found = self.estimates()
+        return min(found, key=lambda name: found[name][1]) if found else None
+
+    def _ends_differ(self) -> bool:
+        """Return whether populations end elsewhere than chains are, by the distance from z*."""
+        origin = self.tile.origin
+        ends = np.concatenate([each.distances for each in self.batches])
+        n_chains = len(self.run.labels)
+        step = max(1, self.run.labels.shape[1] // 10)
+        chains = np.array(
+            [(self.tile.relabel(part.astype(np.intp)) != origin).sum(axis=1).mean()
+             for part in self.run.labels[:, ::step]]
+        )  # fmt: skip
+        gap = abs(ends.mean() - chains.mean())
+        error = np.hypot(ends.std(ddof=1) / len(ends) ** 0.5, chains.std(ddof=1) / n_chains**0.5)
+        return bool(gap > 4 * error + 0.01 * len(origin) + 0.5)
+
+    def doubts(self) -> list[str]:
+        """Return reasons not to trust the estimates."""
+        reasons = []
+        if self.decentred:
+            reasons.append("the best allocation found in a mode is atypical of the draws from it")
+        if self.batches and self._chosen() == "unpinned":
+            out, back = self.both_ways()
+            if abs(out[0] - back[0]) > _SLACK + 4 * np.hypot(out[1], back[1]):
+                reasons.append(
+                    f"annealing from the best allocation gives log evidence {out[0]:.2f}, and back "
+                    f"to it {back[0]:.2f}, further apart than their errors"
+                )
+            if self._ends_differ():
+                reasons.append(
+                    "annealing from the best allocation has not reached the draws of the chains"
+                )
+            if max(each.highest for each in self.batches) > self.group.log_mass + _BETTER:
+                reasons.append("the chains found an allocation of higher density than the searches")
+        return reasons
+
+
+def group_evidences(
+    models: PinnedModels, groups: list[ModeGroup], runs: list[GroupRun]
+) -> list[GroupEvidence]:
+    """Return what the chains alone tell of each group."""
+    n_rows, n_components = models.mixture.n_rows, models.mixture.n_components
+    evidences = []
+    for number, (group, run) in enumerate(zip(groups, runs, strict=False)):
+        rivals = [each.leader for i, each in enumerate(groups[: len(runs)]) if i != number]
+        others = np.array(rivals, dtype=np.intp).reshape(-1, n_rows)
+        tile = ModeTile(group.leader, others, n_components)
+        evidences.append(GroupEvidence(group, run, tile, visited_estimate(run.visited, run.keys)))
+    return evidences

@@ -1,0 +1,68 @@
+"""Searches for modes that are repeated until independent ones agree on the best mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skbae.inference.sample._allocation_search import Pool, matched_distances, search
+
+if TYPE_CHECKING:
+    from skbae.energies._allocations import CollapsedModel
+    from skbae.inference.sample._allocation_plan import AllocationPlan
+
+# Searches agree if their best modes differ by less, in nats.
+_SAME_HEIGHT = 3.0
+# From so many components on, three searches must agree instead of two.
+_MANY_COMPONENTS = 8
+
+
+def searches_needed(n_components: int) -> int:
+    """Return how many independent searches must agree."""
+    return 1 if n_components == 1 else 3 if n_components >= _MANY_COMPONENTS else 2
+
+
+def pools_agree(first: Pool, second: Pool) -> bool:
+    """Return whether two searches have found the same best mode.
+
+    The best of one is among the modes of the other, and neither has found anything better.
+    """
+    if abs(first.log_mass[0] - second.log_mass[0]) >= _SAME_HEIGHT:
+        return False
+    n_components = first.mixture.n_components
+    radius = max(2, round(0.025 * first.mixture.n_rows))
+    for own, other in ((first, second), (second, first)):
+        distances = matched_distances(own.labels[0], other.labels, n_components)
+        close = np.abs(other.log_mass - own.log_mass[0]) < _SAME_HEIGHT
+        if np.any((distances <= radius) & close):
+            return True
+    return False
+
+
+def search_until_agreed(
+    mixture: CollapsedModel, plan: AllocationPlan, rng: np.random.Generator
+) -> tuple[list[Pool], list[str]]:
+    """Search independently until enough searches have found the same best mode.
+
+    Returns
+    -------
+    pools : list of Pool
+        The best first.
+    doubts : list of str
+    """
+    needed = searches_needed(mixture.n_components)
+    pools: list[Pool] = []
+    while True:
+        generator = np.random.default_rng(rng.integers(2**63))
+        pools.append(search(mixture, plan.search, generator))
+        pools.sort(key=lambda pool: -pool.log_mass[0])
+        if len(pools) < needed:
+            continue
+        agreeing = sum(pool is pools[0] or pools_agree(pools[0], pool) for pool in pools)
+        if agreeing >= needed:
+            return pools, []
+        if len(pools) >= plan.max_searches:
+            best = ", ".join(f"{pool.log_mass[0]:.1f}" for pool in pools)
+            doubt = f"independent searches found different best modes (log densities {best})"
+            return pools, [doubt]
