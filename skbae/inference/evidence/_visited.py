@@ -17,7 +17,7 @@ from skbae.energies._allocations import Labels
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Nats of doubt for each nat that chains have not visited: that they know all of it is a guess.
 _DOUBT = 0.5
@@ -88,6 +88,8 @@ class KnownAllocations:
 
     Attributes
     ----------
+    log_mass : dict
+        As that of a VisitedSet.
     n_effective : float
         How many allocations hold most of the set's mass (Kong 1992).
     log_sum : float
@@ -96,15 +98,15 @@ class KnownAllocations:
 
     def __init__(self, sets: list[VisitedSet]) -> None:
         self.n_components = sets[0].n_components
-        self._log_mass: dict[bytes, float] = {}
+        self.log_mass: dict[bytes, float] = {}
         for each in sets:
-            self._log_mass.update(each.log_mass)
-        log_mass = np.fromiter(self._log_mass.values(), float)
+            self.log_mass.update(each.log_mass)
+        log_mass = np.fromiter(self.log_mass.values(), float)
         weights = np.exp(log_mass - log_mass.max())
         self.n_effective = float(weights.sum() ** 2 / (weights**2).sum())
         self._cumulative = np.cumsum(weights)
         self.log_sum = float(np.log(self._cumulative[-1]) + log_mass.max())
-        self._keys = list(self._log_mass)
+        self._keys = list(self.log_mass)
 
     def draw(self, n: int, rng: np.random.Generator) -> Labels:
         """Draw n allocations in proportion to their mass, (n, N), labelled at random."""
@@ -118,14 +120,14 @@ class KnownAllocations:
     def jump(self, labels: Labels, rng: np.random.Generator) -> tuple[Labels, NDArray[np.bool_]]:
         """Move chains that sit at known allocations; return labels (S, N) and who moved, (S,)."""
         canonical = canonical_labels(labels, self.n_components)
-        moved = np.array([row.tobytes() in self._log_mass for row in canonical])
+        moved = np.array([row.tobytes() in self.log_mass for row in canonical])
         if moved.any():
             labels = labels.copy()
             labels[moved] = self.draw(int(moved.sum()), rng)
         return labels, moved
 
 
-def log_union(sets: list[VisitedSet]) -> float:
+def log_union(sets: Sequence[VisitedSet | KnownAllocations]) -> float:
     """Return the log of the sum over all distinct allocations of several sets: a lower bound."""
     joined: dict[bytes, float] = {}
     for each in sets:

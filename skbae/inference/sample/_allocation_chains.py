@@ -40,6 +40,11 @@ _FEW = 4.0
 _KNOWN = 1.0
 # Groups are one if they have visited so much of the lighter one's mass in common.
 _SHARED = 0.01
+# Share of the rows by which chains may be farther from another mode's chains than these from each
+# other, and still have met them.
+_CLOSE = 0.02
+# Chains from two modes are at the same height within so many nats, or two standard deviations.
+_ALIKE = 3.0
 # R-hat up to which chains need not be followed further.
 _MIXED = 1.03
 
@@ -59,7 +64,7 @@ class ModeGroup:
     log_mass : float
         That of the leader.
     found_by : tuple of bool
-        Which search found one of its modes.
+        Which search found one of its modes, from which chains come as high as from the others.
     """
 
     leader: Labels
@@ -181,8 +186,9 @@ def group_modes(
             break
         late = number >= n_steps // 3 and (number + 1) % 10 == 0
         if n_modes > 1 and (late or number == n_steps - 1):
-            for state in states:
-                _join(joined, origins, _nearest(state.allocations.labels, modes, mixture))
+            labels = np.concatenate([state.allocations.labels for state in states])
+            both = np.concatenate([origins, origins])
+            _join(joined, both, _modes_met(labels, both, modes, mixture))
     groups = []
     for root in np.unique(joined):
         members = np.flatnonzero(joined == root)
@@ -192,7 +198,8 @@ def group_modes(
             record.starts(members, allocations, n_chains, rng)
             for record, allocations, rng in zip(records, known, rngs, strict=True)
         )
-        found = tuple(bool(found_by[members, search].any()) for search in range(len(pools)))
+        high = members[_as_high([_late(records, mode) for mode in members])]
+        found = tuple(bool(found_by[high, search].any()) for search in range(len(pools)))
         groups.append(
             ModeGroup(
                 modes[best], (first, second), (known[0], known[1]), float(log_mass[best]), found
@@ -200,6 +207,19 @@ def group_modes(
         )
     groups.sort(key=lambda group: -group.log_mass)
     return [group for group in groups if group.log_mass > log_mass.max() - _WINDOW]
+
+
+def _late(records: list[_Record], mode: int) -> Array:
+    """Return guesses of the mass where chains from a mode have been lately, of all islands."""
+    found = [record.guesses[mode][len(record.guesses[mode]) // 2 :] for record in records]
+    return np.concatenate(found)
+
+
+def _as_high(guesses: list[Array]) -> NDArray[np.bool_]:
+    """Return from which modes chains have come as high as from the one that leads highest."""
+    means = np.array([each.mean() if len(each) else -np.inf for each in guesses])
+    top = int(np.argmax(means))
+    return means >= means[top] - max(_ALIKE, 2 * float(guesses[top].std()))
 
 
 class _Record:
@@ -251,10 +271,33 @@ def mean_field_entropy(preferences: Array) -> Array:
     return -(np.exp(log_probabilities) * log_probabilities).sum(axis=(1, 2))
 
 
-def _nearest(labels: Labels, modes: Labels, mixture: CollapsedModel) -> NDArray[np.intp]:
-    """Return the mode that each allocation differs least from, (S,)."""
-    distances = [matched_distances(each, modes, mixture.n_components) for each in labels]
-    return np.argmin(distances, axis=1)
+def _modes_met(
+    labels: Labels, origins: NDArray[np.intp], modes: Labels, mixture: CollapsedModel
+) -> NDArray[np.intp]:
+    """Return the mode that each chain has come to, (S,).
+
+    That is the mode that its allocation differs least from, if it is as close to a chain that
+    started there as chains of one of the two modes are to each other: else it has come elsewhere,
+    and is counted where it started.
+    """
+    n_components, radius = mixture.n_components, max(1, round(_CLOSE * mixture.n_rows))
+    nearest = np.array(
+        [int(np.argmin(matched_distances(each, modes, n_components))) for each in labels]
+    )
+    spreads: dict[int, int] = {}
+
+    def spread(mode: int) -> int:
+        if mode not in spreads:
+            own = labels[origins == mode]
+            spreads[mode] = max(int(matched_distances(e, own, n_components).max()) for e in own)
+        return spreads[mode]
+
+    for chain in np.flatnonzero(nearest != origins):
+        start, there = int(origins[chain]), int(nearest[chain])
+        gap = int(matched_distances(labels[chain], labels[origins == there], n_components).min())
+        if gap > max(spread(start), spread(there)) + radius:
+            nearest[chain] = start
+    return nearest
 
 
 def _join(joined: NDArray[np.intp], first: NDArray[np.intp], second: NDArray[np.intp]) -> None:

@@ -25,7 +25,11 @@ from skbae.inference.sample._allocation_chains import group_modes, run_groups
 from skbae.inference.sample._allocation_jumps import jump_acceptance, sample_by_jumps
 from skbae.inference.sample._allocation_search import Pool
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
-from skbae.inference.sample._group_weights import total_evidence, weigh_groups
+from skbae.inference.sample._group_weights import (
+    doubts_about_left_out,
+    total_evidence,
+    weigh_groups,
+)
 from skbae.inference.sample._progress import Progress
 from skbae.inference.sample._search_agreement import search_until_agreed, searches_needed
 
@@ -41,6 +45,9 @@ _LEAST_OVERLAP, _GOOD_OVERLAP, _SOME_OVERLAP, _MOST_JUMPED = 0.02, 0.1, 0.001, 8
 _MOSTLY_VISITED, _PARTLY_VISITED = 0.9, 0.5
 # Standard error of a bridge, in nats, that tells nothing.
 _NO_BRIDGE = 5.0
+# Errors, and nats on top of these, by which jumping chains and the weighing of modes may differ,
+# and the largest error that the weighing counts with.
+_AGREEMENT, _SLACK, _VAGUE = 4.0, 0.2, 0.5
 
 
 def repeated_rows(objective: Objective) -> Array:
@@ -96,10 +103,10 @@ def sample_from_pools(
     mixture = models.mixture
     rngs = [np.random.default_rng(rng.integers(2**63)) for _ in range(2)]
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rngs, progress)
-    groups, runs = run_groups(
-        models, groups[: plan.max_groups], plan.n_steps, rngs, progress, plan.max_lengths
-    )
-    bound = log_union([visited for run in runs for visited in run.visited])
+    groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
+    groups, runs = run_groups(models, groups, plan.n_steps, rngs, progress, plan.max_lengths)
+    known = [each for group in left_out for each in group.known]
+    bound = log_union([*(visited for run in runs for visited in run.visited), *known])
     evidences = group_evidences(models, groups, runs)
     overlap = 0.0
     shares = [each.visited[2] for each in evidences]
@@ -115,16 +122,37 @@ def sample_from_pools(
         run = None
     if run is None or run.acceptance < _LEAST_OVERLAP:
         run = weigh_groups(models, evidences, rng, plan, progress)
+        run = replace(run, doubts=(*run.doubts, *doubts_about_left_out(evidences, left_out)))
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # conditionals may come to overlap with the posterior as chains are replaced by them
-            other = sample_by_jumps(objective, models, evidences, rng, plan, progress)
-            if other.acceptance > _LEAST_OVERLAP and assess(other).status == "ok":
-                run = other
+            jumped = sample_by_jumps(objective, models, evidences, rng, plan, progress)
+            run = choose_run(run, jumped)
     if plan.evidence_tol is None:
         run = replace(run, log_evidence=np.empty(0), log_evidence_error=np.empty(0), estimates={})
     if doubts and _searches_met(evidences):
         doubts = []
     return replace(run, log_evidence_lower_bound=bound, doubts=(*doubts, *failed, *run.doubts))
+
+
+def choose_run(weighed: SamplingRun, jumped: SamplingRun) -> SamplingRun:
+    """Return the run to report: groups of modes that were weighed with doubts, or jumping chains.
+
+    Jumping chains that can be believed answer the doubts of the weighing only if they agree with
+    what it says; otherwise the doubts stay.
+    """
+    if jumped.acceptance <= _LEAST_OVERLAP or assess(jumped).status != "ok":
+        return weighed
+    first, its_error = combine_evidence(weighed.log_evidence, weighed.log_evidence_error)
+    second, error = combine_evidence(jumped.log_evidence, jumped.log_evidence_error)
+    # an answer that is open within more than this agrees with everything
+    its_error = min(its_error, _VAGUE)
+    if abs(first - second) <= _AGREEMENT * float(np.hypot(its_error, error)) + _SLACK:
+        return jumped
+    doubt = (
+        f"jumping chains give log evidence {second:.2f}, and the modes one by one {first:.2f}, "
+        "further apart than their errors"
+    )
+    return replace(jumped, doubts=(*weighed.doubts, doubt))
 
 
 def _bridge_error(run: SamplingRun) -> float:

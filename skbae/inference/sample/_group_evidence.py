@@ -140,9 +140,14 @@ class GroupEvidence:
                 reasons.append(
                     "annealing from the best allocation has not reached the draws of the chains"
                 )
-            if max(each.highest for each in self.batches) > self.group.log_mass + _BETTER:
-                reasons.append("the chains found an allocation of higher density than the searches")
+        if self._highest() > self.group.log_mass + _BETTER:
+            reasons.append("the chains found an allocation of higher density than the searches")
         return reasons
+
+    def _highest(self) -> float:
+        """Return the log mass of the best allocation that chains or populations have met."""
+        met = [max(each.log_mass.values()) for each in self.run.visited]
+        return max(*met, *(each.highest for each in self.batches))
 
 
 def group_evidences(

@@ -12,7 +12,7 @@ from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
     from skbae.inference.evidence._unpinning import PinnedModels
-    from skbae.inference.sample._allocation_chains import GroupRun
+    from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan
     from skbae.inference.sample._group_evidence import GroupEvidence
     from skbae.inference.sample._progress import Progress
@@ -69,6 +69,22 @@ def total_evidence(evidences: list[GroupEvidence]) -> tuple[float, float, Array]
     value = float(log_mean_exp(pairs[:, 0]) + np.log(len(pairs)))
     weights = np.exp(pairs[:, 0] - value)
     return value, float(np.sqrt(((weights * pairs[:, 1]) ** 2).sum())), weights
+
+
+def doubts_about_left_out(
+    evidences: list[GroupEvidence], left_out: list[ModeGroup]
+) -> tuple[str, ...]:
+    """Return a doubt if groups that were not followed may matter, being as wide as the heaviest."""
+    value, _, weights = total_evidence(evidences)
+    heaviest = evidences[int(np.argmax(weights))]
+    width = heaviest.best()[0] - heaviest.group.log_mass
+    share = float(np.sum(np.exp([each.log_mass + width - value for each in left_out])))
+    if share < _NEGLIGIBLE:
+        return ()
+    return (
+        f"{len(left_out)} more groups of modes, of maybe {share / (1 + share):.0%} of the "
+        "posterior, were not followed",
+    )
 
 
 def joint_estimates(evidences: list[GroupEvidence]) -> dict[str, tuple[float, float]]:

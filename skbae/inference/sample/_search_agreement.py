@@ -40,10 +40,23 @@ def pools_agree(first: Pool, second: Pool) -> bool:
     return False
 
 
+def pools_differ(first: Pool, second: Pool) -> bool:
+    """Return whether one of two searches has found a mode near the best that the other has not."""
+    lowest = max(first.log_mass[0], second.log_mass[0]) - _SAME_HEIGHT
+    return any(
+        other.nearest(labels, slack=2) is None
+        for own, other in ((first, second), (second, first))
+        for labels in own.labels[own.log_mass > lowest]
+    )
+
+
 def search_until_agreed(
     mixture: CollapsedModel, plan: AllocationPlan, rng: np.random.Generator
 ) -> tuple[list[Pool], list[str]]:
     """Search independently until enough searches have found the same best mode.
+
+    Where these differ in other modes of about the same height, neither has seen all that there is,
+    and the best one may have been missed by both: one more search tells.
 
     Returns
     -------
@@ -61,7 +74,9 @@ def search_until_agreed(
             continue
         agreeing = sum(pool is pools[0] or pools_agree(pools[0], pool) for pool in pools)
         if agreeing >= needed:
-            return pools, []
+            if len(pools) > needed or not any(pools_differ(pools[0], each) for each in pools[1:]):
+                return pools, []
+            continue
         if len(pools) >= plan.max_searches:
             best = ", ".join(f"{pool.log_mass[0]:.1f}" for pool in pools)
             doubt = f"independent searches found different best modes (log densities {best})"

@@ -1,0 +1,197 @@
+"""When doubts about the modes that were found are kept, and when they are answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from _mixture_oracles import MixturePrior, conjugate_energy
+
+from skbae._types import SamplingRun
+from skbae.inference._objective import Objective
+from skbae.inference.evidence._unpinning import PinnedModels
+from skbae.inference.evidence._verdict import assess
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample import _search_agreement
+from skbae.inference.sample._allocation_chains import _modes_met
+from skbae.inference.sample._allocation_plan import allocation_plan
+from skbae.inference.sample._allocation_search import Pool, matched_distances
+from skbae.inference.sample._allocations import choose_run, sample_from_pools
+from skbae.inference.sample._progress import Progress
+from skbae.inference.sample._search_agreement import search_until_agreed
+
+DOUBT = "independent searches found different best modes"
+
+
+class Rectangle:
+    """Four groups of rows at the corners of a rectangle, four wide, for two components.
+
+    Every way to share the groups is a mode that chains do not leave; the best one, which joins
+    groups along the short sides, has nearly all of the posterior.
+    """
+
+    n_rows = 60
+
+    def __init__(self, height=4.4):
+        rng = np.random.default_rng(0)
+        corners = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, height], [4.0, height]])
+        self.X = corners.repeat(15, axis=0) + 0.5 * rng.normal(size=(self.n_rows, 2))
+        prior = MixturePrior("full", 2, self.X.mean(axis=0), 0.3 * np.eye(2))
+        self.energy, self.rows = conjugate_energy(self.X, prior), make_rows(self.X, None)
+        self.mixture = self.energy.collapse(self.X, 1.0)
+        self.plan = allocation_plan(self.n_rows * self.energy.allocation_size(), 20, 0.1)
+
+    def pool(self, *allocations):
+        """Return what a search would have found."""
+        pool, labels = Pool(self.mixture, 12), np.array(allocations)
+        pool.add(labels, self.mixture.log_mass(self.mixture.visit(labels)))
+        return pool
+
+    def sample(self, pools, doubts, seed=0, **changes):
+        rng, plan = np.random.default_rng(seed), replace(self.plan, **changes)
+        with RowRunner(1) as runner:
+            objective = Objective(self.energy, self.rows, runner, 1.0)
+            models = PinnedModels(self.energy, self.mixture, self.X, self.rows.frame, 1.0)
+            progress = Progress(None, self.n_rows)
+            return assess(sample_from_pools(pools, doubts, objective, models, rng, plan, progress))
+
+
+@pytest.fixture(scope="module")
+def rectangle():
+    return Rectangle()
+
+
+def corners(*components):
+    return np.repeat(components, 15)
+
+
+SHORT, LONG, ACROSS, ONE = (
+    corners(0, 0, 1, 1),
+    corners(0, 1, 0, 1),
+    corners(0, 1, 1, 0),
+    corners(0, 1, 1, 1),
+)
+
+
+def unrefined(labels, n_rows, seed):
+    """Return an allocation with some rows in the other component."""
+    flipped = np.random.default_rng(seed).permutation(len(labels))[:n_rows]
+    out = labels.copy()
+    out[flipped] = 1 - out[flipped]
+    return out
+
+
+# -- searches that did not meet --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_that_ends_anywhere_has_not_found_what_its_chains_come_by(rectangle, seed):
+    """Some chains from its allocation come by the other search's mode, others go elsewhere."""
+    pools = [rectangle.pool(LONG), rectangle.pool(unrefined(ONE, 18, seed))]
+    result = rectangle.sample(pools, [DOUBT], seed)
+    assert result.status != "ok"
+    assert DOUBT in result.reasons
+
+
+def test_searches_that_end_near_each_other_have_met(rectangle):
+    """Chains from both are soon alike."""
+    pools = [rectangle.pool(SHORT), rectangle.pool(unrefined(SHORT, 3, 0))]
+    result = rectangle.sample(pools, [DOUBT])
+    assert (result.status, result.reasons) == ("ok", ())
+
+
+def test_chains_that_have_left_for_elsewhere_have_not_met_the_nearest_mode(rectangle):
+    """The third has left its start for a place that the first mode is nearest to, but far from."""
+    modes = np.stack([LONG, unrefined(ONE, 25, 0)])
+    assert matched_distances(ONE, modes, 2).argmin() == 0
+    labels = np.stack([LONG, LONG, ONE, ONE])
+    origins = np.array([0, 0, 1, 1])
+    assert _modes_met(labels, origins, modes, rectangle.mixture).tolist() == [0, 0, 1, 1]
+    # where chains of the first mode go as far themselves, they have
+    labels = np.stack([LONG, ONE, ONE, ONE])
+    assert _modes_met(labels, origins, modes, rectangle.mixture).tolist() == [0, 0, 0, 0]
+
+
+# -- groups that are not followed ------------------------------------------------------------------
+
+
+def test_groups_of_modes_that_are_left_out_are_named(rectangle):
+    """In a square both ways to join groups matter; in the rectangle one."""
+    square = Rectangle(height=4.0)
+    for problem, both_matter in ((square, True), (rectangle, False)):
+        pools = [problem.pool(SHORT, LONG), problem.pool(SHORT, LONG)]
+        whole = problem.sample(pools, [])
+        assert (whole.status, whole.n_modes) == ("ok", 1 + both_matter)
+        part = problem.sample(pools, [], max_groups=1)
+        assert ("not followed" in " ".join(part.reasons)) == both_matter
+        assert (part.status == "ok") != both_matter
+        # negative control: what is left out is missing from all but the bound
+        missing = whole.log_evidence - part.estimates["visited"][0]
+        assert (missing > 0.1 + 4 * whole.log_evidence_error) == both_matter
+
+
+# -- jumping chains instead of modes weighed with doubts -------------------------------------------
+
+
+def run_with(value, error, doubts=(), acceptance=0.3):
+    rng = np.random.default_rng(0)
+    return SamplingRun(
+        None,
+        rng.normal(size=(8, 200)),
+        rng.normal(size=(8, 200, 5)),
+        np.array([value]),
+        np.array([error]),
+        acceptance,
+        False,
+        "allocations",
+        7,
+        doubts=doubts,
+    )
+
+
+@pytest.mark.parametrize("error", [0.05, 4.0])
+def test_jumping_chains_answer_doubts_where_they_agree(error):
+    weighed, jumped = run_with(-10.0, error, ("a doubt",)), run_with(-10.1, 0.02)
+    assert choose_run(weighed, jumped) is jumped
+
+
+@pytest.mark.parametrize(("value", "error"), [(-11.0, 0.05), (-9.0, 0.05), (-20.0, 4.0)])
+def test_doubts_are_kept_where_jumping_chains_say_something_else(value, error):
+    weighed, jumped = run_with(value, error, ("a doubt",)), run_with(-10.0, 0.02)
+    chosen = choose_run(weighed, jumped)
+    assert chosen.log_evidence == -10.0
+    assert "a doubt" in chosen.doubts
+    assert any("jumping chains" in doubt for doubt in chosen.doubts)
+    assert assess(chosen).status == "suspect"
+
+
+@pytest.mark.parametrize("changes", [{"acceptance": 0.001}, {"doubts": ("their own",)}])
+def test_jumping_chains_that_cannot_be_believed_answer_nothing(changes):
+    weighed = run_with(-10.0, 0.05, ("a doubt",))
+    assert choose_run(weighed, run_with(-10.0, 0.02, **changes)) is weighed
+
+
+# -- a third search --------------------------------------------------------------------------------
+
+
+def searched(rectangle, monkeypatch, found):
+    """Return pools and doubts where searches find these, one after the other."""
+    pools = iter([rectangle.pool(*modes) for modes in found])
+    monkeypatch.setattr(_search_agreement, "search", lambda *arguments: next(pools))
+    return search_until_agreed(rectangle.mixture, rectangle.plan, np.random.default_rng(0))
+
+
+def test_searches_that_agree_in_all_that_matters_are_not_repeated(rectangle, monkeypatch):
+    pools, doubts = searched(rectangle, monkeypatch, [(SHORT, LONG), (SHORT, ACROSS)])
+    assert (len(pools), doubts) == (2, [])
+
+
+def test_a_third_search_is_made_where_two_differ_in_other_modes(monkeypatch):
+    """One of two searches has missed a mode of a square that matters."""
+    square = Rectangle(height=4.0)
+    heights = [square.pool(mode).log_mass[0] for mode in (SHORT, LONG)]
+    best, next_best = (SHORT, LONG) if heights[0] > heights[1] else (LONG, SHORT)
+    assert abs(heights[0] - heights[1]) < 3
+    pools, _ = searched(square, monkeypatch, [(best, next_best), (best,), (best, next_best)])
+    assert len(pools) == 3
