@@ -4,7 +4,8 @@ Both start from the same parameters and take the same number of iterations, in o
 turn. The time of one iteration is the difference between a long and a short fit, divided by the
 difference of their iterations, so that validation, the first pass and the last drop out. The last
 column is the floor: what the two matrix products of our pass would give if everything else were
-free.
+free. With ``--fits``, whole fits with default settings are compared instead, starts and stopping
+rule included: their times, and the mean log-likelihood of a row that each reaches.
 
 One thread is the default: on a machine that does other work too, scikit-learn's BLAS threads wait
 for each other, and ratios with several threads flatter us.
@@ -24,8 +25,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import sklearn
+from sklearn.datasets import load_digits, load_iris, load_wine
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbae import BayesianGMMAutoEncoder
@@ -160,17 +164,72 @@ def compare(setting, repetitions, threads):
     return np.median(times, axis=0), ratios, np.median(theirs / floor), scores[0] - scores[1]
 
 
+# -- whole fits ------------------------------------------------------------------------------------
+
+
+def tables():
+    """Return rows and a number of components, by name."""
+    rng = np.random.default_rng(0)
+
+    def clusters(n_rows, n_features, n_clusters, distance):
+        means = distance * rng.standard_normal((n_clusters, n_features)) / np.sqrt(2)
+        return (
+            rng.standard_normal((n_rows, n_features)) + means[rng.integers(n_clusters, size=n_rows)]
+        )
+
+    return {
+        "iris, K=3": (load_iris().data, 3),
+        "wine, K=3": (scale(load_wine().data), 3),
+        "digits on 10 axes, K=10": (PCA(10).fit_transform(load_digits().data), 10),
+        "2 close clusters, 2k x 2": (clusters(2000, 2, 2, 2.0), 2),
+        "5 clusters, 5k x 5": (clusters(5000, 5, 5, 3.0), 5),
+        "10 clusters, 50k x 10": (clusters(50_000, 10, 10, 2.0), 10),
+        "10 clusters, 200k x 20": (clusters(200_000, 20, 10, 1.5), 10),
+    }
+
+
+def compare_fits(repetitions):
+    """Print medians over seeds of the time of a fit and of the log-likelihood it reaches."""
+    print(f"{'table':26s} {'cov':10s} {'sklearn':>9s} {'skbae':>9s} {'ratio':>6s}", end="")
+    print("  iterations   mean (and worst) score, ours less theirs")
+    ratios = []
+    for name, (X, n_components) in tables().items():
+        for kind in ("full", "diag"):
+            rows = []
+            for seed in range(repetitions):
+                settings = {"covariance_type": kind, "random_state": seed, "max_iter": 500}
+                theirs = GaussianMixture(n_components, **settings)
+                ours = BayesianGMMAutoEncoder(n_components, model_temperature=0, **settings)
+                taken = [seconds(model.fit, X) for model in (theirs, ours)]
+                rows.append([*taken, theirs.n_iter_, ours.n_iter_, theirs.score(X), ours.score(X)])
+            table = np.array(rows)
+            times, difference = np.median(table[:, :2], axis=0), table[:, 5] - table[:, 4]
+            ratios.append(times[0] / times[1])
+            print(
+                f"{name:26s} {kind:10s} {times[0] * 1e3:6.1f} ms {times[1] * 1e3:6.1f} ms", end=""
+            )
+            print(
+                f" {ratios[-1]:6.2f}  {table[:, 2].mean():4.0f}, {table[:, 3].mean():4.0f}", end=""
+            )
+            print(f"   {difference.mean():+.4f} ({difference.min():+.4f})", flush=True)
+    print(f"\ngeometric mean of the ratios {np.exp(np.mean(np.log(ratios))):.2f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of settings, from 0")
+    parser.add_argument("--fits", action="store_true", help="compare whole default fits")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)  # tol=0 asks for every iteration
 
     with threadpool_limits(options.threads):
         pools = {(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()}
         print(f"scikit-learn {sklearn.__version__}, numpy {np.__version__}")
+        if options.fits:
+            compare_fits(options.repetitions)
+            return
         print("threads:", ", ".join(f"{api} {number}" for api, number in sorted(pools)))
         print(f"median of {options.repetitions} alternating repetitions; ms per iteration\n")
         print(f"{'setting':31s} {'sklearn':>8s} {'skbae':>8s} {'ratio':>6s}", end="")

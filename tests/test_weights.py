@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 from skbae._types import Rows
 from skbae.inference.passes._rows import make_rows
 from skbae.inference.passes._starting_points import (
-    _MAX_DISTINCT,
+    MAX_DISTINCT,
     distinct_rows,
     kmeans_plus_plus,
     random_rows,
@@ -36,7 +36,8 @@ def assert_same_fit(first, second, X, instance):
     np.testing.assert_allclose(first.hmaxe_, second.hmaxe_, rtol=1e-9)
     np.testing.assert_allclose(first.lower_bound_, second.lower_bound_, rtol=1e-9)
     np.testing.assert_allclose(first.score_samples(X), second.score_samples(X), rtol=1e-7)
-    assert first.n_iter_ == second.n_iter_
+    if getattr(first, "tol", 1) > 0:  # with tol=0 rounding decides when nothing changes
+        assert first.n_iter_ == second.n_iter_
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_long_data_are_thinned_by_content(instance):
     """Beyond 20,000 rows the start looks at a part of them, chosen by what they are."""
     rng = np.random.default_rng(3)
     n = 21_000
-    assert n > _MAX_DISTINCT
+    assert n > MAX_DISTINCT
     centres = np.array([[0.0, 0], [4, 4], [-4, 4], [0, -6]])
     X = centres[rng.integers(4, size=n)] + rng.normal(size=(n, 2))
     counts = rng.integers(0, 4, n)

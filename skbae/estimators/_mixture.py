@@ -19,7 +19,13 @@ from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.passes._starting_points import distinct_rows, kmeans_plus_plus, random_rows
+from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._starting_points import (
+    MAX_DISTINCT,
+    distinct_rows,
+    kmeans_plus_plus,
+    random_rows,
+)
 from skbae.operators._labels import match_labels
 from skbae.operators._tempered import first_maximum, log_mean_exp, tempered_softmax
 
@@ -34,8 +40,10 @@ if TYPE_CHECKING:
     from skbae.inference.passes._rows import RowRunner
 
 
-INITS = ("k-means++", "kmeans", "random_from_data")
+INITS = ("kmeans", "k-means++", "random", "random_from_data")
 
+# K-means stops when a step is worth less, in nats a row, or after so many steps.
+_K_MEANS_TOL, _K_MEANS_STEPS = 1e-4, 100
 # Rows by which the components of one model are matched with those of another.
 _ROWS_TO_MATCH = 2000
 
@@ -201,18 +209,50 @@ def initial_means(
     runner: RowRunner,
     n_starts: int,
 ) -> Array:
-    """Return initial means (S, K, D), chosen as ``init_params`` says."""
-    X, weights = distinct_rows(rows)
+    """Return initial means (S, K, D), chosen as ``init_params`` says; warn of too few rows."""
+    X, weights = rows_to_start_from(rows, n_components)
+    if init_params == "random":
+        codes = random_codes(weights, n_components, n_starts, rng)
+        return codes @ X / codes.sum(axis=-1, keepdims=True)
     choose = random_rows if init_params == "random_from_data" else kmeans_plus_plus
     means = np.stack([choose(X, weights, n_components, rng) for _ in range(n_starts)])
-    if init_params != "kmeans":
-        return means
-    k_means = gaussian_mixture(n_components, X.shape[1], "tied_spherical", equal_weights=True)
+    return _k_means(means, make_rows(X, weights), runner) if init_params == "kmeans" else means
+
+
+def rows_to_start_from(rows: Rows, n_components: int) -> tuple[Array, Array]:
+    """Return distinct rows and their weights; warn if they are fewer than components."""
+    X, weights = distinct_rows(rows, max(MAX_DISTINCT, 4 * n_components))
+    if len(X) < n_components:
+        warnings.warn(
+            f"X has {len(X)} distinct rows, fewer than n_components={n_components}: some components"
+            " start equal to others. Decrease n_components, or remove duplicate rows.",
+            ConvergenceWarning,
+            stacklevel=users_stacklevel(),
+        )
+    return X, weights
+
+
+def random_codes(
+    weights: Array, n_components: int, n_starts: int, rng: np.random.Generator
+) -> Array:
+    """Return random soft codes (S, K, N) of distinct rows, times the weights of these."""
+    uniform = rng.random((n_starts, n_components, len(weights)))
+    return uniform * (weights / uniform.sum(axis=1, keepdims=True))
+
+
+def _k_means(means: Array, rows: Rows, runner: RowRunner) -> Array:
+    """Return the centres that k-means leads to from means (S, K, D)."""
+    n_components, n_features = means.shape[1:]
+    spread = float(np.mean(rows.scale**2)) or 1.0
+    # which mean is nearest does not depend on the common variance, so that a floor is harmless
+    k_means = gaussian_mixture(
+        n_components, n_features, "tied_spherical", equal_weights=True, reg_covar=1e-3 * spread
+    )
     found = expectation_maximisation(
         Objective(k_means, rows, runner, 0.0),
-        nearest_mean_models(k_means, means, float(np.mean(rows.scale**2)) or 1.0),
-        tol=1e-4,
-        max_iter=300,
+        nearest_mean_models(k_means, means, spread),
+        tol=_K_MEANS_TOL,
+        max_iter=_K_MEANS_STEPS,
         dtype=np.float64,
     )
     return found.params.components.means

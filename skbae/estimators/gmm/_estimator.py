@@ -90,15 +90,18 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         if the evidence is not wanted: sampling is much cheaper without, and `log_evidence_` is NaN.
     n_init : int, default=1
         Number of starts, of which the best is kept.
-    init_params : {"k-means++", "kmeans", "random_from_data"}, default="k-means++"
-        How initial means are chosen: rows far from each other, the centres of k-means, or random
-        rows. The choice does not depend on the order of the rows.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+        How starts are chosen: the centres of k-means, rows far from each other, random soft
+        components of all rows, or random rows. The choice does not depend on the order of the
+        rows, nor on whether a row of weight two is given as two rows.
     weights_init, means_init, precisions_init : array-like or None, default=None
         Initial values, in the shapes of the fitted attributes; with None, `init_params` decides.
     reg_covar : float, default=1e-6
         Added to the variances in each maximisation, in squared units of X.
     tol : float, default=1e-3
-        A start has converged when an iteration changes the objective by less.
+        A start has converged when an iteration changes the objective by less, and what all further
+        iterations would change it by is estimated to be less too, from the last two changes; in
+        nats a row. With 0, when an iteration changes nothing.
     max_iter : int, default=100
         Largest number of iterations.
     warm_start : bool, default=False
@@ -198,7 +201,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         n_models: int = 50,
         evidence_tol: float | None = 0.1,
         n_init: int = 1,
-        init_params: str = "k-means++",
+        init_params: str = "kmeans",
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
@@ -293,12 +296,14 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         form = settings.form(rows.X.shape[1])
         energy = form.energy()
         models = self._start(settings, energy, rows, rng, runner, settings.n_init)
+        earlier = getattr(self, "lower_bounds_", []) if self._continues(settings) else []
         with progress(self, rows.X, None, settings.max_iter) as step:
             found = expectation_maximisation(
                 Objective(energy, rows, runner, settings.temperature, settings.tilt),
                 models,
                 tol=settings.tol,
                 max_iter=settings.max_iter,
+                earlier=earlier,
                 on_iteration=step,
             )
         best, attributes = best_of(found, settings.max_iter, step.stopped)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord
-from skbae.energies.gaussian._components import GaussianParameters
+from skbae.energies.gaussian._components import GaussianMoments, GaussianParameters
 from skbae.energies.gaussian._mixture import (
     GaussianMixtureEnergy,
     conjugate_gaussian_mixture,
@@ -17,9 +17,13 @@ from skbae.energies.gaussian._mixture import (
     nearest_mean_models,
 )
 from skbae.energies.mixture._conjugate import ConjugateMixture
-from skbae.energies.mixture._energy import MixtureParameters
-from skbae.estimators._mixture import initial_means
-from skbae.estimators.gmm._settings import GaussianMixtureForm, GaussianMixtureSettings
+from skbae.energies.mixture._energy import MixtureParameters, MixtureStatistics
+from skbae.estimators._mixture import initial_means, random_codes, rows_to_start_from
+from skbae.estimators.gmm._settings import (
+    GaussianMixtureForm,
+    GaussianMixtureSettings,
+    GivenStart,
+)
 
 if TYPE_CHECKING:
     from skbae._types import Array, Rows
@@ -58,6 +62,9 @@ def starts(
     given = settings.given_start(energy.n_features)
     if given.weights is not None and given.means is not None and given.factors is not None:
         return MixtureParameters(given.weights, GaussianParameters(given.means, given.factors))
+    if settings.init_params == "random" and given.means is None:
+        models = random_models(energy, rows, rng, n_starts)
+        return with_given(given, models)
     means = given.means
     if means is None:
         means = initial_means(
@@ -68,6 +75,12 @@ def starts(
     kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
     models = models_from_assignment(energy, runner.reduce(kernel, rows), assigned)
 
+    return with_given(given, models)
+
+
+def with_given(given: GivenStart, models: MixtureParameters) -> MixtureParameters:
+    """Return models in which the user's initial values take the place of what was chosen."""
+
     def choose(own: Array | None, value: Array) -> Array:
         return value if own is None else np.broadcast_to(own, value.shape).copy()
 
@@ -76,6 +89,27 @@ def starts(
         choose(given.factors, models.components.factors),
     )
     return MixtureParameters(choose(given.weights, models.weights), components)
+
+
+def random_models(
+    energy: GaussianMixtureEnergy, rows: Rows, rng: np.random.Generator, n_starts: int
+) -> MixtureParameters:
+    """Return models that fit random soft components of the rows."""
+    X, weights = rows_to_start_from(rows, energy.n_components)
+    codes = random_codes(weights, energy.n_components, n_starts, rng)
+    counts = codes.sum(axis=-1)
+    means = codes @ X / counts[..., None]
+    shape = energy.family.shape
+    second = np.empty((*counts.shape, *shape.tail))
+    for s, k in np.ndindex(counts.shape):
+        second[s, k] = shape.sum_moment(X - means[s, k], codes[s, k])
+    if energy.family.tied:
+        second = second.sum(axis=1, keepdims=True)
+    values = np.zeros(n_starts)
+    moments = GaussianMoments(np.zeros_like(means), second, means)
+    statistics = MixtureStatistics(counts, moments, values, values)
+    spread = float(np.mean(rows.scale**2)) or 1.0
+    return models_from_assignment(energy, statistics, nearest_mean_models(energy, means, spread))
 
 
 # -- the prior -------------------------------------------------------------------------------------

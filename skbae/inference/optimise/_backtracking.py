@@ -86,20 +86,18 @@ def backtrack(
 
 
 def judge_steps(
-    change: Array, tol: float, steps: Array, confirmed: NDArray[np.bool_]
+    small: NDArray[np.bool_], steps: Array, confirmed: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], Array, NDArray[np.bool_]]:
     """Return which starts have converged, the next steps, and which of these are shortened.
 
     Parameters
     ----------
-    change : ndarray of shape (S,)
-        Increase of the value by the step.
-    tol : float
+    small : ndarray of bool of shape (S,)
+        Whether the value increased so little that the start may have converged.
     steps : ndarray of shape (S,)
         Fractions of the full step that were tried first.
     confirmed : ndarray of bool of shape (S,)
-        Whether the step before raised the value by less than `tol`, so that this one was shortened.
+        Whether the step before was small too, so that this one was shortened.
     """
-    small = (change < tol) | (change == 0)
     shortened = np.where(small & ~confirmed, steps / _CONFIRMATION, steps)
     return small & confirmed, shortened, small

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,20 @@ from skbae.inference.optimise._backtracking import (
     first_steps,
     judge_steps,
 )
+from skbae.inference.optimise._stopping import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
     from skbae.inference._objective import Objective
+
+# Relative rounding error of an objective whose energies have this precision; errors of rows in
+# single precision average out.
+_ROUNDING = {np.dtype(np.float64): 4e-15, np.dtype(np.float32): 1e-8}
+# A fit is continued if its objective is the same up to this relative difference.
+_SAME_OBJECTIVE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,7 @@ class EMState(ArrayRecord):
     ----------
     params, statistics : ArrayRecord
         S models, and the statistics of the pass made with them.
-    previous : ndarray of shape (S,)
-        The objective one step before.
+    progress : Progress
     steps : ndarray of shape (S,)
         Fractions of the full step that are tried first; 1 unless the tilt is positive.
     confirmed : ndarray of bool of shape (S,)
@@ -43,7 +50,7 @@ class EMState(ArrayRecord):
 
     params: Any
     statistics: Any
-    previous: Array
+    progress: Progress
     steps: Array
     confirmed: NDArray[np.bool_]
 
@@ -55,6 +62,7 @@ def expectation_maximisation(
     tol: float = 1e-3,
     max_iter: int = 100,
     dtype: DTypeLike | None = None,
+    earlier: Sequence[float] = (),
     on_iteration: Callable[[int, float], bool] | None = None,
 ) -> EMResult:
     """Maximise the (tilted) mean of ``Hmax_T``.
@@ -70,12 +78,18 @@ def expectation_maximisation(
     params : ArrayRecord
         S starts.
     tol : float
-        A start has converged when the objective changes by less.
+        A start has converged when a step changes the objective by less, and all further steps
+        together are estimated to do so too: see
+        :class:`~skbae.inference.optimise._stopping.Progress`. A step that changes nothing has
+        converged whatever `tol`.
     max_iter : int
         Largest number of steps of each start.
     dtype : dtype or None
         Precision of the products; None for that of the rows. Starts with much larger variances than
         the fit need float64, since their first sums cancel.
+    earlier : sequence of float, default=()
+        The objectives of a fit that this one continues, if there was one: its last step counts in
+        the decision whether the first step here has converged.
     on_iteration : callable or None
         Called with the number of the iteration and the best objective so far; returning true
         stops the run.
@@ -94,7 +108,7 @@ def expectation_maximisation(
     """
     energy = objective.require(StatisticsEnergy, "expectation maximisation")
     precision = objective.rows.X.dtype if dtype is None else dtype
-    state = em_init(objective, params, precision)
+    state = em_init(objective, params, precision, earlier)
     values, hmaxe = state.statistics.objective.copy(), state.statistics.hmaxe.copy()
     history = [values.copy()]
     n_iter = np.zeros(len(values), dtype=np.intp)
@@ -121,12 +135,19 @@ def expectation_maximisation(
     return EMResult(params, values, hmaxe, history, n_iter, converged)
 
 
-def em_init(objective: Objective, params: Any, precision: DTypeLike) -> EMState:
+def em_init(
+    objective: Objective, params: Any, precision: DTypeLike, earlier: Sequence[float] = ()
+) -> EMState:
     """Return the state before the first step from S models."""
     statistics = objective.expect(params, precision)
     steps = first_steps(params.n_models, objective.tilt)
-    never = np.full(len(steps), -np.inf)
-    return EMState(params, statistics, never, steps, np.full(len(steps), objective.tilt < 0))
+    progress = Progress.begin(len(steps))
+    if len(earlier) > 1:
+        # of other rows, or at another temperature, the fit has another objective
+        same = np.isclose(statistics.objective, earlier[-1], rtol=_SAME_OBJECTIVE, atol=0)
+        for older, newer in pairwise(earlier[-3:]):
+            progress = progress.after(np.where(same, newer - older, np.nan), progress.step)
+    return EMState(params, statistics, progress, steps, np.zeros(len(steps), dtype=bool))
 
 
 def em_step(
@@ -169,25 +190,29 @@ def em_step(
         precision = np.float64
         state = replace(state, statistics=expect(state.params))
         first = propose(state.params, state.statistics, state.steps)
-    reached = state.statistics.objective
     if objective.tilt == 0:
-        # as in scikit-learn: the step is made, and the change by the step before decides
-        # convergence
         params, alive = first
         if not alive.any():
             return state, alive, alive, precision
         if not alive.all():
-            state, params, reached = state.take(alive), params.take(alive), reached[alive]
-        done = np.abs(reached - state.previous) < tol
-        new = replace(state, params=params, statistics=expect(params), previous=reached)
-        return new, done, alive, precision
-    params, statistics = backtrack(
-        propose, expect, _objective_of, state.params, state.statistics, state.steps, first
-    )
-    change = np.abs(statistics.objective - reached)
-    done, steps, confirmed = judge_steps(change, tol, state.steps, state.confirmed)
-    new = EMState(params, statistics, reached, steps, confirmed | (objective.tilt < 0))
-    return new, done, np.ones(len(done), dtype=bool), precision
+            state, params = state.take(alive), params.take(alive)
+        statistics = expect(params)
+    else:
+        params, statistics = backtrack(
+            propose, expect, _objective_of, state.params, state.statistics, state.steps, first
+        )
+        alive = np.ones(len(state.steps), dtype=bool)
+    change = statistics.objective - state.statistics.objective
+    progress = state.progress.after(change, state.steps)
+    rounding = _ROUNDING[np.dtype(precision)]
+    done = progress.converged(statistics.objective, tol, rounding)
+    steps, confirmed = state.steps, state.confirmed
+    if objective.tilt > 0:
+        # steps to and fro gain little and do not become smaller: they must be shortened first
+        small = done | (change / steps < tol)
+        settled, steps, confirmed = judge_steps(small, steps, confirmed)
+        done = done & settled
+    return EMState(params, statistics, progress, steps, confirmed), done, alive, precision
 
 
 def _objective_of(params: Any, statistics: Any) -> Array:

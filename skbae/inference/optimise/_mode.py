@@ -130,7 +130,8 @@ def _by_expectation_maximisation(
         if objective.tilt > 0:
             params, statistics = backtrack(propose, objective.expect, value, *before, steps)
             change = value(params, statistics) - value(*before)
-            converged, steps, confirmed = judge_steps(change, tol, steps, confirmed)
+            small = (change < tol) | (change == 0)
+            converged, steps, confirmed = judge_steps(small, steps, confirmed)
         else:
             params = energy.maximise_posterior(statistics, model_temperature)
             statistics = objective.expect(params)

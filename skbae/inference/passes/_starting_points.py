@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 # Distinct rows from which starting points are chosen: enough to contain rows of a component with a
 # thousandth of the weight, and few enough to cost less than one pass over many rows.
-_MAX_DISTINCT = 1 << 14
+MAX_DISTINCT = 1 << 14
 
 
-def distinct_rows(rows: Rows, limit: int = _MAX_DISTINCT) -> tuple[Array, Array]:
+def distinct_rows(rows: Rows, limit: int = MAX_DISTINCT) -> tuple[Array, Array]:
     """Return distinct rows in canonical order, with their merged weights.
 
     Parameters
