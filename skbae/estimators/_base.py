@@ -27,7 +27,14 @@ from skbae.estimators._checks import (
     check_sample_weight,
     supports_partial_fit,
 )
-from skbae.estimators._fitted import DetailsT, Fit, FittedState, RowSummary
+from skbae.estimators._fitted import (
+    DetailsT,
+    Fit,
+    FittedState,
+    RowSummary,
+    copied,
+    equal,
+)
 from skbae.estimators._plans import SamplerPlans
 from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, with_callbacks
 from skbae.estimators._settings import Given, Settings
@@ -41,11 +48,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Rows
+    from skbae._types import Array, Frame, Rows
     from skbae.energies._base import BoundEnergy, Energy
 
 # Layout of the pickled state; raised when a change makes older files unreadable.
-_STATE_FORMAT = 2
+_STATE_FORMAT = 3
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -61,10 +68,11 @@ class BayesianAutoEncoder(
     """Base of the estimators; the subclass of a family provides what differs between families.
 
     A subclass stores its constructor's parameters, names the classes of its settings and of its
-    codes' distributions, and implements the fit (:meth:`_check_data`, :meth:`_fit_rows`), the
-    energy of fitted models (:meth:`_energy`, :meth:`_parameters`) and the computation of codes
-    (:meth:`_transform_rows` and the methods after it). The public methods validate input, call
-    these, and cast results to the precision of the input.
+    codes' distributions and the fitted attributes that define its reference model, and implements
+    the fit (:meth:`_check_data`, :meth:`_fit_rows`), the energy of fitted models (:meth:`_energy`,
+    :meth:`_parameters`) and the computation of codes (:meth:`_transform_rows` and the methods after
+    it). The public methods validate input, call these, and cast results to the precision of the
+    input.
 
     Fitted state is written at once, after the computation has succeeded: the public attributes,
     and ``_fitted``, a frozen record of everything else that methods need.
@@ -73,6 +81,8 @@ class BayesianAutoEncoder(
     _settings_class: ClassVar[type[Settings]]
     _code_class: ClassVar[type[Distribution]]
     _plans: ClassVar[SamplerPlans] = SamplerPlans()
+    _reference_names: ClassVar[tuple[str, ...]]
+    _instead_of_editing: ClassVar[str] = ""
 
     n_jobs: int | None
     random_state: Any
@@ -189,30 +199,68 @@ class BayesianAutoEncoder(
                     f"entry is {np.abs(X).max():.3g})."
                 )
             found = work(settings, rows, rng, runner)
-        self._write(settings, found, rows, RowSummary.of(given, rows))
+        self._write(
+            found,
+            (settings.temperature, settings.model_temperature, settings.tilt),
+            rows.frame,
+            RowSummary.of(given, rows),
+        )
 
     def _write(
-        self, settings: SettingsT, found: Fit[DetailsT], rows: Rows, summary: RowSummary
+        self,
+        found: Fit[DetailsT],
+        temperatures: tuple[float, float, float],
+        frame: Frame,
+        summary: RowSummary | None,
     ) -> None:
         """Replace the whole fitted state, removing all attributes of an earlier fit."""
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             if name not in ("n_features_in_", "feature_names_in_"):
                 delattr(self, name)
-        state = FittedState(
-            settings.temperature,
-            settings.model_temperature,
-            settings.tilt,
-            rows.frame,
-            summary,
-            found.details,
-        )
+        reference = self._copied_reference(found.attributes)
+        state = FittedState(*temperatures, frame, summary, found.details, reference)
         self.__dict__.update(found.attributes, _fitted=state)
+
+    def _adopt(self, found: Fit[DetailsT], frame: Frame, names: Any = None) -> Self:
+        """Become the single model that `found` describes, which was fitted to no rows.
+
+        Parameters
+        ----------
+        found : Fit
+            Attributes of the reference model and ``models_``, and details.
+        frame : Frame
+            Where rows are expected: the mean and standard deviation of the model's density.
+        names : array-like of shape (n_features,) or None, default=None
+            Names of the columns.
+        """
+        settings = self._check_parameters()
+        self.n_features_in_ = len(frame.centre)
+        if names is not None:
+            self.feature_names_in_ = np.asarray(names, dtype=object)
+        self._write(found, (settings.temperature, 0.0, settings.tilt), frame, None)
+        return self
+
+    def _copied_reference(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return copies of the fitted attributes that define the reference model."""
+        names = [name for name in self._reference_names if name in attributes]
+        return {name: copied(attributes[name]) for name in names}
+
+    def _check_usable(self) -> None:
+        """Raise unless the estimator is fitted, and its attributes are those of the fit."""
+        check_is_fitted(self)
+        for name, kept in self._fitted.reference.items():
+            if not equal(getattr(self, name, None), kept):
+                raise ValueError(
+                    f"{name} of this {type(self).__name__} has been changed since the fit, but "
+                    f"predictions follow models_, not {name}: they would not agree with it. "
+                    f"{self._instead_of_editing}Fit again, or restore {name}."
+                )
 
     # -- reading rows --------------------------------------------------------------------------
 
     def _read(self, X: Any) -> NDArray[Any]:
         """Return validated rows, float32 if they were given as float32, otherwise float64."""
-        check_is_fitted(self)
+        self._check_usable()
         return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
 
     def _bound(self, X: NDArray[Any]) -> BoundEnergy:
@@ -253,7 +301,7 @@ class BayesianAutoEncoder(
         ndarray of shape (n_samples, n_features)
             float32 for float32 codes.
         """
-        check_is_fitted(self)
+        self._check_usable()
         Z = check_codes(Z, self._n_features_out, self)
         return self._expected_rows(Z).astype(Z.dtype, copy=False)
 
@@ -287,7 +335,7 @@ class BayesianAutoEncoder(
             With ``mean``, ``variance``, ``covariance``, ``sample``, ``entropy`` and
             ``log_density``.
         """
-        check_is_fitted(self)
+        self._check_usable()
         if isinstance(Z, self._code_class):
             return self._decode_distribution(Z)
         if isinstance(Z, Distribution):
@@ -372,7 +420,8 @@ class BayesianAutoEncoder(
 
     def _was_fitted_to(self, X: Any) -> bool:
         """Return whether X has the size, mean and scale of the training rows, up to rounding."""
-        return self._fitted.training_rows.describes(self._read(X))
+        rows = self._read(X)
+        return self._fitted.training_rows is not None and self._fitted.training_rows.describes(rows)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the (weighted) mean of :meth:`score_samples`.
@@ -456,7 +505,7 @@ class BayesianAutoEncoder(
         X : ndarray of shape (n_samples, n_features)
         codes : ndarray of shape (n_samples,) or (n_samples, n_codes)
         """
-        check_is_fitted(self)
+        self._check_usable()
         self._require_density("sample")
         n_samples = check_integer("n_samples", n_samples, minimum=1)
         rng = as_generator(random_state)
@@ -549,6 +598,8 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
         with self._transaction():
             settings = self._check_parameters()
             first = not hasattr(self, "models_")
+            if not first:
+                self._check_usable()
             X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
             self._work_on(settings, X, sample_weight, self._fit_batch, self._check_before_batch)
         return self

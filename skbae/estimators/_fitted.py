@@ -49,6 +49,27 @@ class RowSummary:
         )
 
 
+def copied(value: Any) -> Any:
+    """Return a copy of a fitted attribute: a number, an array, or a list of arrays."""
+    if isinstance(value, list):
+        return [np.array(each) for each in value]
+    return np.array(value)
+
+
+def equal(value: Any, kept: Any) -> bool:
+    """Return whether a fitted attribute equals the copy that was kept of it."""
+    if isinstance(kept, list):
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(kept)
+            and all(equal(*pair) for pair in zip(value, kept, strict=True))
+        )
+    try:
+        return bool(np.array_equal(np.asarray(value, dtype=kept.dtype), kept, equal_nan=True))
+    except (TypeError, ValueError):
+        return False
+
+
 @dataclass(frozen=True)
 class Fit(Generic[DetailsT]):
     """Result of fitting a family to rows.
@@ -76,14 +97,19 @@ class FittedState(Generic[DetailsT]):
     temperature, model_temperature, tilt : float
     frame : Frame
         Weighted centre and scale of the training rows, which the kernels compute with.
-    training_rows : RowSummary
+    training_rows : RowSummary or None
+        None for models that were made from parameters.
     details : object
         What else the methods of the family need.
+    reference : dict
+        Copies of the fitted attributes that define the reference model, by which it is noticed that
+        these were edited.
     """
 
     temperature: float
     model_temperature: float
     tilt: float
     frame: Frame
-    training_rows: RowSummary
+    training_rows: RowSummary | None
     details: DetailsT
+    reference: dict[str, Any]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -31,6 +31,7 @@ from skbae.operators._tempered import first_maximum, log_mean_exp, tempered_soft
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -91,6 +92,56 @@ MixtureSettingsT = TypeVar("MixtureSettingsT", bound=MixtureSettings)
 
 class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
     """Base of the estimators of mixtures."""
+
+    _instead_of_editing: ClassVar = (
+        "reorder_components sorts components, and from_parameters makes a model of your own. "
+    )
+
+    @abstractmethod
+    def _names_by_component(self) -> tuple[str, ...]:
+        """Return the names of the fitted attributes whose first axis is that of components."""
+
+    def reorder_components(self, order: Any) -> Self:
+        """Put the components in another order, in all fitted attributes and in predictions.
+
+        Parameters
+        ----------
+        order : array-like of int of shape (n_components,)
+            A permutation: component k of the result is component ``order[k]`` of the model.
+
+        Returns
+        -------
+        self : object
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skbae import BayesianGMMAutoEncoder
+        >>> X = np.array([[0.0], [1.0], [9.0], [10.0], [11.0]])
+        >>> model = BayesianGMMAutoEncoder(2, model_temperature=0, random_state=0).fit(X)
+        >>> model.reorder_components(np.argsort(model.means_[:, 0])).predict(X).tolist()
+        [0, 0, 1, 1, 1]
+        """
+        self._check_usable()
+        index = np.asarray(order)
+        n_components = self.models_.weights.shape[1]
+        if index.shape != (n_components,) or not np.array_equal(
+            np.sort(index), np.arange(n_components)
+        ):
+            raise ValueError(
+                f"order must be a permutation of the components 0 to {n_components - 1}, got "
+                f"{order!r}"
+            )
+        names = self._names_by_component()
+        attributes = {name: getattr(self, name)[index] for name in names}
+        changed = {name[:-1] for name in names} & {field.name for field in fields(self.models_)}
+        models = replace(
+            self.models_, **{name: getattr(self.models_, name)[:, index] for name in changed}
+        )
+        reference = {**self._fitted.reference, **self._copied_reference(attributes)}
+        fitted = replace(self._fitted, reference=reference)
+        self.__dict__.update(attributes, models_=models, _fitted=fitted)
+        return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.intp]:
         """Fit and return the hard component of each training row.

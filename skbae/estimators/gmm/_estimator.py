@@ -11,7 +11,7 @@ from skbae.energies.gaussian._components import GaussianParameters
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture._energy import MixtureParameters
-from skbae.estimators._checks import check_codes, check_probabilities
+from skbae.estimators._checks import check_codes, check_probabilities, check_shape
 from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
@@ -19,10 +19,16 @@ from skbae.estimators._sampling import run_allocations, run_gibbs, run_tempered,
 from skbae.estimators.gmm._fit import (
     as_models,
     conjugate_energy,
+    frame_of,
     reference_attributes,
     starts,
 )
-from skbae.estimators.gmm._settings import GaussianMixtureForm, GaussianMixtureSettings
+from skbae.estimators.gmm._settings import (
+    GaussianMixtureForm,
+    GaussianMixtureSettings,
+    checked_factors,
+    checked_weights,
+)
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
@@ -177,6 +183,13 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
 
     _settings_class: ClassVar = GaussianMixtureSettings
     _code_class: ClassVar = CategoricalCodes
+    _reference_names: ClassVar = (
+        "weights_",
+        "means_",
+        "covariances_",
+        "precisions_",
+        "precisions_cholesky_",
+    )
 
     weights_: Array
     means_: Array
@@ -238,6 +251,54 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         self.verbose = verbose
         self.random_state = random_state
         self.n_jobs = n_jobs
+
+    @classmethod
+    def from_parameters(
+        cls, weights: Any, means: Any, covariances: Any, **settings: Any
+    ) -> BayesianGMMAutoEncoder:
+        """Return a fitted model with given weights, means and covariances.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Not negative, with sum 1.
+        means : array-like of shape (n_components, n_features)
+        covariances : array-like
+            In the shape of `covariances_` for the `covariance_type`.
+        **settings
+            Parameters of the constructor, such as ``covariance_type="diag"`` or `temperature`;
+            `n_components` is the number of means.
+
+        Returns
+        -------
+        BayesianGMMAutoEncoder
+            With the fitted attributes of the model itself, and without those that describe a fit,
+            such as `hmaxe_`. ``fit`` with ``warm_start=True`` starts from it.
+
+        Examples
+        --------
+        >>> from skbae import BayesianGMMAutoEncoder
+        >>> model = BayesianGMMAutoEncoder.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], covariance_type="spherical")
+        >>> model.predict([[1.0], [3.0]]).tolist()
+        [0, 1]
+        """
+        locations = np.asarray(means, dtype=np.float64)
+        if locations.ndim != 2 or 0 in locations.shape:
+            raise ValueError(
+                f"means must have shape (n_components, n_features), got {locations.shape}"
+            )
+        model = cls(len(locations), **settings)
+        form = model._check_parameters().form(locations.shape[1])
+        params = MixtureParameters(
+            checked_weights("weights", weights, form.n_components),
+            GaussianParameters(
+                check_shape("means", means, locations.shape, "(n_components, n_features)")[None],
+                checked_factors("covariances", covariances, form),
+            ),
+        )
+        attributes = {**reference_attributes(form, params), "models_": as_models(form, params)}
+        return model._adopt(Fit(attributes, form), frame_of(form, params))
 
     # -- fit -----------------------------------------------------------------------------------
 
@@ -361,6 +422,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
 
     def _energy(self) -> GaussianMixtureEnergy:
         return self._fitted.details.energy()
+
+    def _names_by_component(self) -> tuple[str, ...]:
+        return self._reference_names[: 2 if self._fitted.details.tied else None]
 
     def _factors(self, cholesky: Array) -> Array:
         """Return the precision factors of one model, with leading axes S and C."""

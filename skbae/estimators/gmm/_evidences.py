@@ -66,7 +66,8 @@ def check_rows(fitted: BayesianGMMAutoEncoder, X: NDArray[Any], rows: Rows) -> N
     """
     state, sampling = fitted._fitted, fitted.sampling_
     frame = state.frame
-    same = X.shape[1] == len(frame.centre) and state.training_rows.describes(X)
+    summary = state.training_rows
+    same = X.shape[1] == len(frame.centre) and summary is not None and summary.describes(X)
     if same:
         rounding = 1e-5 * frame.scale + 1e-6 * np.abs(frame.centre)
         off = np.maximum(np.abs(frame.centre - rows.centre), np.abs(frame.scale - rows.scale))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import ArrayRecord
+from skbae._types import ArrayRecord, Frame
 from skbae.energies.gaussian._components import GaussianMoments, GaussianParameters
 from skbae.energies.gaussian._mixture import (
     GaussianMixtureEnergy,
@@ -215,6 +215,16 @@ def as_models(form: GaussianMixtureForm, params: MixtureParameters) -> GaussianM
     if form.tied:
         factors, covariances = factors[:, 0], covariances[:, 0]
     return GaussianMixtureModels(params.weights, params.components.means, covariances, factors)
+
+
+def frame_of(form: GaussianMixtureForm, params: MixtureParameters) -> Frame:
+    """Return the mean and standard deviation of each feature under one model."""
+    weights, means = params.weights[0], params.components.means[0]
+    variances = form.shape.diagonal(form.shape.covariances(params.components.factors[0]))
+    centre = weights @ means
+    spread = weights @ (means - centre) ** 2
+    own = np.broadcast_to(variances, means.shape)
+    return Frame(centre, np.sqrt(spread + weights @ own))
 
 
 def reference_attributes(form: GaussianMixtureForm, params: MixtureParameters) -> dict[str, Any]:

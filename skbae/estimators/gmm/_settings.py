@@ -186,15 +186,7 @@ class GaussianMixtureSettings(MixtureSettings):
         n_components = self.n_components
         weights = means = factors = None
         if self.weights_init is not None:
-            weights = check_shape(
-                "weights_init", self.weights_init, (n_components,), "(n_components,)"
-            )
-            if np.any(weights < 0) or abs(weights.sum() - 1) > 1e-6:
-                raise ValueError(
-                    "weights_init must not be negative and must sum to 1, got "
-                    f"a minimum of {weights.min():g} and a sum of {weights.sum():g}"
-                )
-            weights = weights[None] / weights.sum()
+            weights = checked_weights("weights_init", self.weights_init, n_components)
         if self.means_init is not None:
             shape, what = (n_components, n_features), "(n_components, n_features)"
             means = check_shape("means_init", self.means_init, shape, what)[None]
@@ -204,18 +196,7 @@ class GaussianMixtureSettings(MixtureSettings):
 
     def _given_factors(self, form: GaussianMixtureForm) -> Array:
         """Return the factors (1, C, ...) of ``precisions_init``."""
-        shape, tied = form.shape, form.tied
-        expected = shape.tail if tied else (self.n_components, *shape.tail)
-        what = f"that of covariance_type={self.covariance_type!r}"
-        precisions = check_shape("precisions_init", self.precisions_init, expected, what)
-        if shape.name == "full" and not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
-            raise ValueError("precisions_init must be symmetric, got matrices that are not")
-        try:
-            return shape.factorise_precision(precisions[None] if tied else precisions)[None]
-        except np.linalg.LinAlgError as error:
-            raise ValueError(
-                "precisions_init must be positive definite, got a precision that is not"
-            ) from error
+        return checked_factors("precisions_init", self.precisions_init, form, precisions=True)
 
     def given_prior(self, n_features: int) -> GivenPrior:
         """Return the user's prior, checked.
@@ -253,3 +234,39 @@ class GaussianMixtureSettings(MixtureSettings):
             mean,
             covariance,
         )
+
+
+def checked_factors(
+    name: str, value: Any, form: GaussianMixtureForm, *, precisions: bool = False
+) -> Array:
+    """Return the factors (1, C, ...) of covariances, or of precisions, in scikit-learn's shape.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, unless it has the shape of the covariance type and is symmetric and
+        positive definite.
+    """
+    shape, tied = form.shape, form.tied
+    expected = shape.tail if tied else (form.n_components, *shape.tail)
+    what = f"that of covariance_type={form.covariance_type!r}"
+    matrices = check_shape(name, value, expected, what)
+    if shape.name == "full" and not np.allclose(matrices, np.swapaxes(matrices, -1, -2)):
+        raise ValueError(f"{name} must be symmetric, got matrices that are not")
+    factorise = shape.factorise_precision if precisions else shape.factorise
+    try:
+        return factorise(matrices[None] if tied else matrices)[None]
+    except np.linalg.LinAlgError as error:
+        kind = "precision" if precisions else "covariance"
+        raise ValueError(f"{name} must be positive definite, got a {kind} that is not") from error
+
+
+def checked_weights(name: str, value: Any, n_components: int) -> Array:
+    """Return weights (1, K); raise ValueError, naming the argument, unless they sum to one."""
+    weights = check_shape(name, value, (n_components,), "(n_components,)")
+    if np.any(weights < 0) or abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(
+            f"{name} must not be negative and must sum to 1, got a minimum of {weights.min():g} "
+            f"and a sum of {weights.sum():g}"
+        )
+    return weights[None] / weights.sum()

@@ -184,6 +184,13 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
 
     _settings_class: ClassVar = PCAMixtureSettings
     _code_class: ClassVar = SubspaceCodes
+    _reference_names: ClassVar = (
+        "weights_",
+        "means_",
+        "components_",
+        "component_precisions_",
+        "noise_variance_",
+    )
 
     weights_: Array
     means_: Array
@@ -330,6 +337,11 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
 
     def _parameters(self) -> MixtureParameters:
         return as_parameters(self.models_)
+
+    def _names_by_component(self) -> tuple[str, ...]:
+        names = (*self._reference_names, "explained_variance_")
+        tied = np.ndim(self.noise_variance_) == 0
+        return tuple(name for name in names if not (tied and name == "noise_variance_"))
 
     def _reference(self) -> MixtureParameters:
         """Return the reference model as the energy's parameters."""

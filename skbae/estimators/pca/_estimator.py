@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from skbae.energies.pca._distributions import GaussianCodes, GaussianRows, posterior_codes
 from skbae.energies.pca._energy import PCAEnergy
@@ -193,6 +192,12 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
 
     _settings_class: ClassVar = PCASettings
     _code_class: ClassVar = GaussianCodes
+    _reference_names: ClassVar = (
+        "components_",
+        "mean_",
+        "noise_variance_",
+        "component_precisions_",
+    )
 
     components_: Array
     mean_: Array
@@ -412,7 +417,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
             Coordinates along `components_`; for a single model :meth:`inverse_transform` maps them
             to the rows without noise.
         """
-        check_is_fitted(self)
+        self._check_usable()
         self._require_density("sample")
         n_samples = check_integer("n_samples", n_samples, minimum=1)
         rng, params = as_generator(random_state), self._parameters()
@@ -427,7 +432,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         -------
         ndarray of shape (n_features, n_features)
         """
-        check_is_fitted(self)
+        self._check_usable()
         self._require_density("get_covariance")
         excess = 1.0 / self.component_precisions_ - self.noise_variance_
         covariance = (self.components_.T * excess) @ self.components_
@@ -441,7 +446,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         -------
         ndarray of shape (n_features, n_features)
         """
-        check_is_fitted(self)
+        self._check_usable()
         self._require_density("get_precision")
         excess = self.component_precisions_ - 1.0 / self.noise_variance_
         precision = (self.components_.T * excess) @ self.components_

@@ -26,6 +26,13 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
 
     _settings_class: ClassVar = RBMSettings
     _code_class: ClassVar = BernoulliCodes
+    _reference_names: ClassVar = (
+        "components_",
+        "intercept_visible_",
+        "intercept_hidden_",
+        "noise_variance_",
+        "log_partition_",
+    )
 
     visible: str
     components_: Array

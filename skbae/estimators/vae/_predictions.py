@@ -42,6 +42,13 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
 
     _settings_class: ClassVar = VAESettings
     _code_class: ClassVar = WeightedPoints
+    _reference_names: ClassVar = (
+        "decoder_coefs_",
+        "decoder_intercepts_",
+        "encoder_coefs_",
+        "encoder_intercepts_",
+        "noise_variance_",
+    )
 
     decoder_coefs_: list[Array]
     decoder_intercepts_: list[Array]
