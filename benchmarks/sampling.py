@@ -296,7 +296,7 @@ def laplace(model, X):
             kernel = energy.expectation(models, rows.frame, np.float64, 1.0, 0.0)
             statistics = runner.reduce(kernel, rows)
             log_prior, gradient = energy.log_prior_at(theta)
-            pull = energy.objective_gradient(theta, models, statistics, rows.total)
+            pull = energy.objective_gradient(theta, models, statistics, rows.total, 1.0)
             return log_prior + rows.total * statistics.objective, gradient + rows.total * pull
 
         mode = energy.unconstrain(params)[0]

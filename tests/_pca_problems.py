@@ -28,7 +28,6 @@ DEFAULT_PRIOR: dict[str, Any] = {
 def bayesian_pca(
     rows: Array,
     n_components: int,
-    temperature: float = 1.0,
     kind: type[BayesianPCAEnergy] = BayesianPCAEnergy,
 ) -> BayesianPCAEnergy:
     """Return PCA with its default prior on rows."""
@@ -36,17 +35,17 @@ def bayesian_pca(
     values = np.maximum(values[::-1], 0)
     moments = RowMoments(rows.mean(axis=0), vectors[:, ::-1].copy(), values, float(len(rows)))
     prior = default_prior(float(values.mean()), n_components, moments.mean, DEFAULT_PRIOR)
-    return kind(n_components, prior, moments, temperature)
+    return kind(n_components, prior, moments)
 
 
-def pca_start(energy: BayesianPCAEnergy) -> Loadings:
+def pca_start(energy: BayesianPCAEnergy, temperature: float = 1.0) -> Loadings:
     """Return the optimum without a prior."""
     moments = energy.moments
     covariance = (moments.axes * moments.variances) @ moments.axes.T
-    plain = PCAEnergy(energy.n_components, energy.n_features, energy.temperature)
+    plain = PCAEnergy(energy.n_components, energy.n_features)
     unused = np.zeros(1)
     statistics = PCAStatistics(moments.mean[None], covariance[None], unused, unused)
-    return energy.from_pca(plain.maximise(statistics, None))
+    return energy.from_pca(plain.maximise(statistics, None, temperature))
 
 
 def quadrature(

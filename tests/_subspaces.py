@@ -47,9 +47,9 @@ def small_rows(n, n_features=2, seed=7):
 PRIOR = PCAPrior(0.9, np.array([0.3, -0.2]), 4.0, 1.5, 0.5)
 
 
-def mixture(n_components, n_latent, temperature, tied=False, equal=False, prior=PRIOR):
+def mixture(n_components, n_latent, tied=False, equal=False, prior=PRIOR):
     size = len(prior.mean)
-    family = PCAFamilyWithPrior(n_components, n_latent, size, temperature, tied, prior)
+    family = PCAFamilyWithPrior(n_components, n_latent, size, tied, prior)
     return PCAMixtureWithPrior(family, np.full(n_components, 1.6), equal)
 
 

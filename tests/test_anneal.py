@@ -30,8 +30,8 @@ def annealed(
     kind=BayesianPCAEnergy,
     **more,
 ):
-    energy = bayesian_pca(rows, n_components, temperature, kind)
-    start = pca_start(energy)
+    energy = bayesian_pca(rows, n_components, kind)
+    start = pca_start(energy, temperature)
     size = energy.charts(start, 1.0).centres.shape[1]
     with RowRunner(1) as runner:
         return sample_from_modes(
@@ -183,7 +183,7 @@ def test_a_hundred_times_the_rows_take_at_most_twice_the_evaluations():
         counts.append(0)
         moments = RowMoments(np.zeros(12), np.eye(12), spread**2, float(n_rows))
         small = bayesian_pca(np.random.default_rng(0).standard_normal((20, 12)) * spread, 3)
-        energy = Counting(3, small.prior, moments, 1.0)
+        energy = Counting(3, small.prior, moments)
         start = pca_start(energy)
         with RowRunner(1) as runner:
             run = sample_from_modes(

@@ -21,7 +21,7 @@ KINDS += [(2, 0, True, True)]
 
 
 def charted(n_components, n_latent, tied, equal, n_charts=3):
-    energy = mixture(n_components, n_latent, 1.0, tied, equal, PRIOR)
+    energy = mixture(n_components, n_latent, tied, equal, PRIOR)
     models = energy.constrain(energy.draw_prior_coordinates(n_charts, np.random.default_rng(0)))
     return energy, energy.charts(models, 5.0)
 

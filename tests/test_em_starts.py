@@ -332,9 +332,9 @@ def test_verbose_prints_each_step(blobs, capsys):
 def test_each_step_calls_maximise_once(dtype, tilt, blobs, monkeypatch):
     calls, maximise = [], MixtureEnergy.maximise
 
-    def counted(self, statistics, params):
+    def counted(self, statistics, params, temperature):
         calls.append(statistics)
-        return maximise(self, statistics, params)
+        return maximise(self, statistics, params, temperature)
 
     monkeypatch.setattr(MixtureEnergy, "maximise", counted)
     settings = {"tol": 0, "max_iter": 7, "init_params": "k-means++"}

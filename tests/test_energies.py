@@ -323,7 +323,7 @@ def test_one_pass_is_the_textbook_step(kind, temperature, tilt, n_rows):
         kernel = energy.expectation(models, rows.frame, X.dtype, temperature, tilt)
         kernel.chunk_rows = 128  # 24 chunks in the long case, and a short last one
         statistics = runner.reduce(kernel, rows)
-    new = energy.maximise(statistics, models)
+    new = energy.maximise(statistics, models, temperature)
     factors = new.components.factors
     covariances = shape.covariances(factors)
     for s in range(S):
@@ -359,10 +359,10 @@ def test_interpolation_leads_from_the_model_to_the_full_step(kind):
     models, rows = MixtureParameters(weights, params), make_rows(X, None)
     with RowRunner(1) as runner:
         statistics = runner.reduce(energy.expectation(models, rows.frame, X.dtype, 1.0, 0.5), rows)
-    full = energy.maximise(statistics, models)
+    full = energy.maximise(statistics, models, 1.0)
     for step, target in ((0.0, models), (1.0, full)):
-        path = energy.interpolate(models, statistics, np.full(S, step))
-        found = energy.maximise(path, models)
+        path = energy.interpolate(models, statistics, np.full(S, step), 1.0)
+        found = energy.maximise(path, models, 1.0)
         np.testing.assert_allclose(found.weights, target.weights, rtol=1e-9)
         np.testing.assert_allclose(found.components.means, target.components.means, atol=1e-9)
         np.testing.assert_allclose(found.components.factors, target.components.factors, rtol=1e-7)
@@ -413,7 +413,7 @@ def test_chunks_fit_in_cache():
 
 def subspace_energy():
     """Return the energy of a mixture of PCA and S models of it."""
-    family = PCAFamily(K, 1, D, 1.0)
+    family = PCAFamily(K, 1, D)
     return MixtureEnergy(family), some_components(np.random.default_rng(10), S, K, 1, D)
 
 

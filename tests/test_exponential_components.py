@@ -86,7 +86,7 @@ def test_one_pass_is_the_textbook_step(temperature, tilt, chunk):
     kernel.chunk_rows = chunk or kernel.chunk_rows
     with RowRunner(2) as runner:
         statistics = runner.reduce(kernel, rows)
-    new = energy.maximise(statistics, models)
+    new = energy.maximise(statistics, models, temperature)
     for s in range(2):
         joint = joint_by_scipy(models, s, X)
         values = hmax(joint, temperature)
@@ -111,10 +111,10 @@ def test_interpolation_leads_from_the_model_to_the_full_step():
     energy, models, X = poisson_mixture(), some_models(), some_rows()
     with RowRunner(1) as runner:
         statistics = Objective(energy, make_rows(X, None), runner, 1.0, 0.5).expect(models)
-    full = energy.maximise(statistics, models)
+    full = energy.maximise(statistics, models, 1.0)
     for step, target in ((0.0, models), (1.0, full)):
-        path = energy.interpolate(models, statistics, np.full(2, step))
-        found = energy.maximise(path, models)
+        path = energy.interpolate(models, statistics, np.full(2, step), 1.0)
+        found = energy.maximise(path, models, 1.0)
         np.testing.assert_allclose(found.weights, target.weights, rtol=1e-10)
         np.testing.assert_allclose(found.components.rates, target.components.rates, rtol=1e-10)
 

@@ -93,7 +93,7 @@ def test_reconstruction_error_never_increases():
 
 def pca_optimum(rows, n_latent, temperature):
     """Return PCA's closed form and its objective."""
-    energy, rows = PCAEnergy(n_latent, rows.shape[1], temperature), make_rows(rows, None)
+    energy, rows = PCAEnergy(n_latent, rows.shape[1]), make_rows(rows, None)
     start = PCAParameters(
         rows.centre[None],
         np.eye(energy.n_features)[None, :n_latent],
@@ -104,7 +104,7 @@ def pca_optimum(rows, n_latent, temperature):
         for _ in range(2):
             kernel = energy.expectation(start, rows.frame, np.float64, temperature, 0.0)
             statistics = runner.reduce(kernel, rows)
-            start = energy.maximise(statistics, start)
+            start = energy.maximise(statistics, start, temperature)
         kernel = energy.expectation(start, rows.frame, np.float64, temperature, 0.0)
         return start, runner.reduce(kernel, rows).objective[0]
 
@@ -238,7 +238,7 @@ def test_a_component_without_rows_stays_as_it_is():
         params.noise,
         params.directions,
     )
-    family = PCAFamily(2, 1, 4, 1.0)
+    family = PCAFamily(2, 1, 4)
     energy = PCAMixture(family)
     start = MixtureParameters(np.full((1, 2), 0.5), params)
     with RowRunner(1) as runner:
@@ -267,7 +267,7 @@ def test_nearest_mean_components_assign_to_the_nearest():
     rng = np.random.default_rng(11)
     means = rng.standard_normal((1, 4, 3))
     basis = orthonormal_rows(rng.standard_normal((1, 4, 3, 3)))
-    family = PCAFamily(4, 1, 3, 0.0)
+    family = PCAFamily(4, 1, 3)
     params = MixtureParameters(
         np.full((1, 4), 0.25), nearest_mean_components(family, means, 2.0, basis)
     )

@@ -98,7 +98,7 @@ def test_evidence_by_enumeration(n_components, temperature, equal):
 def test_evidence_by_enumeration_of_many_modes(equal):
     """A dozen modes hold the probability of three components; starts lead to all of them."""
     X, temperature = small_rows(7), 0.2
-    energy = mixture(3, 0, temperature, equal=equal)
+    energy = mixture(3, 0, equal=equal)
     starts, empty = every_grouping(X, 3, PRIOR, temperature, equal)
     value, error = annealed(
         energy,
@@ -120,7 +120,7 @@ def test_evidence_by_enumeration_of_many_modes(equal):
 def test_evidence_from_modes_and_from_the_prior_agree(n_components, n_latent, tied, equal):
     X = small_rows(40)
     fitted = fit(X, n_components, n_latent, tied_noise=tied, equal_weights=equal, **own_prior(X))
-    energy = mixture(n_components, n_latent, 1.0, tied, equal)
+    energy = mixture(n_components, n_latent, tied, equal)
     theirs, error, _ = tempered(energy, make_rows(X, None), 1.0, n_particles=1024)
     own = fitted.sampling_.log_evidence_error
     assert fitted.sampling_.method == "modes"
@@ -169,7 +169,7 @@ def test_evidence_at_other_temperatures_and_tilts_agrees_with_tempering(settings
     with RowRunner(1) as runner:
         other = sample_tempered(
             Objective(
-                mixture(2, 1, settings["temperature"]),
+                mixture(2, 1),
                 make_rows(X, weights),
                 runner,
                 settings["temperature"],

@@ -36,7 +36,7 @@ from skbae.inference.sample._tempering import SMCPlan, sample_tempered
     ],
 )
 def test_gradients_equal_finite_differences(temperature, tilt, n_latent, tied, equal):
-    energy = mixture(2, n_latent, temperature, tied, equal)
+    energy = mixture(2, n_latent, tied, equal)
     rows = make_rows(small_rows(30), np.random.default_rng(8).uniform(0.5, 2, 30))
     theta = 0.5 * energy.draw_prior_coordinates(5, np.random.default_rng(9))
     assert theta.shape[1] == len(energy.coordinate_kinds())
@@ -56,7 +56,7 @@ def test_gradients_equal_finite_differences(temperature, tilt, n_latent, tied, e
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_coordinates_and_models_are_one_to_one(tied):
-    energy = mixture(3, 2, 1.0, tied)
+    energy = mixture(3, 2, tied)
     theta = energy.draw_prior_coordinates(20, np.random.default_rng(10))
     params = energy.canonical(energy.constrain(theta))
     again = energy.canonical(energy.constrain(energy.unconstrain(params)))
@@ -81,10 +81,10 @@ def test_evidence_of_one_component_is_that_of_pca(temperature, n_latent):
     prior = PCAPrior(0.9, np.array([0.3, -0.2, 0.1]), 4.0, 1.5, 0.5)
     X = small_rows(20, 3)
     rows = make_rows(X, None)
-    ours, error, _ = tempered(mixture(1, n_latent, temperature, prior=prior), rows, temperature)
+    ours, error, _ = tempered(mixture(1, n_latent, prior=prior), rows, temperature)
     values, vectors = np.linalg.eigh(np.cov(X.T, bias=True))
     moments = RowMoments(X.mean(axis=0), vectors[:, ::-1].copy(), values[::-1].copy(), 20.0)
-    pca = BayesianPCAEnergy(n_latent, prior, moments, temperature)
+    pca = BayesianPCAEnergy(n_latent, prior, moments)
     theirs, other, _ = tempered(pca, moments.as_one_row(), temperature, seed=1)
     assert max(error, other) < 0.1
     assert abs(ours - theirs) < 5 * np.hypot(error, other)
@@ -96,7 +96,7 @@ def test_evidence_of_one_component_is_that_of_pca(temperature, n_latent):
 )
 def test_evidence_by_enumeration(n_components, temperature, equal):
     X = small_rows(7)
-    energy = mixture(n_components, 0, temperature, equal=equal)
+    energy = mixture(n_components, 0, equal=equal)
     value, error, _ = tempered(energy, make_rows(X, None), temperature)
     exact = enumerated(X, n_components, PRIOR, temperature, None if equal else 1.6)
     assert error < 0.05
@@ -166,7 +166,7 @@ def test_tempering_with_32_particles_is_not_ok_and_warns():
     X, settings = small_rows(12), BayesianMixturePCAAutoEncoder(2)._check_parameters()
     with RowRunner(1) as runner:
         run = sample_tempered(
-            Objective(mixture(2, 1, 1.0), make_rows(X, None), runner, 1.0),
+            Objective(mixture(2, 1), make_rows(X, None), runner, 1.0),
             1.0,
             np.random.default_rng(0),
             plan=SMCPlan(2, 32, 3, n_keep=5),

@@ -41,7 +41,7 @@ def evaluate(energy, theta, rows, temperature):
     kernel = energy.expectation(params, rows.frame, np.float64, temperature, 0.0)
     with RowRunner(1) as runner:
         statistics = runner.reduce(kernel, rows)
-    gradient = energy.objective_gradient(theta, params, statistics, rows.total)
+    gradient = energy.objective_gradient(theta, params, statistics, rows.total, temperature)
     return statistics.objective, gradient
 
 

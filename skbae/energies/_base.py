@@ -137,16 +137,16 @@ class SmoothBoundEnergy(BoundEnergy):
 class Energy(ABC):
     """A family of models: the fixed choices, without parameters.
 
+    An energy serves codes at any temperature T: methods whose result depends on T take it as an
+    argument. :class:`~skbae.inference._objective.Objective` stores it.
+
     Attributes
     ----------
     n_features : int
         D.
-    temperature : float or None
-        T, for energies whose maximisation or gradient holds at one temperature only; else None.
     """
 
     n_features: int
-    temperature: float | None = None
 
     @abstractmethod
     def bind(self, params: Any, frame: Frame, dtype: Any) -> BoundEnergy:
@@ -196,8 +196,8 @@ class StatisticsEnergy(ExpectationEnergy):
     """Capability: expectation maximisation."""
 
     @abstractmethod
-    def maximise(self, statistics: Any, params: Any) -> Any:
-        """Return the models that maximise the expected energy.
+    def maximise(self, statistics: Any, params: Any, temperature: float) -> Any:
+        """Return the models that maximise the expected energy at T.
 
         Parameters
         ----------
@@ -206,6 +206,8 @@ class StatisticsEnergy(ExpectationEnergy):
         params : ArrayRecord
             The models of that pass; what the statistics do not determine (a component without
             rows) is copied from them.
+        temperature : float
+            T.
 
         Raises
         ------
@@ -214,7 +216,7 @@ class StatisticsEnergy(ExpectationEnergy):
         """
 
     @abstractmethod
-    def interpolate(self, params: Any, statistics: Any, step: Array) -> Any:
+    def interpolate(self, params: Any, statistics: Any, step: Array, temperature: float) -> Any:
         """Return statistics between those expected by `params` (step 0) and those given (step 1).
 
         `step` has shape (S,). At 0 :meth:`maximise` returns `params`, at 1 it makes the full step.

@@ -162,8 +162,23 @@ class GradientEnergy(ExpectationEnergy):
         """
 
     @abstractmethod
-    def objective_gradient(self, theta: Array, params: Any, statistics: Any, total: float) -> Array:
-        """Return the gradient (S, P) of ``statistics.objective``, given the sum of all weights."""
+    def objective_gradient(
+        self, theta: Array, params: Any, statistics: Any, total: float, temperature: float
+    ) -> Array:
+        """Return the gradient (S, P) of ``statistics.objective``.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (S, P)
+        params : ArrayRecord
+            The same models.
+        statistics : ArrayRecord
+            From the pass of :meth:`expectation` with these models.
+        total : float
+            Sum of the weights of all rows.
+        temperature : float
+            T, of that pass.
+        """
 
     @abstractmethod
     def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:

@@ -62,11 +62,6 @@ class Objective(Target):
         T, of codes.
     tilt : float, default=0.0
         t: 0 is the plain mean; t > 0 gives more weight to rows of low energy.
-
-    Raises
-    ------
-    ValueError
-        If the energy was made for another temperature.
     """
 
     energy: Energy
@@ -74,14 +69,6 @@ class Objective(Target):
     runner: RowRunner
     temperature: float
     tilt: float = 0.0
-
-    def __post_init__(self) -> None:
-        made_for = self.energy.temperature
-        if made_for is not None and made_for != self.temperature:
-            raise ValueError(
-                f"{type(self.energy).__name__} was made for temperature={made_for!r}, and the "
-                f"objective has temperature={self.temperature!r}; make both with the same one"
-            )
 
     def require(self, capability: type[Capability], algorithm: str) -> Capability:
         """Return the energy, checked to have the capability that an algorithm needs.
@@ -182,7 +169,9 @@ class Objective(Target):
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             params = energy.constrain(theta)
             statistics = self.expect(params)
-            gradient = energy.objective_gradient(theta, params, statistics, self.rows.total)
+            gradient = energy.objective_gradient(
+                theta, params, statistics, self.rows.total, self.temperature
+            )
             sound = np.isfinite(statistics.objective) & np.isfinite(gradient).all(axis=1)
         value = np.where(sound, statistics.objective, -np.inf)
         return value, np.where(sound[:, None], gradient, 0.0)

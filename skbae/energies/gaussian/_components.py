@@ -276,7 +276,11 @@ class GaussianComponents(NoisyComponentFamily):
         return bind_gaussians(self.shape, log_weights, params, frame, dtype)
 
     def maximise(
-        self, counts: Array, moments: GaussianMoments, params: GaussianParameters
+        self,
+        counts: Array,
+        moments: GaussianMoments,
+        params: GaussianParameters,
+        temperature: float,
     ) -> GaussianParameters:
         alive = counts > 0
         safe = np.where(alive, counts, 1.0)
@@ -310,7 +314,11 @@ class GaussianComponents(NoisyComponentFamily):
         return moments.second - correction, counts
 
     def expected_moments(
-        self, counts: Array, params: GaussianParameters, like: GaussianMoments
+        self,
+        counts: Array,
+        params: GaussianParameters,
+        like: GaussianMoments,
+        temperature: float,
     ) -> GaussianMoments:
         shift = params.means - like.reference
         spread = self.shape.to_moment(self.shape.covariances(params.factors), self.reg_covar)

@@ -322,7 +322,9 @@ class GaussianCoordinates(GradientComponentFamily):
         gradient[..., : coordinates.n_logs] += counts[..., None] * coordinates.log_det_slope
         return gradient
 
-    def energy_gradient(self, theta: Array, counts: Array, moments: GaussianMoments) -> Array:
+    def energy_gradient(
+        self, theta: Array, counts: Array, moments: GaussianMoments, temperature: float
+    ) -> Array:
         coordinates, frame = self._coordinates, self._frame_factor
         means, entries = self._split(theta)
         factors = coordinates.factors(entries)

@@ -192,7 +192,7 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
         temperature: float,
     ) -> Array:
         theta = self.unconstrain(params)
-        energy = self.energy_gradient(theta, counts, moments)
+        energy = self.energy_gradient(theta, counts, moments, temperature)
         return self.log_prior_at(theta)[1] + energy / temperature
 
     def log_marginal(self, counts: Array, moments: GaussianMoments, temperature: float) -> Array:

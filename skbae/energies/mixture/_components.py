@@ -249,11 +249,14 @@ class ComponentFamily(ABC):
         return None
 
     @abstractmethod
-    def maximise(self, counts: Array, moments: Any, params: Any) -> Any:
-        """Return the maximising components; those without rows are copied from `params`."""
+    def maximise(self, counts: Array, moments: Any, params: Any, temperature: float) -> Any:
+        """Return the components that maximise the energy at T.
+
+        Components without rows are copied from `params`.
+        """
 
     @abstractmethod
-    def expected_moments(self, counts: Array, params: Any, like: Any) -> Any:
+    def expected_moments(self, counts: Array, params: Any, like: Any, temperature: float) -> Any:
         """Return the expected moments of `counts` rows, about the reference of `like`."""
 
     @abstractmethod
@@ -388,7 +391,9 @@ class GradientComponentFamily(ComponentFamily):
         """Return the log prior density in the coordinates, (S,), and its gradient."""
 
     @abstractmethod
-    def energy_gradient(self, theta: Array, counts: Array, moments: Any) -> Array:
+    def energy_gradient(
+        self, theta: Array, counts: Array, moments: Any, temperature: float
+    ) -> Array:
         """Return the gradient of the sum over rows and components of ``codes_k H_k``."""
 
     @abstractmethod

@@ -74,11 +74,16 @@ class MixtureCoordinates(GradientEnergy):
         return log_prior + terms.sum(axis=1), gradient
 
     def objective_gradient(
-        self, theta: Array, params: MixtureParameters, statistics: MixtureStatistics, total: float
+        self,
+        theta: Array,
+        params: MixtureParameters,
+        statistics: MixtureStatistics,
+        total: float,
+        temperature: float,
     ) -> Array:
         counts = statistics.counts
         gradient = self.family.energy_gradient(
-            theta[:, self._n_shares :], counts, statistics.moments
+            theta[:, self._n_shares :], counts, statistics.moments, temperature
         )
         if self._n_shares:
             expected = params.weights * counts.sum(axis=1, keepdims=True)

@@ -286,22 +286,30 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
         return MixtureExpectation(kernel, absent, temperature, tilt)
 
     def maximise(
-        self, statistics: MixtureStatistics, params: MixtureParameters
+        self, statistics: MixtureStatistics, params: MixtureParameters, temperature: float
     ) -> MixtureParameters:
         counts = statistics.counts
         if self.equal_weights:
             weights = np.full_like(counts, 1 / self.n_components)
         else:
             weights = counts / counts.sum(axis=1, keepdims=True)
-        components = self.family.maximise(counts, statistics.moments, params.components)
+        components = self.family.maximise(
+            counts, statistics.moments, params.components, temperature
+        )
         return MixtureParameters(weights, components)
 
     def interpolate(
-        self, params: MixtureParameters, statistics: MixtureStatistics, step: Array
+        self,
+        params: MixtureParameters,
+        statistics: MixtureStatistics,
+        step: Array,
+        temperature: float,
     ) -> MixtureStatistics:
         total = statistics.counts.sum(axis=1, keepdims=True)
         counts = params.weights * total
-        moments = self.family.expected_moments(counts, params.components, statistics.moments)
+        moments = self.family.expected_moments(
+            counts, params.components, statistics.moments, temperature
+        )
         step_ = step[:, None]
         return MixtureStatistics(
             (1 - step_) * counts + step_ * statistics.counts,

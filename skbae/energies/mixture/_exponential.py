@@ -117,12 +117,14 @@ class ExponentialComponents(ComponentFamily):
     ) -> ExponentialKernel:
         return ExponentialKernel(self, log_weights, params)
 
-    def maximise(self, counts: Array, moments: FeatureSums, params: Any) -> Any:
+    def maximise(self, counts: Array, moments: FeatureSums, params: Any, temperature: float) -> Any:
         alive = (counts > 0)[..., None]
         means = moments.features / np.where(alive, counts[..., None], 1.0)
         return self.match_features(np.where(alive, means, self.expected_features(params)))
 
-    def expected_moments(self, counts: Array, params: Any, like: FeatureSums) -> FeatureSums:
+    def expected_moments(
+        self, counts: Array, params: Any, like: FeatureSums, temperature: float
+    ) -> FeatureSums:
         return FeatureSums(counts[..., None] * self.expected_features(params), like.base)
 
     def mix_moments(self, first: FeatureSums, second: FeatureSums, step: Array) -> FeatureSums:

@@ -115,7 +115,7 @@ def _leading(matrices: Array) -> tuple[Array, Array]:
 
 
 class PCAFamily(NoisyComponentFamily):
-    """PCA components with d code dimensions, at a temperature.
+    """PCA components with d code dimensions.
 
     Parameters
     ----------
@@ -125,8 +125,6 @@ class PCAFamily(NoisyComponentFamily):
         d, at most D.
     n_features : int
         D.
-    temperature : float
-        T, at which :meth:`maximise` finds the optimum.
     tied_noise : bool, default=False
         Give all components the same noise.
     noise_floor : float, default=0.0
@@ -139,13 +137,11 @@ class PCAFamily(NoisyComponentFamily):
         n_components: int,
         n_latent: int,
         n_features: int,
-        temperature: float,
         tied_noise: bool = False,
         noise_floor: float = 0.0,
     ) -> None:
         self.n_components, self.n_latent, self.n_features = n_components, n_latent, n_features
-        self.temperature, self.tied_noise = temperature, tied_noise
-        self.noise_floor = noise_floor
+        self.tied_noise, self.noise_floor = tied_noise, noise_floor
         self._tie_break = np.random.default_rng(1015).uniform(0.5, 1.5, n_features)
 
     def kernel(
@@ -162,21 +158,28 @@ class PCAFamily(NoisyComponentFamily):
 
     # -- maximisation --------------------------------------------------------------------------
 
-    def maximise(self, counts: Array, moments: PCAMoments, params: PCAComponents) -> PCAComponents:
-        return self._maximise(counts, moments, params, 0.0)
+    def maximise(
+        self, counts: Array, moments: PCAMoments, params: PCAComponents, temperature: float
+    ) -> PCAComponents:
+        return self._maximise(counts, moments, params, temperature, 0.0)
 
     def maximise_few(
-        self, counts: Array, moments: PCAMoments, params: PCAComponents
+        self, counts: Array, moments: PCAMoments, params: PCAComponents, temperature: float
     ) -> PCAComponents:
         """Return maximising components for a start, with regularised covariances.
 
         Each covariance is shrunk towards the pooled isotropic covariance within groups, which
         counts as ``d + 2`` rows. A component without rows gets the pooled covariance.
         """
-        return self._maximise(counts, moments, params, self.n_latent + 2.0)
+        return self._maximise(counts, moments, params, temperature, self.n_latent + 2.0)
 
     def _maximise(
-        self, counts: Array, moments: PCAMoments, params: PCAComponents, strength: float
+        self,
+        counts: Array,
+        moments: PCAMoments,
+        params: PCAComponents,
+        temperature: float,
+        strength: float,
     ) -> PCAComponents:
         alive = counts > 0
         safe = np.where(alive, counts, 1.0)
@@ -198,7 +201,8 @@ class PCAFamily(NoisyComponentFamily):
             )
             safe = counts + strength
         eigenvalues, components, directions = self._best_subspace(moments.basis, products)
-        noise, precisions = self._closed_form(eigenvalues, total, safe * (alive | bool(strength)))
+        mass = safe * (alive | bool(strength))
+        noise, precisions = self._closed_form(eigenvalues, total, mass, temperature)
         if not strength:
             dead = ~alive
             components[dead], directions[dead] = params.components[dead], params.directions[dead]
@@ -233,7 +237,9 @@ class PCAFamily(NoisyComponentFamily):
         components = fix_signs(frame[:, :, :d])
         return np.maximum(values[..., :d], 0.0), components, frame[:, :, d:]
 
-    def _closed_form(self, eigenvalues: Array, total: Array, counts: Array) -> tuple[Array, Array]:
+    def _closed_form(
+        self, eigenvalues: Array, total: Array, counts: Array, temperature: float
+    ) -> tuple[Array, Array]:
         """Return noise (S, K) or (S, 1) and precisions (S, K, d)."""
         n_models = len(counts)
         n_groups = n_models if self.tied_noise else counts.size
@@ -249,19 +255,19 @@ class PCAFamily(NoisyComponentFamily):
             shares.reshape(n_groups, members * self.n_latent),
             (counts * total).reshape(n_groups, members).sum(axis=1),
             mass * self.n_features,
-            self.temperature,
+            temperature,
             floor,
         ).reshape(n_models, n_groups // n_models)
-        solid = (eigenvalues > self.temperature * noise[..., None]) & (eigenvalues > 0)
+        solid = (eigenvalues > temperature * noise[..., None]) & (eigenvalues > 0)
         safe = np.where(solid, eigenvalues, 1.0)
         ceiling = 1.0 / np.broadcast_to(noise[..., None], solid.shape)
         # precisions are at most that of the noise, in spite of rounding
-        return noise, np.where(solid, np.minimum(self.temperature / safe, ceiling), ceiling)
+        return noise, np.where(solid, np.minimum(temperature / safe, ceiling), ceiling)
 
     def expected_moments(
-        self, counts: Array, params: PCAComponents, like: PCAMoments
+        self, counts: Array, params: PCAComponents, like: PCAMoments, temperature: float
     ) -> PCAMoments:
-        temperature, size = self.temperature, self.n_features
+        size = self.n_features
         offset = params.means - like.reference
         noise = np.broadcast_to(params.noise, counts.shape)
         solid = params.shrink > 1e-12
@@ -357,10 +363,6 @@ class PCAFamily(NoisyComponentFamily):
 class PCAMixture(MixtureEnergy[PCAFamily]):
     """``H(x, m, (k, z)) = log w_k + log N(z; 0, I) + log N(x; W_k z + mu_k, s2_k I)``."""
 
-    def __init__(self, family: PCAFamily, equal_weights: bool = False) -> None:
-        super().__init__(family, equal_weights)
-        self.temperature = family.temperature
-
     def draw(
         self, params: MixtureParameters, n_rows: int, rng: np.random.Generator
     ) -> tuple[Array, NDArray[Any]]:
@@ -400,7 +402,10 @@ def nearest_mean_components(
 
 
 def models_from_assignment(
-    energy: PCAMixture, statistics: MixtureStatistics, assigned: MixtureParameters
+    energy: PCAMixture,
+    statistics: MixtureStatistics,
+    assigned: MixtureParameters,
+    temperature: float,
 ) -> MixtureParameters:
     """Turn the statistics of a hard assignment into models that are safe to start from.
 
@@ -410,6 +415,8 @@ def models_from_assignment(
     statistics : MixtureStatistics
         From a pass with `assigned` at T = 0.
     assigned : MixtureParameters
+    temperature : float
+        T of the fit that starts from the models.
 
     Returns
     -------
@@ -420,5 +427,7 @@ def models_from_assignment(
     if not energy.equal_weights:
         weights = np.where(counts > 0, counts, 1.0)
         weights = weights / weights.sum(axis=1, keepdims=True)
-    components = energy.family.maximise_few(counts, statistics.moments, assigned.components)
+    components = energy.family.maximise_few(
+        counts, statistics.moments, assigned.components, temperature
+    )
     return MixtureParameters(weights, components)

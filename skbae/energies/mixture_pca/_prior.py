@@ -36,7 +36,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
 
     Parameters
     ----------
-    n_components, n_latent, n_features, temperature, tied_noise
+    n_components, n_latent, n_features, tied_noise
         As for PCAFamily. Tied noise has the prior of a single noise variance.
     prior : PCAPrior
     """
@@ -48,11 +48,10 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         n_components: int,
         n_latent: int,
         n_features: int,
-        temperature: float,
         tied_noise: bool,
         prior: PCAPrior,
     ) -> None:
-        super().__init__(n_components, n_latent, n_features, temperature, tied_noise)
+        super().__init__(n_components, n_latent, n_features, tied_noise)
         self.prior = prior
         self.units = np.sqrt([prior.component_variance, prior.mean_variance])
         self._n_loadings = n_components * n_features * n_latent
@@ -112,7 +111,9 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         log_prior += (shape * log_gammas - gammas - gammaln(shape)).sum(axis=1)
         return log_prior, self.join(-loadings, -means, shape - gammas)
 
-    def energy_gradient(self, theta: Array, counts: Array, moments: PCAMoments) -> Array:
+    def energy_gradient(
+        self, theta: Array, counts: Array, moments: PCAMoments, temperature: float
+    ) -> Array:
         # moments are about the components' means, in the basis of their directions
         standard, _, log_gammas = self.split(theta)
         noise = np.broadcast_to(self.prior.noise_scale * np.exp(-log_gammas), counts.shape)[
@@ -127,7 +128,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         transposed = np.swapaxes(basis, 2, 3)
         scatter = np.matmul(np.swapaxes(products, 2, 3), within)  # S C^-1 W
         inner = gain[..., None] * np.matmul(basis, scatter)
-        inner += self.temperature * counts[..., None, None] * within
+        inner += temperature * counts[..., None, None] * within
         of_loadings = scatter / noise[..., None] - np.matmul(transposed, inner)
         first = moments.first
         along = gain * np.matmul(basis, first[..., None])[..., 0]
@@ -136,8 +137,8 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         noise = noise[..., 0]
         rest = moments.total - variances.sum(axis=2)
         of_log_noise = (
-            0.5 * counts * (self.temperature * d - self.n_features)
-            - 0.5 * self.temperature * counts * noise * precisions.sum(axis=2)
+            0.5 * counts * (temperature * d - self.n_features)
+            - 0.5 * temperature * counts * noise * precisions.sum(axis=2)
             + 0.5 * noise * (precisions**2 * variances).sum(axis=2)
             + 0.5 * rest / noise
         )

@@ -313,15 +313,10 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
         d.
     n_features : int
         D.
-    temperature : float
-        T, at which :meth:`maximise` finds the optimum.
     """
 
-    temperature: float
-
-    def __init__(self, n_components: int, n_features: int, temperature: float) -> None:
+    def __init__(self, n_components: int, n_features: int) -> None:
         self.n_components, self.n_features = n_components, n_features
-        self.temperature = temperature
 
     def bind(self, params: PCAParameters, frame: Frame, dtype: Any) -> BoundPCA:
         return BoundPCA(params)
@@ -331,31 +326,32 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
     ) -> RowKernel:
         return _Moments(params, frame, temperature, tilt)
 
-    def maximise(self, statistics: PCAStatistics, params: PCAParameters) -> PCAParameters:
+    def maximise(
+        self, statistics: PCAStatistics, params: PCAParameters, temperature: float
+    ) -> PCAParameters:
         values, vectors = np.linalg.eigh(statistics.covariance)
         order = slice(None, -self.n_components - 1, -1)
         eigenvalues = np.maximum(values[:, order], 0.0)
         axes = np.swapaxes(vectors[:, :, order], 1, 2)
         total = np.trace(statistics.covariance, axis1=1, axis2=2)
-        return optimum(statistics.mean.copy(), axes, eigenvalues, total, self.temperature)[0]
+        return optimum(statistics.mean.copy(), axes, eigenvalues, total, temperature)[0]
 
     def interpolate(
-        self, params: PCAParameters, statistics: PCAStatistics, step: Array
+        self, params: PCAParameters, statistics: PCAStatistics, step: Array, temperature: float
     ) -> PCAStatistics:
         offset = params.means - statistics.mean
         share = step[:, None]
         mean = statistics.mean + (1 - share) * offset
-        own = self._spectrum(params, statistics.covariance)
+        own = self._spectrum(params, statistics.covariance, temperature)
         outer = offset[:, :, None] * offset[:, None, :]
         share = share[..., None]
         covariance = (1 - share) * own + share * statistics.covariance
         covariance = covariance + share * (1 - share) * outer
         return PCAStatistics(mean, covariance, statistics.objective, statistics.hmaxe)
 
-    def _spectrum(self, params: PCAParameters, covariance: Array) -> Array:
+    def _spectrum(self, params: PCAParameters, covariance: Array, temperature: float) -> Array:
         """Return the covariance (S, D, D) of rows of which `params` would be the optimum."""
-        temperature, components = self.temperature, params.components
-        solid = params.shrink > 1e-12
+        components, solid = params.components, params.shrink > 1e-12
         if temperature == 0:
             # the optimum does not depend on variances along components if these are the largest
             total = np.trace(covariance, axis1=1, axis2=2) + self.n_features * params.noise

@@ -108,18 +108,12 @@ class BayesianPCAEnergy(ChartedEnergy):
     moments : RowMoments
         Along all axes; or, to find modes only, along the span of the rows and the prior's mean,
         outside of which the loadings and offset of a mode are zero.
-    temperature : float
-        T.
     """
 
-    temperature: float
-
-    def __init__(
-        self, n_components: int, prior: PCAPrior, moments: RowMoments, temperature: float
-    ) -> None:
+    def __init__(self, n_components: int, prior: PCAPrior, moments: RowMoments) -> None:
         self.n_components, self.n_features = n_components, len(moments.variances)
         self._n_outside = len(moments.mean) - self.n_features
-        self.prior, self.moments, self.temperature = prior, moments, temperature
+        self.prior, self.moments = prior, moments
         rows, columns = np.tril_indices(self.n_features, -1, n_components)
         self._below = rows, columns
         self._diagonal = np.arange(n_components)
@@ -134,7 +128,7 @@ class BayesianPCAEnergy(ChartedEnergy):
     def draw(
         self, params: Loadings, n_rows: int, rng: np.random.Generator
     ) -> tuple[Array, NDArray[Any]]:
-        plain = PCAEnergy(self.n_components, self.n_features, self.temperature)
+        plain = PCAEnergy(self.n_components, self.n_features)
         return plain.draw(self.as_pca(params), n_rows, rng)
 
     def n_parameters(self) -> int:
@@ -228,11 +222,16 @@ class BayesianPCAEnergy(ChartedEnergy):
         return value, gradient
 
     def objective_gradient(
-        self, theta: Array, params: Loadings, statistics: LoadingStatistics, total: float
+        self,
+        theta: Array,
+        params: Loadings,
+        statistics: LoadingStatistics,
+        total: float,
+        temperature: float,
     ) -> Array:
         loadings, noise, offset = params.loadings, params.noise, params.offset
         inverse, outer = statistics.inverse, statistics.outer
-        temperature, n_codes = self.temperature, self.n_components
+        n_codes = self.n_components
         projected = np.matmul(inverse, outer)
         # -T W M^-1 + (A W M^-1 - W M^-1 W'A W M^-1) / s2
         mixing = np.matmul(projected, inverse) / noise[:, None, None] + temperature * inverse

@@ -220,7 +220,12 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
         return value, gradient
 
     def objective_gradient(
-        self, theta: Array, params: RBMParameters, statistics: RBMStatistics, total: float
+        self,
+        theta: Array,
+        params: RBMParameters,
+        statistics: RBMStatistics,
+        total: float,
+        temperature: float,
     ) -> Array:
         rows = self.layer.energy_gradient(params, statistics.rows)
         machine = self.layer.energy_gradient(params, statistics.machine)

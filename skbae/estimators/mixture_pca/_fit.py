@@ -71,7 +71,6 @@ def energy_with_prior(settings: PCAMixtureSettings, rows: Rows) -> PCAMixtureWit
         settings.n_components,
         settings.n_latent,
         rows.X.shape[1],
-        settings.temperature,
         settings.tied_noise,
         settings.prior.completed(mean_variance(rows), settings.n_latent, rows.centre),
     )
@@ -103,8 +102,11 @@ def starts(
         assigned = MixtureParameters(weights, components)
         kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
         statistics = runner.reduce(kernel, rows)
-        basis = family.maximise(statistics.counts, statistics.moments, components).basis
-    return models_from_assignment(energy, statistics, assigned)
+        best = family.maximise(
+            statistics.counts, statistics.moments, components, settings.temperature
+        )
+        basis = best.basis
+    return models_from_assignment(energy, statistics, assigned, settings.temperature)
 
 
 def continued(fitted: MixtureParameters, rng: np.random.Generator) -> MixtureParameters:

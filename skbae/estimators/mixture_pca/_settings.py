@@ -26,7 +26,6 @@ class PCAMixtureForm:
     Attributes
     ----------
     n_components, n_latent, n_features : int
-    temperature : float
     equal_weights, tied_noise : bool
     noise_floor : float
         Smallest noise variance of a component.
@@ -35,7 +34,6 @@ class PCAMixtureForm:
     n_components: int
     n_latent: int
     n_features: int
-    temperature: float
     equal_weights: bool
     tied_noise: bool
     noise_floor: float
@@ -46,7 +44,6 @@ class PCAMixtureForm:
             self.n_components,
             self.n_latent,
             self.n_features,
-            self.temperature,
             self.tied_noise,
             self.noise_floor,
         )
@@ -81,7 +78,6 @@ class PCAMixtureSettings(MixtureSettings):
             self.n_components,
             self.n_latent,
             n_features,
-            self.temperature,
             self.equal_weights,
             self.tied_noise,
             noise_floor,

@@ -353,7 +353,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
 
     def _energy(self) -> PCAEnergy:
         n_components, n_features = self.components_.shape
-        return PCAEnergy(n_components, n_features, self._fitted.temperature)
+        return PCAEnergy(n_components, n_features)
 
     def _parameters(self) -> PCAParameters:
         return as_parameters(self.models_)

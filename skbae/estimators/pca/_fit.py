@@ -120,7 +120,7 @@ def tilted_model(
 ) -> EMResult:
     """Maximise the tilted mean of ``Hmax_T``, starting from the optimum of the plain mean."""
     n_components, n_features = start.components.shape[1:]
-    energy = PCAEnergy(n_components, n_features, settings.temperature)
+    energy = PCAEnergy(n_components, n_features)
     return expectation_maximisation(
         Objective(energy, rows, runner, settings.temperature, settings.tilt),
         start,
@@ -173,10 +173,10 @@ def energy_with_prior(
 ) -> BayesianPCAEnergy:
     """Return PCA with its prior as an energy, in coordinates without rotations."""
     prior = prior_for(settings, moments, n_components)
-    return kind(n_components, prior, moments, settings.temperature)
+    return kind(n_components, prior, moments)
 
 
-def start_near_mode(energy: BayesianPCAEnergy) -> Loadings:
+def start_near_mode(energy: BayesianPCAEnergy, temperature: float) -> Loadings:
     """Return a model near the mode: the optimum at tau = 0, moved inside its domain.
 
     Melted directions, whose loadings would be zero, get small loadings; at T = 0, where loadings
@@ -185,7 +185,7 @@ def start_near_mode(energy: BayesianPCAEnergy) -> Loadings:
     moments, n_components = energy.moments, energy.n_components
     axes, variances = moments.axes.T[:n_components], moments.variances[:n_components]
     spectrum = Spectrum(moments.mean, axes, variances, float(moments.variances.sum()))
-    model, _ = best_model(spectrum, max(energy.temperature, _COLDEST_START))
+    model, _ = best_model(spectrum, max(temperature, _COLDEST_START))
     noise = np.maximum(model.noise, 1e-3 * variances.max(initial=0.0))
     precisions = np.minimum(model.precisions, 1.0 / (1.1 * noise[:, None]))
     return energy.from_pca(PCAParameters(model.means, model.components, precisions, noise))
@@ -207,7 +207,7 @@ def sample_models(
         Its params are PCAParameters.
     """
     n_features, n_axes = len(moments.mean), len(moments.variances)
-    size = PCAEnergy(n_components, n_features, 1.0).n_parameters()
+    size = PCAEnergy(n_components, n_features).n_parameters()
     power = moments.total / settings.model_temperature
     few_rows = power < _FEW_ROWS and size <= _FEW_COORDINATES
     if can_nest(n_components, n_axes, n_features) and not few_rows:
@@ -215,8 +215,10 @@ def sample_models(
         return sample_nested(posterior, rng, settings.n_models, on_step, settings.plans.nested)
     energy = energy_with_prior(settings, moments.whole(), n_components)
     run = run_charted(
-        Objective(energy, energy.moments.as_one_row(), runner, energy.temperature),
-        ModeStarts.independent(start_near_mode(energy), np.zeros((1, 1), dtype=bool)),
+        Objective(energy, energy.moments.as_one_row(), runner, settings.temperature),
+        ModeStarts.independent(
+            start_near_mode(energy, settings.temperature), np.zeros((1, 1), dtype=bool)
+        ),
         rng,
         settings,
         on_step,
@@ -232,8 +234,8 @@ def reference_model(
     n_components, tau = run.params.components.shape[1], settings.model_temperature
     seen = nested_posterior(settings, moments, n_components).seen
     energy = energy_with_prior(settings, seen, n_components, kind=PCAModeEnergy)
-    objective = Objective(energy, seen.as_one_row(), runner, energy.temperature)
-    mode = start_near_mode(energy)
+    objective = Objective(energy, seen.as_one_row(), runner, settings.temperature)
+    mode = start_near_mode(energy, settings.temperature)
     # first from where no draw decides; then from the best draw, should that be higher still
     for others in ([], [energy.from_pca(run.params)]):
         start = best_start(objective, Loadings.concatenate([mode, *others]), tau)

@@ -195,7 +195,7 @@ class PCASettings(Settings):
 
     def _check_can_sample(self, n_components: int, n_rows: int, n_features: int) -> None:
         """Raise ValueError where models are too large to be sampled."""
-        size = PCAEnergy(n_components, n_features, 1.0).n_parameters()
+        size = PCAEnergy(n_components, n_features).n_parameters()
         if size <= MAX_SAMPLED_COORDINATES or can_nest(n_components, n_rows, n_features):
             return
         raise ValueError(
@@ -261,7 +261,7 @@ def largest_candidate(n_rows: int, n_features: int) -> int:
     At D - 1 all covariances are possible; and it is not larger than what can be sampled.
     """
     most = min(n_rows, n_features) - 1
-    if PCAEnergy(most, n_features, 1.0).n_parameters() <= MAX_SAMPLED_COORDINATES:
+    if PCAEnergy(most, n_features).n_parameters() <= MAX_SAMPLED_COORDINATES:
         return most
     return min(most, MAX_NESTED_COMPONENTS, MAX_NESTED_PARAMETERS // min(n_rows, n_features))
 

@@ -122,7 +122,9 @@ def expectation_maximisation(
             if not len(active):
                 if converged.any():
                     break
-                energy.maximise(new.statistics, new.params)  # raises, with the reason
+                energy.maximise(
+                    new.statistics, new.params, objective.temperature
+                )  # raises, with the reason
         params = params.put(active, new.params)
         values[active], hmaxe[active] = new.statistics.objective, new.statistics.hmaxe
         history.append(values.copy())
@@ -179,8 +181,8 @@ def em_step(
 
     def propose(params: Any, statistics: Any, steps: Array) -> Proposals:
         if objective.tilt:
-            statistics = energy.interpolate(params, statistics, steps)
-        return _maximise_each(energy, statistics, params)
+            statistics = energy.interpolate(params, statistics, steps, objective.temperature)
+        return _maximise_each(energy, statistics, params, objective.temperature)
 
     def expect(params: Any) -> Any:
         return objective.expect(params, precision)
@@ -221,7 +223,7 @@ def _objective_of(params: Any, statistics: Any) -> Array:
 
 
 def _maximise_each(
-    energy: StatisticsEnergy, statistics: Any, params: Any
+    energy: StatisticsEnergy, statistics: Any, params: Any, temperature: float
 ) -> tuple[Any, NDArray[np.bool_]]:
     """Return maximising models and which of them exist; the others stay as in `params`.
 
@@ -229,12 +231,12 @@ def _maximise_each(
     """
     sound = np.ones(params.n_models, dtype=bool)
     try:
-        return energy.maximise(statistics, params), sound
+        return energy.maximise(statistics, params, temperature), sound
     except ValueError:
         for index in range(params.n_models):
             one = np.array([index])
             try:
-                maximum = energy.maximise(statistics.take(one), params.take(one))
+                maximum = energy.maximise(statistics.take(one), params.take(one), temperature)
             except ValueError:
                 sound[index] = False
             else:

@@ -79,7 +79,9 @@ def _evaluate(objective: Objective, energy: GradientEnergy, theta: Array) -> _Ev
         params = energy.constrain(theta[None])
         kernel = objective.kernel(params)
         statistics = objective.runner.reduce(kernel, rows)
-        gradient = energy.objective_gradient(theta[None], params, statistics, rows.total)[0]
+        gradient = energy.objective_gradient(
+            theta[None], params, statistics, rows.total, objective.temperature
+        )[0]
         value = float(statistics.objective[0])
     if not (np.isfinite(value) and np.isfinite(gradient).all()):
         value, gradient = -np.inf, np.zeros_like(gradient)

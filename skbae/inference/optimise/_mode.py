@@ -111,7 +111,7 @@ def _by_expectation_maximisation(
     def propose(params: Any, statistics: Any, steps: Array) -> Proposals:
         # A fraction s of the full step: the statistics that the model expects of itself, which it
         # maximises, are added with (1 - s) / s times the weight of the rows and the prior.
-        mixed = energy.interpolate(params, statistics, steps)
+        mixed = energy.interpolate(params, statistics, steps, objective.temperature)
         for step in np.unique(steps):
             index = np.flatnonzero(steps == step)
             proposal = energy.maximise_posterior(mixed.take(index), step * model_temperature)
