@@ -13,7 +13,6 @@ from skbae.inference._objective import Objective
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.inference.sample import _search_agreement
 from skbae.inference.sample._allocation_chains import _modes_met
 from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocation_search import Pool, matched_distances
@@ -175,23 +174,25 @@ def test_jumping_chains_that_cannot_be_believed_answer_nothing(changes):
 # -- a third search --------------------------------------------------------------------------------
 
 
-def searched(rectangle, monkeypatch, found):
+def searched(rectangle, found):
     """Return pools and doubts where searches find these, one after the other."""
     pools = iter([rectangle.pool(*modes) for modes in found])
-    monkeypatch.setattr(_search_agreement, "search", lambda *arguments: next(pools))
-    return search_until_agreed(rectangle.mixture, rectangle.plan, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    return search_until_agreed(
+        rectangle.mixture, rectangle.plan, rng, searcher=lambda *arguments: next(pools)
+    )
 
 
-def test_searches_that_agree_in_all_that_matters_are_not_repeated(rectangle, monkeypatch):
-    pools, doubts = searched(rectangle, monkeypatch, [(SHORT, LONG), (SHORT, ACROSS)])
+def test_searches_that_agree_in_all_that_matters_are_not_repeated(rectangle):
+    pools, doubts = searched(rectangle, [(SHORT, LONG), (SHORT, ACROSS)])
     assert (len(pools), doubts) == (2, [])
 
 
-def test_a_third_search_is_made_where_two_differ_in_other_modes(monkeypatch):
+def test_a_third_search_is_made_where_two_differ_in_other_modes():
     """One of two searches has missed a mode of a square that matters."""
     square = Rectangle(height=4.0)
     heights = [square.pool(mode).log_mass[0] for mode in (SHORT, LONG)]
     best, next_best = (SHORT, LONG) if heights[0] > heights[1] else (LONG, SHORT)
     assert abs(heights[0] - heights[1]) < 3
-    pools, _ = searched(square, monkeypatch, [(best, next_best), (best,), (best, next_best)])
+    pools, _ = searched(square, [(best, next_best), (best,), (best, next_best)])
     assert len(pools) == 3

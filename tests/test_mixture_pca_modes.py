@@ -24,9 +24,8 @@ from skbae.estimators._sampling import summarise
 from skbae.estimators.mixture_pca._fit import energy_with_prior
 from skbae.estimators.mixture_pca._mode_starts import sampling_starts
 from skbae.inference._objective import Objective
-from skbae.inference.evidence._verdict import combine_evidence
+from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.inference.sample import _mode_annealing
 from skbae.inference.sample._charted import compare_with_modes
 from skbae.inference.sample._mode_annealing import (
     AnnealPlan,
@@ -34,7 +33,7 @@ from skbae.inference.sample._mode_annealing import (
     importance_log_evidence,
     sample_from_modes,
 )
-from skbae.inference.sample._mode_search import Modes, ModeStarts, find_modes
+from skbae.inference.sample._mode_search import ModeStarts, find_modes
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 
@@ -215,17 +214,29 @@ def test_without_empty_components_the_evidence_is_too_low():
     assert value < least - 10 * np.hypot(error, own)
 
 
-def test_modes_found_by_one_start_make_a_result_suspect(monkeypatch):
-    honest = _mode_annealing.find_modes
-
-    def lucky(*arguments, **more):
-        modes = honest(*arguments, **more)
-        return Modes(modes.fits, np.ones(len(modes.found_once), dtype=bool))
-
-    monkeypatch.setattr(_mode_annealing, "find_modes", lucky)
-    with pytest.warns(ConvergenceWarning, match="found by only one start"):
-        fitted = fit(IRIS, 2, 1)
-    assert fitted.sampling_.status == "suspect"
+def test_a_mode_found_by_only_one_of_two_starts_makes_a_result_suspect():
+    energy, starts, rows = problem(IRIS, 2, 1)
+    first = starts.take(~starts.empty.any(axis=1)).take([0]).params
+    # another start whose second component is far from all rows, and stays without any
+    means = first.components.means + np.array([[[0.0], [30.0]]])
+    elsewhere = replace(first, components=replace(first.components, means=means))
+    found = []
+    for second in (first, elsewhere):
+        both = ModeStarts.independent(
+            type(first).concatenate([first, second]), np.zeros((2, 2), bool)
+        )
+        with RowRunner(1) as runner:
+            run = sample_from_modes(
+                Objective(energy, rows, runner, 1.0),
+                both,
+                1.0,
+                np.random.default_rng(0),
+                plan=anneal_plan(len(IRIS), 21, 50),
+            )
+        found.append(assess(run))
+    reasons = [" ".join(each.reasons) for each in found]
+    assert ["found by only one start" in each for each in reasons] == [False, True]
+    assert found[1].status == "suspect"
 
 
 def test_evidence_three_nats_below_importance_sampling_at_the_modes_is_not_ok():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _altered import with_plans
 from _pca_problems import DEFAULT_PRIOR, evidence_of_one_direction, flat_rows, quadrature
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits, load_iris
 
 from skbae import BayesianPCAAutoEncoder
-from skbae.energies.pca import _eigenbasis
-from skbae.energies.pca._eigenbasis import PCAInEigenbasis
+from skbae.energies.pca._eigenbasis import PCAInEigenbasis, PCAProposal
 from skbae.energies.pca._energy import expected_hmax
 from skbae.energies.pca._frames import FarBlock, FrameProposal, n_settled, outside_vectors
 from skbae.energies.pca._loadings import RowMoments
 from skbae.energies.pca._prior import default_prior
-from skbae.estimators.pca import _fit
+from skbae.estimators._plans import SamplerPlans
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.sample._nested import sample_nested
 
@@ -30,12 +30,12 @@ def moments_of(X):
     return RowMoments(mean, axes[kept].T.copy(), singular[kept] ** 2 / len(X), float(len(X)))
 
 
-def posterior_of(X, n_components, temperature=1.0, tau=1.0, **given):
+def posterior_of(X, n_components, temperature=1.0, tau=1.0, kind=PCAInEigenbasis, **given):
     moments = moments_of(X)
     prior = default_prior(
         moments.mean_variance, n_components, moments.mean, {**DEFAULT_PRIOR, **given}
     )
-    return PCAInEigenbasis(n_components, prior, moments, temperature, len(X) / tau)
+    return kind(n_components, prior, moments, temperature, len(X) / tau)
 
 
 def evidence(posterior, seed=0):
@@ -218,15 +218,17 @@ def test_evidence_where_fields_may_vanish():
         ((50, 10), 2, 1, 2),
     ],
 )
-def test_evidence_is_that_of_the_dense_route(shape, n_components, temperature, tau, monkeypatch):
+def test_evidence_is_that_of_the_dense_route(shape, n_components, temperature, tau):
     """Of Hamiltonian moves through all loadings, in coordinates of their own."""
     rng = np.random.default_rng(shape[0])
     X = rng.standard_normal((shape[0], 3)) @ rng.standard_normal((3, shape[1]))
     X += 0.7 * rng.standard_normal(shape)
     settings = {"temperature": temperature, "model_temperature": tau, "random_state": 0}
     own = BayesianPCAAutoEncoder(n_components, **settings).fit(X)
-    monkeypatch.setattr(_fit, "can_nest", lambda *arguments: False)
-    dense = BayesianPCAAutoEncoder(n_components, **settings).fit(X)
+    together = with_plans(
+        BayesianPCAAutoEncoder(n_components, **settings), SamplerPlans(nested=None)
+    )
+    dense = together.fit(X)
     assert own.sampling_.method == "nested" != dense.sampling_.method
     assert own.sampling_.status == dense.sampling_.status == "ok"
     errors = own.sampling_.log_evidence_error, dense.sampling_.log_evidence_error
@@ -276,11 +278,15 @@ def test_evidence_of_three_rows_by_brute_force(temperature, tau, far):
     assert abs(found.log_evidence - exact) < 5 * np.hypot(error, found.log_evidence_error) < 0.5
 
 
-def test_settled_or_not_is_a_matter_of_efficiency(monkeypatch):
-    posterior = posterior_of(load_iris().data, 2)
-    own = evidence(posterior)
-    monkeypatch.setattr(_eigenbasis, "n_settled", lambda *arguments: 0)
-    other = evidence(posterior)
+class NothingSettled(PCAInEigenbasis):
+    def proposal(self, theta):
+        return PCAProposal(self, theta, most_settled=0)
+
+
+def test_the_evidence_does_not_depend_on_which_directions_count_as_settled():
+    X = load_iris().data
+    usual, other = (posterior_of(X, 2, kind=kind) for kind in (PCAInEigenbasis, NothingSettled))
+    own, other = evidence(usual), evidence(other)
     errors = np.hypot(own.log_evidence_error, other.log_evidence_error)
     assert abs(own.log_evidence - other.log_evidence) < 5 * errors
 
@@ -314,31 +320,35 @@ def test_tables_without_a_direction_are_not_suspect():
         assert BayesianPCAAutoEncoder(1, random_state=seed).fit(X).sampling_.status == "ok"
 
 
-def test_balance_and_oracle_notice_a_forgotten_gap(monkeypatch):
-    """Singular values repel each other: without that the evidence is another one."""
-    posterior = posterior_of(np.random.default_rng(0).standard_normal((15, 4)), 2)
-    honest = PCAInEigenbasis.log_prior_of_squares
-    right = evidence(posterior)
+class WithoutRepulsion(PCAInEigenbasis):
+    """Singular values repel each other: forget that."""
 
-    def forgetful(self, squares):
+    def log_prior_of_squares(self, squares):
         gap = (squares[:, 0] - squares[:, 1]) / self.prior.component_variance
-        return honest(self, squares) - np.log(gap)
+        return super().log_prior_of_squares(squares) - np.log(gap)
 
-    monkeypatch.setattr(PCAInEigenbasis, "log_prior_of_squares", forgetful)
-    wrong = evidence(posterior)
+
+def test_balance_and_evidence_notice_forgotten_repulsion_of_singular_values():
+    X = np.random.default_rng(0).standard_normal((15, 4))
+    right, wrong = (
+        evidence(posterior_of(X, 2, kind=kind)) for kind in (PCAInEigenbasis, WithoutRepulsion)
+    )
     assert right.status == "ok"
     assert right.balance < 3
     assert wrong.balance > 4
     assert abs(wrong.log_evidence - right.log_evidence) > 10 * right.log_evidence_error
 
 
-def test_the_balance_notices_a_forgotten_mean(monkeypatch):
-    """The normaliser of the integral over the model's mean depends on loadings and noise."""
-    posterior = posterior_of(np.random.default_rng(0).standard_normal((15, 4)), 1)
-    monkeypatch.setattr(
-        PCAInEigenbasis, "log_offset", lambda self, squares, noise, inner: 0.0 * noise
-    )
-    assert evidence(posterior).balance > 4
+class WithoutMean(PCAInEigenbasis):
+    """Forgets that the integral over the model's mean depends on loadings and noise."""
+
+    def log_offset(self, squares, noise, inner):
+        return 0.0 * noise
+
+
+def test_the_balance_notices_a_forgotten_integral_over_the_mean():
+    X = np.random.default_rng(0).standard_normal((15, 4))
+    assert evidence(posterior_of(X, 1, kind=WithoutMean)).balance > 4
 
 
 # -- models ----------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ class SamplerPlans:
     anneal : callable
         ``anneal(n_rows, n_coordinates, n_models)``
     nested : callable
-        ``nested(n_numbers, n_models)``
+        ``nested(n_numbers, n_models)``; None samples all coordinates together instead.
     langevin : callable
         ``langevin(batch_size, scale, n_models)``
     mode_starts : callable
@@ -148,7 +148,7 @@ class SamplerPlans:
     gibbs: Callable[[int, int], tuple[int, GibbsPlan]] = gibbs_schedule
     tempered: TemperedPlan = tempered_plan
     anneal: Callable[[int, int, int], AnnealPlan] = anneal_plan
-    nested: Callable[[int, int], NestedPlan] = nested_plan
+    nested: Callable[[int, int], NestedPlan] | None = nested_plan
     langevin: Callable[[int, float, int], LangevinPlan] = langevin_plan
     mode_starts: Callable[[int], int] = mode_starts
     row_starts: Callable[[int], int] = row_starts

@@ -62,10 +62,12 @@ def _split(n_units: int) -> tuple[Array, Array]:
     return binary_states(n_units - low), binary_states(low)
 
 
-def _blocks(n_models: int, n_high: int, n_low: int) -> Iterator[tuple[slice, slice]]:
+def _blocks(
+    n_models: int, n_high: int, n_low: int, block_size: int
+) -> Iterator[tuple[slice, slice]]:
     """Yield pairs of slices, of the machines and of the high states."""
-    models = max(1, _BLOCK // (n_high * n_low))
-    states = max(1, min(n_high, _BLOCK // n_low))
+    models = max(1, block_size // (n_high * n_low))
+    states = max(1, min(n_high, block_size // n_low))
     for start in range(0, n_models, models):
         for first in range(0, n_high, states):
             yield slice(start, start + models), slice(first, first + states)
@@ -175,11 +177,13 @@ class _OneLayer:
 
 
 @np.errstate(under="ignore")  # states of negligible probability
-def _sum_states(table: _TwoLayers | _OneLayer, n_models: int, expect: bool) -> tuple[Array, ...]:
+def _sum_states(
+    table: _TwoLayers | _OneLayer, n_models: int, expect: bool, block_size: int
+) -> tuple[Array, ...]:
     """Return the log sum and, if `expect` is true, normalised expectations."""
     log_sum = np.full(n_models, -np.inf)
     totals: list[Array] = []
-    for models, states in _blocks(n_models, len(table.high), len(table.low)):
+    for models, states in _blocks(n_models, len(table.high), len(table.low), block_size):
         log_weights = table.log_weights(models, states)
         peak = np.maximum(log_sum[models], log_weights.max(axis=(1, 2)))
         # earlier sums are rescaled when a larger weight appears
@@ -199,7 +203,9 @@ def _sum_states(table: _TwoLayers | _OneLayer, n_models: int, expect: bool) -> t
     return (log_sum, *totals)
 
 
-def sum_two_layers(weights: Array, offsets: Array, intercepts: Array) -> StateSums:
+def sum_two_layers(
+    weights: Array, offsets: Array, intercepts: Array, block_size: int = _BLOCK
+) -> StateSums:
     """Sum over a layer of binary units that is coupled with another one.
 
     ``sum_{h, x} exp(h' W x + offsets' x + intercepts' h)``; x is summed in closed form.
@@ -210,6 +216,8 @@ def sum_two_layers(weights: Array, offsets: Array, intercepts: Array) -> StateSu
         W; the u units are enumerated.
     offsets : ndarray of shape (S, D)
     intercepts : ndarray of shape (S, u)
+    block_size : int
+        Largest number of states whose log weights are in memory at once.
 
     Returns
     -------
@@ -223,15 +231,18 @@ def sum_two_layers(weights: Array, offsets: Array, intercepts: Array) -> StateSu
     ([32.0], [0.25, 0.25, 0.25])
     """
     table = _TwoLayers(weights, offsets, intercepts)
-    return StateSums(*_sum_states(table, len(weights), True))
+    return StateSums(*_sum_states(table, len(weights), True, block_size))
 
 
-def log_sum_two_layers(weights: Array, offsets: Array, intercepts: Array) -> Array:
+def log_sum_two_layers(
+    weights: Array, offsets: Array, intercepts: Array, block_size: int = _BLOCK
+) -> Array:
     """Return the logarithm of the sum of :func:`sum_two_layers` alone, (S,)."""
-    return _sum_states(_TwoLayers(weights, offsets, intercepts), len(weights), False)[0]
+    table = _TwoLayers(weights, offsets, intercepts)
+    return _sum_states(table, len(weights), False, block_size)[0]
 
 
-def sum_one_layer(fields: Array, couplings: Array) -> StateSums:
+def sum_one_layer(fields: Array, couplings: Array, block_size: int = _BLOCK) -> StateSums:
     """Sum ``exp(fields' h + h' J h / 2)`` over the states of u binary units.
 
     Parameters
@@ -239,6 +250,8 @@ def sum_one_layer(fields: Array, couplings: Array) -> StateSums:
     fields : ndarray of shape (S, u)
     couplings : ndarray of shape (S, u, u)
         J, symmetric; its diagonal counts.
+    block_size : int
+        Largest number of states whose log weights are in memory at once.
 
     Returns
     -------
@@ -251,16 +264,17 @@ def sum_one_layer(fields: Array, couplings: Array) -> StateSums:
     >>> np.exp(sums.log_sum).round(9).tolist(), sums.units.round(9).tolist()
     ([8.0], [[0.5, 0.5, 0.5]])
     """
-    return StateSums(*_sum_states(_OneLayer(fields, couplings), len(fields), True))
+    table = _OneLayer(fields, couplings)
+    return StateSums(*_sum_states(table, len(fields), True, block_size))
 
 
 def log_sum_one_layer(fields: Array, couplings: Array) -> Array:
     """Return the logarithm of the sum of :func:`sum_one_layer` alone, (S,)."""
-    return _sum_states(_OneLayer(fields, couplings), len(fields), False)[0]
+    return _sum_states(_OneLayer(fields, couplings), len(fields), False, _BLOCK)[0]
 
 
 def _all_log_weights(table: _TwoLayers | _OneLayer) -> Array:
-    blocks = _blocks(1, len(table.high), len(table.low))
+    blocks = _blocks(1, len(table.high), len(table.low), _BLOCK)
     return np.concatenate([table.log_weights(*block).ravel() for block in blocks])
 
 

@@ -16,7 +16,7 @@ _TABLE = 1 << 21
 _SAFE = -600.0
 
 
-def log_permanent(log_matrices: Array) -> Array:
+def log_permanent(log_matrices: Array, table_size: int = _TABLE) -> Array:
     """Return ``log sum over permutations p of prod_k exp(L[k, p(k)])``.
 
     A recursion over subsets of columns: row by row, the ways to match the first rows with each
@@ -26,6 +26,8 @@ def log_permanent(log_matrices: Array) -> Array:
     ----------
     log_matrices : ndarray of shape (K, K, ...)
         Logarithms, one matrix for each entry of the trailing axes; ``-inf`` stands for zero.
+    table_size : int
+        Largest number of entries of the table of subsets; the matrices are divided accordingly.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def log_permanent(log_matrices: Array) -> Array:
     if size == 1:
         return flat[0, 0].reshape(batch)
     out = np.empty(flat.shape[-1])
-    step = max(1, _TABLE >> size)
+    step = max(1, table_size >> size)
     for start in range(0, len(out), step):
         out[start : start + step] = _chunk(flat[..., start : start + step])
     return out.reshape(batch)

@@ -248,16 +248,21 @@ class PCAProposal(Proposal):
     energy : PCAInEigenbasis
     theta : ndarray of shape (d + 1,)
         Typical coordinates.
+    most_settled : int or None, default=None
+        Largest number of directions that are treated as settled; None for no limit.
     """
 
-    def __init__(self, energy: PCAInEigenbasis, theta: Array) -> None:
+    def __init__(
+        self, energy: PCAInEigenbasis, theta: Array, most_settled: int | None = None
+    ) -> None:
         self.energy = energy
         squares, noise = energy.unpack(theta[None])
         fields = energy.fields(squares, noise)[0]
         lam, size, power = energy.variances, energy.n_components, energy.power
         n_outside = energy.n_outside
         melted = energy.temperature * float(noise[0])
-        self.n_settled = n = n_settled(power * fields, lam, n_outside, melted)
+        n = n_settled(power * fields, lam, n_outside, melted)
+        self.n_settled = n = n if most_settled is None else min(n, most_settled)
         self._settled = FarBlock(lam, n, n, n_outside, power, fields[:n]) if n else None
         self._others = FrameProposal(lam[n:], n_outside, power, fields[n:])
         self._rows, self._columns = np.triu_indices(n)

@@ -210,9 +210,10 @@ def sample_models(
     size = PCAEnergy(n_components, n_features).n_parameters()
     power = moments.total / settings.model_temperature
     few_rows = power < _FEW_ROWS and size <= _FEW_COORDINATES
-    if can_nest(n_components, n_axes, n_features) and not few_rows:
+    nested = settings.plans.nested
+    if nested is not None and can_nest(n_components, n_axes, n_features) and not few_rows:
         posterior = nested_posterior(settings, moments, n_components)
-        return sample_nested(posterior, rng, settings.n_models, on_step, settings.plans.nested)
+        return sample_nested(posterior, rng, settings.n_models, on_step, nested)
     energy = energy_with_prior(settings, moments.whole(), n_components)
     run = run_charted(
         Objective(energy, energy.moments.as_one_row(), runner, settings.temperature),

@@ -9,8 +9,11 @@ import numpy as np
 from skbae.inference.sample._allocation_search import Pool, matched_distances, search
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skbae.energies._allocations import CollapsedModel
     from skbae.inference.sample._allocation_plan import AllocationPlan
+    from skbae.inference.sample._allocation_search import SearchPlan
 
 # Searches agree if their best modes differ by less, in nats.
 _SAME_HEIGHT = 3.0
@@ -51,12 +54,24 @@ def pools_differ(first: Pool, second: Pool) -> bool:
 
 
 def search_until_agreed(
-    mixture: CollapsedModel, plan: AllocationPlan, rng: np.random.Generator
+    mixture: CollapsedModel,
+    plan: AllocationPlan,
+    rng: np.random.Generator,
+    searcher: Callable[[CollapsedModel, SearchPlan, np.random.Generator], Pool] = search,
 ) -> tuple[list[Pool], list[str]]:
     """Search independently until enough searches have found the same best mode.
 
     Where these differ in other modes of about the same height, neither has seen all that there is,
     and the best one may have been missed by both: one more search tells.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    plan : AllocationPlan
+    rng : Generator
+        Each search has a generator of its own, drawn from this one.
+    searcher : callable
+        Makes one search.
 
     Returns
     -------
@@ -68,7 +83,7 @@ def search_until_agreed(
     pools: list[Pool] = []
     while True:
         generator = np.random.default_rng(rng.integers(2**63))
-        pools.append(search(mixture, plan.search, generator))
+        pools.append(searcher(mixture, plan.search, generator))
         pools.sort(key=lambda pool: -pool.log_mass[0])
         if len(pools) < needed:
             continue
