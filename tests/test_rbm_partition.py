@@ -51,10 +51,10 @@ def test_sums_over_states(shape, block, scale):
         return log_sum, np.exp(values - log_sum[:, None])
 
     log_sum, p = normalised(log_weights)
-    sums = sum_two_layers(weights, offsets, intercepts, block)
+    sums = sum_two_layers(weights, offsets, intercepts, block_size=block)
     np.testing.assert_allclose(sums.log_sum, log_sum, rtol=1e-12)
     np.testing.assert_allclose(
-        log_sum_two_layers(weights, offsets, intercepts, block), log_sum, rtol=1e-12
+        log_sum_two_layers(weights, offsets, intercepts, block_size=block), log_sum, rtol=1e-12
     )
     np.testing.assert_allclose(sums.units, p @ h, atol=1e-12)
     on = expit(act)
@@ -67,7 +67,7 @@ def test_sums_over_states(shape, block, scale):
     couplings = weights @ np.swapaxes(weights, 1, 2) / scale
     quadratic = intercepts @ h.T + 0.5 * np.einsum("hu,suv,hv->sh", h, couplings, h)
     log_sum, p = normalised(quadratic)
-    sums = sum_one_layer(intercepts, couplings, block)
+    sums = sum_one_layer(intercepts, couplings, block_size=block)
     np.testing.assert_allclose(sums.log_sum, log_sum, rtol=1e-12)
     np.testing.assert_allclose(sums.units, p @ h, atol=1e-12)
     np.testing.assert_allclose(sums.pairs, np.einsum("sh,hu,hv->suv", p, h, h), atol=1e-12)

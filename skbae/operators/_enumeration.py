@@ -204,7 +204,7 @@ def _sum_states(
 
 
 def sum_two_layers(
-    weights: Array, offsets: Array, intercepts: Array, block_size: int = _BLOCK
+    weights: Array, offsets: Array, intercepts: Array, *, block_size: int = _BLOCK
 ) -> StateSums:
     """Sum over a layer of binary units that is coupled with another one.
 
@@ -235,14 +235,14 @@ def sum_two_layers(
 
 
 def log_sum_two_layers(
-    weights: Array, offsets: Array, intercepts: Array, block_size: int = _BLOCK
+    weights: Array, offsets: Array, intercepts: Array, *, block_size: int = _BLOCK
 ) -> Array:
     """Return the logarithm of the sum of :func:`sum_two_layers` alone, (S,)."""
     table = _TwoLayers(weights, offsets, intercepts)
     return _sum_states(table, len(weights), False, block_size)[0]
 
 
-def sum_one_layer(fields: Array, couplings: Array, block_size: int = _BLOCK) -> StateSums:
+def sum_one_layer(fields: Array, couplings: Array, *, block_size: int = _BLOCK) -> StateSums:
     """Sum ``exp(fields' h + h' J h / 2)`` over the states of u binary units.
 
     Parameters

@@ -198,7 +198,7 @@ def group_modes(
             record.starts(members, allocations, n_chains, rng)
             for record, allocations, rng in zip(records, known, rngs, strict=True)
         )
-        high = members[_as_high([_late(records, mode) for mode in members])]
+        high = members[_as_high([_late(records, int(mode)) for mode in members])]
         found = tuple(bool(found_by[high, search].any()) for search in range(len(pools)))
         groups.append(
             ModeGroup(
