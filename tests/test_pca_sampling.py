@@ -18,7 +18,7 @@ from skbae.estimators.pca._fit import nested_posterior, row_moments
 from skbae.estimators.pca._settings import MAX_SAMPLED_COORDINATES
 from skbae.inference.passes._principal_axes import rows_with_covariance
 from skbae.inference.passes._rows import RowRunner
-from skbae.inference.sample._nested import find_fit
+from skbae.inference.sample._coordinate_fit import find_fit
 from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
 
 # short runs are not always sure of themselves

@@ -11,7 +11,7 @@ from skbae.estimators.pca._fit import (
     sample_models,
 )
 from skbae.estimators.pca._settings import PCASettings, largest_candidate, most_axes
-from skbae.inference.sample._nested import find_fit
+from skbae.inference.sample._coordinate_fit import find_fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
