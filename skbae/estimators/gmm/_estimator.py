@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from skbae.energies.gaussian._components import GaussianParameters
+from skbae.energies.gaussian._span import CompletedRows, same_columns
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture._energy import MixtureParameters
@@ -19,9 +20,12 @@ from skbae.estimators._sampling import run_allocations, run_gibbs, run_tempered,
 from skbae.estimators.gmm._fit import (
     as_models,
     conjugate_energy,
+    doubts_about_ties,
     frame_of,
+    on_columns_with_density,
     reference_attributes,
     starts,
+    warn_of_columns,
 )
 from skbae.estimators.gmm._settings import (
     GaussianMixtureForm,
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, Rows, SamplingRun
+    from skbae.energies._distribution import DistributionWithDensity
     from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
     from skbae.estimators.gmm._fit import GaussianMixtureModels
     from skbae.inference.passes._rows import RowRunner
@@ -165,6 +170,12 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     as :meth:`predict_proba`, averaged over the kept models; `encode` a categorical distribution,
     whose draws are one-hot. `inverse_transform` is ``Z @ means_``. `decode` takes probabilities of
     components and gives for each row a Gaussian mixture.
+
+    When models are sampled, columns of X that are constant, or affine functions of columns before
+    them (not for spherical components), are left out of the density; a warning names them. Fitted
+    attributes contain them, with zeros in `precisions_`, and new rows are scored by their other
+    columns. If a component has shrunk onto a single value of a column of few distinct values, the
+    default prior decides what that counts, and the status is ``"suspect"``.
 
     Expectation maximisation never lowers the objective when ``reg_covar=0`` (Neal and Hinton
     1998, with the entropy of the codes multiplied by T).
@@ -307,14 +318,15 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
 
     def _check_warm_start(self, settings: GaussianMixtureSettings, n_features: int) -> None:
         has, new = self._fitted.details, settings.form(n_features)
-        if (has.n_components, has.n_features, has.covariance_type) != (
+        columns = self.means_.shape[1]
+        if (has.n_components, columns, has.covariance_type) != (
             new.n_components,
             new.n_features,
             new.covariance_type,
         ):
             raise ValueError(
                 "warm_start=True needs the n_components, number of features and covariance_type of "
-                f"the fitted model, {has.n_components}, {has.n_features} and "
+                f"the fitted model, {has.n_components}, {columns} and "
                 f"{has.covariance_type!r}; got {new.n_components}, {new.n_features} and "
                 f"{new.covariance_type!r}"
             )
@@ -326,8 +338,16 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         rng: np.random.Generator,
         runner: RowRunner,
     ) -> Fit[GaussianMixtureForm]:
+        settings, rows = on_columns_with_density(settings, rows)
         fit = self._fit_sampled if settings.samples else self._fit_best
-        return Fit(fit(settings, rows, rng, runner), settings.form(rows.X.shape[1]))
+        found = Fit(fit(settings, rows, rng, runner), settings.form(rows.X.shape[1]))
+        warn_of_columns(settings.span, self._column_names())
+        return found
+
+    def _column_names(self) -> list[str]:
+        """Return the names of the columns of X, or their numbers as text."""
+        names = getattr(self, "feature_names_in_", None)
+        return [str(name) for name in (range(self.n_features_in_) if names is None else names)]
 
     def _start(
         self,
@@ -340,10 +360,17 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     ) -> MixtureParameters:
         """Return the fitted model for a warm start, otherwise `n_starts` new models."""
         if self._continues(settings):
-            components = GaussianParameters(
-                self.means_[None], self._factors(self.precisions_cholesky_)
-            )
-            return MixtureParameters(self.weights_[None], components)
+            if not same_columns(settings.span, self._fitted.details.span):
+                raise ValueError(
+                    "warm_start=True needs rows in which the same columns have a density as in the "
+                    "rows of the earlier fit (columns that are constant, or determined by others, "
+                    "have none); fit with warm_start=False"
+                )
+            means, factors = self.means_[None], self._factors(self.precisions_cholesky_)
+            if settings.span is not None:
+                factors = settings.span.restrict_factors(energy.family.shape, factors)
+                means = means[..., settings.span.kept]
+            return MixtureParameters(self.weights_[None], GaussianParameters(means, factors))
         return starts(settings, energy, rows, rng, runner, n_starts)
 
     def _fit_best(
@@ -384,6 +411,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         run = self._sample(settings, objective, rng)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         reference = best.params
+        doubts = doubts_about_ties(settings, rows, reference, self._column_names())
+        run = replace(run, doubts=(*run.doubts, *doubts))
         matched = match_to_reference(energy, run.params, reference, rows, settings.temperature)
         return {
             **reference_attributes(form, reference),
@@ -421,7 +450,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         return self.models_.weights.shape[1]
 
     def _energy(self) -> GaussianMixtureEnergy:
-        return self._fitted.details.energy()
+        return self._fitted.details.energy_of_rows()
 
     def _names_by_component(self) -> tuple[str, ...]:
         return self._reference_names[: 2 if self._fitted.details.tied else None]
@@ -431,9 +460,13 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         return cholesky[None, None] if self._fitted.details.tied else cholesky[None]
 
     def _parameters(self) -> MixtureParameters:
-        models = self.models_
+        models, form = self.models_, self._fitted.details
         factors = np.concatenate([self._factors(each) for each in models.precisions_cholesky])
-        return MixtureParameters(models.weights, GaussianParameters(models.means, factors))
+        means = models.means
+        if form.span is not None:
+            factors = form.span.restrict_factors(form.shape, factors)
+            means = np.ascontiguousarray(means[..., form.span.kept])
+        return MixtureParameters(models.weights, GaussianParameters(means, factors))
 
     def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
         return self._component_probabilities(X)
@@ -444,13 +477,19 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     def _encode_rows(self, X: NDArray[Any]) -> CategoricalCodes:
         return CategoricalCodes(self._component_probabilities(X))
 
-    def _decode_distribution(self, codes: CategoricalCodes) -> GaussianMixtureRows:
+    def _decode_distribution(self, codes: CategoricalCodes) -> DistributionWithDensity:
         Z = check_codes(codes.probabilities, self._n_features_out, self)
         return self._decode_codes(Z.astype(np.float64))
 
-    def _decode_codes(self, Z: Array) -> GaussianMixtureRows:
-        probabilities = check_probabilities(Z)
-        covariances = self._fitted.details.shape.expand(self.covariances_)
-        shape = (Z.shape[1], *covariances.shape[-2:])
-        covariances = np.broadcast_to(covariances, shape)
-        return GaussianMixtureRows(probabilities, self.means_, covariances)
+    def _decode_codes(self, Z: Array) -> DistributionWithDensity:
+        probabilities, form = check_probabilities(Z), self._fitted.details
+        means, factors = self.means_, self._factors(self.precisions_cholesky_)[0]
+        if form.span is None:
+            covariances = form.shape.expand(self.covariances_)
+        else:
+            factors = form.span.restrict_factors(form.shape, factors)
+            covariances = form.shape.expand(form.shape.covariances(factors))
+            means = means[:, form.span.kept]
+        covariances = np.broadcast_to(covariances, (Z.shape[1], *covariances.shape[-2:]))
+        rows = GaussianMixtureRows(probabilities, means, covariances)
+        return rows if form.span is None else CompletedRows(rows, form.span)

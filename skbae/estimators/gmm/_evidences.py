@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.estimators.gmm._fit import ResolvedPrior, resolved_prior
+from skbae.estimators.gmm._fit import ResolvedPrior, on_columns_with_density, resolved_prior
 from skbae.inference.evidence._empty_components import (
     EmptyChance,
     empty_chance,
@@ -118,7 +118,8 @@ def prior_of(fitted: BayesianGMMAutoEncoder, rows: Rows) -> ResolvedPrior:
     ValueError
         If parameters were changed since the fit.
     """
-    settings, state = fitted._check_parameters(), fitted._fitted
+    settings, rows = on_columns_with_density(fitted._check_parameters(), rows)
+    state = fitted._fitted
     now = (settings.form(rows.X.shape[1]), settings.temperature, settings.model_temperature)
     if now != (state.details, state.temperature, state.model_temperature):
         raise ValueError(

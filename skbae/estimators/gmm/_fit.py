@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,29 @@ from skbae.energies.gaussian._mixture import (
     models_from_assignment,
     nearest_mean_models,
 )
+from skbae.energies.gaussian._span import ColumnSpan, column_span
+from skbae.energies.gaussian._ties import shrunken_columns
 from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.energies.mixture._energy import MixtureParameters, MixtureStatistics
 from skbae.estimators._mixture import initial_means, random_codes, rows_to_start_from
+from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.gmm._settings import (
     GaussianMixtureForm,
     GaussianMixtureSettings,
     GivenStart,
 )
+from skbae.inference.passes._rows import make_rows
 
 if TYPE_CHECKING:
-    from skbae._types import Array, Rows
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Frame, Rows
     from skbae.inference.passes._rows import RowRunner
+
+# Columns that a warning names.
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -205,16 +217,97 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
     )
 
 
+# -- columns ---------------------------------------------------------------------------------------
+
+
+def on_columns_with_density(
+    settings: GaussianMixtureSettings, rows: Rows
+) -> tuple[GaussianMixtureSettings, Rows]:
+    """Return settings and rows without columns that are constant or affine functions of others.
+
+    A single best model has the floor `reg_covar` of its variances, which is the same for every
+    component and number of components, as in scikit-learn: it keeps all columns. Spherical
+    components share one variance among columns, so that a repeated column is a heavier one there,
+    as in k-means, and not a narrow direction.
+    """
+    if not settings.samples:
+        return settings, rows
+    span = column_span(rows, dependent=not settings.spherical)
+    if span is None:
+        return settings, rows
+    reduced = make_rows(np.ascontiguousarray(rows.X[:, span.kept]), rows.weights)
+    return settings.on_span(span), reduced
+
+
+def warn_of_columns(span: ColumnSpan | None, names: Sequence[str]) -> None:
+    """Warn of columns that are left out of the density, by name."""
+    if span is None:
+        return
+    parts = []
+    for columns, what in ((span.constant, "constant"), (span.dependent, "determined by others")):
+        if len(columns):
+            parts.append(f"{what}: {_listed(columns, names)}")
+    warnings.warn(
+        f"columns of X are left out of the density ({'; '.join(parts)}); the fitted attributes "
+        "contain them, and new rows are scored by the other columns",
+        UserWarning,
+        stacklevel=users_stacklevel(),
+    )
+
+
+def doubts_about_ties(
+    settings: GaussianMixtureSettings,
+    rows: Rows,
+    reference: MixtureParameters,
+    names: Sequence[str],
+) -> list[str]:
+    """Return a doubt that names columns in which a component has shrunk onto one of few values.
+
+    What such a component gains is set by the prior of its variance. A user who gives this prior is
+    told so by a warning; the default prior is not meant to decide it, which is a reason for doubt.
+    """
+    form = settings.form(rows.X.shape[1])
+    shape, factors = form.shape, reference.components.factors[0]
+    expanded = shape.expand(shape.precisions(factors))
+    precisions = np.broadcast_to(
+        np.diagonal(expanded, axis1=-2, axis2=-1), (form.n_components, form.n_features)
+    )
+    columns = shrunken_columns(rows, rows.total * reference.weights[0], precisions)
+    if not len(columns):
+        return []
+    if form.span is not None:
+        columns = form.span.kept[columns]
+    found = (
+        "a component has shrunk onto a single value of columns with few distinct values "
+        f"({_listed(columns, names)}); what that adds to the evidence is set by the prior of its "
+        "variance"
+    )
+    if settings.covariance_prior is None:
+        return [f"{found}, so that it does not tell how many components there are"]
+    warnings.warn(f"{found}, covariance_prior", UserWarning, stacklevel=users_stacklevel())
+    return []
+
+
+def _listed(columns: NDArray[np.intp], names: Sequence[str]) -> str:
+    listed = ", ".join(names[j] for j in columns[:_MOST_NAMED])
+    more = len(columns) - _MOST_NAMED
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 
 def as_models(form: GaussianMixtureForm, params: MixtureParameters) -> GaussianMixtureModels:
     """Return models in the form of the public attribute ``models_``."""
-    factors = params.components.factors
+    means, factors = params.components.means, params.components.factors
     covariances = form.shape.covariances(factors)
+    if form.span is not None:
+        means = form.span.complete(means)
+        covariances = form.span.complete_covariances(form.shape, covariances)
+        factors = form.span.embed_factors(form.shape, factors)
     if form.tied:
         factors, covariances = factors[:, 0], covariances[:, 0]
-    return GaussianMixtureModels(params.weights, params.components.means, covariances, factors)
+    return GaussianMixtureModels(params.weights, means, covariances, factors)
 
 
 def frame_of(form: GaussianMixtureForm, params: MixtureParameters) -> Frame:
@@ -230,7 +323,10 @@ def frame_of(form: GaussianMixtureForm, params: MixtureParameters) -> Frame:
 def reference_attributes(form: GaussianMixtureForm, params: MixtureParameters) -> dict[str, Any]:
     """Return the fitted attributes of the one reference model."""
     models = as_models(form, params)
-    precisions = form.shape.precisions(params.components.factors)
+    factors = params.components.factors
+    if form.span is not None:
+        factors = form.span.embed_factors(form.shape, factors)
+    precisions = form.shape.precisions(factors)
     return {
         "weights_": models.weights[0],
         "means_": models.means[0],

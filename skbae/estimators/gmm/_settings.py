@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from skbae.energies.gaussian._collapsed import operations_per_row
 from skbae.energies.gaussian._covariance import COVARIANCE_TYPES, CovarianceShape
 from skbae.energies.gaussian._mixture import GaussianMixtureEnergy, gaussian_mixture
 from skbae.energies.gaussian._precision_prior import precision_prior
+from skbae.energies.gaussian._span import ColumnSpan, SpannedMixture
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._mixture import MixtureSettings, mixture_settings
@@ -33,10 +34,14 @@ class GaussianMixtureForm:
 
     Attributes
     ----------
-    n_components, n_features : int
+    n_components : int
+    n_features : int
+        Number of columns that have a density.
     covariance_type : str
     equal_weights : bool
     reg_covar : float
+    span : ColumnSpan or None
+        How the columns without a density follow from those with one; None if there are none.
     """
 
     n_components: int
@@ -44,6 +49,7 @@ class GaussianMixtureForm:
     covariance_type: str
     equal_weights: bool
     reg_covar: float
+    span: ColumnSpan | None = field(default=None, compare=False)
 
     @property
     def shape(self) -> CovarianceShape:
@@ -56,7 +62,7 @@ class GaussianMixtureForm:
         return COVARIANCE_TYPES[self.covariance_type][1]
 
     def energy(self) -> GaussianMixtureEnergy:
-        """Return the energy, without a prior."""
+        """Return the energy of the columns that have a density, without a prior."""
         return gaussian_mixture(
             self.n_components,
             self.n_features,
@@ -64,6 +70,10 @@ class GaussianMixtureForm:
             self.equal_weights,
             self.reg_covar,
         )
+
+    def energy_of_rows(self) -> GaussianMixtureEnergy:
+        """Return the energy of rows with all columns, without a prior."""
+        return self.energy() if self.span is None else SpannedMixture(self.energy(), self.span)
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,7 @@ class GaussianMixtureSettings(MixtureSettings):
     weights_init: Any
     means_init: Any
     precisions_init: Any
+    span: ColumnSpan | None = None
 
     @classmethod
     def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:
@@ -145,6 +156,45 @@ class GaussianMixtureSettings(MixtureSettings):
             self.covariance_type,
             self.equal_weights,
             self.reg_covar,
+            self.span,
+        )
+
+    @property
+    def spherical(self) -> bool:
+        """Whether a component has one variance for all columns."""
+        return COVARIANCE_TYPES[self.covariance_type][0].name == "spherical"
+
+    def on_span(self, span: ColumnSpan) -> GaussianMixtureSettings:
+        """Return the settings of the same mixture of the columns that are kept.
+
+        Precisions' priors are those of the marginal distribution: a Wishart prior loses one degree
+        of freedom with each column.
+        """
+        kept, shape = span.kept, COVARIANCE_TYPES[self.covariance_type][0](len(span.offset))
+        dof, covariance, precisions = (
+            self.degrees_of_freedom_prior,
+            self.covariance_prior,
+            self.precisions_init,
+        )
+        if shape.name == "full":
+            if dof is not None:
+                dof = dof - (len(span.offset) - len(kept))
+            if covariance is not None:
+                covariance = np.asarray(covariance)[np.ix_(kept, kept)]
+            if precisions is not None:
+                every = np.linalg.inv(np.asarray(precisions, dtype=np.float64))
+                precisions = np.linalg.inv(every[..., kept[:, None], kept])
+        elif shape.name == "diag":
+            covariance = None if covariance is None else np.asarray(covariance)[kept]
+            precisions = None if precisions is None else np.asarray(precisions)[..., kept]
+        return replace(
+            self,
+            degrees_of_freedom_prior=dof,
+            covariance_prior=covariance,
+            precisions_init=precisions,
+            mean_prior=None if self.mean_prior is None else np.asarray(self.mean_prior)[kept],
+            means_init=None if self.means_init is None else np.asarray(self.means_init)[:, kept],
+            span=span,
         )
 
     def check_data(self, n_rows: int, n_features: int) -> None:

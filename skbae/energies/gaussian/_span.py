@@ -1,0 +1,287 @@
+"""Gaussian mixtures on the columns that the others are affine functions of.
+
+A column that is constant, or an affine function of earlier columns, has no density of its own: any
+narrow prior of its variance decides what it counts. The density is that of the other columns, and
+rows are completed by ``x = offset + z loadings'``, with z the columns that are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae._types import Frame
+from skbae.energies._distribution import DistributionWithDensity
+from skbae.energies.gaussian._components import GaussianComponents, GaussianParameters
+from skbae.energies.gaussian._covariance import Full
+from skbae.energies.mixture._distributions import GaussianMixtureRows
+from skbae.energies.mixture._energy import BoundMixture, MixtureEnergy, MixtureParameters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Rows
+    from skbae.energies.gaussian._covariance import CovarianceShape
+    from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
+
+# A column is constant if its standard deviation is this small beside its largest entry, and an
+# affine function of others if they leave this part of its variance.
+_CONSTANT = 8 * float(np.finfo(np.float64).eps)
+_DEPENDENT = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-9}
+
+
+@dataclass(frozen=True)
+class ColumnSpan:
+    """Columns that are kept, and how the others follow from them.
+
+    Attributes
+    ----------
+    kept : ndarray of int of shape (d,)
+        Ascending.
+    offset : ndarray of shape (D,)
+        Zero for the kept columns.
+    loadings : ndarray of shape (D, d)
+        The identity for the kept columns, zero for constant ones.
+    """
+
+    kept: NDArray[np.intp]
+    offset: Array
+    loadings: Array
+
+    @property
+    def constant(self) -> NDArray[np.intp]:
+        """The constant columns."""
+        return np.flatnonzero(~self.loadings.any(axis=1))
+
+    @property
+    def dependent(self) -> NDArray[np.intp]:
+        """The columns that are affine functions of kept ones."""
+        left_out = np.setdiff1d(np.arange(len(self.offset)), self.kept)
+        return np.setdiff1d(left_out, self.constant)
+
+    def complete(self, rows: Array) -> Array:
+        """Return rows or means (..., D) whose kept columns are (..., d)."""
+        return self.offset + rows @ self.loadings.T
+
+    def complete_covariances(self, shape: CovarianceShape, covariances: Array) -> Array:
+        """Return covariances of all columns; a spherical one is that of the kept columns."""
+        if shape.name == "full":
+            return self.loadings @ covariances @ self.loadings.T
+        if shape.name == "diag":
+            return covariances @ np.square(self.loadings).T
+        return covariances
+
+    def embed_factors(self, shape: CovarianceShape, factors: Array) -> Array:
+        """Return factors of precisions with zeros for the columns that are left out."""
+        n_columns = len(self.offset)
+        if shape.name == "full":
+            out = np.zeros((*factors.shape[:-2], n_columns, n_columns))
+            out[..., self.kept[:, None], self.kept] = factors
+            return out
+        if shape.name == "diag":
+            out = np.zeros((*factors.shape[:-1], n_columns))
+            out[..., self.kept] = factors
+            return out
+        return factors
+
+    def restrict_factors(self, shape: CovarianceShape, factors: Array) -> Array:
+        """Undo :meth:`embed_factors`."""
+        if shape.name == "full":
+            return factors[..., self.kept[:, None], self.kept]
+        return factors[..., self.kept] if shape.name == "diag" else factors
+
+
+def column_span(rows: Rows, dependent: bool) -> ColumnSpan | None:
+    """Return which columns of the rows say something, or None if all do.
+
+    Parameters
+    ----------
+    rows : Rows
+    dependent : bool
+        Whether to look for columns that are affine functions of earlier ones. These are looked for
+        only where there are more rows than columns, since otherwise all columns are related.
+
+    Returns
+    -------
+    ColumnSpan or None
+        None also where no column varies.
+    """
+    X, scale = rows.X, rows.scale
+    largest = np.maximum(np.abs(X.max(axis=0)), np.abs(X.min(axis=0))).astype(np.float64)
+    varies = scale > _CONSTANT * largest
+    if not varies.any():
+        return None
+    if dependent and len(X) > varies.sum():
+        kept = _independent(rows, np.flatnonzero(varies))
+    else:
+        kept = np.flatnonzero(varies)
+    if len(kept) == X.shape[1]:
+        return None
+    return _span(rows, kept, varies)
+
+
+def same_columns(first: ColumnSpan | None, second: ColumnSpan | None) -> bool:
+    """Return whether two spans keep the same columns; None keeps all."""
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first.kept, second.kept)
+
+
+def _cross_products(rows: Rows, columns: NDArray[np.intp]) -> Array:
+    """Return the correlations of columns, (D, D), computed from centred and scaled rows."""
+    out = np.zeros((len(columns), len(columns)))
+    step = max(64, (1 << 20) // len(columns))
+    for start in range(0, len(rows.X), step):
+        chunk = rows.X[start : start + step][:, columns].astype(np.float64)
+        chunk = (chunk - rows.centre[columns]) / rows.scale[columns]
+        weights = None if rows.weights is None else rows.weights[start : start + step, None]
+        out += chunk.T @ (chunk if weights is None else weights * chunk)
+    return out / rows.total
+
+
+def _independent(rows: Rows, columns: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the columns that are no affine function of those before them.
+
+    This is a Cholesky decomposition of the correlations, column by column, that skips the columns
+    of which nothing is left.
+    """
+    left = _cross_products(rows, columns)
+    tolerance = _DEPENDENT.get(rows.X.dtype, _DEPENDENT[np.dtype(np.float64)])
+    kept = []
+    for j in range(len(columns)):
+        if left[j, j] <= tolerance:
+            continue
+        kept.append(columns[j])
+        pivot = left[j] / np.sqrt(left[j, j])
+        left -= np.outer(pivot, pivot)
+    return np.array(kept, dtype=np.intp)
+
+
+def _span(rows: Rows, kept: NDArray[np.intp], varies: NDArray[np.bool_]) -> ColumnSpan:
+    n_columns = rows.X.shape[1]
+    loadings = np.zeros((n_columns, len(kept)))
+    loadings[kept, np.arange(len(kept))] = 1.0
+    others = np.setdiff1d(np.flatnonzero(varies), kept)
+    if len(others):
+        every = np.concatenate([kept, others])
+        correlations = _cross_products(rows, every)
+        inner, outer = (
+            correlations[: len(kept), : len(kept)],
+            correlations[len(kept) :, : len(kept)],
+        )
+        standard = np.linalg.solve(inner, outer.T).T
+        standard[np.abs(standard) < np.sqrt(_DEPENDENT[np.dtype(np.float64)])] = 0.0
+        loadings[others] = rows.scale[others, None] * standard / rows.scale[kept]
+    offset = rows.centre - loadings @ rows.centre[kept]
+    offset[kept] = 0.0
+    offset[~varies] = rows.X[0, ~varies]
+    return ColumnSpan(kept, offset, loadings)
+
+
+class SpannedMixture(MixtureEnergy[GaussianComponents]):
+    """A Gaussian mixture of some columns, as an energy of rows with all columns.
+
+    The energy of a row is that of its kept columns, whatever the others are; drawn rows are
+    completed. With noise of positive variance in every column, all columns have a density again:
+    such parameters are those of a mixture of all columns.
+
+    Parameters
+    ----------
+    inner : MixtureEnergy
+        Of the kept columns.
+    span : ColumnSpan
+    """
+
+    def __init__(self, inner: GaussianMixtureEnergy, span: ColumnSpan) -> None:
+        self.inner, self.span = inner, span
+        super().__init__(inner.family, inner.equal_weights)
+        self.n_features = len(span.offset)
+
+    def bind(self, params: MixtureParameters, frame: Frame, dtype: Any) -> BoundMixture:
+        if params.components.means.shape[-1] == self.n_features:
+            return self._noisy().bind(params, frame, dtype)
+        kept = self.span.kept
+        bound = self.inner.bind(params, Frame(frame.centre[kept], frame.scale[kept]), dtype)
+        return _SpannedBound(bound, self.span)
+
+    def draw(
+        self, params: MixtureParameters, n_rows: int, rng: np.random.Generator
+    ) -> tuple[Array, NDArray[Any]]:
+        rows, labels = self.inner.draw(params, n_rows, rng)
+        return self.span.complete(rows), labels
+
+    def convolve(self, params: MixtureParameters, variance: float) -> MixtureParameters:
+        if variance == 0:
+            return params
+        inner, noisy = self.inner.family, self._noisy().family
+        covariances = inner.shape.expand(inner.shape.covariances(params.components.factors))
+        complete = self.span.loadings @ covariances @ self.span.loadings.T
+        factors = noisy.shape.factorise(complete + variance * np.eye(self.n_features))
+        means = self.span.complete(params.components.means)
+        return MixtureParameters(params.weights, GaussianParameters(means, factors))
+
+    def _noisy(self) -> GaussianMixtureEnergy:
+        family = GaussianComponents(
+            Full(self.n_features), self.n_components, self.inner.family.tied, 0.0
+        )
+        return MixtureEnergy(family, self.equal_weights)
+
+
+class _SpannedBound(BoundMixture):
+    """The energy of the kept columns, evaluated on rows with all columns."""
+
+    def __init__(self, bound: BoundMixture, span: ColumnSpan) -> None:
+        super().__init__(bound.kernel, bound.absent, bound.family, bound.components)
+        self.span = span
+
+    def joint(self, X: NDArray[Any], temperature: float = 1.0) -> Array:
+        return super().joint(np.ascontiguousarray(X[:, self.span.kept]), temperature)
+
+    def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
+        # the plain bound, since this one would select columns twice
+        plain = BoundMixture(self.kernel, self.absent, self.family, self.components)
+        hmax, gradient = plain.hmax_gradient(
+            np.ascontiguousarray(X[:, self.span.kept]), temperature
+        )
+        complete = np.zeros((*gradient.shape[:-1], X.shape[1]))
+        complete[..., self.span.kept] = gradient
+        return hmax, complete
+
+
+@dataclass(frozen=True)
+class CompletedRows(DistributionWithDensity):
+    """Rows of all columns, of which only some have a density.
+
+    Attributes
+    ----------
+    inner : GaussianMixtureRows
+        Distribution of the kept columns. Densities and entropies are its own.
+    span : ColumnSpan
+    """
+
+    inner: GaussianMixtureRows
+    span: ColumnSpan
+
+    @property
+    def mean(self) -> Array:
+        return self.span.complete(self.inner.mean)
+
+    @property
+    def variance(self) -> Array:
+        return np.diagonal(self.covariance, axis1=1, axis2=2).copy()
+
+    @property
+    def covariance(self) -> Array:
+        return self.span.loadings @ self.inner.covariance @ self.span.loadings.T
+
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        return self.span.complete(self.inner._draw(n_samples, rng))
+
+    def log_density(self, X: Array) -> Array:
+        return self.inner.log_density(X[..., self.span.kept])
+
+    def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
+        """Entropy in nats of the kept columns, (N,); see GaussianMixtureRows."""
+        return self.inner.entropy(n_samples, random_state)
