@@ -153,13 +153,13 @@ def test_unfitted_round_trip(X):
 
 
 @pytest.mark.parametrize(
-    "written", [{"format": 999, "version": "9.9"}, {"format": 1, "version": "0.1"}, None]
+    "written", [{"format": 999, "version": "9.9"}, {"format": 2, "version": "0.1"}, None]
 )
 def test_foreign_state_is_refused(written, X):
     """A file of another layout, newer or older, must not load into something half right."""
     fitted = model().fit(X)
     state = fitted.__getstate__()
-    assert state.pop("_skbae_state")["format"] == 2
+    assert state.pop("_skbae_state")["format"] == 3
     if written is not None:
         state["_skbae_state"] = written
     version = written["version"] if written else "unknown"

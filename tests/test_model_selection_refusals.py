@@ -11,9 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, (
-    StandardScaler,
-)
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skbae import BayesianGMMAutoEncoder
 from skbae._types import SamplingResult
