@@ -58,9 +58,10 @@ def statistics_of(X, weights, means, covariances):
 def posterior_draws(prior, X, rng, temperature=1.0):
     """Return the public models drawn by a short run, and the run."""
     rows, size = make_rows(X, None), X.shape[1]
-    form = GaussianMixtureForm(prior.n_components, size, prior.kind, prior.equal_weights, 0.0)
+    form = GaussianMixtureForm(prior.n_components, size, prior.kind, prior.equal_weights)
     energy = conjugate_gaussian_mixture(
-        *astuple(form),
+        *astuple(form)[:4],
+        0.0,
         concentration=prior.concentration,
         mean_precision=prior.mean_precision,
         mean=np.asarray(prior.mean, dtype=float),

@@ -180,7 +180,7 @@ def test_fewer_distinct_rows_than_components_warns(init):
         fitted = model(5, init_params=init, covariance_type="tied_spherical").fit(X)
     assert np.isfinite(fitted.score_samples(X)).all()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message=".*distinct rows, fewer")
         model(3, init_params=init, covariance_type="tied_spherical").fit(X)
 
 

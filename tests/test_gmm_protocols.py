@@ -164,7 +164,7 @@ def test_foreign_state_is_refused(written, X):
         state["_skbae_state"] = written
     version = written["version"] if written else "unknown"
     with pytest.raises(
-        ValueError, match=rf"saved by skbae {version}.*reads format 2.*fit it again"
+        ValueError, match=rf"saved by skbae {version}.*reads format 3.*fit it again"
     ):
         BayesianGMMAutoEncoder.__new__(BayesianGMMAutoEncoder).__setstate__(state)
 

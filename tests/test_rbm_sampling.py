@@ -91,7 +91,7 @@ def test_evidence_scorer_of_sampled_machines_equals_hmaxemax(sampled):
 
 
 def test_gaussian_machines_are_sampled_too():
-    """Evidence of one real feature and one hidden unit, by draws of the prior."""
+    """Evidence of one real feature and one hidden unit, by draws of the prior of scaled rows."""
     rows = np.array([[-1.2], [-0.8], [1.1], [0.9], [1.4]])
     fitted = BayesianRBMAutoEncoder(
         1,
@@ -103,12 +103,12 @@ def test_gaussian_machines_are_sampled_too():
     ).fit(rows)
     rng, n = np.random.default_rng(1), 400_000
     w, b, c = rng.standard_normal((3, n))
-    s2 = 1.0 / rng.gamma(3.0, 1.0, n)
+    s2 = (1.0 / rows.var()) / rng.gamma(3.0, 1.0, n)  # noise_scale_prior is in units of X
     odds = c + ((b + w) ** 2 - b**2) / (2 * s2)  # of h = 1
     log_p1, log_p0 = -np.logaddexp(0, -odds), -np.logaddexp(0, odds)
     total = np.zeros(n)
-    for x in rows[:, 0]:
-        constant = -0.5 * np.log(2 * np.pi * s2)
+    for x in (rows[:, 0] - rows.mean()) / rows.std():
+        constant = -0.5 * np.log(2 * np.pi * s2) - np.log(rows.std())
         on = log_p1 - (x - b - w) ** 2 / (2 * s2)
         off = log_p0 - (x - b) ** 2 / (2 * s2)
         total += constant + np.logaddexp(on, off)

@@ -297,7 +297,7 @@ def _k_means(means: Array, rows: Rows, runner: RowRunner) -> Array:
     spread = float(np.mean(rows.scale**2)) or 1.0
     # which mean is nearest does not depend on the common variance, so that a floor is harmless
     k_means = gaussian_mixture(
-        n_components, n_features, "tied_spherical", equal_weights=True, reg_covar=1e-3 * spread
+        n_components, n_features, "tied_spherical", equal_weights=True, reg_covar=1e-6 * spread
     )
     found = expectation_maximisation(
         Objective(k_means, rows, runner, 0.0),

@@ -260,12 +260,12 @@ class GaussianComponents(NoisyComponentFamily):
     shape : CovarianceShape
     n_components : int
     tied : bool
-    reg_covar : float
+    reg_covar : float or ndarray of shape (D,)
         Added to the variances in :meth:`maximise`, in the units of the data, squared.
     """
 
     def __init__(
-        self, shape: CovarianceShape, n_components: int, tied: bool, reg_covar: float
+        self, shape: CovarianceShape, n_components: int, tied: bool, reg_covar: Array | float
     ) -> None:
         self.shape, self.n_components, self.tied = shape, n_components, tied
         self.n_features, self.reg_covar = shape.n_features, reg_covar
@@ -298,8 +298,8 @@ class GaussianComponents(NoisyComponentFamily):
             raise ValueError(
                 "a component's covariance is not positive definite: it has collapsed onto too few "
                 "distinct rows, or a column is constant within it. Increase reg_covar (now "
-                f"{self.reg_covar!r}), decrease n_components, choose a covariance_type with fewer "
-                "parameters, or scale X."
+                f"{np.max(self.reg_covar):g}), decrease n_components, choose a covariance_type "
+                "with fewer parameters, or scale X."
             ) from error
         return GaussianParameters(means, factors)
 

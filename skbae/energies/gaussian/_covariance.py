@@ -96,11 +96,15 @@ class CovarianceShape(ABC):
         """Return the moment of deviations (n, D), weighted: shape tail."""
 
     @abstractmethod
-    def from_scatter(self, scatter: Array, counts: Array, floor: float) -> Array:
-        """Return the covariances ``scatter / counts + floor``, (S, C) + tail."""
+    def from_scatter(self, scatter: Array, counts: Array, floor: Array | float) -> Array:
+        """Return the covariances ``scatter / counts + floor``, (S, C) + tail.
+
+        The floor is a number, or one for each feature, (D,), of which spherical covariances take
+        the mean.
+        """
 
     @abstractmethod
-    def to_moment(self, covariances: Array, floor: float) -> Array:
+    def to_moment(self, covariances: Array, floor: Array | float) -> Array:
         """Return the scatter of which :meth:`from_scatter` with count one gives the covariances."""
 
     @abstractmethod
@@ -203,13 +207,13 @@ class Full(CovarianceShape):
     def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return deviations.T @ (deviations * weights[:, None])
 
-    def from_scatter(self, scatter: Array, counts: Array, floor: float) -> Array:
+    def from_scatter(self, scatter: Array, counts: Array, floor: Array | float) -> Array:
         covariances = scatter / self.lift(counts)
         diagonal = np.arange(self.n_features)
         covariances[..., diagonal, diagonal] += floor
         return covariances
 
-    def to_moment(self, covariances: Array, floor: float) -> Array:
+    def to_moment(self, covariances: Array, floor: Array | float) -> Array:
         return covariances - floor * np.eye(self.n_features)
 
     def factorise(self, covariances: Array) -> Array:
@@ -269,11 +273,15 @@ class _Elementwise(CovarianceShape):
     def colour(self, noise: Array, factor: Array) -> Array:
         return noise / factor
 
-    def from_scatter(self, scatter: Array, counts: Array, floor: float) -> Array:
-        return scatter / self.lift(counts) / self._degrees + floor
+    def from_scatter(self, scatter: Array, counts: Array, floor: Array | float) -> Array:
+        return scatter / self.lift(counts) / self._degrees + self._one_for_each(floor)
 
-    def to_moment(self, covariances: Array, floor: float) -> Array:
-        return (covariances - floor) * self._degrees
+    def to_moment(self, covariances: Array, floor: Array | float) -> Array:
+        return (covariances - self._one_for_each(floor)) * self._degrees
+
+    @abstractmethod
+    def _one_for_each(self, floor: Array | float) -> Array | float:
+        """Return what a floor adds to each variance of one covariance."""
 
     @property
     @abstractmethod
@@ -319,6 +327,9 @@ class Diagonal(_Elementwise):
 
     def magnitude(self, factors: Array, reach: Array) -> Array:
         return ((factors * reach) ** 2).sum(axis=-1)
+
+    def _one_for_each(self, floor: Array | float) -> Array | float:
+        return floor
 
     def moment(self, vectors: Array) -> Array:
         return vectors**2
@@ -377,6 +388,9 @@ class Spherical(_Elementwise):
 
     def magnitude(self, factors: Array, reach: Array) -> Array:
         return factors**2 * (reach**2).sum(axis=-1)
+
+    def _one_for_each(self, floor: Array | float) -> Array | float:
+        return float(np.mean(floor))
 
     def moment(self, vectors: Array) -> Array:
         return (vectors**2).sum(axis=-1)

@@ -31,7 +31,7 @@ def gaussian_mixture(
     n_features: int,
     covariance_type: str = "full",
     equal_weights: bool = False,
-    reg_covar: float = 0.0,
+    reg_covar: Array | float = 0.0,
 ) -> GaussianMixtureEnergy:
     """Return the energy ``log w_k + log N(x; mu_k, S_k)`` of a Gaussian mixture.
 
@@ -41,7 +41,7 @@ def gaussian_mixture(
     covariance_type : str
         A key of :data:`skbae.energies.gaussian._covariance.COVARIANCE_TYPES`.
     equal_weights : bool
-    reg_covar : float
+    reg_covar : float or ndarray of shape (D,)
 
     Returns
     -------
@@ -114,8 +114,8 @@ def models_from_assignment(
         raise ValueError(
             "the covariance of rows around the initial means is singular, since X has constant or "
             "linearly dependent columns, or fewer rows than columns. Increase reg_covar (now "
-            f"{family.reg_covar!r}), drop such columns, or choose a covariance_type with fewer "
-            "parameters."
+            f"{np.max(family.reg_covar):g}), drop such columns, or choose a covariance_type with "
+            "fewer parameters."
         ) from error
     if energy.equal_weights:
         weights = assigned.weights

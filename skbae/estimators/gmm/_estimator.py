@@ -26,12 +26,14 @@ from skbae.estimators.gmm._fit import (
     reference_attributes,
     starts,
     warn_of_columns,
+    warn_of_floor,
 )
 from skbae.estimators.gmm._settings import (
     GaussianMixtureForm,
     GaussianMixtureSettings,
     checked_factors,
     checked_weights,
+    relative_floor,
 )
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
@@ -107,8 +109,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         rows, nor on whether a row of weight two is given as two rows.
     weights_init, means_init, precisions_init : array-like or None, default=None
         Initial values, in the shapes of the fitted attributes; with None, `init_params` decides.
-    reg_covar : float, default=1e-6
-        Added to the variances in each maximisation, in squared units of X.
+    reg_covar : float or None, default=None
+        Added to the variances in each maximisation of a single best model, in squared units of X.
+        None stands for a millionth of the variance of each feature within groups of rows, so that
+        units do not matter. Components that it dominates are named in a warning.
     tol : float, default=1e-3
         A start has converged when an iteration changes the objective by less, and what all further
         iterations would change it by is estimated to be less too, from the last two changes; in
@@ -229,7 +233,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
-        reg_covar: float = 1e-6,
+        reg_covar: float | None = None,
         tol: float = 1e-3,
         max_iter: int = 100,
         warm_start: bool = False,
@@ -382,7 +386,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     ) -> dict[str, Any]:
         """Fit the single best model."""
         form = settings.form(rows.X.shape[1])
-        energy = form.energy()
+        floor = settings.floor(rows)
+        energy = form.energy(floor)
         models = self._start(settings, energy, rows, rng, runner, settings.n_init)
         earlier = getattr(self, "lower_bounds_", []) if self._continues(settings) else []
         with progress(self, rows.X, None, settings.max_iter) as step:
@@ -395,6 +400,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                 on_iteration=step,
             )
         best, attributes = best_of(found, settings.max_iter, step.stopped)
+        if settings.max_iter:
+            warn_of_floor(settings, best, floor, rows)
         return {**reference_attributes(form, best), **attributes, "models_": as_models(form, best)}
 
     def _fit_sampled(
@@ -436,8 +443,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
             with progress(self, rows.X, None, None) as step:
                 return run_allocations(objective, rng, settings, settings.evidence_tol, step)
         # starts need positive variances, even with reg_covar=0
-        floor = max(settings.reg_covar, 1e-6 * float(np.mean(rows.scale**2)))
-        plain = replace(settings.form(rows.X.shape[1]), reg_covar=floor).energy()
+        form = settings.form(rows.X.shape[1])
+        floor = np.maximum(settings.floor(rows), relative_floor(rows, form.n_components))
+        plain = form.energy(floor)
         models = self._start(settings, plain, rows, rng, runner, max(settings.n_init, 8))
         n_steps = settings.plans.gibbs(len(rows.X), settings.n_models)[1].n_steps
         with progress(self, rows.X, None, n_steps) as step:

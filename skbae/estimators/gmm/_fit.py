@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import ArrayRecord, Frame
 from skbae.energies.gaussian._components import GaussianMoments, GaussianParameters
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from skbae._types import Array, Frame, Rows
     from skbae.inference.passes._rows import RowRunner
 
+# Smallest ratio of a variance to what was added to it that is not worth a warning.
+_MOSTLY_FLOOR = 2.0
 # Columns that a warning names.
 _MOST_NAMED = 10
 
@@ -156,7 +159,7 @@ def conjugate_energy(
         form.n_features,
         form.covariance_type,
         form.equal_weights,
-        form.reg_covar,
+        0.0,  # the prior takes the place of a floor
         concentration=prior.concentration,
         mean_precision=prior.mean_precision,
         mean=prior.mean,
@@ -214,6 +217,45 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
         "the covariance of X, the default of covariance_prior, is singular; drop constant or "
         "linearly dependent columns, or give "
         "covariance_prior"
+    )
+
+
+# -- floors ----------------------------------------------------------------------------------------
+
+
+def warn_of_floor(
+    settings: GaussianMixtureSettings, params: MixtureParameters, floor: Array, rows: Rows
+) -> None:
+    """Warn of components whose variance, in some direction, is mostly what was added to it."""
+    form = settings.form(rows.X.shape[1])
+    # features that are constant in X have no variance anywhere
+    varies = rows.scale > 0
+    if not (np.any(floor > 0) and varies.any()):
+        return
+    covariances = form.shape.expand(form.shape.covariances(params.components.factors[0]))
+    covariances = covariances[..., varies, :][..., :, varies]
+    deviations = np.sqrt(np.where(floor > 0, floor, rows.scale**2))[varies]
+    relative = covariances / (deviations[:, None] * deviations)
+    smallest = np.linalg.eigvalsh(relative)[:, 0]
+    few = np.flatnonzero(smallest < _MOSTLY_FLOOR)
+    if not len(few):
+        return
+    which = (
+        "the common covariance" if form.tied else f"the covariances of components {few.tolist()}"
+    )
+    given = "" if settings.reg_covar is None else f"={settings.reg_covar:g}"
+    advice = (
+        "These have collapsed onto few distinct rows, or columns depend linearly on each other in "
+        "them: decrease n_components, or choose a covariance_type with fewer parameters."
+        if settings.reg_covar is None
+        else "Decrease it, or leave it at None, which is relative to the variances of X (the "
+        f"smallest standard deviation of a column is {rows.scale[varies].min():.2g})."
+    )
+    warnings.warn(
+        f"{settings.estimator}: reg_covar{given} dominates {which}: in some direction, most of the "
+        f"variance is what was added to it. {advice}",
+        ConvergenceWarning,
+        stacklevel=users_stacklevel(),
     )
 
 

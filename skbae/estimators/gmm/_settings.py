@@ -16,16 +16,25 @@ from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.estimators._checks import check_real, check_shape
 from skbae.estimators._mixture import MixtureSettings, mixture_settings
 from skbae.estimators._settings import Given, check_memory
+from skbae.inference.passes._starting_points import (
+    MAX_DISTINCT,
+    distinct_rows,
+    shortest_intervals,
+)
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from skbae._types import Array
+    from skbae._types import Array, Rows
     from skbae.estimators._plans import SamplerPlans
 
 # Rows times components times numbers a row takes: above, no search over allocations can be waited
 # for, however long.
 _MOST_SEARCHED = 3e7
+# Default of reg_covar, relative to the variance of each feature within groups.
+_RELATIVE_FLOOR = 1e-6
+# Length, in standard deviations, of the interval that holds the middle half of a normal variable.
+_HALF_OF_A_NORMAL = 1.349
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,6 @@ class GaussianMixtureForm:
         Number of columns that have a density.
     covariance_type : str
     equal_weights : bool
-    reg_covar : float
     span : ColumnSpan or None
         How the columns without a density follow from those with one; None if there are none.
     """
@@ -48,7 +56,6 @@ class GaussianMixtureForm:
     n_features: int
     covariance_type: str
     equal_weights: bool
-    reg_covar: float
     span: ColumnSpan | None = field(default=None, compare=False)
 
     @property
@@ -61,14 +68,14 @@ class GaussianMixtureForm:
         """Whether all components share one covariance."""
         return COVARIANCE_TYPES[self.covariance_type][1]
 
-    def energy(self) -> GaussianMixtureEnergy:
+    def energy(self, floor: Array | float = 0.0) -> GaussianMixtureEnergy:
         """Return the energy of the columns that have a density, without a prior."""
         return gaussian_mixture(
             self.n_components,
             self.n_features,
             self.covariance_type,
             self.equal_weights,
-            self.reg_covar,
+            floor,
         )
 
     def energy_of_rows(self) -> GaussianMixtureEnergy:
@@ -112,6 +119,22 @@ class GivenPrior:
     covariance: Array | None
 
 
+def relative_floor(rows: Rows, n_components: int) -> Array:
+    """Return a millionth of the variance of each feature within groups, (D,).
+
+    The variance is that of a normal distribution of which half the rows are in the shortest
+    interval that holds half of an average component's rows: groups may be far from each other.
+    Where this is zero, since rows are equal in this feature, it is the variance of all rows; of
+    constant features, the mean variance of the others; and 1 if all rows are equal.
+    """
+    X, weights = distinct_rows(rows, max(MAX_DISTINCT, 4 * n_components))
+    within = (shortest_intervals(X, weights, 0.5 / n_components) / _HALF_OF_A_NORMAL) ** 2
+    total = rows.scale**2
+    resolution = (8 * np.finfo(np.float64).eps) ** 2 * (rows.centre**2 + total)
+    variances = np.where(within > resolution, np.minimum(within, total), total)
+    return _RELATIVE_FLOOR * np.where(variances > 0, variances, total.mean() or 1.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class GaussianMixtureSettings(MixtureSettings):
     """Parameters of a Gaussian mixture, as documented in the estimator."""
@@ -122,7 +145,7 @@ class GaussianMixtureSettings(MixtureSettings):
     )
 
     covariance_type: str
-    reg_covar: float
+    reg_covar: float | None
     mean_prior: Any
     degrees_of_freedom_prior: float | None
     covariance_prior: Any
@@ -137,7 +160,7 @@ class GaussianMixtureSettings(MixtureSettings):
         settings = cls(
             **mixture_settings(estimator, given, plans),
             covariance_type=given.choice("covariance_type", COVARIANCE_TYPES),
-            reg_covar=given.real("reg_covar", at_least=0),
+            reg_covar=given.optional_real("reg_covar", at_least=0),
             degrees_of_freedom_prior=given.optional_real("degrees_of_freedom_prior", above=0),
             mean_prior=given["mean_prior"],
             covariance_prior=given["covariance_prior"],
@@ -155,9 +178,14 @@ class GaussianMixtureSettings(MixtureSettings):
             n_features,
             self.covariance_type,
             self.equal_weights,
-            self.reg_covar,
             self.span,
         )
+
+    def floor(self, rows: Rows) -> Array:
+        """Return what is added to the variance of each feature, (D,)."""
+        if self.reg_covar is not None:
+            return np.full(rows.X.shape[1], self.reg_covar)
+        return relative_floor(rows, self.n_components)
 
     @property
     def spherical(self) -> bool:

@@ -25,6 +25,7 @@ from skbae.estimators.rbm._fit import (
     rates_of,
     reference_attributes,
     sampling_plan,
+    shifted,
     single_model,
 )
 from skbae.estimators.rbm._predictions import MachinePredictions
@@ -68,11 +69,13 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         the hidden one); "ais", by annealed importance sampling; "auto", exactly for up to 20 units.
     weight_variance_prior, intercept_variance_prior : float, default=1.0
         Variances of the normal priors, mean 0, of weights and intercepts. Priors are used only if
-        models are sampled.
+        models are sampled. For real features they are those of machines of features centred at
+        their means and divided by ``sqrt(v)``, with v the mean variance of a feature, so that units
+        do not matter.
     noise_shape_prior : float, default=1.0
         Shape of the inverse gamma prior of s2.
     noise_scale_prior : float or None, default=None
-        Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
+        Its scale, in squared units of X. None stands for ``0.1 v``.
     n_models : int, default=50
         Number of draws of the models that are kept for prediction, if models are sampled.
     n_init : int or "auto", default="auto"
@@ -296,24 +299,28 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     ) -> Fit[MachineDetails]:
         """Sample the models; the reference is the mode found from the best of them."""
         form, tau = settings.form(rows.X.shape[1]), settings.model_temperature
-        rates, scaling = rates_of(form, rows), Scaling.of(form, rows)
-        energy = make_energy(form, rates, settings.prior(rows))
-        rows = merged_rows(rows)
-        objective = Objective(energy, rows, runner, settings.temperature)
-        plan = sampling_plan(energy, len(rows.X), settings.n_models, settings.plans.tempered)
+        scaling = Scaling.of(form, rows)
+        scaled = merged_rows(scaling.enter(rows))
+        energy = make_energy(form, rates_of(form, scaled), settings.prior(scaled, scaling.scale))
+        objective = Objective(energy, scaled, runner, settings.temperature)
+        plan = sampling_plan(energy, len(scaled.X), settings.n_models, settings.plans.tempered)
         with progress(self, rows.X, None, None) as step:
             run = run_tempered(objective, rng, settings, step, plan)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
-        mode = best.params
-        draws = match_units(run.params, mode, rows, energy)
-        kept = as_models(replace(draws, log_partition=energy.log_partition(draws)))
-        mode = replace(mode, log_partition=energy.log_partition(mode))
+        draws = match_units(run.params, best.params, scaled, energy)
+        # the same machines and values in units of X
+        rates = rates_of(form, rows)
+        plain, shift = make_energy(form, rates), scaling.shift_of_energies
+        run = shifted(run, shift, objective.power(tau), tau)
+        draws, mode = scaling.leave(draws), scaling.leave(best.params)
+        kept = as_models(replace(draws, log_partition=plain.log_partition(draws)))
+        mode = replace(mode, log_partition=plain.log_partition(mode))
         attributes = {
             **reference_attributes(form, mode),
             **summarise(settings, run, rows.total),
             "log_partition_error_": 0.0,
             "models_": kept,
-            "hmaxe_": float(best.hmaxe[0]),
-            "lower_bound_": float(best.objective[0]),
+            "hmaxe_": float(best.hmaxe[0]) + shift,
+            "lower_bound_": float(best.objective[0]) + shift,
         }
         return Fit(attributes, MachineDetails(form, rates, scaling, None))

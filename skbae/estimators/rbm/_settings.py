@@ -122,16 +122,22 @@ class RBMSettings(Settings):
             return _EXACT_STEPS if exact else _PASSES
         return self.max_iter
 
-    def prior(self, rows: Rows) -> RBMPrior:
-        """Return the prior; a noise scale given as None is computed from the rows."""
-        scale = self.noise_scale_prior
-        if scale is None:
-            scale = 0.1 * max(float((rows.scale**2).mean()), 1e-300)
+    def prior(self, rows: Rows, scale: float) -> RBMPrior:
+        """Return the prior of machines of scaled rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            Divided by `scale`.
+        scale : float
+        """
+        given = self.noise_scale_prior
+        noise = 0.1 * float((rows.scale**2).mean()) if given is None else given / scale**2
         return RBMPrior(
             self.weight_variance_prior,
             self.intercept_variance_prior,
             self.noise_shape_prior,
-            scale,
+            noise or 1.0,  # bits that are all equal have no noise
         )
 
     def check_size(self, n_features: int) -> None:

@@ -84,6 +84,43 @@ def _draw(cumulative: Array, uniforms: Array) -> NDArray[np.intp]:
     return np.minimum(index, len(cumulative) - 1)
 
 
+def shortest_intervals(X: Array, weights: Array, share: float) -> Array:
+    """Return the width of the shortest interval of each column that holds a share of the weight.
+
+    Where rows are in groups, it is that of the narrowest group with enough rows, however far the
+    groups are from each other.
+
+    Parameters
+    ----------
+    X : ndarray of shape (M, D)
+    weights : ndarray of shape (M,)
+    share : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray of shape (D,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0.0], [1.0], [2.0], [100.0], [100.5], [101.0]])
+    >>> shortest_intervals(X, np.ones(6), 0.5).tolist()
+    [1.0]
+    """
+    needed = share * weights.sum()
+    widths = np.empty(X.shape[1])
+    for feature, column in enumerate(X.T):
+        order = np.argsort(column, kind="stable")
+        values, mass = column[order], np.cumsum(weights[order])
+        before = mass - weights[order]
+        # the first row up to which each row's interval holds enough
+        last = np.searchsorted(mass, before + needed * (1 - 1e-9))
+        fits = last < len(values)
+        widths[feature] = (values[last[fits]] - values[fits]).min()
+    return widths
+
+
 def random_rows(X: Array, weights: Array, n: int, rng: np.random.Generator) -> Array:
     """Draw n distinct rows one after the other, with probability proportional to weight.
 
