@@ -1,9 +1,9 @@
 """Allocations: codes of all rows at once, with the models integrated out.
 
 An *allocation* says which component each row came from. Given a conjugate prior, ``p(X, z)``, the
-integral over all models of ``prior(m) exp(sum of H(x, m, z) / T)``, is closed for every allocation
-z, and so are the probabilities of one row's component given all other rows'. Samplers of
-allocations and estimates of the evidence are made of these two.
+integral over all models of ``prior(m) exp(sum of H(x, m, z) / T)``, has a closed form for every
+allocation z, and so have the probabilities of one row's component given those of all other rows.
+Samplers of allocations and estimates of the evidence need only these two.
 
 Everything here holds S allocations of N rows side by side. Labels have the shape (S, N); their
 one-hot form, *memberships*, has (S, K, N).
@@ -26,7 +26,7 @@ Labels = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Allocations(ArrayRecord):
-    """S allocations, their sums and what they are worth.
+    """S allocations, with their sums, densities and leave-one-out probabilities.
 
     Attributes
     ----------
@@ -59,13 +59,13 @@ class CollapsedModel(ABC):
     n_components : int
         K.
     heat : float
-        ``1 / T``: what every row counts.
+        ``1 / T``, the weight of every row.
     standard_rows : ndarray of shape (N, D)
-        The rows in a frame where the prior of a component's spread is about one: what searches
-        group and split.
+        The rows in coordinates in which a component's standard deviations are about one under its
+        prior. Searches cluster and split these.
     columns : ndarray of shape (N, D)
-        The rows as they were given, up to a shift: where columns take few values, searches split
-        by these.
+        The rows in the given units, up to a shift. Where columns have few distinct values, searches
+        split components by these values.
     """
 
     n_rows: int
@@ -80,7 +80,7 @@ class CollapsedModel(ABC):
 
     @abstractmethod
     def moments(self, sums: Array) -> Any:
-        """Return such sums, without the heat, as the components' moments."""
+        """Return the components' moments for given sums, without the factor of heat."""
 
     @abstractmethod
     def log_joint(self, labels: Labels) -> Array:
@@ -104,5 +104,5 @@ class CollapsedModel(ABC):
         return gammaln(n + 1) - gammaln(n - used + 1)
 
     def log_mass(self, allocations: Allocations) -> Array:
-        """Return the log joint density of allocations, all their relabellings together: (S,)."""
+        """Return the log of the joint density of allocations, summed over relabellings, (S,)."""
         return allocations.log_joint + self.log_multiplicity(allocations.counts)

@@ -1,11 +1,11 @@
 """PCA with its prior in the eigenbasis of the rows: a few coordinates, and a frame.
 
-With loadings ``W = U diag(w) V'`` the rotation V matters to nothing, and the model's mean can be
-integrated out at any temperatures, for given loadings it is normal. What is left are d singular
+In loadings ``W = U diag(w) V'`` the rotation V has no effect, and the model's mean can be
+integrated out at any temperatures, since it is normal given the loadings. This leaves d singular
 values and the noise, *coordinates* whose posterior is nearly normal, and the frame U, whose
-posterior given those is matrix Bingham; ``_frames.py`` has a density close to it. Rows that span r
-of D dimensions are seen through r variances: the frame's part outside the span is isotropic, and
-known by d x d numbers. Nothing here is as large as D x D; the cost is O(r d^2) a model.
+posterior given these is matrix Bingham; ``_frames.py`` has a density close to it. Rows that span r
+of D dimensions have r variances; outside their span the frame is isotropic, and d x d numbers
+describe it. No array is as large as D x D, and a model costs O(r d^2).
 
 Coordinates are the normal scores of the lengths ``sqrt(w_i^2 - w_{i+1}^2)`` in units of the prior's
 deviation, as half-normal variables (``operators/_half_normal.py``): singular values keep their
@@ -57,7 +57,7 @@ class PCAInEigenbasis(NestedPosterior):
         d.
     prior : PCAPrior
     moments : RowMoments
-        With or without the axes along which nothing varies.
+        With or without the axes along which the rows do not vary.
     temperature : float
         T.
     power : float

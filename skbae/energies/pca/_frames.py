@@ -1,13 +1,13 @@
-"""Orthonormal frames that lean towards the leading axes of rows: draws and their density.
+"""Orthonormal frames that are close to the leading principal axes: draws and their density.
 
 Where loadings have singular values w and left singular vectors u_i, PCA's likelihood of rows with
 variances ``lam_j`` along their axes is ``exp((k / 2) sum_i h_i sum_j lam_j u_ij^2)`` in the frame,
-with fields ``h_i = 1 / s2 - 1 / (s2 + w_i^2)`` (the matrix Bingham distribution). There is no exact
-sampler of it; here is a density close to it that can be drawn from, and is known. Densities are
-relative to the uniform distribution of frames.
+with fields ``h_i = 1 / s2 - 1 / (s2 + w_i^2)`` (the matrix Bingham distribution). It has no exact
+sampler. This file has a density close to it from which frames can be drawn, and which is known.
+Densities are relative to the uniform distribution of frames.
 
-A frame in D dimensions is made of two parts. *Far* axes, those that no direction reaches for,
-have a block B (far axes x d) of rows that are normal, given the rest, with precision
+A frame in D dimensions has two parts. In the *far* axes, those with which no direction mixes much,
+it has a block B (far axes x d) of rows that are normal, given the rest, with precision
 ``k (sym(h L) - lam_j h)``; the rest is ``O (I - B'B)^(1/2)``, where O is a frame in the *leading*
 axes and ``L = O' Lam O``. Uniform frames have a uniform O, and B with density
 ``|I - B'B|^((leading axes - d - 1) / 2)`` (Chikuse 2003, section 2.4). The frame O is drawn column
@@ -15,8 +15,8 @@ by column, in the complement of those before: a direction among the axes *near* 
 column's own (from an angular central Gaussian distribution, Tyler 1987, that covers everything
 between a point, a ring and the whole sphere), tilted by normal numbers towards those *apart*.
 
-Axes along which nothing varies are exchangeable: of any number of them only d coordinates matter,
-those of Bartlett's decomposition.
+Axes along which the rows do not vary are exchangeable: of any number of them only d coordinates
+matter, those of Bartlett's decomposition.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 _LOG_2, _LOG_PI = float(np.log(2.0)), float(np.log(np.pi))
-# Twice the energy, in nats, that keeps a direction off an axis that it never reaches.
+# An axis is apart from a direction if turning the direction onto it costs this much (twice the
+# energy, in nats).
 _APART = 20.0
-# The same, that keeps a direction from melting.
+# The same for a direction that does not melt into the noise, and for settled directions.
 _STANDS_OUT = 40.0
 _SETTLED = 12.0
-# The largest share of a direction that all far axes may have.
+# Largest share of a direction in the far axes that a block can have.
 _MOST = 0.92
 # Largest share of a direction that all far axes along which rows vary may have together.
 _FAR_SHARE = 0.1
-# Newton steps towards the multiplier of a direction's length.
+# Newton steps for the multiplier of a direction's length.
 _N_STEPS = 10
-# Fewest degrees of freedom of the length along near axes: those of a t distribution's tails.
+# Fewest degrees of freedom of the length along near axes, which give it the tails of a t
+# distribution.
 _LEAST_DEGREES = 20.0
 _TINY = 1e-12
 
@@ -113,7 +115,7 @@ def length_multiplier(fields: Array, n_outside: int = 0, outside: Array | None =
 
 
 def pair_fields(fields: Array, variances: Array) -> Array:
-    """Return what keeps directions i off axes j, (S, d, R), given fields (S, d)."""
+    """Return the energy (doubled) of turning direction i onto axis j, (S, d, R)."""
     size = fields.shape[1]
     of_axes = fields[:, :, None] * np.abs(variances[:size, None] - variances)
     rivals = np.abs(fields[:, :, None] - fields[:, None])
@@ -122,9 +124,9 @@ def pair_fields(fields: Array, variances: Array) -> Array:
 
 
 def n_settled(fields: Array, variances: Array, n_outside: int, floor: float) -> int:
-    """Return how many of the first directions stay off all axes but those of their own.
+    """Return how many of the first directions mix with no axes but their own.
 
-    They may well mix with each other, but they stand out from the noise.
+    These may mix with each other, but they stand out from the noise.
 
     Parameters
     ----------
@@ -149,19 +151,19 @@ def n_settled(fields: Array, variances: Array, n_outside: int, floor: float) -> 
 
 
 class FarBlock:
-    """What directions within leading axes have in others, which they do not reach for.
+    """The block of a frame in the far axes, given its directions in the leading axes.
 
     Parameters
     ----------
     variances : ndarray of shape (R,)
         The leading axes first.
     n_leading : int
-        How many those are.
+        Number of the leading axes.
     dimension : int
         The dimension of the frames' leading part: n_leading, or more where others, along which
         nothing varies, belong to it.
     n_outside : int
-        Axes along which nothing varies that are far.
+        Number of far axes without variance.
     power : float
     fields : ndarray of shape (d,)
         Typical ones.
@@ -169,7 +171,7 @@ class FarBlock:
     Attributes
     ----------
     shares : ndarray of shape (d,)
-        How much of each direction is in the far axes, typically.
+        Typical squared length of each direction's part in the far axes.
     """
 
     def __init__(
@@ -292,7 +294,7 @@ class FrameProposal:
     power : float
         k.
     fields : ndarray of shape (d,)
-        Typical h: they decide which axes are far, near or apart, and nothing else.
+        Typical h, which only decide which axes are far, near or apart.
     """
 
     def __init__(self, variances: Array, n_outside: int, power: float, fields: Array) -> None:

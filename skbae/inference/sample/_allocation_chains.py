@@ -1,13 +1,14 @@
 """Chains of allocations from the modes that searches found, and the models drawn along them.
 
-Chains are in two islands that never talk. First every mode gets a few chains, whose ways tell
-which modes are one: chains that wander from one to another join them. What is left are groups of
-modes that chains do not travel between, and every group gets chains of its own: what a group is
-worth against the others is told by its evidence, not by the chains.
+The chains form two islands that exchange nothing. First, a few chains start at every mode. Modes
+between which chains travel are joined into one group. Then every group gets chains of its own. The
+weight of a group relative to the others follows from its evidence, not from the chains, which do
+not travel between groups.
 
-Within a group, chains would keep the proportions of their starts for long. So they start afresh
-from allocations that were visited, in proportion to these allocations' known density; where no few
-allocations hold the posterior, from modes in proportion to a guess of their mass.
+Within a group, chains would keep the proportions of the modes they started at for a long time. So
+they are restarted from visited allocations, in proportion to the known density of these. Where the
+posterior is spread over too many allocations for that, they are restarted from the group's modes,
+in proportion to an estimate of the modes' masses.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ if TYPE_CHECKING:
 
     from skbae.inference.evidence._unpinning import PinnedModels
 
-# Nats below the best mode within which another may weigh as much, being wider.
+# Modes whose log mass is at most this many nats below that of the best are followed: they may be
+# wide enough to have as much of the posterior.
 _WINDOW = 12.0
-# Effective number of visited allocations from which on these tell the proportions of modes.
+# Effective number of visited allocations above which chains are restarted from these.
 _FEW = 4.0
-# Nats by which the guess of a mode's mass may exceed that of the visited allocations while these
-# are most of it.
+# Chains are restarted from visited allocations too if their log mass is at most this many nats
+# below the estimated log mass of a mode.
 _KNOWN = 1.0
-# Groups are one if they have visited so much of the lighter one's mass in common.
+# Two groups are joined if they have visited this share of the lighter one's mass in common.
 _SHARED = 0.01
 # Share of the rows by which chains may be farther from another mode's chains than these from each
 # other, and still have met them.
 _CLOSE = 0.02
 # Chains from two modes are at the same height within so many nats, or two standard deviations.
 _ALIKE = 3.0
-# R-hat up to which chains need not be followed further.
+# Chains are followed no further once their R-hat is at most this.
 _MIXED = 1.03
 
 
@@ -60,11 +62,12 @@ class ModeGroup:
     states : tuple of ndarrays of int of shape (n_chains, N)
         Where chains of the group may start, by island.
     known : tuple of KnownAllocations
-        Allocations of the group that were visited, by island: where chains may jump.
+        Visited allocations of the group, by island, among which chains may jump.
     log_mass : float
-        That of the leader.
+        Log mass of the leader.
     found_by : tuple of bool
-        Which search found one of its modes, from which chains come as high as from the others.
+        For each search, whether it found one of the group's modes from which chains come as high
+        as from the others.
     """
 
     leader: Labels
@@ -76,7 +79,7 @@ class ModeGroup:
 
 @dataclass(frozen=True)
 class GroupRun:
-    """What the chains of a group have recorded.
+    """Records of the chains of a group.
 
     Attributes
     ----------
@@ -90,7 +93,7 @@ class GroupRun:
         Of models drawn at each step.
     scores : ndarray of shape (S, T, P)
     params : ArrayRecord
-        Those models at the last steps.
+        Models drawn at each step.
     acceptance : float
     log_mass : ndarray of shape (S, T)
     """
@@ -108,16 +111,16 @@ class GroupRun:
 def leading_modes(
     pools: list[Pool],
 ) -> tuple[Labels, Array, NDArray[np.bool_], NDArray[np.intp]]:
-    """Return the distinct modes of several searches that may matter, and the best one of each.
+    """Return the distinct modes of several searches that may matter, and variants of them.
 
     Returns
     -------
     labels : ndarray of int of shape (L, N)
     log_mass : ndarray of shape (L,)
-        Modes in falling order, then variants of them.
+        Of the modes in decreasing order, then of the variants.
     found_by : ndarray of bool of shape (L, searches)
     of : ndarray of int of shape (L,)
-        Which mode each belongs to: itself, or the one that it is a variant of.
+        Index of the mode that each belongs to: its own, or that of the mode it is a variant of.
     """
     mixture = pools[0].mixture
     joined = Pool(mixture, sum(len(pool.log_mass) for pool in pools))
@@ -151,17 +154,17 @@ def group_modes(
     rngs: list[np.random.Generator],
     on_step: Callable[[float], bool],
 ) -> list[ModeGroup]:
-    """Run chains from all leading modes, and join the modes that they travel between.
+    """Run chains from all leading modes, and join modes between which chains travel.
 
     Parameters
     ----------
     mixture : CollapsedModel
     pools : list of Pool
     n_chains : int
-        Of an island, or one for each mode if these are more.
+        Chains of an island; at least one for each mode.
     n_steps : int
     rngs : list of two Generators
-        One an island.
+        One for each island.
     on_step : callable
         Called with the best log joint density; true ends the run.
 
@@ -210,7 +213,7 @@ def group_modes(
 
 
 def _late(records: list[_Record], mode: int) -> Array:
-    """Return guesses of the mass where chains from a mode have been lately, of all islands."""
+    """Return estimated log masses at the later steps of the chains from a mode, of all islands."""
     found = [record.guesses[mode][len(record.guesses[mode]) // 2 :] for record in records]
     return np.concatenate(found)
 
@@ -223,7 +226,7 @@ def _as_high(guesses: list[Array]) -> NDArray[np.bool_]:
 
 
 class _Record:
-    """Allocations that an island's chains visit on their way from the modes they started at."""
+    """Allocations that an island's chains visit, by the mode they started at."""
 
     def __init__(self, mixture: CollapsedModel, n_modes: int) -> None:
         self.mixture, self.n_modes = mixture, n_modes
@@ -243,7 +246,7 @@ class _Record:
             self.guesses[mode].append(float(guesses[index]))
 
     def known(self, modes: NDArray[np.intp]) -> KnownAllocations:
-        """Return what chains from a group of modes have visited."""
+        """Return the allocations that chains from a group of modes have visited."""
         return KnownAllocations([self.visited[mode] for mode in modes])
 
     def starts(
@@ -265,7 +268,8 @@ class _Record:
 def mean_field_entropy(preferences: Array) -> Array:
     """Return the entropy of independent rows with leave-one-out probabilities (S, K, N), (S,).
 
-    About what is gained when an allocation is let go, while few rows depend on each other.
+    Approximately the difference between the log mass of a mode and that of its allocation, if few
+    rows depend on each other.
     """
     log_probabilities = _collapsed.log_probabilities(preferences)
     return -(np.exp(log_probabilities) * log_probabilities).sum(axis=(1, 2))
@@ -276,9 +280,9 @@ def _modes_met(
 ) -> NDArray[np.intp]:
     """Return the mode that each chain has come to, (S,).
 
-    That is the mode that its allocation differs least from, if it is as close to a chain that
-    started there as chains of one of the two modes are to each other: else it has come elsewhere,
-    and is counted where it started.
+    That is the mode nearest to its allocation, if the allocation is also as close to a chain that
+    started there as chains that started at one of the two modes are to each other. Otherwise the
+    chain is elsewhere, and counts as at the mode where it started.
     """
     n_components, radius = mixture.n_components, max(1, round(_CLOSE * mixture.n_rows))
     nearest = np.array(
@@ -315,7 +319,7 @@ def run_group(
     on_step: Callable[[float], bool],
     max_lengths: int = 1,
 ) -> GroupRun:
-    """Follow chains of a group, and draw a model at each step of each.
+    """Run the chains of a group, and draw a model at each step of each chain.
 
     Parameters
     ----------
@@ -325,7 +329,7 @@ def run_group(
     rngs : list of two Generators
     on_step : callable
     max_lengths : int, default=1
-        How many times `n_steps` are made, at most: more than once where chains disagree.
+        The chains make `n_steps` at most so many times: again while they disagree.
     """
     mixture = models.mixture
     states = [_collapsed.init(mixture, labels) for labels in group.states]
@@ -368,9 +372,9 @@ def run_groups(
     on_step: Callable[[float], bool],
     max_lengths: int = 1,
 ) -> tuple[list[ModeGroup], list[GroupRun]]:
-    """Follow the chains of all groups; groups whose chains meet are joined, and start afresh.
+    """Run the chains of all groups; groups whose chains meet are joined, and restarted.
 
-    What two groups have both visited would count twice in their joint evidence.
+    Otherwise what two groups have both visited would count twice in the sum of their evidences.
 
     Returns
     -------
@@ -429,7 +433,7 @@ def _jump(
     known: KnownAllocations,
     rng: np.random.Generator,
 ) -> _collapsed.CollapsedState:
-    """Move chains that sit at known allocations to any of these."""
+    """Move chains that are at known allocations to random ones of these, by their mass."""
     labels, moved = known.jump(state.allocations.labels, rng)
     index = np.flatnonzero(moved)
     if not len(index):

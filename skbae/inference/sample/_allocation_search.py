@@ -1,13 +1,12 @@
 """Searching for the heavy modes of a mixture over its allocations.
 
-Gibbs sampling of models does not leave a mode in more than a few dimensions, and starts from
-k-means find the modes that k-means sees. Here allocations start from groups in several frames of
-the rows and from random partitions, some of them with fewer components, and are refined by
-redrawing every row's component with the models integrated out. The best of them then have children:
-two components merge, another splits, and the child is refined in turn, the more the better it
-does.
-Modes are kept in a pool, in which two allocations are the same mode if few rows differ under the
-best matching of labels.
+In more than a few dimensions Gibbs sampling does not leave the mode it starts in, and fits that
+start from k-means find only modes close to its clusters. So this is a genetic search. The first
+allocations are clusters of the rows in several coordinate systems, and random partitions, some with
+fewer components. They are refined by redrawing every row's component with the models integrated
+out. Then the best allocations have children, in which two components merge and another one splits;
+children are refined too, the better ones with more redraws. Modes are kept in a pool, in which two
+allocations are the same mode if few rows differ under the best matching of labels.
 """
 
 from __future__ import annotations
@@ -24,36 +23,38 @@ from skbae.inference.sample import _collapsed
 from skbae.operators._labels import one_hot
 from skbae.operators._linalg import triangular_inverse
 
-# (redraws, share of the candidates that stays, share of rows redrawn): candidates are refined in
-# rounds, and the better ones go on.
+# Rounds of refinement: (number of redraws, share of the candidates that go on to the next round,
+# share of the rows that a redraw concerns).
 _ROUNDS_OF_STARTS = ((10, 0.5, 0.6), (12, 0.5, 0.8), (18, 1.0, 0.9))
 _ROUNDS_OF_CHILDREN = ((4, 0.25, 0.6), (8, 0.3, 0.8), (15, 1.0, 0.9))
-# Parents are drawn with weights that fall by e within so many ranks.
+# Parents are drawn from the pool with weights ``exp(-rank / _RANKS)``.
 _RANKS = 4.0
-# Share of the splits that go by the values of one column.
+# Share of the splits of a component that divide its rows by the values of one column.
 _BY_COLUMN = 0.4
-# Allocations that differ in this share of the rows, or in one row, are one mode.
+# Allocations that differ in at most this share of the rows, or in one row, are the same mode.
 _SAME_MODE = 0.02
-# Variants of a mode are kept if a component of theirs has less than this share of its rows in
-# common with the mode's, for as long as they are lighter than the best mode by less (nats).
+# An allocation close to a mode is kept as its variant if one of its components has less than the
+# share _SAME_COMPONENT of its rows in common with the mode's component, and if its log mass is at
+# most _VARIANTS_WITHIN nats below that of the best mode.
 _SAME_COMPONENT, _VARIANTS_WITHIN, _MAX_VARIANTS = 0.5, 7.0, 8
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How hard to search.
+    """Sizes of a search.
 
     Attributes
     ----------
     n_starts, n_children : int
         Allocations at the beginning, and in each generation.
     patience : int
-        Generations without progress before the search ends.
+        The search ends after so many generations in a row without progress.
     max_generations : int
     pool_size : int
         Modes to keep.
     tolerance : float
-        Nats by which the best mode must rise to count as progress where it stays the same mode.
+        Progress is an increase of the best log mass by more than so many nats, or another best
+        mode.
     """
 
     n_starts: int = 64
@@ -99,9 +100,10 @@ def _overlaps(labels: Labels, others: Labels, n_components: int) -> Array:
 
 
 def share_components(labels: Labels, others: Labels, n_components: int) -> NDArray[np.bool_]:
-    """Return which allocations have all components in common but for less than half of their rows.
+    """Return which allocations share at least half of the rows of every component.
 
-    Where a component has few rows, chains may not travel between allocations that differ in these.
+    Chains may fail to travel between allocations that differ in a component of few rows, even
+    though few rows differ.
 
     Parameters
     ----------
@@ -128,7 +130,7 @@ def share_components(labels: Labels, others: Labels, n_components: int) -> NDArr
 
 
 class Pool:
-    """The best modes met so far, in falling order of their mass.
+    """The best modes found so far, in decreasing order of their mass.
 
     Attributes
     ----------
@@ -136,8 +138,8 @@ class Pool:
     log_mass : ndarray of shape (P,)
         ``log p(X, z)``, all relabellings together.
     variants : list of (Labels, float)
-        Allocations close to a mode but for a small component, which chains may not reach from
-        there.
+        Allocations close to a mode, but different in a small component, so that chains from the
+        mode may fail to reach them.
     """
 
     def __init__(self, mixture: CollapsedModel, size: int) -> None:
@@ -149,12 +151,12 @@ class Pool:
         self._seen: set[float] = set()
 
     def add(self, labels: Labels, log_mass: Array) -> None:
-        """Add allocations (S, N) of log mass (S,), the better of two for each mode."""
+        """Add allocations (S, N) of log mass (S,); for each mode the best one is kept."""
         for index in np.argsort(-log_mass):
             full = len(self.log_mass) >= self.size
             if full and log_mass[index] <= self.log_mass[-1]:
                 break
-            # allocations of equal mass are one and the same, but for their labels
+            # allocations of equal mass are taken to be equal up to relabelling
             mass = float(np.round(log_mass[index], 7))
             if mass in self._seen:
                 continue
@@ -183,7 +185,7 @@ class Pool:
             self.variants = [pair for pair in self.variants if pair[1] > lowest][:_MAX_VARIANTS]
 
     def nearest(self, labels: Labels, slack: int = 1) -> int | None:
-        """Return the best mode that an allocation (N,) belongs to, within `slack` radii."""
+        """Return the index of the best mode within `slack` radii of an allocation (N,), or None."""
         if not len(self.labels):
             return None
         distances = matched_distances(labels, self.labels, self.mixture.n_components)
@@ -208,7 +210,7 @@ def refine(
     rng: np.random.Generator,
     rounds: tuple[tuple[int, float, float], ...],
 ) -> tuple[Labels, Array]:
-    """Redraw all rows' components some times, the better allocations more often.
+    """Redraw all rows' components several times, the better allocations more often.
 
     Parameters
     ----------
@@ -216,8 +218,8 @@ def refine(
     labels : ndarray of int of shape (S, N)
     rng : Generator
     rounds : tuple of (int, float, float)
-        Number of redraws, share of the allocations that goes on afterwards, share of the rows that
-        a redraw concerns.
+        For each round the number of redraws, the share of the allocations that go on to the next
+        round, and the share of the rows that a redraw concerns.
 
     Returns
     -------
@@ -254,13 +256,13 @@ def k_means_labels(
     rng: np.random.Generator,
     n_steps: int = 5,
 ) -> Labels:
-    """Group rows by a few steps of k-means from spread-out centres, S groupings at once.
+    """Cluster rows by a few steps of k-means from k-means++ centres, S clusterings at once.
 
     Parameters
     ----------
     rows : ndarray of shape (N, D)
     emphasis : ndarray of shape (S, D)
-        What each grouping multiplies the columns with.
+        Factors of the columns, by clustering.
     n_groups : ndarray of int of shape (S,)
     rng : Generator
     n_steps : int, default=5
@@ -306,9 +308,9 @@ def k_means_labels(
 def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Generator) -> Labels:
     """Return allocations to start a search from, (n, N).
 
-    A quarter each are groups of the standardised rows (every other by a few columns), of the
-    whitened rows, of a few principal axes of these, and random partitions; half of all have fewer
-    components.
+    A quarter each are clusters of the standardised rows (half of these in a few columns only),
+    clusters of the whitened rows, clusters along a few principal axes, and random partitions. About
+    half of all have fewer than K components.
 
     Parameters
     ----------
@@ -345,7 +347,7 @@ def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Gener
 
 
 def _few_axes(n_axes: int, rng: np.random.Generator) -> Array:
-    """Return a mask of one to four axes: the leading ones, or any."""
+    """Return a mask of one to four axes, either the leading ones or random ones."""
     n = int(rng.integers(1, min(n_axes, 4) + 1))
     mask = np.zeros(n_axes)
     mask[rng.permutation(n_axes)[:n] if rng.random() < 0.5 else np.arange(n)] = 1.0
@@ -356,7 +358,7 @@ def _few_axes(n_axes: int, rng: np.random.Generator) -> Array:
 
 
 def merge_and_split(mixture: CollapsedModel, labels: Labels, rng: np.random.Generator) -> Labels:
-    """Return a child: two components merge, or an empty one is taken, and another splits.
+    """Return a child, in which a component has split into an empty one, or one freed by a merger.
 
     Parameters
     ----------
@@ -390,18 +392,18 @@ def merge_and_split(mixture: CollapsedModel, labels: Labels, rng: np.random.Gene
 def _merge(
     mixture: CollapsedModel, labels: Labels, used: NDArray[np.intp], rng: np.random.Generator
 ) -> int:
-    """Give the rows of one component away, in place; return the component."""
+    """Give the rows of a random component to others, in place; return the emptied component."""
     free = int(rng.choice(used))
     members = labels == free
     others = used[used != free]
-    if rng.random() < 0.2:  # among all others: the refinement sorts them
+    if rng.random() < 0.2:  # at random, for refinement to sort
         labels[members] = rng.choice(others, int(members.sum()))
         return free
     merged = np.repeat(labels[None], len(others), axis=0)
     for index, other in enumerate(others):
         merged[index, members] = other
     value = mixture.log_joint(merged)
-    # those that lose least are likeliest, whatever the scale of the losses
+    # a softmax whose temperature follows the range of the values, so that it works at any scale
     heat = max(2.0, 0.1 * (float(np.ptp(value)) + 1))
     chance = np.exp((value - value.max()) / heat)
     labels[members] = rng.choice(others, p=chance / chance.sum())
@@ -409,7 +411,7 @@ def _merge(
 
 
 def _part_by_column(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return which of a component's rows (n, D) have the same value in a column, or larger ones."""
+    """Return a component's rows (n, D) with the value of a random row in a column, or above it."""
     values = columns[:, rng.integers(columns.shape[1])]
     pivot = rng.choice(values)
     equal = np.flatnonzero(values == pivot)
@@ -419,10 +421,10 @@ def _part_by_column(columns: Array, rng: np.random.Generator) -> NDArray[np.intp
 
 
 def _part_of(rows: Array, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return which of a component's rows (n, D) a new component is to take."""
+    """Return which of a component's rows (n, D) go to a new component."""
     n, size = rows.shape
     rows = rows - rows.mean(axis=0)
-    if rng.random() < 0.6:  # in the component's own frame
+    if rng.random() < 0.6:  # whitened by the component's own covariance
         scatter = (rows.T @ rows + np.eye(size)) / (n + size)
         rows = rows @ triangular_inverse(np.linalg.cholesky(scatter).astype(np.float64)).T
     kind = rng.random()

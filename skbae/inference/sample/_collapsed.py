@@ -1,10 +1,10 @@
-"""Sampling allocations with the models integrated out: all rows of all chains at once.
+"""Sampling allocations with the models integrated out (collapsed Gibbs sampling), in blocks.
 
-A step redraws the components of a random block of each chain's rows, every row from its exact
-leave-one-out probabilities as if the others stayed, and a Metropolis test makes that right (the
-other direction's probabilities are those of the new allocation, which the next step needs anyway).
-The size of a block is adapted: large while chains agree about most rows. Without the test, the same
-step is a quick way to search.
+A step proposes new components for a random block of each chain's rows at once. Each row is drawn
+from its exact probabilities given all other rows (leave-one-out), as if these kept their
+components, and a Metropolis-Hastings test corrects for that. The reverse proposal's probabilities
+are those at the new allocation, which the next step needs anyway. The size of the blocks is adapted
+to the acceptance during burn-in. Without the test, the same step is a quick way to search.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from skbae._types import Array, ArrayRecord
 from skbae.energies._allocations import Allocations, CollapsedModel, Labels
 
-# A block grows by the first factor when a step is accepted, and shrinks by the second otherwise:
-# balanced at an acceptance of 0.63.
+# While blocks are adapted, an accepted step multiplies the size of a block by _GROW, and a rejected
+# one by _SHRINK, which settles at an acceptance of 0.63.
 _GROW, _SHRINK = 1.05, 0.92
+# Smallest expected number of rows of a block.
 _SMALLEST_BLOCK = 2.0
 
 
 @dataclass(frozen=True)
 class CollapsedState(ArrayRecord):
-    """S chains of allocations, and the share of rows (S,) that a step of each redraws."""
+    """S chains of allocations, and the share of its rows (S,) that each redraws in a step."""
 
     allocations: Allocations
     block: Array
@@ -71,7 +72,7 @@ def draw_labels(preferences: Array, rng: np.random.Generator) -> Labels:
 def redraw(
     mixture: CollapsedModel, state: CollapsedState, rng: np.random.Generator, block: float
 ) -> CollapsedState:
-    """Redraw a share `block` of the rows, without a test: for searching only."""
+    """Redraw a share `block` of the rows without a Metropolis test: for searches only."""
     here = state.allocations
     proposed = draw_labels(here.preferences, rng)
     if block < 1:
@@ -94,7 +95,8 @@ def step(
     state : CollapsedState
     rng : Generator
     adapt : bool, default=False
-        Adjust the blocks, which only chains that are not recorded may do.
+        Adapt the size of the blocks. Only during burn-in: adapted steps do not leave the target
+        exactly invariant.
     favour : ndarray of shape (K, N) or None, default=None
         Added to the log density for every row in its component: the target is
         ``p(z | X) exp(sum_i favour[z_i, i])``.

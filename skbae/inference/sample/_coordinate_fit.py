@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from skbae._types import Array
     from skbae.energies._capabilities import NestedPosterior, Proposal
 
-# Parameters a of the tails of a fitted density, sinh(a z) / a along each axis: the least, and those
-# that are tried.
+# Parameters a of the tails of a fitted density, whose steps along each axis are sinh(a z) / a: the
+# smallest, and those that are tried.
 _TAIL = 0.25
 _TAILS = (0.25, 0.5, 0.8, 1.2)
-# Share of the draws from a wider density, and the factor by which it is wider.
+# Share of the draws that come from a wider density, and its relative width.
 _WIDE_SHARE, _WIDENING = 0.1, 2.5
-# Factors of the width and shifts, in standard deviations, that are tried with these; and the points
-# at which tails are compared.
+# Relative widths and shifts (in standard deviations) that are tried together with the tails; and
+# the points at which the densities are compared.
 _WIDTHS, _SHIFTS = (0.8, 1.0, 1.25, 1.6, 2.0), (-0.5, 0.0, 0.5)
 _LOOKED_AT = np.linspace(-12.0, 12.0, 33)
 # Least curvature of a log density in units of the coordinates.
@@ -58,12 +58,13 @@ class NormalFit:
     ----------
     centre : ndarray of shape (P,)
     axes : ndarray of shape (P, P)
-        In rows, of a deviation's length.
+        In rows, each as long as a standard deviation.
     tails : ndarray of shape (P,)
-        How heavy they are: steps are ``sinh(tails z) / tails`` for standard normal z.
+        Steps along the axes are ``sinh(tails z) / tails`` for standard normal z: larger values give
+        heavier tails.
     widening : ndarray of shape (P,)
-        Factors of the axes in a second, wide density that has a small share of the draws. Where the
-        posterior has tails in directions that no axis is along, weights stay bounded.
+        Factors of the axes in a second, wider density, from which a small share of the draws comes.
+        It keeps weights bounded where the posterior has tails in directions between the axes.
     """
 
     centre: Array
@@ -73,7 +74,7 @@ class NormalFit:
 
     @classmethod
     def nearly_normal(cls, centre: Array, axes: Array) -> NormalFit:
-        """Return a fit whose tails are as light as they get."""
+        """Return a fit with the lightest tails."""
         return cls(centre, axes, np.full(len(centre), _TAIL), np.ones(len(centre)))
 
     @property
@@ -187,7 +188,8 @@ def integral(fit: NormalFit, height: float) -> float:
 
 
 def find_fit(posterior: NestedPosterior) -> tuple[NormalFit, float, bool]:
-    """Return the best mode of the approximate density, its log integral, and whether it is alone.
+    """Return the best mode of the approximate density, its log integral, and whether it is the only
+    one.
 
     Raises
     ------
@@ -234,7 +236,7 @@ def _averaged(proposal: Proposal, numbers: Array) -> Callable[[Array], Array]:
 
 
 def _with_scales(function: Callable[[Array], Array], centre: Array, axes: Array) -> Array:
-    """Return axes in which those of unknown length have got one, of a deviation."""
+    """Return axes, those of unknown length scaled to a standard deviation by finite differences."""
     unknown = np.flatnonzero(np.isnan(axes).any(axis=1))
     axes = axes.copy()
     directions = np.isnan(axes[unknown]).astype(np.float64)
@@ -253,10 +255,11 @@ def _with_scales(function: Callable[[Array], Array], centre: Array, axes: Array)
 def refine(
     posterior: NestedPosterior, fit: NormalFit, rng: np.random.Generator
 ) -> tuple[NormalFit, Proposal]:
-    """Return a fit to the density of coordinates that the proposal itself says, and the proposal.
+    """Return a fit to the density of the coordinates that the proposal implies, and the proposal.
 
-    The density is averaged over draws of the rest, the same at all coordinates; curvatures are
-    those over a deviation either way, along axes that stay.
+    The density is averaged over draws of the other parameters, the same draws at all coordinates.
+    Curvatures are second differences over a standard deviation, along axes that keep their
+    directions.
     """
     proposal = posterior.proposal(fit.centre)
     centre, axes = proposal.embed(fit.centre, fit.axes)
@@ -289,16 +292,16 @@ def refine(
 def _with_tails(
     function: Callable[[Array], Array], fit: NormalFit, which: NDArray[np.intp]
 ) -> NormalFit:
-    """Return a fit whose tails, widths and places along some axes suit a density's own.
+    """Return a fit with the best tails, widths and shifts along some axes.
 
-    Along each axis on its own: those with the least variance of importance weights.
+    The best are those with the smallest variance of importance weights, for each axis separately.
     """
     if not len(which):
         return fit
     points = _LOOKED_AT[:, None] * fit.axes[which][:, None]  # (axis, point, P)
     values = function((fit.centre + points).reshape(-1, points.shape[2])).reshape(len(which), -1)
     values = np.where(np.isfinite(values), values, -np.inf)
-    # a peak further out than this axis can tell is another axis' concern
+    # compare shapes only: a peak off this axis is found along others
     values = values - values.max(axis=1, keepdims=True)
     grids = np.meshgrid(_TAILS, _WIDTHS, _SHIFTS, indexing="ij")
     tails, widths, shifts = (grid.ravel()[:, None] for grid in grids)

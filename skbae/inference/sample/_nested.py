@@ -1,11 +1,12 @@
-"""Draws of ``p(m)`` and its evidence, for models of few coordinates and other, nested parameters.
+"""Draws of ``p(m)`` and its evidence, for models with few coordinates and many other parameters.
 
-A normal density is fitted to the coordinates, and the other parameters are proposed given these. A
-model is thus a function of independent standard normal numbers, and its weight is the target's
-density divided by the proposal's. If the weights vary little, the evidence is their mean, in any
-number of dimensions; otherwise particles move from proposal to target by ``q(m)^(1 - beta)
-p(m)^beta``. Moves are autoregressive steps of the numbers (preconditioned Crank-Nicolson, Cotter et
-al. 2013), which leave the proposal invariant and are accepted by weights alone, without gradients.
+A nearly normal density is fitted to the coordinates (``_coordinate_fit.py``), and the other
+parameters are proposed given these. A model is then a function of independent standard normal
+numbers, and its weight is the target's density divided by the proposal's. If the weights vary
+little, their mean is the evidence, in any number of dimensions. Otherwise particles follow the path
+``q(m)^(1 - beta) p(m)^beta`` from the proposal to the target. Moves are autoregressive steps of the
+numbers (preconditioned Crank-Nicolson, Cotter et al. 2013), which leave the proposal invariant and
+are accepted by weights alone, without gradients.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
     from skbae._types import Array
     from skbae.energies._capabilities import NestedPosterior, Proposal
 
-# Acceptance for which step sizes are tuned.
+# Step sizes are tuned to this acceptance.
 _ACCEPTANCE = 0.35
 # Largest number of entries of the particles of an island.
 _ISLAND_NUMBERS = 8e5
 # Largest number of states that are reported.
 _REPORTED = 4096
-# Nats by which two estimates may always differ.
+# Two estimates of the log evidence may differ by this many nats whatever their errors.
 _TOLERANCE = 0.05
-# Least effective number of draws of the proposal for which bridge sampling is compared.
+# Bridge sampling is compared if at least so many draws of the proposal are effective.
 _BRIDGED = 50.0
 
 
@@ -55,7 +56,7 @@ class NestedPlan:
     n_rounds : int
         Times that all moves are made at the end.
     ess_fraction : float
-        Share of the particles that the effective number after reweighting is to keep.
+        Share of the particles that must remain effective after reweighting.
     n_keep : int
         Models to keep.
     max_steps : int
@@ -77,7 +78,7 @@ class NestedPlan:
 
 
 def nested_plan(n_numbers: int, n_models: int) -> NestedPlan:
-    """Return a plan fit for so many numbers a model, that keeps so many models.
+    """Return a plan, given the numbers that a model is made of and the models to keep.
 
     Examples
     --------
@@ -114,12 +115,12 @@ class _Population:
         return self.place(self.rng.standard_normal((n, size)))
 
     def split(self, numbers: Array) -> tuple[Array, Array, Array]:
-        """Return coordinates, their log density and the rest's numbers."""
+        """Return coordinates, their log density, and the numbers of the other parameters."""
         size = self.fit.n_scores
         return *self.fit.place(numbers[:, :size]), numbers[:, size:]
 
     def place(self, numbers: Array) -> _Particles:
-        """Weigh models."""
+        """Return particles with their log weights."""
         theta, log_density, rest = self.split(numbers)
         value = self.proposal.log_ratio(theta, rest) - log_density
         return _Particles(numbers, np.where(np.isnan(value), -np.inf, value))
@@ -168,7 +169,7 @@ class _Population:
         for _ in range(self.plan.n_moves):
             last = states[-1]
             n, size = last.numbers.shape
-            # of the variance, how much is drawn anew
+            # the share of each number's variance that is redrawn
             share = np.minimum(self.share * self.rng.uniform(0.3, 1.5, (n, 1)), 1.0)
             numbers = np.sqrt(1 - share) * last.numbers
             numbers += np.sqrt(share) * self.rng.standard_normal((n, size))
@@ -192,7 +193,7 @@ class _Population:
         self.chain_length = len(states)
 
     def go_on(self) -> None:
-        """Run the chains further, from their last states."""
+        """Continue the chains from their last states."""
         last = np.arange(self.chain_length - 1, self.particles.n_models, self.chain_length)
         self.particles = self.particles.take(last)
         self.move()
