@@ -1,8 +1,8 @@
 """Gaussian components integrated over their conjugate prior, for all rows and components at once.
 
-In a frame where the prior's scale is the identity, the integral over a component of counts n (times
-the heat), with strength kappa, degrees of freedom nu and scale S of its posterior, is, for every
-shape of covariance,
+In coordinates in which the prior's scale is the identity, the log integral over a component with
+count n (times the heat), whose posterior has strength kappa, degrees of freedom nu and scale S, is,
+for every shape of covariance,
 
     ``-(n D / 2) log pi + (D / 2) log(kappa_0 / kappa) + G(nu) - G(nu_0) - (nu / 2) log |S|``
 
@@ -33,7 +33,7 @@ from skbae.operators._linalg import triangular_inverse
 if TYPE_CHECKING:
     from skbae.energies.gaussian._normal_wishart import NormalWishart
 
-# A row takes at most this share of a determinant with it when it leaves: less is rounding error.
+# Smallest factor by which a row that leaves may multiply a determinant: less is rounding error.
 _LEAST_SHARE = 1e-12
 # Factors of a determinant that are multiplied before a logarithm is taken.
 _FACTORS = 12
@@ -78,7 +78,7 @@ class _PriorFrame(ABC):
 
     @staticmethod
     def operations(shape: CovarianceShape) -> float:
-        """Return about how many operations a row takes in a look at one component."""
+        """Return the approximate number of operations for one row and one component."""
         return shape.n_quadratic + shape.n_features + 20.0
 
     @abstractmethod
@@ -105,7 +105,7 @@ class _PriorFrame(ABC):
     def log_growth(
         self, factors: Array, means: Array, joining: Array, leaving: Array, rows: _Rows, own: Labels
     ) -> tuple[Array, Array]:
-        """Return the log of what ``|S|`` of each component is multiplied with.
+        """Return the log of the factor by which ``|S|`` of each component changes.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class _PriorFrame(ABC):
             Of S x K scales.
         means : ndarray of shape (S, K, D)
         joining, leaving : ndarrays of shape (S, K)
-            What multiplies q when a row joins, and when it leaves.
+            The factors of q when a row joins, and when it leaves.
         rows : _Rows
         own : ndarray of int of shape (S, N)
             Each row's component.
@@ -130,9 +130,9 @@ class _PriorFrame(ABC):
     def log_shift(
         self, factors: Array, means: Array, joining: Array, leaving: Array, rows: _Rows, own: Labels
     ) -> Array:
-        """Return the log of what the one ``|S|`` of all components is multiplied with, (S, K, N).
+        """Return the log of the factor by which the shared ``|S|`` changes, (S, K, N).
 
-        When a row leaves its own component for another; `factors` are those of S x 1 scales, the
+        A row leaves its own component for another; `factors` are those of S x 1 scales, the
         other arguments those of :meth:`log_growth`.
         """
 
@@ -370,7 +370,7 @@ _FRAMES: dict[type[CovarianceShape], type[_PriorFrame]] = {
 
 
 def operations_per_row(shape: CovarianceShape) -> float:
-    """Return about how many operations a row takes in a look at one component."""
+    """Return the approximate number of operations for one row and one component."""
     return _FRAMES[type(shape)].operations(shape)
 
 

@@ -26,7 +26,7 @@ class CollapsedComponents(ABC):
     n_components : int
         K.
     heat : float
-        ``1 / T``: what every row counts.
+        ``1 / T``, the weight of every row.
     features : ndarray of shape (N, F)
         What a row adds to the sums of its component.
     standard_rows, columns : ndarrays of shape (N, D)
@@ -56,7 +56,7 @@ class CollapsedComponents(ABC):
     def leave_one_out(
         self, counts: Array, sums: Array, labels: Labels, of_joining: Array, of_leaving: Array
     ) -> tuple[Array, Array]:
-        """Return what each row prefers, all other rows staying, and the log marginal.
+        """Return leave-one-out log probabilities of each row's component, and the log marginal.
 
         Parameters
         ----------
@@ -65,8 +65,8 @@ class CollapsedComponents(ABC):
         labels : ndarray of int of shape (S, N)
             The allocations that counts and sums belong to.
         of_joining, of_leaving : ndarrays of shape (S, K)
-            Logarithms to add for a component that a row is not in, or is in: what the weights
-            have to say.
+            Logarithms to add for components that a row is not in, and for its own: the part of the
+            weights.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class CollapsedMixture(CollapsedModel):
         return value + gammaln(total) - gammaln(total + counts.sum(axis=1))
 
     def _weight_preferences(self, counts: Array) -> tuple[Array, Array]:
-        """Return what the weights add for rows that would join a component, and for its own."""
+        """Return the weights' part of leave-one-out probabilities: of joining rows, and of own ones."""
         if self.equal_weights:
             return np.zeros_like(counts), np.zeros_like(counts)
         base, heat = self.concentration + counts, self.heat

@@ -8,9 +8,9 @@ diagonal at the optimum (compare Minka 2000, "Automatic choice of dimensionality
 eigenvalues e_i of the scatter, variances c_i along the d directions and noise s2, turning direction
 i towards direction j has the curvature ``(e_i - e_j) (1 / c_j - 1 / c_i)``.
 
-What a row prefers, all other rows staying, is approximated too: Student's t along each direction
+The leave-one-out probabilities of a row are approximated too, by a Student's t along each direction
 and for the residual, whose leverage is that of a regression of the row on its coordinates. So this
-serves to search; it is no answer.
+serves to search for modes, not to estimate the evidence.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from skbae.energies._allocations import Labels
     from skbae.energies.pca._loadings import PCAPrior
 
-# Scoring steps by which the lengths of loadings are found, and the longest in log units.
+# Number of Fisher scoring steps for the lengths of loadings, and the longest one in log units.
 _STEPS, _LONGEST_STEP = 6, 1.5
-# A row takes at most this share of its component's sums with it when it leaves.
+# Largest leverage of a row on its component.
 _MOST_LEVERAGE = 0.95
 
 

@@ -1,24 +1,26 @@
-"""The evidence of a mode of a mixture, by letting go of its allocation, and by taking it back.
+"""The evidence of a mode of a mixture, by annealing from its best allocation, and back to it.
 
 The path of densities over models
 
     ``gamma_t(m) = prior(m) prod_i [f(x_i, z*_i) + t sum_{k != z*_i} f(x_i, k)]``
 
-with ``f(x, k) = exp(H(x, m, k) / T)`` leads from the conjugate posterior given an allocation z*
-(t = 0), which has a closed normaliser ``p(X, z*)`` and exact draws, to the posterior itself
-(t = 1). Populations of models follow it: they are weighted, drawn anew in proportion to their
-weights, and moved by drawing codes, redrawing these with the models integrated out, and drawing
-models from their conditional (sequential Monte Carlo; Del Moral, Doucet and Jasra 2006).
+with ``f(x, k) = exp(H(x, m, k) / T)`` leads from the conjugate posterior given an allocation z* (t
+= 0), to which all rows are pinned, to the posterior itself (t = 1). The first has exact draws, and
+its normaliser ``p(X, z*)`` has a closed form. Populations of models follow it: they are weighted,
+drawn anew in proportion to their weights, and moved by drawing codes, redrawing these with the
+models integrated out, and drawing models from their conditional (sequential Monte Carlo; Del Moral,
+Doucet and Jasra 2006).
 
-Others go the way back, from draws of the posterior to the pinned allocation. What each direction
-misses shows in the other: models far from z* are reached late on the way out, and are there from
-the start on the way back. Both together tell each step's ratio of normalisers by the acceptance
-ratio (Bennett 1976).
+Other populations follow the path back, from draws of the posterior to the pinned allocation. What
+one direction misses shows in the other: models far from z* are reached late on the way out, but are
+present from the start on the way back. From both together, each step's ratio of normalisers is
+estimated by Bennett's acceptance ratio (1976).
 
-Labels: the models for which z* is matched best without relabelling make one of as many equal tiles
-as z* has relabellings. Populations stay in one tile, and the number of tiles multiplies the answer,
-so that no sum over permutations is needed, whatever the number of components. Several modes divide
-the tile further: a model belongs to the mode that it gives the highest density.
+Labels: the space of models divides into as many equal tiles as z* has relabellings; a model is in
+the first tile if no relabelling of it fits z* better. Populations stay in one tile, and the number
+of tiles multiplies the result, so that no sum over permutations is needed, whatever the number of
+components. Several modes divide the tile further: a model belongs to the mode whose allocation has
+the highest density under it.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ if TYPE_CHECKING:
     from skbae._types import Frame
     from skbae.energies._capabilities import CollapsibleEnergy
 
-# Share of a population that must stay effective when t rises.
+# Effective share of a population that a step of t must leave.
 _ESS_FRACTION = 0.6
-# Largest steps of log t: weights may be even while codes are still far behind.
+# Values of log t at which every path stops: weights may be even although codes lag far behind.
 _GRID = (-8, -6, -5, -4, -3, -2.5, -2, -1.5, -1, -0.7, -0.4, -0.2, 0)
 _FROM = -60.0
 _N_BISECTIONS = 18
@@ -53,18 +55,18 @@ _BLOCK = 0.3
 
 @dataclass(frozen=True)
 class Unpinned:
-    """What populations say of one mode.
+    """Estimates of the evidence of one mode by populations.
 
     Attributes
     ----------
     log_evidence : ndarray of shape (I,)
         Log evidence of the mode, all its relabellings together, by each pair of populations.
     outward, back : ndarrays of shape (I,)
-        The same by the populations that let go, and by those that take the allocation back.
+        The same by the populations on the way out alone, and by those on the way back.
     distances : ndarray of shape (I,)
         Mean number of rows off z* at the end of the way out, by population.
     highest : float
-        Log mass of the best allocation met on the way out.
+        Log mass of the best allocation at the end of the way out.
     n_steps : int
         Steps of the path.
     share_inside : float
@@ -140,7 +142,7 @@ def _best_match(fits: Array) -> float:
 
 
 class PinnedModels:
-    """Models and codes of a mixture, in the form that the path needs.
+    """Densities, conditionals and draws of a mixture's models, given allocations of its rows.
 
     Parameters
     ----------
@@ -312,7 +314,8 @@ def unpin(
     Returns
     -------
     Unpinned or None
-        None if the mode's tile holds next to no models: its allocation is no centre.
+        None if next to no draws given the allocation are in its own tile: it is atypical of the
+        mode.
     """
     mixture = models.mixture
     path = _Path(models, tile, (n_populations, n_models), n_moves, rng)
@@ -367,8 +370,8 @@ def unpin(
 def _back_start(models: PinnedModels, tile: ModeTile, path: _Path, draws: Labels) -> _Population:
     """Return models drawn from the posterior within the tile, given drawn allocations.
 
-    Every model has a labelling in the tile that its mode has. Those of other modes are left out,
-    which leaves the posterior within the tile.
+    Every model of the mode has a labelling in the tile. Models of other modes are replaced by draws
+    from the rest, so that all are draws of the posterior within the tile.
     """
     labels = tile.relabel(draws)
     log_f = models.log_f(models.draw(*models.mixture.sums(labels), path.rng))

@@ -1,8 +1,8 @@
-"""The evidence by the allocations that chains have visited, and a bound that cannot be too high.
+"""The evidence from the allocations that chains have visited, and a rigorous lower bound of it.
 
-The joint density ``p(X, z)`` of an allocation is known, so the sum of it over any set of distinct
-allocations is a rigorous lower bound of the evidence; and the evidence is that sum divided by the
-share of the posterior inside the set, which other chains tell by the time they spend there.
+The joint density ``p(X, z)`` of an allocation is known, so its sum over any set of distinct
+allocations is a lower bound of the evidence. The evidence is that sum divided by the share of the
+posterior inside the set, which is estimated by the share of time that other chains spend there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from skbae.operators._tempered import log_mean_exp
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Nats of doubt for each nat that chains have not visited: that they know all of it is a guess.
+# The share of the posterior that was not visited enters the error with this factor, in nats.
 _DOUBT = 0.5
-# Draws' worth of allocations that chains may have missed altogether, as many steps are alike.
+# The chains may have missed modes with the mass of so many draws altogether, since successive draws
+# are alike.
 _UNSEEN = 5.0
-# What the labels of a key are stored as.
+# Type of the labels in a key.
 _LABEL = np.int16
 
 
@@ -79,8 +80,8 @@ class VisitedSet:
 class KnownAllocations:
     """Distinct allocations of known mass, among which chains jump freely.
 
-    A chain that sits at one of them may go to any of them, in proportion to their mass: a
-    Metropolis step that is always accepted. One that sits elsewhere stays.
+    A chain at one of them may move to any of them, drawn in proportion to their mass: a Metropolis
+    step that is always accepted. A chain elsewhere stays.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ class KnownAllocations:
     log_mass : dict
         As that of a VisitedSet.
     n_effective : float
-        How many allocations hold most of the set's mass (Kong 1992).
+        Effective number of allocations, ``(sum p)^2 / sum p^2`` (Kong 1992).
     log_sum : float
         Log of the mass of the set.
     """
@@ -118,7 +119,7 @@ class KnownAllocations:
         return np.take_along_axis(labellings, np.stack(rows).astype(np.intp), axis=1)
 
     def jump(self, labels: Labels, rng: np.random.Generator) -> tuple[Labels, NDArray[np.bool_]]:
-        """Move chains that sit at known allocations; return labels (S, N) and who moved, (S,)."""
+        """Move chains that are at known allocations; return labels (S, N) and which moved, (S,)."""
         canonical = canonical_labels(labels, self.n_components)
         moved = np.array([row.tobytes() in self.log_mass for row in canonical])
         if moved.any():
@@ -136,29 +137,31 @@ def log_union(sets: Sequence[VisitedSet | KnownAllocations]) -> float:
 
 
 def unseen_error(n_states: int) -> float:
-    """Return the error that allocations met by none of so many states may make, in nats."""
+    """Return an error, in nats, for allocations that none of so many states has visited."""
     return 2 * _UNSEEN / n_states
 
 
 def visited_estimate(
     sets: tuple[VisitedSet, VisitedSet], keys: tuple[list[list[bytes]], list[list[bytes]]]
 ) -> tuple[float, float, float]:
-    """Return the log evidence by two islands of chains that never talk, each by the other's time.
+    """Return the log evidence from two independent islands of chains.
+
+    The mass of what one has visited is divided by the share of time that the other spends there.
 
     Parameters
     ----------
     sets : tuple of VisitedSet
         What each island visited.
     keys : tuple of lists
-        Keys of each island's recorded allocations: a list a step, of one a chain.
+        Keys of each island's recorded allocations: for each step a list, with one key a chain.
 
     Returns
     -------
     log_evidence, standard_error : float
-        The error counts half of what was not visited besides the spread over chains, and that
-        little may never be seen.
+        The error includes the spread over chains, half of the log of the share not visited, and a
+        term for what none has seen.
     share : float
-        The share of the posterior that was visited, by the island that shows less.
+        The estimated share of the posterior that was visited, the smaller of the two.
     """
     values, errors, shares = [], [], []
     for own, others in zip(sets, keys[::-1], strict=True):

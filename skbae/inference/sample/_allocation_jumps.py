@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def last_allocations(runs: list[GroupRun], n: int) -> tuple[Labels, Labels]:
-    """Return about n late allocations of each island, all groups alike."""
+    """Return about n late allocations of each island, equally many of each group."""
     parts: list[list[Any]] = [[], []]
     for run in runs:
         n_chains, n_steps = run.labels.shape[:2]
@@ -43,7 +43,7 @@ def last_allocations(runs: list[GroupRun], n: int) -> tuple[Labels, Labels]:
 def jump_acceptance(
     models: PinnedModels, runs: list[GroupRun], rng: np.random.Generator, n: int
 ) -> float:
-    """Return the chance that a long jump between islands would be accepted."""
+    """Return the estimated acceptance of long jumps, from the conditionals of the other island."""
     energy, mixture = models.energy, models.mixture
     first, second = last_allocations(runs, n)
     proposal = models.conditional(*mixture.sums(first))
@@ -67,7 +67,7 @@ def sample_by_jumps(
     plan: AllocationPlan,
     progress: Progress,
 ) -> SamplingRun:
-    """Sample with long jumps between allocations' conditionals."""
+    """Sample by Gibbs sweeps with long jumps, proposed from conditionals given allocations."""
     runs = [each.run for each in evidences]
     half = plan.n_jumping // 2
     parts = []
@@ -93,7 +93,7 @@ def sample_by_jumps(
 
 @dataclass(frozen=True)
 class KnownMoves(GibbsMoves):
-    """Gibbs moves whose codes jump among allocations of known mass, wherever they are such.
+    """Gibbs moves in which drawn codes that are a known allocation jump to any known one.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class KnownMoves(GibbsMoves):
         codes = _collapsed.draw_labels(log_f, rng)
         counts, sums = mixture.sums(codes)
         statistics = energy.allocated(counts / mixture.heat, mixture.moments(sums))
-        # proposed models come in the order of the islands too, as many for each
+        # models are in the order of the islands, half of them in each
         half = len(codes) // 2
         jumped = [
             known.jump(part, rng)[0]

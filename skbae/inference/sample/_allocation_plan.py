@@ -20,34 +20,34 @@ _TARGET = 0.25
 
 @dataclass(frozen=True)
 class AllocationPlan:
-    """How long to search and to sample: see :func:`sample_allocations`.
+    """Sizes of the searches, chains and populations of a sampled mixture.
 
     Attributes
     ----------
     search : SearchPlan
     max_searches : int
-        Searches before giving up on their agreement.
+        Largest number of searches; fewer are made if they agree.
     n_chains : int
-        Of a group of modes, in each of two islands.
+        Chains of a group of modes in each of the two islands.
     n_burn, n_steps : int
-        Steps of the chains before modes are grouped, and of those that are recorded.
+        Steps of the chains before modes are grouped, and recorded steps.
     max_lengths : int
-        How many times `n_steps` are made, at most: more than once where chains disagree.
+        The chains make `n_steps` at most so many times: again while they disagree.
     n_populations, n_population : int
-        Populations that leave a mode's allocation, and the models of each.
+        Populations that anneal from a mode's best allocation, and the models of each.
     max_batches : int
-        How often populations are sent, at most, while the error is above `evidence_tol`.
+        Batches of populations are sent at most so often, while the error is above `evidence_tol`.
     max_groups : int
-        Groups of modes that are followed, the best first.
+        Groups of modes that get chains, the best ones.
     evidence_tol : float or None
-        Error of the log evidence that is small enough, in nats; None if the evidence is not asked
-        for, but for what it takes to weigh modes.
+        Tolerance of the error of the log evidence, in nats. None if the evidence is not needed,
+        except to weigh modes.
     n_keep : int
         Models to keep.
     n_jumping : int
-        Chains where they may jump.
+        Number of jumping chains.
     jumps : GibbsPlan
-        For these.
+        Plan of the jumping chains.
     """
 
     search: SearchPlan = field(default_factory=SearchPlan)
@@ -67,13 +67,12 @@ class AllocationPlan:
 
 
 def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> AllocationPlan:
-    """Return a plan fit for the cost of a problem.
+    """Return a plan that suits the cost of a problem.
 
     Parameters
     ----------
     work : float
-        What a look at all rows of one allocation costs: rows times components times the numbers
-        that each takes.
+        Cost of a step of one chain: rows times components times the operations of each.
     n_models : int
     evidence_tol : float or None
 
@@ -93,7 +92,7 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         search=SearchPlan(
             n_starts=n_search,
             n_children=n_search,
-            # a generation looks at all rows about seven times a child
+            # a child is refined by about seven redraws on average
             max_generations=scaled(4e9 / (7 * n_search), 6, 60),
         ),
         n_chains=2 * scaled(5e6, 4, 8),
@@ -121,6 +120,6 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
 
 
 def allocation_work(objective: Objective) -> float:
-    """Return what a look at all rows of one allocation costs: see :func:`allocation_plan`."""
+    """Return the cost of a step of one chain: see :func:`allocation_plan`."""
     energy = objective.require(CollapsibleEnergy, "sampling allocations")
     return objective.rows.total * energy.allocation_size()

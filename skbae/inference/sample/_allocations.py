@@ -1,12 +1,14 @@
-"""Sampling mixtures at T = tau: search for modes, follow chains of allocations, weigh the modes.
+"""Sampling mixtures at T = tau: search for modes, run chains of allocations, weigh the modes.
 
-What is hard about the posterior of a mixture is finding its modes; integrating them is not. So two
-searches that never talk look for allocations of high density, and are repeated until two agree.
-Chains of allocations, with the models integrated out, start from all modes that may matter. Then
-the evidence is estimated in ways that do not share their weaknesses: by the share of the posterior
-that was visited, by letting go of the best allocation and taking it back
-(``evidence/_unpinning.py``), and, where conditionals given the chains' allocations overlap with the
-posterior, by bridge sampling between jumping chains (``_gibbs.py``).
+The difficulty of a mixture's posterior is to find its modes; to integrate them is easier. So
+independent searches look for allocations of high density (``_allocation_search.py``), and are
+repeated until two agree (``_search_agreement.py``). Chains of allocations, with the models
+integrated out, start from all modes that may matter (``_allocation_chains.py``). Then the evidence
+is estimated in ways that do not share their weaknesses: from the share of the posterior that the
+chains have visited (``evidence/_visited.py``); by annealing from the best allocation to the
+posterior, and back (``evidence/_unpinning.py``); and, where the models' conditionals given the
+chains' allocations overlap with the posterior, by bridge sampling between chains that jump among
+these (``_allocation_jumps.py``).
 """
 
 from __future__ import annotations
@@ -39,11 +41,14 @@ if TYPE_CHECKING:
     from skbae.inference._objective import Objective
     from skbae.inference.sample._allocation_plan import AllocationPlan
 
-# Jumping chains need so many of their long jumps accepted, and a sum over labels they can afford.
+# Shares of long jumps that must be accepted for jumping chains to be used (_GOOD_OVERLAP where much
+# was visited, _SOME_OVERLAP if weighing the modes leaves doubts), and the most components for which
+# their sum over labellings is affordable.
 _LEAST_OVERLAP, _GOOD_OVERLAP, _SOME_OVERLAP, _MOST_JUMPED = 0.02, 0.1, 0.001, 8
-# Share of the posterior that must have been visited for that to be the answer.
+# Share of the posterior that must have been visited for the visited allocations to give the
+# evidence, and for them to compete with jumping chains.
 _MOSTLY_VISITED, _PARTLY_VISITED = 0.9, 0.5
-# Standard error of a bridge, in nats, that tells nothing.
+# Bridge estimates with a larger standard error, in nats, are discarded.
 _NO_BRIDGE = 5.0
 # Errors, and nats on top of these, by which jumping chains and the weighing of modes may differ,
 # and the largest error that the weighing counts with.
@@ -117,14 +122,14 @@ def sample_from_pools(
     if overlap > (_GOOD_OVERLAP if min(shares) > _PARTLY_VISITED else _LEAST_OVERLAP):
         run = sample_by_jumps(objective, models, evidences, rng, plan, progress)
     if run is not None and _bridge_error(run) > _NO_BRIDGE:
-        # a bridge between samples that do not overlap lies anywhere between the two
+        # the estimate of a bridge between samples that do not overlap is arbitrary
         failed = ["jumping chains leave the log evidence open"]
         run = None
     if run is None or run.acceptance < _LEAST_OVERLAP:
         run = weigh_groups(models, evidences, rng, plan, progress)
         run = replace(run, doubts=(*run.doubts, *doubts_about_left_out(evidences, left_out)))
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
-            # conditionals may come to overlap with the posterior as chains are replaced by them
+            # the overlap may grow while the chains' states replace the first conditionals
             jumped = sample_by_jumps(objective, models, evidences, rng, plan, progress)
             run = choose_run(run, jumped)
     if plan.evidence_tol is None:
@@ -135,16 +140,16 @@ def sample_from_pools(
 
 
 def choose_run(weighed: SamplingRun, jumped: SamplingRun) -> SamplingRun:
-    """Return the run to report: groups of modes that were weighed with doubts, or jumping chains.
+    """Return the run to report: weighed modes, about which there are doubts, or jumping chains.
 
-    Jumping chains that can be believed answer the doubts of the weighing only if they agree with
-    what it says; otherwise the doubts stay.
+    Jumping chains whose own status is "ok" resolve the doubts only if their evidence agrees with
+    that of the weighed modes; otherwise the doubts are kept.
     """
     if jumped.acceptance <= _LEAST_OVERLAP or assess(jumped).status != "ok":
         return weighed
     first, its_error = combine_evidence(weighed.log_evidence, weighed.log_evidence_error)
     second, error = combine_evidence(jumped.log_evidence, jumped.log_evidence_error)
-    # an answer that is open within more than this agrees with everything
+    # a larger error would agree with any value
     its_error = min(its_error, _VAGUE)
     if abs(first - second) <= _AGREEMENT * float(np.hypot(its_error, error)) + _SLACK:
         return jumped
@@ -163,8 +168,8 @@ def _bridge_error(run: SamplingRun) -> float:
 def _searches_met(evidences: list[GroupEvidence]) -> bool:
     """Return whether chains travel between the best modes of enough searches.
 
-    Where no few allocations hold the posterior, searches end at different ones of about the same
-    height, which does not matter if all are in the heaviest group of modes.
+    Where the posterior is spread over many allocations, searches end at different ones of about the
+    same density, which does not matter if all are in the heaviest group of modes.
     """
     _, _, weights = total_evidence(evidences)
     group = evidences[int(np.argmax(weights))].group

@@ -188,8 +188,7 @@ def integral(fit: NormalFit, height: float) -> float:
 
 
 def find_fit(posterior: NestedPosterior) -> tuple[NormalFit, float, bool]:
-    """Return the best mode of the approximate density, its log integral, and whether it is the only
-    one.
+    """Return the best mode of the approximate density, its log integral, and if it is the only one.
 
     Raises
     ------

@@ -15,33 +15,34 @@ from skbae.operators._tempered import log_mean_exp
 if TYPE_CHECKING:
     from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup
 
-# Smallest share of the posterior in visited allocations from which these give the evidence.
+# Visited allocations give an estimate if they hold at least this share of the posterior.
 LEAST_SHARE = 0.03
-# Nats by which an allocation met later must be better to show that the searches were poor.
+# The searches are in doubt if chains visit an allocation this many nats better than their best.
 _BETTER = 5.0
-# Nats that the two directions of unpinning may differ by beyond their errors.
+# The two directions of annealing may differ by this many nats beyond their errors.
 _SLACK = 0.2
 
 
 def log_mean_and_error(values: Array) -> tuple[float, float]:
-    """Return the log of the mean of unbiased estimates' exponentials, and its standard error."""
+    """Return the log of the mean of ``exp(values)``, unbiased estimates, and its standard error."""
     weights = np.exp(values - values.max())
     error = float(weights.std(ddof=1) / weights.mean() / np.sqrt(len(values)))
-    # few values tell their own spread with an error, too: a t distribution's, about
+    # the spread of few values is uncertain too: about the variance of a t distribution
     return float(log_mean_exp(values)), error * np.sqrt((len(values) - 1) / (len(values) - 3))
 
 
 @dataclass
 class GroupEvidence:
-    """What is known of the evidence of a group of modes, as it grows.
+    """Estimates of the evidence of a group of modes, refined by further populations.
 
     Attributes
     ----------
     visited : tuple of float
         Log evidence, standard error and share of the posterior that was visited.
     batches : list of Unpinned
+        Results of the populations that were sent.
     decentred : bool
-        Whether the best allocation turned out to be no centre of its mode.
+        Whether the best allocation has turned out to be atypical of its mode.
     """
 
     group: ModeGroup
@@ -54,7 +55,7 @@ class GroupEvidence:
     def send(
         self, models: PinnedModels, rng: np.random.Generator, n_populations: int, n_models: int
     ) -> None:
-        """Send populations away from the group's allocation, and back."""
+        """Anneal populations from the group's best allocation to the posterior, and back."""
         states = self.run.labels.reshape(-1, models.mixture.n_rows)
         size = n_populations * n_models
         picked = states[rng.permutation(len(states))[np.arange(size) % len(states)]]
@@ -72,14 +73,14 @@ class GroupEvidence:
             self.batches.append(batch)
 
     def both_ways(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return log evidence and error by letting go, and by taking back."""
+        """Return log evidence and error by annealing outward, and back."""
         return (
             log_mean_and_error(np.concatenate([each.outward for each in self.batches])),
             log_mean_and_error(np.concatenate([each.back for each in self.batches])),
         )
 
     def estimates(self) -> dict[str, tuple[float, float]]:
-        """Return the log evidence and its error by each way that has an answer."""
+        """Return the log evidence and its error by each method that has an estimate."""
         value, error, share = self.visited
         found = {"visited": (value, error)} if share > LEAST_SHARE else {}
         if self.batches:
@@ -88,15 +89,15 @@ class GroupEvidence:
             )
             out, back = self.both_ways()
             beyond = abs(out[0] - back[0]) - float(np.hypot(out[1], back[1]))
-            # where one direction misses something, the answer lies between the two; what no chain
-            # has seen, populations have not seen either
+            # if one direction misses something, the evidence lies between the two; and populations
+            # miss what the chains have not seen
             n_seen = self.run.hmaxe.size
             terms = (error, 0.5 * max(beyond, 0.0), unseen_error(n_seen))
             found["unpinned"] = (value, float(np.linalg.norm(terms)))
         return found
 
     def best(self) -> tuple[float, float]:
-        """Return the estimate of smallest error, which counts how far others are off it too."""
+        """Return the estimate of smallest error; its error includes how others disagree."""
         found, chosen = self.estimates(), self._chosen()
         if chosen is None:
             value, error, _ = self.visited
@@ -106,12 +107,12 @@ class GroupEvidence:
         return value, float(np.hypot(error, max(0.0, *off)))
 
     def _chosen(self) -> str | None:
-        """Return which estimate has the smallest error."""
+        """Return the name of the estimate of smallest error."""
         found = self.estimates()
         return min(found, key=lambda name: found[name][1]) if found else None
 
     def _ends_differ(self) -> bool:
-        """Return whether populations end elsewhere than chains are, by the distance from z*."""
+        """Return whether populations and chains differ in their mean distance from z*."""
         origin = self.tile.origin
         ends = np.concatenate([each.distances for each in self.batches])
         n_chains = len(self.run.labels)
@@ -145,7 +146,7 @@ class GroupEvidence:
         return reasons
 
     def _highest(self) -> float:
-        """Return the log mass of the best allocation that chains or populations have met."""
+        """Return the log mass of the best allocation that chains or populations have visited."""
         met = [max(each.log_mass.values()) for each in self.run.visited]
         return max(*met, *(each.highest for each in self.batches))
 
@@ -153,7 +154,7 @@ class GroupEvidence:
 def group_evidences(
     models: PinnedModels, groups: list[ModeGroup], runs: list[GroupRun]
 ) -> list[GroupEvidence]:
-    """Return what the chains alone tell of each group."""
+    """Return the estimates of each group from its chains alone."""
     n_rows, n_components = models.mixture.n_rows, models.mixture.n_components
     evidences = []
     for number, (group, run) in enumerate(zip(groups, runs, strict=False)):

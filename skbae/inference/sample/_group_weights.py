@@ -1,4 +1,4 @@
-"""Groups of modes in proportion to their evidence: that of all together, and draws from them."""
+"""The evidence of all groups of modes together, and draws from them in proportion to theirs."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def weigh_groups(
     plan: AllocationPlan,
     progress: Progress,
 ) -> SamplingRun:
-    """Estimate the evidence of each group of modes, and draw from all in proportion."""
+    """Estimate the evidence of each group of modes, and draw from all by their weights."""
     if plan.evidence_tol is not None and models.mixture.n_components > 1 and not progress.stopped:
         target = _GROUP_TARGET * plan.evidence_tol
-        # a check where the visited allocations are the answer, more where they are not
+        # fewer populations, as a check, where the visited allocations are accurate enough
         for each in evidences:
             sure = each.visited[1] < target
             n_populations = max(4, plan.n_populations // 2) if sure else plan.n_populations
@@ -64,7 +64,7 @@ def weigh_groups(
 
 
 def total_evidence(evidences: list[GroupEvidence]) -> tuple[float, float, Array]:
-    """Return the log evidence of all groups together, its error, and their shares of it."""
+    """Return the log evidence of all groups together, its error, and each group's share of it."""
     pairs = np.array([each.best() for each in evidences])
     value = float(log_mean_exp(pairs[:, 0]) + np.log(len(pairs)))
     weights = np.exp(pairs[:, 0] - value)
@@ -74,7 +74,7 @@ def total_evidence(evidences: list[GroupEvidence]) -> tuple[float, float, Array]
 def doubts_about_left_out(
     evidences: list[GroupEvidence], left_out: list[ModeGroup]
 ) -> tuple[str, ...]:
-    """Return a doubt if groups that were not followed may matter, being as wide as the heaviest."""
+    """Return a doubt if groups without chains would matter were they as wide as the heaviest."""
     value, _, weights = total_evidence(evidences)
     heaviest = evidences[int(np.argmax(weights))]
     width = heaviest.best()[0] - heaviest.group.log_mass
@@ -88,7 +88,7 @@ def doubts_about_left_out(
 
 
 def joint_estimates(evidences: list[GroupEvidence]) -> dict[str, tuple[float, float]]:
-    """Return the log evidence of all groups by each way that has an answer for all of them."""
+    """Return the log evidence by each method that has an estimate for every group that matters."""
     _, _, weights = total_evidence(evidences)
     found = [
         each.estimates()
@@ -129,7 +129,7 @@ def _report(
     heavy = [run for run, weight in zip(runs, weights, strict=True) if weight > _NEGLIGIBLE]
     mean = sum(w * float(run.hmaxe.mean()) for run, w in zip(runs, weights, strict=True))
     length = min(run.hmaxe.shape[1] for run in heavy)
-    # chains are compared within their group: between groups nobody travels
+    # chains are compared within their group only, since none travels between groups
     hmaxe = [mean + run.hmaxe[:, :length] - run.hmaxe.mean() for run in heavy]
     return SamplingRun(
         params=type(kept[0]).concatenate(kept),

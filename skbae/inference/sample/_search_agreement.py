@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from skbae.inference.sample._allocation_plan import AllocationPlan
     from skbae.inference.sample._allocation_search import SearchPlan
 
-# Searches agree if their best modes differ by less, in nats.
+# Searches agree if the log masses of their best modes differ by less, in nats.
 _SAME_HEIGHT = 3.0
-# From so many components on, three searches must agree instead of two.
+# With at least so many components, three searches must agree instead of two.
 _MANY_COMPONENTS = 8
 
 
@@ -61,8 +61,8 @@ def search_until_agreed(
 ) -> tuple[list[Pool], list[str]]:
     """Search independently until enough searches have found the same best mode.
 
-    Where these differ in other modes of about the same height, neither has seen all that there is,
-    and the best one may have been missed by both: one more search tells.
+    If these differ in other modes of about the same height, each has missed some, and both may have
+    missed the best: one more search is made.
 
     Parameters
     ----------
