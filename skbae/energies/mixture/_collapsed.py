@@ -127,7 +127,7 @@ class CollapsedMixture(CollapsedModel):
         return value + gammaln(total) - gammaln(total + counts.sum(axis=1))
 
     def _weight_preferences(self, counts: Array) -> tuple[Array, Array]:
-        """Return the weights' part of leave-one-out probabilities: of joining rows, and of own ones."""
+        """Return the weights' part of leave-one-out probabilities: joining, and in the own one."""
         if self.equal_weights:
             return np.zeros_like(counts), np.zeros_like(counts)
         base, heat = self.concentration + counts, self.heat
