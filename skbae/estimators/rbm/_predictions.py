@@ -9,7 +9,7 @@ import numpy as np
 from skbae.energies.rbm._distributions import BernoulliCodes, IsotropicRows, ReconstructedRows
 from skbae.energies.rbm._kernel import tempered_bits
 from skbae.energies.rbm._visible import RBMParameters
-from skbae.estimators._base import BatchAutoEncoder
+from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators.rbm._fit import MachineDetails, as_parameters, make_energy
 from skbae.estimators.rbm._settings import RBMSettings, check_range
 from skbae.operators._random import as_generator

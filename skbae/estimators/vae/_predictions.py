@@ -12,7 +12,7 @@ from skbae.energies.vae._decoder import LIKELIHOODS
 from skbae.energies.vae._distributions import NetworkRows, WeightedPoints
 from skbae.energies.vae._parameters import VAEModels, VAEParameters
 from skbae.energies.vae._posterior import fixed_noise
-from skbae.estimators._base import BatchAutoEncoder
+from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_integer
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.vae._fit import NetworkDetails

@@ -1,0 +1,84 @@
+"""Base class of the estimators that are fitted to batches of rows, with ``partial_fit``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from skbae.estimators._base import BayesianAutoEncoder
+from skbae.estimators._checks import supports_partial_fit
+from skbae.estimators._fitted import DetailsT, Fit
+from skbae.estimators._transaction import SettingsT
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from skbae._types import Rows
+    from skbae.inference.passes._rows import RowRunner
+
+
+class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
+    """Base of the estimators with ``partial_fit``."""
+
+    @abstractmethod
+    def _fit_batch(
+        self,
+        settings: SettingsT,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> Fit[DetailsT]:
+        """Make one pass over rows, starting from the fitted model if there is one."""
+
+    @abstractmethod
+    def _check_same_shape(self, settings: SettingsT, n_features: int, what: str) -> None:
+        """Raise ValueError unless the fitted model has the shape that the settings describe.
+
+        `what` is the method or parameter that requires it, for the message.
+        """
+
+    def _check_warm_start(self, settings: SettingsT, n_features: int) -> None:
+        self._check_same_shape(settings, n_features, "warm_start=True")
+
+    def _check_before_batch(self, settings: SettingsT, n_rows: int, n_features: int) -> None:
+        self._check_data(settings, n_rows, n_features)
+        if hasattr(self, "models_"):
+            self._check_same_shape(settings, n_features, "partial_fit")
+
+    @available_if(supports_partial_fit)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Make one pass over a batch of rows, starting from the fitted model if there is one.
+
+        Available with ``model_temperature=0`` only, since sampling needs all rows at once. The
+        first call (or an earlier ``fit``) determines the centre and scale that later calls use, so
+        its rows should be representative. The learning rate is constant, `learning_rate_init`, and
+        no rows are held out. Attributes computed on training rows, such as `hmaxe_`, refer to the
+        rows of the latest call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for :meth:`fit`. The estimator is left as it was before the call.
+        """
+        with self._transaction():
+            settings = self._check_parameters()
+            first = not hasattr(self, "models_")
+            if not first:
+                self._check_usable()
+            X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
+            self._work_on(settings, X, sample_weight, self._fit_batch, self._check_before_batch)
+        return self

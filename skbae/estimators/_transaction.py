@@ -1,0 +1,246 @@
+"""Fits as transactions: checked settings, work on validated rows, one frozen fitted state."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skbae._version import __version__
+from skbae.estimators._checks import check_sample_weight
+from skbae.estimators._fitted import (
+    DetailsT,
+    Fit,
+    FittedState,
+    RowSummary,
+    copied,
+    equal,
+)
+from skbae.estimators._plans import SamplerPlans
+from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, with_callbacks
+from skbae.estimators._settings import Given, Settings
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.operators._random import as_generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, Frame, Rows
+
+# Layout of the pickled state; raised when a change makes older files unreadable.
+_STATE_FORMAT = 3
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT, DetailsT]):
+    """An estimator whose fit either succeeds as a whole or leaves it as it was.
+
+    A subclass stores its constructor's parameters, names the class of its settings and the fitted
+    attributes that define its reference model, and implements the fit: :meth:`_check_data` and
+    :meth:`_fit_rows`.
+
+    Fitted state is written at once, after the computation has succeeded: the public attributes,
+    and ``_fitted``, a frozen record of everything else that methods need.
+    """
+
+    _settings_class: ClassVar[type[Settings]]
+    _plans: ClassVar[SamplerPlans] = SamplerPlans()
+    _reference_names: ClassVar[tuple[str, ...]]
+    _instead_of_editing: ClassVar[str] = ""
+
+    n_jobs: int | None
+    random_state: Any
+    verbose: int
+    models_: Any
+    _fitted: FittedState[DetailsT]
+
+    # -- implemented by families -------------------------------------------------------------------
+
+    def _check_parameters(self) -> SettingsT:
+        """Return the settings: the constructor's parameters, read once and checked."""
+        given = Given(self.get_params(deep=False))
+        return self._settings_class.read(type(self).__name__, given, self._plans)  # type: ignore[return-value]
+
+    @abstractmethod
+    def _check_data(self, settings: SettingsT, n_rows: int, n_features: int) -> None:
+        """Check settings against the size of the data, before any work is done."""
+
+    def _check_warm_start(self, settings: SettingsT, n_features: int) -> None:
+        """Raise ValueError unless a fit with these settings can continue from the fitted model."""
+
+    def _make_rows(
+        self, settings: SettingsT, X: NDArray[Any], weights: Array | None, runner: RowRunner
+    ) -> Rows:
+        """Return validated rows with their mean and scale; a family may add other statistics."""
+        return make_rows(X, weights)
+
+    @abstractmethod
+    def _fit_rows(
+        self, settings: SettingsT, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[DetailsT]:
+        """Fit the models to rows; return the fitted attributes and details."""
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the models to rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Dense, finite rows; float32 is kept as such.
+        y : Ignored
+            Present by convention.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            How many observations each row counts as. The posterior is that of as many observations
+            as the weights sum to: weights that sum to one amount to a single observation.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter, `X` or `sample_weight` is invalid (checked before the computation
+            starts), or if no model of the family fits the data; the message names the
+            argument. The estimator is left as it was before the call.
+        """
+        with self._transaction():
+            settings = self._check_parameters()
+            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            self._work_on(settings, X, sample_weight, self._fit_rows, self._check_before_fit)
+        return self
+
+    def _check_before_fit(self, settings: SettingsT, n_rows: int, n_features: int) -> None:
+        self._check_data(settings, n_rows, n_features)
+        if self._continues(settings):
+            self._check_warm_start(settings, n_features)
+
+    def _continues(self, settings: SettingsT) -> bool:
+        """Return whether a fit continues from the fitted model (``warm_start=True``)."""
+        return settings.warm_start and hasattr(self, "models_")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Restore the estimator if anything is raised within, KeyboardInterrupt included."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _work_on(
+        self,
+        settings: SettingsT,
+        X: NDArray[Any],
+        sample_weight: Any,
+        work: Callable[[SettingsT, Rows, np.random.Generator, RowRunner], Fit[DetailsT]],
+        check: Callable[[SettingsT, int, int], None],
+    ) -> None:
+        """Check the data, run `work` on validated rows, and store the fitted state."""
+        given, weights = X, check_sample_weight(sample_weight, len(X))
+        if weights is not None and not weights.all():
+            X, weights = X[weights > 0], weights[weights > 0]
+        check(settings, *X.shape)
+        rng = as_generator(self.random_state)
+        with RowRunner(settings.n_threads) as runner:
+            rows = self._make_rows(settings, X, weights, runner)
+            if not (np.isfinite(rows.centre).all() and np.isfinite(rows.scale).all()):
+                raise ValueError(
+                    "X is too large: its variance overflows. Scale the columns (the largest "
+                    f"entry is {np.abs(X).max():.3g})."
+                )
+            found = work(settings, rows, rng, runner)
+        self._write(
+            found,
+            (settings.temperature, settings.model_temperature, settings.tilt),
+            rows.frame,
+            RowSummary.of(given, rows),
+        )
+
+    def _write(
+        self,
+        found: Fit[DetailsT],
+        temperatures: tuple[float, float, float],
+        frame: Frame,
+        summary: RowSummary | None,
+    ) -> None:
+        """Replace the whole fitted state, removing all attributes of an earlier fit."""
+        for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
+            if name not in ("n_features_in_", "feature_names_in_"):
+                delattr(self, name)
+        reference = self._copied_reference(found.attributes)
+        state = FittedState(*temperatures, frame, summary, found.details, reference)
+        self.__dict__.update(found.attributes, _fitted=state)
+
+    def _adopt(self, found: Fit[DetailsT], frame: Frame, names: Any = None) -> Self:
+        """Become the single model that `found` describes, which was fitted to no rows.
+
+        Parameters
+        ----------
+        found : Fit
+            Attributes of the reference model and ``models_``, and details.
+        frame : Frame
+            Where rows are expected: the mean and standard deviation of the model's density.
+        names : array-like of shape (n_features,) or None, default=None
+            Names of the columns.
+        """
+        settings = self._check_parameters()
+        self.n_features_in_ = len(frame.centre)
+        if names is not None:
+            self.feature_names_in_ = np.asarray(names, dtype=object)
+        self._write(found, (settings.temperature, 0.0, settings.tilt), frame, None)
+        return self
+
+    def _copied_reference(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return copies of the fitted attributes that define the reference model."""
+        names = [name for name in self._reference_names if name in attributes]
+        return {name: copied(attributes[name]) for name in names}
+
+    def _check_usable(self) -> None:
+        """Raise unless the estimator is fitted, and its attributes are those of the fit."""
+        check_is_fitted(self)
+        for name, kept in self._fitted.reference.items():
+            if not equal(getattr(self, name, None), kept):
+                raise ValueError(
+                    f"{name} of this {type(self).__name__} has been changed since the fit, but "
+                    f"predictions follow models_, not {name}: they would not agree with it. "
+                    f"{self._instead_of_editing}Fit again, or restore {name}."
+                )
+
+    # -- persistence --------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "models_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "models_" in state:
+            # callbacks belong to the process that fitted the model: they are not pickled
+            for name in CALLBACK_STATE:
+                state.pop(name, None)
+        state["_skbae_state"] = {"format": _STATE_FORMAT, "version": __version__}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        written = state.pop("_skbae_state", {"format": None, "version": "unknown"})
+        if written["format"] != _STATE_FORMAT:
+            raise ValueError(
+                f"this {type(self).__name__} was saved by skbae {written['version']} (state format "
+                f"{written['format']}); skbae {__version__} reads format {_STATE_FORMAT}. Load it "
+                "with the version that saved it, or fit it again."
+            )
+        super().__setstate__(state)
