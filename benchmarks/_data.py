@@ -43,7 +43,7 @@ def random_tables(
         table = table.drop(columns="rownames", errors="ignore")
         X = table.dropna().to_numpy(dtype=np.float64)
         X = X[:, np.ptp(X, axis=0) > 0] if len(X) else X
-        if len(X) < 15 or X.shape[1] < min_columns:
+        if len(X) < 15 or X.shape[1] < min_columns or not np.isfinite(X).all():
             continue
         yield f"{package}::{item}", (X - X.mean(axis=0)) / X.std(axis=0)
         found += 1

@@ -281,4 +281,4 @@ def test_parameters_that_do_not_fit_the_data_raise():
 
 def test_too_many_parameters_to_sample_raise():
     with pytest.raises(ValueError, match=rf"{MAX_SAMPLED_COORDINATES}.*model_temperature=0"):
-        BayesianMixturePCAAutoEncoder(8, n_latent=5).fit(DIGITS)
+        BayesianMixturePCAAutoEncoder(8, n_latent=5, model_temperature=2.0).fit(DIGITS)

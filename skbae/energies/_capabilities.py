@@ -4,7 +4,8 @@ An algorithm asks for one of these classes by :func:`~skbae.energies._base.requi
 
 :class:`NoisyEnergy`, for removing noise; :class:`ConjugateEnergy`, for Gibbs sampling at T = tau;
 :class:`GradientEnergy`, for tempered sampling at any temperatures; :class:`ChartedEnergy`, for
-sampling from modes; :class:`NestedPosterior`, for sampling few coordinates and the other parameters
+sampling from modes; :class:`PinnableEnergy`, for sampling mixtures of components that are no
+conjugate ones; :class:`NestedPosterior`, for sampling few coordinates and the other parameters
 given these; :class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose partition
 function may have too many terms to sum; :class:`MinibatchEnergy`, for fits to batches of rows.
 """
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from skbae.energies._base import Energy, ExpectationEnergy, StatisticsEnergy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
     from skbae._types import Array, FloatArray, Frame, Rows
-    from skbae.energies._allocations import CollapsedModel
+    from skbae.energies._allocations import CollapsedModel, Labels
     from skbae.energies._base import RowKernel
 
 
@@ -353,6 +356,65 @@ class ChartedEnergy(GradientEnergy):
         of auxiliary coordinates, such as the sum of the gamma variables of which weights are
         shares.
         """
+
+
+class PinnableEnergy(GradientEnergy):
+    """Capability: models given the component of each row, at T = tau.
+
+    Given the components of the rows, the posterior is a product over components. Each factor is the
+    posterior of a model of its own, which has no closed form.
+    """
+
+    @abstractmethod
+    def log_joint(self, params: Any, X: Array, frame: Frame) -> Array:
+        """Return ``H(x, m, k) / T`` of S models, the components' own codes integrated out.
+
+        Of shape (S, K, n), for a chunk of rows (n, D).
+        """
+
+    @abstractmethod
+    def redraw(self, params: Any, X: Array, labels: Labels, rng: np.random.Generator) -> Any:
+        """Move S models by a scan that leaves ``p(m | X, labels)`` invariant.
+
+        Parameters
+        ----------
+        params : ArrayRecord
+            S models.
+        X : ndarray of shape (N, D)
+        labels : ndarray of int of shape (S, N)
+        rng : Generator
+        """
+
+    @abstractmethod
+    def pinned(self, X: Array) -> NestedPosterior | None:
+        """Return the posterior of one component given its rows (n, D), n > 0.
+
+        None where components are not independent given their rows.
+        """
+
+    @abstractmethod
+    def log_allocation(self, counts: Array) -> float:
+        """Return the log prior probability of labels that give components (K,) so many rows."""
+
+    @abstractmethod
+    def assemble(
+        self, parts: Sequence[Any | None], counts: Array, n_models: int, rng: np.random.Generator
+    ) -> Any:
+        """Return models made of draws of each component, with weights drawn given the counts.
+
+        Parameters
+        ----------
+        parts : sequence of K draws
+            Of n_models models by the samplers of :meth:`pinned`; None for components without rows,
+            which are drawn from the prior.
+        counts : ndarray of shape (K,)
+        n_models : int
+        rng : Generator
+        """
+
+    @abstractmethod
+    def free_coordinates(self, params: Any, rng: np.random.Generator) -> Array:
+        """Return coordinates (S, P); those that the model does not determine are drawn."""
 
 
 class PartitionEnergy(Energy):

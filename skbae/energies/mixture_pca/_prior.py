@@ -13,22 +13,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammaln
 
-from skbae.energies._capabilities import ChartedEnergy
+from skbae.energies._capabilities import ChartedEnergy, PinnableEnergy
 from skbae.energies.mixture._components import GradientComponentFamily
 from skbae.energies.mixture._coordinates import MixtureCoordinates
 from skbae.energies.mixture._energy import MixtureParameters
 from skbae.energies.mixture_pca._charts import PCAMixtureCharts
 from skbae.energies.mixture_pca._components import PCAComponents, PCAFamily, PCAMixture
+from skbae.energies.mixture_pca._draws_given_labels import LoadedComponents, scan
+from skbae.energies.pca._eigenbasis import PCAInEigenbasis
 from skbae.energies.pca._energy import fix_signs
+from skbae.energies.pca._loadings import RowMoments
 from skbae.operators._constants import LOG_2PI
 from skbae.operators._draws import log_gamma_draws
+from skbae.operators._tempered import tempered_softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, Frame
+    from skbae.energies._allocations import Labels
     from skbae.energies.mixture_pca._kernel import PCAMoments
-    from skbae.energies.pca._prior import PCAPrior
+    from skbae.energies.pca._energy import PCAParameters
+    from skbae.energies.pca._loadings import PCAPrior
 
 
 class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
@@ -102,6 +110,36 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
             loadings[:, :, :0],
         )
 
+    # -- by loadings ---------------------------------------------------------------------------
+
+    def loaded(self, params: PCAComponents) -> LoadedComponents:
+        """Return components by their loadings."""
+        lengths = np.sqrt(np.maximum(1.0 / params.precisions - params.noise[..., None], 0.0))
+        noise = np.broadcast_to(params.noise, params.means.shape[:2])
+        loadings = np.swapaxes(params.components * lengths[..., None], 2, 3)
+        return LoadedComponents(loadings, params.means - self.prior.mean, noise)
+
+    def from_loaded(self, loaded: LoadedComponents) -> PCAComponents:
+        """Return the inverse of :meth:`loaded`."""
+        noise = loaded.noise[:, :1] if self.tied_noise else loaded.noise
+        log_gammas = np.log(self.prior.noise_scale / noise)
+        scaled = loaded.loadings / self.units[0], loaded.means / self.units[1]
+        return self.constrain(self.join(*scaled, log_gammas))
+
+    def join_draws(
+        self, parts: Sequence[PCAParameters | None], n_models: int, rng: np.random.Generator
+    ) -> PCAComponents:
+        """Return components drawn one by one; those that are None come from the prior."""
+        drawn = self.loaded(self.constrain(self.draw_prior_coordinates(n_models, rng)))
+        loadings, means, noise = drawn.loadings, drawn.means, drawn.noise.copy()
+        for k, part in enumerate(parts):
+            if part is None:
+                continue
+            lengths = np.sqrt(np.maximum(1.0 / part.precisions - part.noise[:, None], 0.0))
+            loadings[:, k] = np.swapaxes(part.components * lengths[..., None], 1, 2)
+            means[:, k], noise[:, k] = part.means - self.prior.mean, part.noise
+        return self.from_loaded(LoadedComponents(loadings, means, noise))
+
     def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
         loadings, means, log_gammas = self.split(theta)
         shape = self.prior.noise_shape
@@ -164,7 +202,7 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         )
 
 
-class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy):
+class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy, PinnableEnergy):
     """A mixture of PCA with a Dirichlet prior on its weights.
 
     Parameters
@@ -188,3 +226,77 @@ class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy):
 
     def charts(self, params: MixtureParameters, power: float) -> PCAMixtureCharts:
         return PCAMixtureCharts(self, params, power)
+
+    # -- PinnableEnergy ------------------------------------------------------------------------
+
+    def log_joint(self, params: MixtureParameters, X: Array, frame: Frame) -> Array:
+        temperature = self.family.temperature
+        joint = self.bind(params, frame, np.float64).joint(X, temperature)
+        return joint / temperature if temperature != 1 else joint
+
+    def redraw(
+        self, params: MixtureParameters, X: Array, labels: Labels, rng: np.random.Generator
+    ) -> MixtureParameters:
+        family = self.family
+        loaded, counts = scan(
+            X - family.prior.mean,
+            labels,
+            family.loaded(params.components),
+            family.prior,
+            family.temperature,
+            family.tied_noise,
+            rng,
+        )
+        return MixtureParameters(self._draw_weights(counts, rng), family.from_loaded(loaded))
+
+    def _draw_weights(self, counts: Array, rng: np.random.Generator) -> Array:
+        """Draw weights (S, K) given how many rows are in each component."""
+        if self.equal_weights or self.n_components == 1:
+            return np.full(counts.shape, 1 / self.n_components)
+        logs = log_gamma_draws(self.concentration + counts / self.family.temperature, rng)
+        return tempered_softmax(logs, 1.0, axis=1)
+
+    def pinned(self, X: Array) -> PCAInEigenbasis | None:
+        family = self.family
+        if family.tied_noise and self.n_components > 1:
+            return None
+        mean = X.mean(axis=0)
+        _, singular, axes = np.linalg.svd(X - mean, full_matrices=False)
+        moments = RowMoments(mean, axes.T, singular**2 / len(X), float(len(X)))
+        temperature = family.temperature
+        power = len(X) / temperature
+        return PCAInEigenbasis(family.n_latent, family.prior, moments, temperature, power)
+
+    def log_allocation(self, counts: Array) -> float:
+        scaled = counts / self.family.temperature
+        if self.equal_weights or self.n_components == 1:
+            return -float(scaled.sum() * np.log(self.n_components))
+        prior = self.concentration
+        value = (gammaln(prior + scaled) - gammaln(prior)).sum()
+        return float(value + gammaln(prior.sum()) - gammaln(prior.sum() + scaled.sum()))
+
+    def assemble(
+        self,
+        parts: Sequence[PCAParameters | None],
+        counts: Array,
+        n_models: int,
+        rng: np.random.Generator,
+    ) -> MixtureParameters:
+        components = self.family.join_draws(parts, n_models, rng)
+        repeated = np.broadcast_to(counts, (n_models, self.n_components))
+        return MixtureParameters(self._draw_weights(repeated, rng), components)
+
+    def free_coordinates(self, params: MixtureParameters, rng: np.random.Generator) -> Array:
+        theta = self.unconstrain(params)
+        first = self._n_shares
+        if first:  # the sum of the gamma variables, by its prior
+            total = log_gamma_draws(np.full((len(theta), 1), self.concentration.sum()), rng)
+            theta[:, :first] += total - np.log(self.concentration.sum())
+        loadings, means, log_gammas = self.family.split(theta[:, first:])
+        d = loadings.shape[3]
+        if d:
+            turn, upper = np.linalg.qr(rng.standard_normal((*loadings.shape[:2], d, d)))
+            turn = turn * np.sign(np.diagonal(upper, axis1=2, axis2=3))[:, :, None]
+            loadings = np.matmul(loadings, turn)
+        theta[:, first:] = self.family.join(loadings, means, log_gammas)
+        return theta

@@ -189,7 +189,10 @@ class PCAInEigenbasis(NestedPosterior):
             if degrees <= 0:
                 break
             rest = max(lam[n_solid:].sum(), 1e-3 * lam[0])
-            noise = float(rest / degrees)
+            # a component of a row or two has no variance, or hardly any: its noise is the prior's
+            least = 2 * self.prior.noise_scale
+            least /= 2 * self.prior.noise_shape + self.power * degrees
+            noise = max(float(rest / degrees), least)
             melted = 0.3 * noise * (1 - 0.05 * np.arange(size) / max(size, 1))
             squares = np.maximum(lam[:size] / temperature - noise, melted)
             squares[n_solid:] = melted[n_solid:]

@@ -16,7 +16,7 @@ from skbae.estimators._checks import check_probabilities
 from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import run_charted, summarise
+from skbae.estimators._sampling import summarise
 from skbae.estimators.mixture_pca._fit import (
     PCAMixtureModels,
     as_models,
@@ -27,7 +27,7 @@ from skbae.estimators.mixture_pca._fit import (
     reference_attributes,
     starts,
 )
-from skbae.estimators.mixture_pca._mode_starts import sampling_starts
+from skbae.estimators.mixture_pca._sampling import sample_models
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
@@ -64,7 +64,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     model_temperature : float or None, default=None
         Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
         single best model, None means the same as `temperature`. Models of more than a thousand
-        parameters cannot be sampled and raise ValueError.
+        parameters are sampled only at ``model_temperature=None`` with rows of whole weights, by
+        chains over the codes of all rows; otherwise they raise ValueError. With `tied_noise` these
+        chains have no evidence.
     tilt : float, default=0.0
         Tilt t, above -1, of the mean over rows that is maximised,
         ``-(1/t) log mean exp(-t Hmax)``.
@@ -311,8 +313,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         energy = energy_with_prior(settings, rows)
         objective = Objective(energy, rows, runner, temperature, settings.tilt)
         with progress(self, rows.X, None, None) as step:
-            models = sampling_starts(settings, rows, rng, runner)
-            run = run_charted(objective, models, rng, settings, step)
+            run = sample_models(objective, energy, rng, settings, step)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         mode, draws = energy.canonical(best.params), energy.canonical(run.params)
         matched = match_to_reference(energy, draws, mode, rows, temperature)

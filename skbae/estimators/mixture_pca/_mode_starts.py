@@ -88,12 +88,16 @@ def sampling_starts(
 
 
 def collapsed_components(
-    energy: PCAMixtureWithPrior, X: Array, temperature: float, model_temperature: float
+    energy: PCAMixtureWithPrior,
+    X: Array,
+    temperature: float,
+    model_temperature: float,
+    most_axes: int = _MAX_AXES,
 ) -> CollapsedPCA:
     """Return the components of rows (N, D), on their leading axes, integrated over their prior."""
     family = energy.family
     centre = X.mean(axis=0)
-    n_axes = min(max(_MAX_AXES, 2 * family.n_latent), *X.shape)
+    n_axes = min(max(most_axes, 2 * family.n_latent), *X.shape)
     axes = np.linalg.svd(X - centre, full_matrices=False)[2][:n_axes]
     return CollapsedPCA(
         family.n_components,

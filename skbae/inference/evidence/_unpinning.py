@@ -218,41 +218,16 @@ class _Path:
 
     def split(self, population: _Population) -> tuple[Array, Array]:
         """Return ``log f`` at z* and the log of the sum of the others, each (S, N)."""
-        log_f, origin = population.log_f, self.tile.origin
-        n = np.arange(len(origin))
-        own = log_f[:, origin, n]
-        peak = log_f.max(axis=1)
-        terms = np.exp(log_f - peak[:, None])
-        terms[:, origin, n] = 0.0
-        with np.errstate(divide="ignore"):
-            return own, np.log(terms.sum(axis=1)) + peak
+        return split_at(population.log_f, self.tile.origin)
 
     def rise(self, own: Array, other: Array, start: float, stop: float) -> Array:
         """Return the change of the log density from one log t to another, (I, P)."""
-        change = _log_path(own, other, stop) - _log_path(own, other, start)
+        change = log_path(own, other, stop) - log_path(own, other, start)
         return change.reshape(self.shape)
 
     def next_stop(self, own: Array, other: Array, start: float) -> float:
         """Return the largest next log t that leaves populations effective enough."""
-        limit = float(next(each for each in _GRID if each > start))
-        now = _log_path(own, other, start)
-
-        def effective(candidate: float) -> float:
-            log_weights = (_log_path(own, other, candidate) - now).reshape(self.shape)
-            weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
-            ess = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
-            return float(np.median(ess)) / self.shape[1]
-
-        if effective(limit) >= _ESS_FRACTION:
-            return limit
-        low, high = max(start, _FROM), limit
-        for _ in range(_N_BISECTIONS):
-            middle = 0.5 * (low + high)
-            if effective(middle) >= _ESS_FRACTION:
-                low = middle
-            else:
-                high = middle
-        return low if low > start else 0.5 * (max(start, _FROM) + limit)
+        return next_log_t(own, other, start, self.shape)
 
     def resample(self, population: _Population, log_weights: Array) -> _Population:
         n = self.shape[1]
@@ -280,7 +255,51 @@ class _Path:
         return _Population(log_f, labels, block)
 
 
-def _log_path(own: Array, other: Array, log_t: float) -> Array:
+def split_at(log_f: Array, origin: Labels) -> tuple[Array, Array]:
+    """Return ``log f`` (S, K, N) at labels (N,) and the log of the sum of the others, (S, N)."""
+    n = np.arange(len(origin))
+    own = log_f[:, origin, n]
+    peak = log_f.max(axis=1)
+    terms = np.exp(log_f - peak[:, None])
+    terms[:, origin, n] = 0.0
+    with np.errstate(divide="ignore"):
+        return own, np.log(terms.sum(axis=1)) + peak
+
+
+def next_log_t(own: Array, other: Array, start: float, shape: tuple[int, int]) -> float:
+    """Return the largest next log t that leaves populations effective enough.
+
+    Parameters
+    ----------
+    own, other : ndarrays of shape (I * P, N)
+        Log densities at z*, and of the sum of the others.
+    start : float
+        The last log t.
+    shape : tuple of int
+        I populations of P.
+    """
+    limit = float(next(each for each in _GRID if each > start))
+    now = log_path(own, other, start)
+
+    def effective(candidate: float) -> float:
+        log_weights = (log_path(own, other, candidate) - now).reshape(shape)
+        weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
+        ess = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
+        return float(np.median(ess)) / shape[1]
+
+    if effective(limit) >= _ESS_FRACTION:
+        return limit
+    low, high = max(start, _FROM), limit
+    for _ in range(_N_BISECTIONS):
+        middle = 0.5 * (low + high)
+        if effective(middle) >= _ESS_FRACTION:
+            low = middle
+        else:
+            high = middle
+    return low if low > start else 0.5 * (max(start, _FROM) + limit)
+
+
+def log_path(own: Array, other: Array, log_t: float) -> Array:
     """Return the log of the path's density over the prior, (S,)."""
     if log_t == -np.inf:
         return own.sum(axis=1)
@@ -353,7 +372,7 @@ def unpin(
             population = path.move(path.resample(population, -back[-1]), low)
     back.reverse()
     ratios = [
-        [_acceptance_ratio(up, down) for up, down in zip(a, b, strict=True)]
+        [acceptance_ratio(up, down) for up, down in zip(a, b, strict=True)]
         for a, b in zip(outward, back, strict=True)
     ]
     return Unpinned(
@@ -384,7 +403,7 @@ def _back_start(models: PinnedModels, tile: ModeTile, path: _Path, draws: Labels
     return _Population(log_f[pick], labels[pick], np.full(len(labels), _BLOCK))
 
 
-def _acceptance_ratio(outward: Array, back: Array, n_iterations: int = 100) -> float:
+def acceptance_ratio(outward: Array, back: Array, n_iterations: int = 100) -> float:
     """Return the log ratio of two normalisers from log density ratios at draws of both.
 
     Parameters
