@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from skbae.energies.pca._loadings import PCAPrior
 
 _LOG_PI = float(np.log(np.pi))
-# Variances below this share of the largest are rounding errors.
+# Variances below this share of the largest count as rounding errors.
 _RANK = 1e-12
 # Largest number of entries of the arrays of a batch of models.
 _NUMBERS = 1 << 21
-# Temperature below which a start does not take the optimum of T.
+# Starts are optima at T, or at this temperature if T is lower.
 _COLDEST_START = 0.1
-# Pairs of axes whose rotation is checked.
+# Number of pairs of axes whose rotation enters the balance.
 _N_ROTATIONS = 4
 
 
@@ -222,7 +222,7 @@ class PCAInEigenbasis(NestedPosterior):
         """Return ``log E exp(- sum_j f (lam_i - lam_j) u_j^2 / 2)`` for u uniform, (S,)."""
         lam, n, size = self.variances, self.n_features - i, self.n_components
         own = fields[:, [i]]
-        # another direction on its way there takes this one's place
+        # a direction that turns onto another one's axis exchanges places with it
         rest = np.broadcast_to(own * (lam[i] - lam[size:]), (len(own), len(lam) - size))
         off = np.concatenate([(own - fields[:, i:]) * (lam[i] - lam[i:size]), rest], axis=1)
         outside = own[:, 0] * lam[i]
@@ -241,10 +241,11 @@ class PCAInEigenbasis(NestedPosterior):
 class PCAProposal(Proposal):
     """Frames given singular values; see ``_frames.py``.
 
-    Directions that are *settled*, off all axes but their own, may still mix with each other where
-    their singular values are alike. Of those, coordinates are the entries of the logarithm of the
-    matrix ``W W'`` in their own axes: it is nearly normal whether or not its eigenvalues differ.
-    The others have coordinates as in :class:`PCAInEigenbasis`, and are drawn in the complement.
+    Directions are *settled* if they mix with no axes but their own. They may still mix with each
+    other where their singular values are similar. Their coordinates are the entries of the
+    logarithm of the matrix ``W W'`` in their own axes, which is nearly normal whether or not its
+    eigenvalues differ. The other directions have coordinates as in :class:`PCAInEigenbasis`, and
+    are drawn in the complement of these.
 
     Parameters
     ----------

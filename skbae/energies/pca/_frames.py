@@ -224,7 +224,7 @@ class FarBlock:
         block : ndarray of shape (S, d, R - leading + c)
         root : ndarray of shape (S, d, d)
         log_density : ndarray of shape (S,)
-            Relative to the uniform distribution; infinite where a draw went wrong.
+            Relative to the uniform distribution; infinite where a draw is not finite.
         """
         lam, size = self.variances, self.size
         turned = np.matmul(leading * lam[: self.n_leading], np.swapaxes(leading, 1, 2))
@@ -266,7 +266,7 @@ class FarBlock:
         scaled = curvature / roots[:, :, None] / roots[:, None]
         sound = np.asarray(np.isfinite(scaled).all(axis=(1, 2)))
         values, vectors = np.linalg.eigh(np.where(sound[:, None, None], scaled, np.eye(size)))
-        # where a model's fields are weak, about as wide as a direction's entries can be
+        # where fields are weak, deviations as large as entries of a direction can be
         least = 1.0 / (roots**2).max(axis=1)[:, None]
         precisions = np.maximum(values[:, :, None] - far, least[:, :, None])
         log_density = 0.5 * np.log(precisions).sum(axis=(1, 2)) - 0.5 * (inner**2).sum(axis=(1, 2))
@@ -309,7 +309,7 @@ class FrameProposal:
     def _split(self, fields: Array) -> None:
         size, lam = self.size, self.variances
         self._loss = np.ones(size)
-        for _ in range(4):  # far axes take their share of a direction, and weaken its field
+        for _ in range(4):  # a direction's part in the far axes weakens its field
             own = fields * self._loss
             pairs = self.power * pair_fields(own[None], lam)[0]
             reached = np.flatnonzero((pairs < _APART).any(axis=0))
@@ -326,7 +326,7 @@ class FrameProposal:
             dimension = self.n_leading + self.n_outside - n_far
             self._far = FarBlock(lam, self.n_leading, dimension, n_far, self.power, fields)
             self._loss = 1.0 - self._far.shares
-            # what is far has to leave something
+            # the far axes must leave a share of each direction to the leading ones
             self.outside_leads |= bool(n_far and self._far.shares.max() > _MOST)
         near = np.zeros(self.n_leading, dtype=bool)
         order = np.arange(self.n_leading)
@@ -357,7 +357,7 @@ class FrameProposal:
         frames : ndarray of shape (S, d, R + c)
             Orthonormal rows.
         log_density : ndarray of shape (S,)
-            Relative to the uniform distribution; infinite where a draw went wrong.
+            Relative to the uniform distribution; infinite where a draw is not finite.
         """
         n_models, first = len(fields), self.n_leading
         if not self.size:
@@ -407,7 +407,7 @@ class _Column:
         if not self.outside_near:
             self.apart = np.concatenate([self.apart, more])
         self.own = pairs[:, i].copy()
-        self.own[:, :i] = 0.0  # taken: the complement sees to those
+        self.own[:, :i] = 0.0  # axes of earlier directions, which the complement excludes
         self.of_outside = proposal.power * fields[:, i] * proposal.variances[i]
         dimension = n_leading + self.n_outside
         self.n_near = len(near) + (self.n_outside if self.outside_near else 0)
@@ -433,7 +433,7 @@ class _Column:
         if self.n_outside and not self.outside_near:
             log_volume += 0.5 * self.n_outside * np.log(precisions[:, -1])
             variance += self.n_outside / precisions[:, -1]
-        # the length along near axes is what those apart leave, nearly fixed
+        # the other axes nearly determine the length along near axes
         degrees = max(2.0 * self.n_apart, _LEAST_DEGREES)
         squared_scale = np.maximum(1.0 - variance, 0.05) / degrees
         along = np.sqrt(squared_scale) * chi_of_normal(length, degrees)
@@ -472,7 +472,7 @@ class _Column:
             precisions = np.concatenate([precisions, columns], axis=1)
         drawn = numbers[:, self.near] / np.sqrt(precisions)
         if self.i:
-            for _ in range(2):  # twice is enough
+            for _ in range(2):  # twice, to full precision
                 back = np.linalg.solve(gram, np.matmul(known, drawn[..., None]))
                 drawn = drawn - np.matmul(np.swapaxes(known, 1, 2), back)[..., 0]
         drawn = drawn / np.sqrt((drawn**2).sum(axis=1))[:, None]

@@ -82,7 +82,7 @@ class NormalFit:
         """Standard normal numbers that make coordinates: one more than there are."""
         return len(self.centre) + 1
 
-    def place(self, scores: Array) -> tuple[Array, Array]:
+    def coordinates(self, scores: Array) -> tuple[Array, Array]:
         """Turn standard normal numbers (S, P + 1) into coordinates; return their log density too.
 
         The first number chooses the wide density or the narrow one.

@@ -112,14 +112,14 @@ class _Population:
     def draw(self, n: int) -> _Particles:
         """Draw from the proposal."""
         size = self.fit.n_scores + self.proposal.n_numbers
-        return self.place(self.rng.standard_normal((n, size)))
+        return self.weigh(self.rng.standard_normal((n, size)))
 
     def split(self, numbers: Array) -> tuple[Array, Array, Array]:
         """Return coordinates, their log density, and the numbers of the other parameters."""
         size = self.fit.n_scores
-        return *self.fit.place(numbers[:, :size]), numbers[:, size:]
+        return *self.fit.coordinates(numbers[:, :size]), numbers[:, size:]
 
-    def place(self, numbers: Array) -> _Particles:
+    def weigh(self, numbers: Array) -> _Particles:
         """Return particles with their log weights."""
         theta, log_density, rest = self.split(numbers)
         value = self.proposal.log_ratio(theta, rest) - log_density
@@ -173,7 +173,7 @@ class _Population:
             share = np.minimum(self.share * self.rng.uniform(0.3, 1.5, (n, 1)), 1.0)
             numbers = np.sqrt(1 - share) * last.numbers
             numbers += np.sqrt(share) * self.rng.standard_normal((n, size))
-            proposed = self.place(numbers)
+            proposed = self.weigh(numbers)
             with np.errstate(invalid="ignore"):
                 change = self.beta * (proposed.log_weight - last.log_weight)
             probability = np.exp(np.minimum(np.where(np.isnan(change), -np.inf, change), 0.0))
