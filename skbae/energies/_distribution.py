@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
     from skbae._types import Array
+
+_PROPERTIES = ("mean", "variance", "covariance")
+_METHODS = ("entropy", "log_density", "_draw")
 
 
 class Distribution(ABC):
@@ -20,6 +24,15 @@ class Distribution(ABC):
     :meth:`entropy` and :meth:`_draw`, and :attr:`variance` if it is cheaper to compute than the
     covariance.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let all computations have this package's floating-point errors, not the caller's."""
+        super().__init_subclass__(**kwargs)
+        for name, member in list(vars(cls).items()):
+            if name in _PROPERTIES and isinstance(member, property) and member.fget is not None:
+                setattr(cls, name, property(own_errors()(member.fget)))
+            elif name in _METHODS:
+                setattr(cls, name, own_errors()(member))
 
     @property
     @abstractmethod

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
-from sklearn.utils.validation import validate_data
 
 from skbae.energies._base import SmoothBoundEnergy, require
 from skbae.energies._capabilities import NoisyEnergy
@@ -16,6 +15,7 @@ from skbae.estimators._checks import check_codes, check_integer, check_real, che
 from skbae.estimators._fitted import DetailsT
 from skbae.estimators._transaction import FitsInTransactions, SettingsT
 from skbae.inference.passes._rows import RowRunner
+from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 from skbae.operators._tempered import log_mean_exp, tempered_softmax, tilted_mean
 
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
     from skbae._types import Array
     from skbae.energies._base import BoundEnergy, Energy
+
+
+# Rows with larger entries (over the square root of their number) are refused: their squares
+# overflow.
+_LARGEST = 1e153
+# Rows further from the centre, in standard deviations of the fit, are computed with in float64.
+_FAR = 100.0
 
 
 class BayesianAutoEncoder(
@@ -63,10 +70,30 @@ class BayesianAutoEncoder(
     def _read(self, X: Any) -> NDArray[Any]:
         """Return validated rows, float32 if they were given as float32, otherwise float64."""
         self._check_usable()
-        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = self._validated(X, reset=False)
+        limit = _LARGEST / np.sqrt(X.shape[1])
+        largest = max(float(X.max(initial=0.0)), -float(X.min(initial=0.0)))
+        if largest > limit:
+            raise ValueError(
+                "X is too large: squares of rows overflow. Scale the columns (the largest entry is "
+                f"{largest:.3g}, and may be {limit:.3g})."
+            )
+        return X
+
+    def _precision_for(self, X: NDArray[Any]) -> Any:
+        """Return the precision of products with rows: double for float32 rows far from the fit.
+
+        Bounds on rounding errors hold for rows about as far from the centre as those of the fit.
+        """
+        frame = self._fitted.frame
+        if X.dtype == np.float64 or not len(X):
+            return np.float64
+        with np.errstate(over="ignore"):
+            far = np.maximum(X.max(axis=0) - frame.centre, frame.centre - X.min(axis=0))
+        return X.dtype if np.all(far <= _FAR * frame.scale) else np.float64
 
     def _bound(self, X: NDArray[Any]) -> BoundEnergy:
-        return self._energy().bind(self._parameters(), self._fitted.frame, X.dtype)
+        return self._energy().bind(self._parameters(), self._fitted.frame, self._precision_for(X))
 
     def _map(self, function: Callable[..., Any], X: NDArray[Any], chunk_rows: int) -> Any:
         with RowRunner() as runner:
@@ -74,6 +101,7 @@ class BayesianAutoEncoder(
 
     # -- codes ---------------------------------------------------------------------------------
 
+    @own_errors()
     def transform(self, X: Any) -> NDArray[Any]:
         """Return the mean code of each row, at the temperature of the fit.
 
@@ -90,6 +118,7 @@ class BayesianAutoEncoder(
         X = self._read(X)
         return self._transform_rows(X).astype(X.dtype, copy=False)
 
+    @own_errors()
     def inverse_transform(self, Z: Any) -> NDArray[Any]:
         """Return the expected row for each code, under the reference model.
 
@@ -107,6 +136,7 @@ class BayesianAutoEncoder(
         Z = check_codes(Z, self._n_features_out, self)
         return self._expected_rows(Z).astype(Z.dtype, copy=False)
 
+    @own_errors()
     def encode(self, X: Any) -> Distribution:
         """Return the distribution of each row's code, whose mean is that of :meth:`transform`.
 
@@ -122,6 +152,7 @@ class BayesianAutoEncoder(
         """
         return self._encode_rows(self._read(X))
 
+    @own_errors()
     def decode(self, Z: Any) -> DistributionWithDensity:
         """Return the distribution of rows given codes, under the reference model.
 
@@ -174,6 +205,7 @@ class BayesianAutoEncoder(
 
     # -- scores --------------------------------------------------------------------------------
 
+    @own_errors()
     def score_samples(self, X: Any) -> Array:
         """Return ``Hmax_T`` of each row, averaged over the kept models in probability.
 
@@ -225,6 +257,7 @@ class BayesianAutoEncoder(
         rows = self._read(X)
         return self._fitted.training_rows is not None and self._fitted.training_rows.describes(rows)
 
+    @own_errors()
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the (weighted) mean of :meth:`score_samples`.
 
@@ -242,6 +275,7 @@ class BayesianAutoEncoder(
         weights = check_sample_weight(sample_weight, len(values))
         return float(tilted_mean(values, weights, 0.0))
 
+    @own_errors()
     def score_gradient(self, X: Any) -> Array:
         """Return the gradient of :meth:`score_samples` in x (Fisher's identity).
 
@@ -258,7 +292,7 @@ class BayesianAutoEncoder(
         return self._gradient(self._parameters(), X, self._fitted.temperature)
 
     def _gradient(self, params: Any, X: NDArray[Any], temperature: float) -> Array:
-        bound = self._energy().bind(params, self._fitted.frame, X.dtype)
+        bound = self._energy().bind(params, self._fitted.frame, self._precision_for(X))
         smooth = require(bound, SmoothBoundEnergy, "the gradient in x")
 
         def function(chunk: NDArray[Any]) -> Array:
@@ -267,6 +301,7 @@ class BayesianAutoEncoder(
 
         return self._map(function, X, bound.chunk_rows)
 
+    @own_errors()
     def denoise(self, X: Any, noise_variance: float) -> NDArray[Any]:
         """Return the expected clean row given each noisy one, ``E[clean | noisy]``.
 
@@ -293,6 +328,7 @@ class BayesianAutoEncoder(
         moved = X + variance * self._gradient(noisy, X, 1.0)
         return moved.astype(X.dtype, copy=False)
 
+    @own_errors()
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
         """Draw rows and their codes from the density at T = 1.
 

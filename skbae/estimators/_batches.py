@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import supports_partial_fit
@@ -79,6 +78,6 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
             first = not hasattr(self, "models_")
             if not first:
                 self._check_usable()
-            X = validate_data(self, X, reset=first, dtype=[np.float64, np.float32])
+            X = self._validated(X, reset=first)
             self._work_on(settings, X, sample_weight, self._fit_batch, self._check_before_batch)
         return self

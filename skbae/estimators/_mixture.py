@@ -26,6 +26,7 @@ from skbae.inference.passes._starting_points import (
     kmeans_plus_plus,
     random_rows,
 )
+from skbae.operators._floating import own_errors
 from skbae.operators._labels import match_labels
 from skbae.operators._tempered import first_maximum, log_mean_exp, tempered_softmax
 
@@ -165,7 +166,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
         """Return the energy as configured at fit."""
 
     def _bound(self, X: NDArray[Any]) -> BoundMixture:
-        return self._energy().bind(self._parameters(), self._fitted.frame, X.dtype)
+        return self._energy().bind(self._parameters(), self._fitted.frame, self._precision_for(X))
 
     def _joint(
         self, X: NDArray[Any], finish: Callable[[Array, float], NDArray[Any]]
@@ -190,6 +191,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
 
         return self._joint(X, finish)
 
+    @own_errors()
     def predict(self, X: Any) -> NDArray[np.intp]:
         """Return the most probable component of each row, averaged over the kept models.
 
@@ -203,6 +205,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
         """
         return self._joint(self._read(X), partial(first_maximum, axis=0))
 
+    @own_errors()
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the soft components ``p(k | x)``, averaged over the kept models; one-hot at T = 0.
 
@@ -219,6 +222,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
 
     # -- criteria ------------------------------------------------------------------------------
 
+    @own_errors()
     def bic(self, X: Any) -> float:
         """Return the Bayesian information criterion of the density at T = 1 (lower is better).
 
@@ -235,6 +239,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
         fit = -2.0 * float(self._score_rows(X, 1.0).sum())
         return fit + self._energy().n_parameters() * float(np.log(len(X)))
 
+    @own_errors()
     def aic(self, X: Any) -> float:
         """Return Akaike's information criterion of the density at T = 1 (lower is better).
 

@@ -24,6 +24,7 @@ from skbae.estimators._plans import SamplerPlans
 from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, with_callbacks
 from skbae.estimators._settings import Given, Settings
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 # Layout of the pickled state; raised when a change makes older files unreadable.
 _STATE_FORMAT = 3
+
+# Columns of smaller standard deviation are refused: their variances underflow.
+_SMALLEST = 1e-150
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -117,7 +121,7 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         """
         with self._transaction():
             settings = self._check_parameters()
-            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+            X = self._validated(X, ensure_min_samples=2)
             self._work_on(settings, X, sample_weight, self._fit_rows, self._check_before_fit)
         return self
 
@@ -130,12 +134,18 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         """Return whether a fit continues from the fitted model (``warm_start=True``)."""
         return settings.warm_start and hasattr(self, "models_")
 
+    def _validated(self, X: Any, **kwargs: Any) -> NDArray[Any]:
+        """Return rows as a dense, finite array of float64 or float32."""
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum may overflow in a quick check
+            return validate_data(self, X, dtype=[np.float64, np.float32], **kwargs)
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """Restore the estimator if anything is raised within, KeyboardInterrupt included."""
         before = vars(self).copy()
         try:
-            yield
+            with own_errors():
+                yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -161,6 +171,12 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
                 raise ValueError(
                     "X is too large: its variance overflows. Scale the columns (the largest "
                     f"entry is {np.abs(X).max():.3g})."
+                )
+            small = np.flatnonzero((rows.scale < _SMALLEST) & (X.max(axis=0) > X.min(axis=0)))
+            if len(small):
+                raise ValueError(
+                    "X is too small: variances underflow. Scale the columns (the standard "
+                    f"deviation of column {small[0]} is below {_SMALLEST:g})."
                 )
             found = work(settings, rows, rng, runner)
         self._write(

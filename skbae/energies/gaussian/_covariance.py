@@ -108,6 +108,23 @@ class CovarianceShape(ABC):
         """Return the scatter of which :meth:`from_scatter` with count one gives the covariances."""
 
     @abstractmethod
+    def smallest_ratio(self, covariances: Array, floor: Array, of: NDArray[np.bool_]) -> Array:
+        """Return the smallest variance in any direction, relative to that of a floor.
+
+        Parameters
+        ----------
+        covariances : ndarray of shape (C,) + tail
+        floor : ndarray of shape (D,)
+            Positive.
+        of : ndarray of bool of shape (D,)
+            The features that count.
+
+        Returns
+        -------
+        ndarray of shape (C,)
+        """
+
+    @abstractmethod
     def factorise(self, covariances: Array) -> Array:
         """Return the factors of covariances; raise LinAlgError if one is singular."""
 
@@ -213,6 +230,10 @@ class Full(CovarianceShape):
         covariances[..., diagonal, diagonal] += floor
         return covariances
 
+    def smallest_ratio(self, covariances: Array, floor: Array, of: NDArray[np.bool_]) -> Array:
+        chosen, own = covariances[..., of, :][..., :, of], np.sqrt(floor[of])
+        return np.asarray(np.linalg.eigvalsh(chosen / own[:, None] / own)[..., 0])
+
     def to_moment(self, covariances: Array, floor: Array | float) -> Array:
         return covariances - floor * np.eye(self.n_features)
 
@@ -282,6 +303,10 @@ class _Elementwise(CovarianceShape):
     @abstractmethod
     def _one_for_each(self, floor: Array | float) -> Array | float:
         """Return what a floor adds to each variance of one covariance."""
+
+    def smallest_ratio(self, covariances: Array, floor: Array, of: NDArray[np.bool_]) -> Array:
+        ratios = (covariances / self._one_for_each(floor)).reshape(len(covariances), -1)
+        return np.asarray((ratios[:, of] if self.tail else ratios).min(axis=1))
 
     @property
     @abstractmethod

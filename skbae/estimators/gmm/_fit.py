@@ -230,13 +230,11 @@ def warn_of_floor(
     form = settings.form(rows.X.shape[1])
     # features that are constant in X have no variance anywhere
     varies = rows.scale > 0
-    if not (np.any(floor > 0) and varies.any()):
+    if not (np.all(floor > 0) and varies.any()):
         return
-    covariances = form.shape.expand(form.shape.covariances(params.components.factors[0]))
-    covariances = covariances[..., varies, :][..., :, varies]
-    deviations = np.sqrt(np.where(floor > 0, floor, rows.scale**2))[varies]
-    relative = covariances / (deviations[:, None] * deviations)
-    smallest = np.linalg.eigvalsh(relative)[:, 0]
+    smallest = form.shape.smallest_ratio(
+        form.shape.covariances(params.components.factors[0]), floor, varies
+    )
     few = np.flatnonzero(smallest < _MOSTLY_FLOOR)
     if not len(few):
         return

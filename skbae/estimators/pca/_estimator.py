@@ -33,6 +33,7 @@ from skbae.estimators.pca._fit import (
 from skbae.estimators.pca._settings import PCADetails, PCASettings
 from skbae.inference.passes._principal_axes import RowsWithCovariance, rows_with_covariance
 from skbae.inference.passes._rows import make_rows
+from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
@@ -401,6 +402,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
 
     # -- the density ---------------------------------------------------------------------------
 
+    @own_errors()
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
         """Draw rows and their codes from the density at T = 1.
 
@@ -425,6 +427,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         X, _, clean = self._energy().draw_from(params, models, rng)
         return X, (clean - self.mean_) @ self.components_.T / self._code_scale
 
+    @own_errors()
     def get_covariance(self) -> Array:
         """Return the covariance of the reference model's density, ``W W' + s2 I``.
 
@@ -439,6 +442,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         covariance.flat[:: len(covariance) + 1] += self.noise_variance_
         return covariance
 
+    @own_errors()
     def get_precision(self) -> Array:
         """Return the inverse of :meth:`get_covariance`.
 

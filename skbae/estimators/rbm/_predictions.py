@@ -12,6 +12,7 @@ from skbae.energies.rbm._visible import RBMParameters
 from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators.rbm._fit import MachineDetails, as_parameters, make_energy
 from skbae.estimators.rbm._settings import RBMSettings, check_range
+from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
         mean, noise = self._expected_rows(Z), getattr(self, "noise_variance_", None)
         return BernoulliCodes(mean) if noise is None else IsotropicRows(mean, noise)
 
+    @own_errors()
     def gibbs(self, v: Any, random_state: Any = None) -> Array:
         """Make one step of Gibbs sampling at T = 1: draw codes given rows, then rows given codes.
 

@@ -17,6 +17,7 @@ from skbae.estimators._checks import check_integer
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.vae._fit import NetworkDetails
 from skbae.estimators.vae._settings import VAESettings
+from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 from skbae.operators._tempered import log_mean_exp, tempered_softmax
 
@@ -112,6 +113,7 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
     def _has_density(self) -> bool:
         return self._fitted.temperature > 0
 
+    @own_errors()
     def score_samples(
         self, X: Any, n_samples: int | None = None, random_state: Any = None
     ) -> Array:

@@ -103,7 +103,8 @@ def expectation_maximisation(
     TypeError
         If the energy lacks the capability.
     ValueError
-        If the components of all starts have collapsed, from ``energy.maximise``. If only some
+        If the objective of a start is not finite; if the components of all starts have collapsed,
+        from ``energy.maximise``. If only some
         starts collapse, their objective is set to minus infinity.
     """
     energy = objective.require(StatisticsEnergy, "expectation maximisation")
@@ -140,8 +141,20 @@ def expectation_maximisation(
 def em_init(
     objective: Objective, params: Any, precision: DTypeLike, earlier: Sequence[float] = ()
 ) -> EMState:
-    """Return the state before the first step from S models."""
-    statistics = objective.expect(params, precision)
+    """Return the state before the first step from S models.
+
+    Raises
+    ------
+    ValueError
+        If the objective of a model is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        statistics = objective.expect(params, precision)
+    if not np.isfinite(statistics.objective).all():
+        raise ValueError(
+            "the start gives a row no finite energy under any component: initial values are too "
+            "far from X, or in other units"
+        )
     steps = first_steps(params.n_models, objective.tilt)
     progress = Progress.begin(len(steps))
     if len(earlier) > 1:

@@ -179,4 +179,10 @@ class RowRunner:
     def _each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Any:
         if self.n_threads == 1 or len(tasks) == 1:
             return map(function, tasks)
-        return self._executor().map(function, tasks)
+        errors = np.geterr()  # threads have their own
+
+        def guarded(task: Any) -> Any:
+            with np.errstate(**errors):
+                return function(task)
+
+        return self._executor().map(guarded, tasks)
