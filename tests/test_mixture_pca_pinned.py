@@ -72,8 +72,8 @@ def statistics_of(loaded):
 def worst_deviation(temperature, n_sweeps=300):
     """Compare chains of scans with the independent sampler of one component, in errors."""
     X = np.random.default_rng(3).standard_normal((9, 3)) * [2.0, 1.0, 0.3] + 0.5
-    energy, rng = mixture(1, 2, temperature, prior=PRIOR_3), np.random.default_rng(0)
-    exact = sample_nested(energy.pinned(X), rng, 4000).params
+    energy, rng = mixture(1, 2, prior=PRIOR_3), np.random.default_rng(0)
+    exact = sample_nested(energy.pinned(X, temperature), rng, 4000).params
     family = energy.family
     drawn = family.loaded(family.join_draws([exact], 4000, rng))
     expected = statistics_of(drawn)
@@ -112,7 +112,7 @@ def test_a_scan_without_the_jacobian_of_its_scales_is_caught(monkeypatch):
 @pytest.mark.parametrize(("temperature", "equal"), [(1.0, False), (0.5, True), (2.0, False)])
 def test_evidence_by_enumeration(temperature, equal):
     X = separated(8)
-    run = run_pinned(mixture(2, 0, temperature, equal=equal), X, temperature)
+    run = run_pinned(mixture(2, 0, equal=equal), X, temperature)
     exact = enumerated(X, 2, PRIOR, temperature, None if equal else 1.6)
     result = assess(run)
     assert result.log_evidence_error < 0.1
@@ -121,7 +121,7 @@ def test_evidence_by_enumeration(temperature, equal):
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_evidence_agrees_with_that_by_tempering(temperature):
-    X, energy = separated(16), mixture(2, 1, temperature)
+    X, energy = separated(16), mixture(2, 1)
     value, error, _ = tempered(energy, make_rows(X, None), temperature, n_particles=1024)
     result = assess(run_pinned(energy, X, temperature))
     joint = np.hypot(error, result.log_evidence_error)
@@ -130,7 +130,7 @@ def test_evidence_agrees_with_that_by_tempering(temperature):
 
 
 def test_weights_equal_repeated_rows():
-    X, energy = separated(16), mixture(2, 1, 1.0)
+    X, energy = separated(16), mixture(2, 1)
     weights = np.tile([1, 2], 8)
     weighted = assess(run_pinned(energy, X, 1.0, sample_weight=weights))
     repeated = assess(run_pinned(energy, np.repeat(X, weights, axis=0), 1.0, seed=1))
@@ -142,7 +142,7 @@ def test_a_forgotten_multiplicity_shows(monkeypatch):
     """A negative control of the comparison with enumeration."""
     monkeypatch.setattr(_pinned_chains, "gammaln", lambda x: 0.0)
     X = separated(8)
-    result = assess(run_pinned(mixture(2, 0, 1.0), X, 1.0))
+    result = assess(run_pinned(mixture(2, 0), X, 1.0))
     exact = enumerated(X, 2, PRIOR, 1.0, 1.6)
     assert abs(result.log_evidence - exact) > 4 * result.log_evidence_error + 0.02
 
@@ -203,7 +203,7 @@ def test_searches_that_disagree_make_the_result_suspect():
 
 
 def test_doubts_of_the_search_reach_the_verdict():
-    X, energy = separated(16), mixture(2, 1, 1.0)
+    X, energy = separated(16), mixture(2, 1)
     result = assess(run_pinned(energy, X, 1.0, doubts=["searches differ"]))
     assert result.status == "suspect"
     assert result.reasons == ("searches differ",)
@@ -245,10 +245,10 @@ def test_iris_agrees_with_charts():
 @pytest.mark.parametrize("n_rows", [1, 2, 3])
 def test_components_of_few_rows_have_their_evidence(n_rows):
     X = np.random.default_rng(5).standard_normal((n_rows, 3)) * [2.0, 1.0, 0.3] + 0.5
-    energy, rng = mixture(1, 2, 1.0, prior=PRIOR_3), np.random.default_rng(0)
-    run = sample_nested(energy.pinned(X), rng, 50)
+    energy, rng = mixture(1, 2, prior=PRIOR_3), np.random.default_rng(0)
+    run = sample_nested(energy.pinned(X, 1.0), rng, 50)
     drawn = energy.draw_prior_coordinates(400_000, rng)
-    log_f = energy.log_joint(energy.constrain(drawn), X, make_rows(X, None).frame)
+    log_f = energy.log_joint(energy.constrain(drawn), X, make_rows(X, None).frame, 1.0)
     values = log_f[:, 0].sum(axis=1)
     shares = np.exp(values - values.max())
     exact = np.log(shares.mean()) + values.max()

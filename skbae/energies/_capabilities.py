@@ -366,14 +366,21 @@ class PinnableEnergy(GradientEnergy):
     """
 
     @abstractmethod
-    def log_joint(self, params: Any, X: Array, frame: Frame) -> Array:
+    def log_joint(self, params: Any, X: Array, frame: Frame, temperature: float) -> Array:
         """Return ``H(x, m, k) / T`` of S models, the components' own codes integrated out.
 
         Of shape (S, K, n), for a chunk of rows (n, D).
         """
 
     @abstractmethod
-    def redraw(self, params: Any, X: Array, labels: Labels, rng: np.random.Generator) -> Any:
+    def redraw(
+        self,
+        params: Any,
+        X: Array,
+        labels: Labels,
+        temperature: float,
+        rng: np.random.Generator,
+    ) -> Any:
         """Move S models by a scan that leaves ``p(m | X, labels)`` invariant.
 
         Parameters
@@ -382,23 +389,30 @@ class PinnableEnergy(GradientEnergy):
             S models.
         X : ndarray of shape (N, D)
         labels : ndarray of int of shape (S, N)
+        temperature : float
+            T.
         rng : Generator
         """
 
     @abstractmethod
-    def pinned(self, X: Array) -> NestedPosterior | None:
+    def pinned(self, X: Array, temperature: float) -> NestedPosterior | None:
         """Return the posterior of one component given its rows (n, D), n > 0.
 
         None where components are not independent given their rows.
         """
 
     @abstractmethod
-    def log_allocation(self, counts: Array) -> float:
+    def log_allocation(self, counts: NDArray[Any], temperature: float) -> float:
         """Return the log prior probability of labels that give components (K,) so many rows."""
 
     @abstractmethod
     def assemble(
-        self, parts: Sequence[Any | None], counts: Array, n_models: int, rng: np.random.Generator
+        self,
+        parts: Sequence[Any | None],
+        counts: NDArray[Any],
+        n_models: int,
+        temperature: float,
+        rng: np.random.Generator,
     ) -> Any:
         """Return models made of draws of each component, with weights drawn given the counts.
 
@@ -409,6 +423,8 @@ class PinnableEnergy(GradientEnergy):
             which are drawn from the prior.
         counts : ndarray of shape (K,)
         n_models : int
+        temperature : float
+            T.
         rng : Generator
         """
 

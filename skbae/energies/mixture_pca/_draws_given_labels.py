@@ -265,4 +265,4 @@ def draw_normal(precisions: Array, pull: Array, rng: np.random.Generator) -> Arr
     lower = np.linalg.cholesky(precisions)
     upper = np.swapaxes(lower, -1, -2)
     half = np.linalg.solve(lower, pull)
-    return np.linalg.solve(upper, half + rng.standard_normal(pull.shape))
+    return np.asarray(np.linalg.solve(upper, half + rng.standard_normal(pull.shape)), np.float64)

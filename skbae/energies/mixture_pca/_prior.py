@@ -8,7 +8,7 @@ uniform.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -229,13 +229,19 @@ class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy, Pinnabl
 
     # -- PinnableEnergy ------------------------------------------------------------------------
 
-    def log_joint(self, params: MixtureParameters, X: Array, frame: Frame) -> Array:
-        temperature = self.family.temperature
+    def log_joint(
+        self, params: MixtureParameters, X: Array, frame: Frame, temperature: float
+    ) -> Array:
         joint = self.bind(params, frame, np.float64).joint(X, temperature)
         return joint / temperature if temperature != 1 else joint
 
     def redraw(
-        self, params: MixtureParameters, X: Array, labels: Labels, rng: np.random.Generator
+        self,
+        params: MixtureParameters,
+        X: Array,
+        labels: Labels,
+        temperature: float,
+        rng: np.random.Generator,
     ) -> MixtureParameters:
         family = self.family
         loaded, counts = scan(
@@ -243,32 +249,32 @@ class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy, Pinnabl
             labels,
             family.loaded(params.components),
             family.prior,
-            family.temperature,
+            temperature,
             family.tied_noise,
             rng,
         )
-        return MixtureParameters(self._draw_weights(counts, rng), family.from_loaded(loaded))
+        weights = self._draw_weights(counts / temperature, rng)
+        return MixtureParameters(weights, family.from_loaded(loaded))
 
     def _draw_weights(self, counts: Array, rng: np.random.Generator) -> Array:
-        """Draw weights (S, K) given how many rows are in each component."""
+        """Draw weights (S, K) given the rows in each component, times 1 / T."""
         if self.equal_weights or self.n_components == 1:
             return np.full(counts.shape, 1 / self.n_components)
-        logs = log_gamma_draws(self.concentration + counts / self.family.temperature, rng)
+        logs = log_gamma_draws(self.concentration + counts, rng)
         return tempered_softmax(logs, 1.0, axis=1)
 
-    def pinned(self, X: Array) -> PCAInEigenbasis | None:
+    def pinned(self, X: Array, temperature: float) -> PCAInEigenbasis | None:
         family = self.family
         if family.tied_noise and self.n_components > 1:
             return None
         mean = X.mean(axis=0)
         _, singular, axes = np.linalg.svd(X - mean, full_matrices=False)
         moments = RowMoments(mean, axes.T, singular**2 / len(X), float(len(X)))
-        temperature = family.temperature
         power = len(X) / temperature
         return PCAInEigenbasis(family.n_latent, family.prior, moments, temperature, power)
 
-    def log_allocation(self, counts: Array) -> float:
-        scaled = counts / self.family.temperature
+    def log_allocation(self, counts: NDArray[Any], temperature: float) -> float:
+        scaled = counts / temperature
         if self.equal_weights or self.n_components == 1:
             return -float(scaled.sum() * np.log(self.n_components))
         prior = self.concentration
@@ -278,12 +284,13 @@ class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy, Pinnabl
     def assemble(
         self,
         parts: Sequence[PCAParameters | None],
-        counts: Array,
+        counts: NDArray[Any],
         n_models: int,
+        temperature: float,
         rng: np.random.Generator,
     ) -> MixtureParameters:
         components = self.family.join_draws(parts, n_models, rng)
-        repeated = np.broadcast_to(counts, (n_models, self.n_components))
+        repeated = np.broadcast_to(counts / temperature, (n_models, self.n_components))
         return MixtureParameters(self._draw_weights(repeated, rng), components)
 
     def free_coordinates(self, params: MixtureParameters, rng: np.random.Generator) -> Array:

@@ -106,7 +106,8 @@ def _on_all_rows(
     for index in order[1:]:
         if found.log_target[kept[-1]] - found.log_target[index] > _SAME_FIT:
             kept.append(index)
-    joint = energy.log_joint(found.params.take(np.array(kept)), X, objective.rows.frame)
+    models = found.params.take(np.array(kept))
+    joint = energy.log_joint(models, X, objective.rows.frame, objective.temperature)
     return joint.argmax(axis=1), found.log_target[kept]
 
 
@@ -157,7 +158,7 @@ def sample_models(
     """Draw from ``p(m)``: the one place that chooses a sampler."""
     rows = objective.rows
     whole = rows.weights is None or repeated_rows(rows) is not None
-    if settings.samples_codes(*rows.X.shape, whole):
+    if settings.samples_codes(rows.X.shape[0], rows.X.shape[1], whole):
         return sample_by_codes(objective, energy, rng, settings, on_step)
     starts = sampling_starts(settings, rows, rng, objective.runner)
     return run_charted(objective, starts, rng, settings, on_step)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from skbae._types import Array, SamplingRun
@@ -166,7 +167,10 @@ class _Chains:
         step = max(1, int(_AT_ONCE / len(self.X)))
         parts = [
             self.energy.log_joint(
-                params.take(slice(i, i + step)), self.X, self.objective.rows.frame
+                params.take(slice(i, i + step)),
+                self.X,
+                self.objective.rows.frame,
+                self.temperature,
             )
             for i in range(0, n_models, step)
         ]
@@ -175,7 +179,7 @@ class _Chains:
     def sweep(self, params: Any, log_f: Array, pinned: Array | float = 0.0) -> tuple[Any, Array]:
         """Redraw labels, then models; return models and their ``log f``."""
         labels = draw_labels(log_f + pinned, self.rng)
-        params = self.energy.redraw(params, self.X, labels, self.rng)
+        params = self.energy.redraw(params, self.X, labels, self.temperature, self.rng)
         return params, self.log_f(params)
 
     def hmaxe(self, log_f: Array) -> Array:
@@ -200,13 +204,13 @@ def _pinned_draws(chains: _Chains, origin: Labels) -> tuple[Any, float, float] |
     energy, rng, n = chains.energy, chains.rng, chains.plan.n_chains
     n_components = chains.n_components
     counts = np.bincount(origin, minlength=n_components)
-    log_joint, variance = energy.log_allocation(counts), 0.0
+    log_joint, variance = energy.log_allocation(counts, chains.temperature), 0.0
     parts: list[Any | None] = []
     for k in range(n_components):
         if not counts[k]:
             parts.append(None)
             continue
-        posterior = energy.pinned(chains.X[origin == k])
+        posterior = energy.pinned(chains.X[origin == k], chains.temperature)
         if posterior is None:
             return None
         run = sample_nested(posterior, rng, n, make_plan=_plan_of_component)
@@ -214,7 +218,8 @@ def _pinned_draws(chains: _Chains, origin: Labels) -> tuple[Any, float, float] |
         log_joint += float(log_mean_exp(run.log_evidence))
         own = (run.log_evidence_error**2).sum() / len(run.log_evidence) ** 2
         variance += max(float(own), float(run.log_evidence.var(ddof=1)) / len(run.log_evidence))
-    return energy.assemble(parts, counts, n, rng), log_joint, float(np.sqrt(variance))
+    models = energy.assemble(parts, counts, n, chains.temperature, rng)
+    return models, log_joint, float(np.sqrt(variance))
 
 
 def _plan_of_component(n_numbers: int, n_models: int) -> NestedPlan:
@@ -320,10 +325,12 @@ def _first_models(
         return *pinned, []
     energy, plan, rng = chains.energy, chains.plan, chains.rng
     none = np.zeros(chains.n_components, dtype=np.intp)
-    drawn = energy.assemble([None] * chains.n_components, none, plan.n_chains, rng)
+    drawn = energy.assemble(
+        [None] * chains.n_components, none, plan.n_chains, chains.temperature, rng
+    )
     labels = np.broadcast_to(origin, (plan.n_chains, len(origin)))
     for _ in range(2 * plan.n_burn):
-        drawn = energy.redraw(drawn, chains.X, labels, rng)
+        drawn = energy.redraw(drawn, chains.X, labels, chains.temperature, rng)
         if progress(0.0):
             break
     doubt = "with tied noise the evidence is not estimated for so many parameters"
@@ -389,7 +396,7 @@ def _run_mode(chains: _Chains, origin: Labels, rivals: Labels, progress: Progres
     )
 
 
-def _inside(inside: Array, rng: np.random.Generator) -> Array:
+def _inside(inside: NDArray[np.bool_], rng: np.random.Generator) -> Array:
     """Return indices of all models, those outside replaced by some inside."""
     index = np.arange(len(inside))
     return np.where(inside, index, rng.choice(np.flatnonzero(inside), len(inside)))
