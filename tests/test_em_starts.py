@@ -320,9 +320,14 @@ def test_equal_random_states_give_equal_fits(digits):
 
 def test_verbose_prints_each_step(blobs, capsys):
     fitted = model(3, verbose=1, tol=0, max_iter=5).fit(blobs)
-    lines = capsys.readouterr().out.splitlines()
+    *lines, total = capsys.readouterr().out.splitlines()
     assert len(lines) == fitted.n_iter_ == 5
-    assert f"{fitted.lower_bound_:.6f}" in lines[-1]
+    assert f"step 5 of at most 5: {fitted.lower_bound_:.6f}" in lines[-1]
+    assert "5 steps in " in total
+    model(3, verbose=1, verbose_interval=2, tol=0, max_iter=5).fit(blobs)
+    sparse = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in sparse[:-1]] == ["2", "4", "5"]  # and the last
+    assert sparse[:2] == [lines[1], lines[3]]
     model(3, tol=0, max_iter=5).fit(blobs)
     assert capsys.readouterr().out == ""
 

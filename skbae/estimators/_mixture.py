@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae._types import EMResult
 from skbae.energies.gaussian._mixture import gaussian_mixture, nearest_mean_models
 from skbae.estimators._base import BayesianAutoEncoder
+from skbae.estimators._checks import check_sample_weight
 from skbae.estimators._fitted import DetailsT
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
@@ -223,38 +224,49 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
     # -- criteria ------------------------------------------------------------------------------
 
     @own_errors()
-    def bic(self, X: Any) -> float:
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
         """Return the Bayesian information criterion of the density at T = 1 (lower is better).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            How many rows each row counts as, in the number of rows too.
 
         Returns
         -------
         float
         """
-        X = self._read(X)
-        self._require_density("bic")
-        fit = -2.0 * float(self._score_rows(X, 1.0).sum())
-        return fit + self._energy().n_parameters() * float(np.log(len(X)))
+        log_likelihood, n_rows = self._log_likelihood(X, sample_weight, "bic")
+        return -2.0 * log_likelihood + self._energy().n_parameters() * float(np.log(n_rows))
 
     @own_errors()
-    def aic(self, X: Any) -> float:
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Return Akaike's information criterion of the density at T = 1 (lower is better).
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            How many rows each row counts as.
 
         Returns
         -------
         float
         """
+        log_likelihood, _ = self._log_likelihood(X, sample_weight, "aic")
+        return -2.0 * log_likelihood + 2.0 * self._energy().n_parameters()
+
+    def _log_likelihood(self, X: Any, sample_weight: Any, method: str) -> tuple[float, float]:
+        """Return the log density of all rows at T = 1, and how many rows they count as."""
         X = self._read(X)
-        self._require_density("aic")
-        fit = -2.0 * float(self._score_rows(X, 1.0).sum())
-        return fit + 2.0 * self._energy().n_parameters()
+        self._require_density(method)
+        values = self._score_rows(X, 1.0)
+        weights = check_sample_weight(sample_weight, len(values))
+        if weights is None:
+            return float(values.sum()), float(len(values))
+        used = weights > 0
+        return float(values[used] @ weights[used]), float(weights.sum())
 
 
 def initial_means(

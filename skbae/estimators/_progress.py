@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -51,12 +52,28 @@ class Steps:
     ) -> None:
         self._estimator, self._data, self._root = estimator, {"X": X, "y": y}, root
         self._max_steps = max_steps
+        self._interval = getattr(estimator, "verbose_interval", 1)
+        self._begin, self._last, self._unprinted = perf_counter(), 0, ""
         self.stopped = False
+
+    def _print(self, text: str) -> None:
+        print(f"[{type(self._estimator).__name__}] {text}")
+        self._unprinted = ""
+
+    def finish(self) -> None:
+        """Print the last step, unless it was printed, and the time that all took."""
+        if self._estimator.verbose:
+            if self._unprinted:
+                self._print(self._unprinted)
+            self._print(f"{self._last} steps in {perf_counter() - self._begin:.2f} s")
 
     def __call__(self, number: int, objective: float) -> bool:
         """Report step `number` (from 1) with the objective reached."""
         if self._estimator.verbose:
-            print(f"[{type(self._estimator).__name__}] step {number}: {objective:.6f}")
+            total = "" if self._max_steps is None else f" of at most {self._max_steps}"
+            self._last, self._unprinted = number, f"step {number}{total}: {objective:.6f}"
+            if number % self._interval == 0:
+                self._print(self._unprinted)
         if self._root is None or (self._max_steps is not None and number > self._max_steps):
             return self.stopped
         context = self._root.subcontext(task_name="step")
@@ -73,7 +90,8 @@ def progress(estimator: Reporting, X: Any, y: Any, max_steps: int | None) -> Ite
     Parameters
     ----------
     estimator : object
-        Its steps are printed if ``verbose`` is positive.
+        Every `verbose_interval`-th step and the last are printed if ``verbose`` is positive, with
+        the largest number of steps, and then the time they took.
     X, y : array-like
         Passed on to the callbacks.
     max_steps : int or None
@@ -83,6 +101,8 @@ def progress(estimator: Reporting, X: Any, y: Any, max_steps: int | None) -> Ite
     root = None if open_context is None else open_context(max_subtasks=max_steps)
     if root is not None:
         root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-    yield Steps(estimator, X, y, root, max_steps)
+    steps = Steps(estimator, X, y, root, max_steps)
+    yield steps
+    steps.finish()
     if root is not None:
         root.call_on_fit_task_end(estimator=estimator, X=X, y=y)

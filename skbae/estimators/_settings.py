@@ -149,6 +149,7 @@ def common_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[s
         raise ValueError("n_jobs must be None or a non-zero integer, got 0")
     if not isinstance(given["verbose"], (int, np.integer)):
         raise TypeError(f"verbose must be an integer or a bool, got {given['verbose']!r}")
+    given.integer("verbose_interval", minimum=1)
     random_state = given["random_state"]
     if not isinstance(random_state, (np.random.Generator, np.random.RandomState)):
         as_generator(random_state)
@@ -163,13 +164,28 @@ def common_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[s
     }
 
 
-def check_memory(numbers_per_model: int, n_models: int) -> None:
-    """Raise ValueError if the kept models would take too much memory."""
+def check_memory(numbers_per_model: int, n_models: int, size: str) -> None:
+    """Raise ValueError if the kept models would take too much memory.
+
+    Parameters
+    ----------
+    numbers_per_model : int
+    n_models : int
+        1 for a single best model.
+    size : str
+        The parameters that determine the size of a model, and their values, for the message.
+    """
     limit = 10 * get_config()["working_memory"]
-    needed = 8 * numbers_per_model * n_models / 2**20
+    needed = 8 * numbers_per_model / 2**20
     if needed > limit:
         raise ValueError(
-            f"n_models={n_models} models would take {needed:.0f} MiB, more than ten times "
-            f"scikit-learn's working_memory ({limit:.0f} MiB in all); decrease n_models, or raise "
-            "working_memory with sklearn.set_config"
+            f"a model with {size} would take {needed:.0f} MiB, more than ten times scikit-learn's "
+            f"working_memory ({limit:.0f} MiB in all); decrease it, or raise working_memory with "
+            "sklearn.set_config"
+        )
+    if needed * n_models > limit:
+        raise ValueError(
+            f"n_models={n_models} models would take {needed * n_models:.0f} MiB, more than ten "
+            f"times scikit-learn's working_memory ({limit:.0f} MiB in all); decrease n_models, or "
+            "raise working_memory with sklearn.set_config"
         )

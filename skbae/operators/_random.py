@@ -6,6 +6,7 @@ import numbers
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 
 def as_generator(random_state: Any) -> np.random.Generator:
@@ -14,7 +15,8 @@ def as_generator(random_state: Any) -> np.random.Generator:
     Parameters
     ----------
     random_state : None, int, RandomState or Generator
-        None gives fresh entropy; a RandomState or a Generator is advanced.
+        None stands for NumPy's global state, which ``np.random.seed`` sets, as in scikit-learn; it
+        is advanced, as are a RandomState and a Generator.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def as_generator(random_state: Any) -> np.random.Generator:
     if isinstance(random_state, np.random.Generator):
         return random_state
     if random_state is None:
-        return np.random.default_rng()
+        random_state = check_random_state(None)
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(0, 2**32, size=4, dtype=np.uint32))
     if isinstance(random_state, numbers.Integral) and int(random_state) >= 0:

@@ -208,6 +208,12 @@ class Architecture:
         encoder = Network((n_features, *hidden, 2 * d), self.activation)
         return Decoder(decoder, self.likelihood), encoder
 
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of both networks."""
+        decoder, encoder = self.networks()
+        return decoder.n_parameters + encoder.n_parameters
+
     def frame(self, centre: Array, scale: float) -> RowFrame:
         """Return the frame of rows with this mean and standard deviation."""
         return RowFrame(centre, scale, LIKELIHOODS[self.likelihood].scaled)

@@ -118,11 +118,13 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         iterations would change it by is estimated to be less too, from the last two changes; in
         nats a row. With 0, when an iteration changes nothing.
     max_iter : int, default=100
-        Largest number of iterations.
+        Largest number of iterations. With 0 the start itself is kept and scored.
     warm_start : bool, default=False
         Start from the current fitted model, if there is one.
     verbose : int, default=0
         If positive, print the objective of each iteration.
+    verbose_interval : int, default=1
+        Number of steps from one that is printed to the next.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
         Number of threads for passes over the rows; None: as many as BLAS would use. Results do
@@ -238,6 +240,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         max_iter: int = 100,
         warm_start: bool = False,
         verbose: int = 0,
+        verbose_interval: int = 1,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -264,6 +267,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         self.max_iter = max_iter
         self.warm_start = warm_start
         self.verbose = verbose
+        self.verbose_interval = verbose_interval
         self.random_state = random_state
         self.n_jobs = n_jobs
 

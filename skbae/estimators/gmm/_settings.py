@@ -230,11 +230,12 @@ class GaussianMixtureSettings(MixtureSettings):
         self.check_enough_rows(n_rows)
         self.given_start(n_features)
         self.given_prior(n_features)
+        form = self.form(n_features)
+        n_covariances = 1 if form.tied else self.n_components
+        size = self.n_components * (1 + n_features) + 2 * n_covariances * form.shape.n_free
+        what = f"n_components={self.n_components} and covariance_type={self.covariance_type!r}"
+        check_memory(size, self.n_models if self.samples else 1, what)
         if self.samples:
-            form = self.form(n_features)
-            n_covariances = 1 if form.tied else self.n_components
-            size = self.n_components * (1 + n_features) + 2 * n_covariances * form.shape.n_free
-            check_memory(size, self.n_models)
             self._check_sampler(n_rows, form)
 
     @property

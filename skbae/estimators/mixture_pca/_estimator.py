@@ -103,6 +103,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         Start from the current fitted model, if there is one.
     verbose : int, default=0
         If positive, print the objective of each iteration.
+    verbose_interval : int, default=1
+        Number of steps from one that is printed to the next.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
         Number of threads for passes over the rows; None: as many as BLAS would use. Results do
@@ -225,6 +227,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         max_iter: int = 100,
         warm_start: bool = False,
         verbose: int = 0,
+        verbose_interval: int = 1,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -248,6 +251,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         self.max_iter = max_iter
         self.warm_start = warm_start
         self.verbose = verbose
+        self.verbose_interval = verbose_interval
         self.random_state = random_state
         self.n_jobs = n_jobs
 

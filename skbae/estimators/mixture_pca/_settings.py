@@ -99,7 +99,7 @@ class PCAMixtureSettings(MixtureSettings):
         if self.samples:
             self._check_can_sample(n_rows, n_features)
             size = self.n_components * (1 + (n_features + 2) * (self.n_latent + 1))
-            check_memory(size, self.n_models)
+            check_memory(size, self.n_models, f"n_components={self.n_components}")
 
     def _n_coordinates(self, n_features: int) -> int:
         return self.n_components * (1 + n_features * (self.n_latent + 1) + 1)

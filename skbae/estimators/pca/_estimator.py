@@ -102,6 +102,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         Largest number of iterations of a tilted fit; without a tilt there are none.
     verbose : int, default=0
         If positive, print the objective of each step.
+    verbose_interval : int, default=1
+        Number of steps from one that is printed to the next.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
         Number of threads for passes over the rows; None: as many as BLAS would use. Results do
@@ -225,6 +227,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         tol: float = 1e-3,
         max_iter: int = 100,
         verbose: int = 0,
+        verbose_interval: int = 1,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -243,6 +246,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         self.tol = tol
         self.max_iter = max_iter
         self.verbose = verbose
+        self.verbose_interval = verbose_interval
         self.random_state = random_state
         self.n_jobs = n_jobs
 

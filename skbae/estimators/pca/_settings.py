@@ -189,7 +189,8 @@ class PCASettings(Settings):
         self.prior.mean_for(n_features)
         if self.samples:
             self._check_can_sample(n_components, n_rows, n_features)
-            check_memory((n_components + 1) * (n_features + 2), self.n_models)
+            size = (n_components + 1) * (n_features + 2)
+            check_memory(size, self.n_models, f"n_components={n_components}")
         else:
             self._check_has_memory(n_rows, n_features)
 

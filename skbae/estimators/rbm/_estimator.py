@@ -106,6 +106,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         always makes `max_iter` passes, since scores say little while the learning rate is high.
     verbose : int, default=0
         If positive, print the objective of each step.
+    verbose_interval : int, default=1
+        Number of steps from one that is printed to the next.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
         Number of threads for passes over the rows; None: as many as BLAS would use. Results do
@@ -201,6 +203,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 50,
         verbose: int = 0,
+        verbose_interval: int = 1,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -225,6 +228,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.verbose = verbose
+        self.verbose_interval = verbose_interval
         self.random_state = random_state
         self.n_jobs = n_jobs
 

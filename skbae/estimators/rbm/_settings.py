@@ -141,8 +141,10 @@ class RBMSettings(Settings):
         )
 
     def check_size(self, n_features: int) -> None:
-        """Raise ValueError if a machine is too large to be sampled or enumerated."""
+        """Raise ValueError if a machine is too large to be kept, sampled or enumerated."""
         units = self.n_components
+        size = units * n_features + n_features + units + 2
+        check_memory(size, self.n_models if self.samples else 1, f"n_components={units}")
         smaller = LAYERS[self.visible]().n_enumerated(units, n_features)
         layer = "the smaller layer" if self.visible == "bernoulli" else "the hidden layer"
         if self.samples:
@@ -154,7 +156,6 @@ class RBMSettings(Settings):
                     f"with {n_features} features makes {smaller}; decrease n_components, or set "
                     "model_temperature=0 to fit the single best model"
                 )
-            check_memory(units * n_features + n_features + units + 2, self.n_models)
         elif self.partition == "exact" and smaller > MAX_EXACT_UNITS + 5:
             raise ValueError(
                 f"partition='exact' enumerates the states of {layer}, which may have at most "

@@ -115,6 +115,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Start from the current fitted model, if there is one.
     verbose : int, default=0
         If positive, print the objective of each pass.
+    verbose_interval : int, default=1
+        Number of steps from one that is printed to the next.
     random_state : None, int, RandomState or Generator, default=None
     n_jobs : int or None, default=None
         Number of threads for passes over the rows after the fit; None: as many as BLAS would use.
@@ -218,6 +220,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         tol: float = 1e-4,
         warm_start: bool = False,
         verbose: int = 0,
+        verbose_interval: int = 1,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -244,15 +247,19 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         self.tol = tol
         self.warm_start = warm_start
         self.verbose = verbose
+        self.verbose_interval = verbose_interval
         self.random_state = random_state
         self.n_jobs = n_jobs
 
     # -- fit -----------------------------------------------------------------------------------
 
     def _check_data(self, settings: VAESettings, n_rows: int, n_features: int) -> None:
-        if settings.samples:
-            decoder, encoder = settings.architecture(n_features).networks()
-            check_memory(decoder.n_parameters + encoder.n_parameters, settings.n_models)
+        size = settings.architecture(n_features).n_parameters
+        what = (
+            f"n_components={settings.n_components} and "
+            f"hidden_layer_sizes={settings.hidden_layer_sizes}"
+        )
+        check_memory(size, settings.n_models if settings.samples else 1, what)
 
     def _check_same_shape(self, settings: VAESettings, n_features: int, what: str) -> None:
         has, new = self._fitted.details.architecture, settings.architecture(n_features)

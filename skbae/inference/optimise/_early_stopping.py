@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Least number of distinct rows to fit to, and to hold out.
 _FEWEST_ROWS = 2
+# Largest weight of a row that is drawn as so many rows.
+_MANY_ROWS = 2.0**52
 
 
 def merged_rows(rows: Rows) -> Rows:
@@ -43,7 +45,9 @@ def hold_out(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Row
     """
     weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
     whole = np.floor(weights)
-    held = rng.binomial(whole.astype(np.int64), fraction).astype(np.float64)
+    # of so many rows the share that is held out does not vary, in double precision
+    few = np.minimum(whole, _MANY_ROWS)
+    held = rng.binomial(few.astype(np.int64), fraction) * (whole / np.maximum(few, 1.0))
     held += (weights - whole) * (rng.random(len(weights)) < fraction)
     kept = weights - held
     if min(np.count_nonzero(held), np.count_nonzero(kept)) < _FEWEST_ROWS:
