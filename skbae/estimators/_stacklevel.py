@@ -6,14 +6,19 @@ import os
 import sys
 
 import joblib
+import numpy
 import sklearn
 
-# Frames of these packages are skipped: pipelines, searches and joblib's workers may lie between
-# the user's code and ours. (Python 3.12 has skip_file_prefixes in warnings.warn for this.)
+# Frames of these packages are skipped: pipelines, searches, joblib's workers and NumPy's wrappers
+# of functions (np.errstate) may lie between the user's code and ours. (Python 3.12 has
+# skip_file_prefixes in warnings.warn for this.)
 _OWN = os.path.dirname(os.path.dirname(__file__))
 _PASSED_THROUGH = tuple(
     os.path.join(folder, "")
-    for folder in (_OWN, os.path.dirname(sklearn.__file__), os.path.dirname(joblib.__file__))
+    for folder in (
+        _OWN,
+        *(os.path.dirname(str(each.__file__)) for each in (sklearn, joblib, numpy)),
+    )
 )
 
 
@@ -23,8 +28,8 @@ def users_stacklevel() -> int:
     Returns
     -------
     int
-        Number of the first frame that is neither in this package nor in scikit-learn or joblib,
-        counted as :func:`warnings.warn` does: 1 is the function that warns.
+        Number of the first frame that is neither in this package nor in scikit-learn, joblib or
+        NumPy, counted as :func:`warnings.warn` does: 1 is the function that warns.
 
     Examples
     --------
