@@ -83,6 +83,7 @@ BAD_PARAMETERS = [
     ("warm_start", "no", TypeError, "True or False"),
     ("warm_start", None, TypeError, "True or False"),
     ("verbose", "loud", TypeError, "integer"),
+    ("verbose_interval", 0, ValueError, ">= 1"),
     ("random_state", -1, TypeError, "Generator"),
     ("random_state", "seed", TypeError, "Generator"),
     ("random_state", 1.5, TypeError, "Generator"),

@@ -314,6 +314,7 @@ BAD = [
     ("validation_fraction", 0.0, ValueError, "> 0"),
     ("n_iter_no_change", 0, ValueError, ">= 1"),
     ("verbose", "loud", TypeError, "integer"),
+    ("verbose_interval", 0, ValueError, ">= 1"),
     ("random_state", -1, TypeError, "Generator"),
     ("n_jobs", 0, ValueError, "non-zero"),
 ]

@@ -71,6 +71,7 @@ BAD_PARAMETERS = [
     ("tol", -1, ValueError, ">= 0"),
     ("warm_start", "no", TypeError, "True or False"),
     ("verbose", "loud", TypeError, "integer"),
+    ("verbose_interval", 0, ValueError, ">= 1"),
     ("random_state", -1, TypeError, "Generator"),
     ("n_jobs", 0, ValueError, "non-zero"),
 ]
