@@ -20,6 +20,7 @@ from skbae.inference.evidence._visited import (
     KnownAllocations,
     VisitedSet,
     log_union,
+    unseen_error,
     visited_estimate,
 )
 from skbae.inference.passes._rows import RowRunner, make_rows
@@ -195,6 +196,15 @@ def test_the_visited_set_tells_the_evidence(name):
     assert np.mean(shares) > 0.5
     assert z.max() < 4
     assert (z > 2).sum() <= 3
+
+
+def test_what_was_never_visited_counts_for_more_where_chains_are_slow():
+    """A chain that stays fifty steps at each state has seen a tenth of what five steps show."""
+    rng = np.random.default_rng(0)
+    quick = rng.normal(size=(16, 1000))
+    slow = np.repeat(quick[:, :20], 50, axis=1)
+    assert unseen_error(quick) == 10 / quick.size
+    assert 7 < unseen_error(slow) / unseen_error(quick) < 14
 
 
 def test_all_partitions_are_the_evidence_itself():

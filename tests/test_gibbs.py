@@ -27,7 +27,7 @@ def run(n_sweeps, seed, max_lengths=4, on_step=None):
     X = np.concatenate([rng.normal(m, 1.0, 20) for m in (0.0, 2.0, 4.0)])[:, None]
     energy = make_problem("full", 3, 1).energy()
     lengths = {"n_sweeps": n_sweeps, "max_lengths": max_lengths}
-    plan = GibbsPlan(n_burn=10, n_rounds=1, n_between=2, n_keep=16, **lengths)
+    plan = GibbsPlan(n_burn=10, n_rounds=1, n_between=2, max_remakes=0, n_keep=16, **lengths)
     with RowRunner(1) as runner:
         found = sample_conjugate(
             Objective(energy, make_rows(X, None), runner, 1.0), energy.draw_prior(16, rng), rng,
@@ -69,13 +69,13 @@ def test_a_callback_also_stops_repeated_sweeps():
 # -- replacement by weighted draws ---------------------------------------------------------------
 
 
-def two_modes():
+def two_modes(gap=4.0):
     """Return rows in three tight groups for two components, their prior, and both modes."""
     prior = make_prior("full", 2, 1, concentration=4.0, mean_precision=0.02)
     prior = replace(prior, covariance=0.3 * np.asarray(prior.covariance))
     spread = 0.2 * np.random.default_rng(3).normal(size=(10, 1))
-    X = spread + np.array([0, 0, 0, 4, 4, 4, 8.3, 8.3, 8.3, 8.3])[:, None]
     groups = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
+    X = spread + gap * np.array([0.0, 1.0, 2.075])[groups][:, None]
     return X, prior, (groups > 1).astype(int), (groups > 0).astype(int)
 
 
@@ -116,6 +116,41 @@ def test_chains_that_are_not_replaced_remember_their_starts(share_at_start):
     """Negative control: with no rounds, the one jump that precedes the draws does not do it."""
     share, exact = share_of_the_first_mode(0, share_at_start)
     assert abs(share - exact) > 5 * np.sqrt(3 * exact * (1 - exact) / 600)
+
+
+# -- proposals that are made anew ------------------------------------------------------------------
+
+
+def evidence_from_one_mode(max_remakes, n_seeds=6):
+    """Return how far log evidences are off, and their errors, where proposals miss a mode at first.
+
+    Chains start in one of two modes, and come to the other one by and by, where they stick.
+    """
+    X, prior, _, start = two_modes(gap=2.5)
+    exact = logsumexp(enumerated_log_joints(X, prior)[1])
+    energy, rows = conjugate_energy(X, prior), make_rows(X, None)
+    mixture = energy.collapse(X, 1.0)
+    models = PinnedModels(energy, mixture, X, rows.frame, 1.0)
+    plan = GibbsPlan(1, 32, 1, 2, 60, max_jumps=20, max_lengths=8, n_keep=10, evidence_tol=0.05)
+    plan, found = replace(plan, max_remakes=max_remakes), []
+    for seed in range(n_seeds):
+        rng = np.random.default_rng(seed)
+        starts = models.draw(*mixture.sums(np.repeat(start[None], 64, axis=0)), rng)
+        with RowRunner(1) as runner:
+            run = sample_conjugate(Objective(energy, rows, runner, 1.0), starts, rng, plan=plan)
+        found.append(run.estimates["bridge"])
+    values, errors = np.array(found).T
+    return values - exact, errors
+
+
+def test_proposals_are_made_anew_where_chains_stick():
+    off, errors = evidence_from_one_mode(2)
+    assert np.sqrt(np.mean((off / errors) ** 2)) < 1.6
+    assert errors.mean() < 0.04
+    # negative control: the first proposals leave a bias, and errors more than twice as large
+    off_before, errors_before = evidence_from_one_mode(0)
+    assert np.mean(off_before / errors_before) < -1
+    assert errors_before.mean() > 2 * errors.mean()
 
 
 # -- models without density ----------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skbae.inference.evidence._convergence import effective_sample_size
+from skbae.inference.evidence._convergence import effective_sample_size, split_rhat
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def bridge_estimate(
     lower = _relative(-np.logaddexp(log_share + target_ratios - estimate, log_rest))
     relative = upper.var() / upper.mean() ** 2 / len(upper)
     if lower.std() > 0:
-        relative += lower.var() / lower.mean() ** 2 / effective_sample_size(lower)
+        # chains that stick have not shown all of their correlation
+        excess = max(1.0, float(np.nan_to_num(split_rhat(lower), nan=1.0)))
+        relative += excess**2 * lower.var() / lower.mean() ** 2 / effective_sample_size(lower)
     return estimate, float(np.sqrt(relative))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from skbae._types import Array
 from skbae.energies._allocations import Labels
+from skbae.inference.evidence._convergence import effective_sample_size
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 # The share of the posterior that was not visited enters the error with this factor, in nats.
 _DOUBT = 0.5
-# The chains may have missed modes with the mass of so many draws altogether, since successive draws
-# are alike.
+# So many successive states of a chain count as one draw, at least, where the error is for
+# allocations that chains have missed.
 _UNSEEN = 5.0
 # Type of the labels in a key.
 _LABEL = np.int16
@@ -136,9 +137,15 @@ def log_union(sets: Sequence[VisitedSet | KnownAllocations]) -> float:
     return log_sum(joined.values())
 
 
-def unseen_error(n_states: int) -> float:
-    """Return an error, in nats, for allocations that none of so many states has visited."""
-    return 2 * _UNSEEN / n_states
+def unseen_error(log_mass: Array) -> float:
+    """Return an error, in nats, for allocations that no chain has visited.
+
+    Parameters
+    ----------
+    log_mass : ndarray of shape (S, T)
+        Of the states of the chains: their effective number counts, and at most a fifth of them.
+    """
+    return 2.0 / min(effective_sample_size(log_mass), log_mass.size / _UNSEEN)
 
 
 def visited_estimate(
@@ -172,7 +179,11 @@ def visited_estimate(
         shares.append(share)
     missing = -float(np.log(min(shares)))
     spread = 0.5 * abs(values[0] - values[1])
-    unseen = 0.0 if sets[0].n_components == 1 else unseen_error(2 * np.size(keys[0]))
+    traces = [
+        np.array([[own.log_mass[key] for key in row] for row in theirs]).T
+        for own, theirs in zip(sets, keys, strict=True)
+    ]
+    unseen = 0.0 if sets[0].n_components == 1 else unseen_error(np.concatenate(traces))
     terms = [np.sqrt(np.mean(np.square(errors))), spread, _DOUBT * missing, unseen]
     error = float(np.linalg.norm(terms))
     return float(log_mean_exp(np.array(values))), error, min(shares)

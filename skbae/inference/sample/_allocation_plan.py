@@ -101,7 +101,7 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         n_populations=scaled(6e6, 4, 8),
         n_population=scaled(1.2e7, 8, 24),
         max_batches=scaled(2.5e6, 1, 3),
-        max_groups=scaled(3e6, 2, 4),
+        max_groups=scaled(3e6, 2, 12),
         evidence_tol=evidence_tol,
         n_keep=n_models,
         n_jumping=2 * scaled(2e7, 8, 64),

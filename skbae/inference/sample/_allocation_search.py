@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from skbae._types import Array
 from skbae.energies._allocations import CollapsedModel, Labels
+from skbae.inference.evidence._visited import canonical_labels
 from skbae.inference.sample import _collapsed
 from skbae.operators._labels import one_hot
 from skbae.operators._linalg import triangular_inverse
@@ -31,6 +32,9 @@ _ROUNDS_OF_CHILDREN = ((4, 0.25, 0.6), (8, 0.3, 0.8), (15, 1.0, 0.9))
 _RANKS = 4.0
 # Share of the splits of a component that divide its rows by the values of one column.
 _BY_COLUMN = 0.4
+# Columns are tied if their commonest value has this share of the rows. Share of the children that
+# lose rows by such values, and how many columns make a pattern at most.
+_TIED, _BY_VALUES, _LONGEST_PATTERN = 0.2, 0.5, 4
 # Allocations that differ in at most this share of the rows, or in one row, are the same mode.
 _SAME_MODE = 0.02
 # An allocation close to a mode is kept as its variant if one of its components has less than the
@@ -48,7 +52,8 @@ class SearchPlan:
     n_starts, n_children : int
         Allocations at the beginning, and in each generation.
     patience : int
-        The search ends after so many generations in a row without progress.
+        The search ends after so many generations in a row without progress, or twice as many where
+        columns are tied.
     max_generations : int
     pool_size : int
         Modes to keep.
@@ -148,19 +153,20 @@ class Pool:
         self.labels = np.empty((0, mixture.n_rows), dtype=np.intp)
         self.log_mass = np.empty(0)
         self.variants: list[tuple[Labels, float]] = []
-        self._seen: set[float] = set()
+        self._seen: set[bytes] = set()
 
     def add(self, labels: Labels, log_mass: Array) -> None:
         """Add allocations (S, N) of log mass (S,); for each mode the best one is kept."""
+        keys = canonical_labels(labels, self.mixture.n_components)
         for index in np.argsort(-log_mass):
             full = len(self.log_mass) >= self.size
             if full and log_mass[index] <= self.log_mass[-1]:
                 break
-            # allocations of equal mass are taken to be equal up to relabelling
-            mass = float(np.round(log_mass[index], 7))
-            if mass in self._seen:
+            # not by the mass: where rows are symmetric, different modes have the same
+            key = keys[index].tobytes()
+            if key in self._seen:
                 continue
-            self._seen.add(mass)
+            self._seen.add(key)
             near = self.nearest(labels[index])
             if near is None:
                 self._insert(labels[index], log_mass[index], None)
@@ -357,13 +363,85 @@ def _few_axes(n_axes: int, rng: np.random.Generator) -> Array:
 # -- children -------------------------------------------------------------------------------
 
 
-def merge_and_split(mixture: CollapsedModel, labels: Labels, rng: np.random.Generator) -> Labels:
+def tied_columns(columns: Array) -> NDArray[np.intp]:
+    """Return the columns of (N, D) in which many rows have the same value.
+
+    Examples
+    --------
+    >>> tied_columns(np.array([[0.0, 1.0], [0.0, 2.0], [1.0, 3.0], [1.0, 4.0], [1.0, 5.0]]))
+    array([0])
+    """
+    largest = [np.unique(column, return_counts=True)[1].max() for column in columns.T]
+    return np.flatnonzero(np.array(largest) >= max(2, _TIED * len(columns)))
+
+
+def make_child(
+    mixture: CollapsedModel, labels: Labels, tied: NDArray[np.intp], rng: np.random.Generator
+) -> Labels:
+    """Return a child: two components merge and another splits, or one is purified.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    labels : ndarray of int of shape (N,)
+    tied : ndarray of int
+        Columns in which many rows have the same value.
+    rng : Generator
+    """
+    if len(tied) and rng.random() < _BY_VALUES:
+        return purify(mixture, labels, tied, rng)
+    return merge_and_split(mixture, labels, tied, rng)
+
+
+def purify(
+    mixture: CollapsedModel, labels: Labels, tied: NDArray[np.intp], rng: np.random.Generator
+) -> Labels:
+    """Return a child in which a component loses the rows with rarer values in a column or two.
+
+    A column that is constant in a component adds much to the density, but only once the last of
+    the other rows has left, so that rows do not leave one by one.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    labels : ndarray of int of shape (N,)
+    tied : ndarray of int
+        Columns in which many rows have the same value.
+    rng : Generator
+    """
+    labels = labels.copy()
+    one = int(rng.choice(np.unique(labels)))
+    members = np.flatnonzero(labels == one)
+    values = mixture.columns[np.ix_(members, tied)]
+    rare = np.empty(values.shape, dtype=bool)
+    for index, column in enumerate(values.T):
+        distinct, counts = np.unique(column, return_counts=True)
+        rare[:, index] = column != distinct[np.argmax(counts)]
+    n_rare = rare.sum(axis=0)
+    mixed = np.flatnonzero(n_rare)
+    if not len(mixed) or mixture.n_components == 1:
+        return labels
+    chance = 1.0 / n_rare[mixed]
+    n_columns = min(len(mixed), int(rng.integers(1, 3)))
+    chosen = rng.choice(mixed, n_columns, replace=False, p=chance / chance.sum())
+    leaving = members[rare[:, chosen].any(axis=1)]
+    others = np.delete(np.arange(mixture.n_components), one)
+    alike = rng.random() < 0.5
+    labels[leaving] = rng.choice(others, None if alike else len(leaving))
+    return labels
+
+
+def merge_and_split(
+    mixture: CollapsedModel, labels: Labels, tied: NDArray[np.intp], rng: np.random.Generator
+) -> Labels:
     """Return a child, in which a component has split into an empty one, or one freed by a merger.
 
     Parameters
     ----------
     mixture : CollapsedModel
     labels : ndarray of int of shape (N,)
+    tied : ndarray of int
+        Columns in which many rows have the same value.
     rng : Generator
     """
     labels = labels.copy()
@@ -382,7 +460,9 @@ def merge_and_split(mixture: CollapsedModel, labels: Labels, rng: np.random.Gene
     weights = np.sqrt(counts[large])
     members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
     if rng.random() < _BY_COLUMN:
-        part = _part_by_column(mixture.columns[members], rng)
+        rows = mixture.columns[members]
+        by_pattern = len(tied) and rng.random() < 0.5
+        part = _part_by_pattern(rows[:, tied], rng) if by_pattern else _part_by_column(rows, rng)
     else:
         part = _part_of(mixture.standard_rows[members], rng)
     labels[members[part]] = free
@@ -408,6 +488,13 @@ def _merge(
     chance = np.exp((value - value.max()) / heat)
     labels[members] = rng.choice(others, p=chance / chance.sum())
     return free
+
+
+def _part_by_pattern(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return which of a component's rows (n, D) are equal to one of them in some columns."""
+    n, size = columns.shape
+    chosen = rng.permutation(size)[: int(rng.integers(1, min(size, _LONGEST_PATTERN) + 1))]
+    return np.flatnonzero((columns[:, chosen] == columns[rng.integers(n), chosen]).all(axis=1))
 
 
 def _part_by_column(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -471,13 +558,16 @@ def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) 
         return pool
     starts = starting_labels(mixture.columns, n_components, plan.n_starts, rng)
     pool.add(*refine(mixture, starts, rng, _ROUNDS_OF_STARTS))
+    tied = tied_columns(mixture.columns)
+    # where columns may be constant in components, there are many modes
+    patience = plan.patience * (2 if len(tied) else 1)
     idle = 0
     for _ in range(plan.max_generations):
         before, leader = pool.log_mass[0], pool.labels[0]
         weights = np.exp(-np.arange(len(pool.labels)) / _RANKS)
         parents = rng.choice(len(pool.labels), plan.n_children, p=weights / weights.sum())
         children = np.stack(
-            [merge_and_split(mixture, pool.labels[parent], rng) for parent in parents]
+            [make_child(mixture, pool.labels[parent], tied, rng) for parent in parents]
         )
         pool.add(*refine(mixture, children, rng, _ROUNDS_OF_CHILDREN))
         gain = pool.log_mass[0] - before
@@ -485,6 +575,6 @@ def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) 
             matched_distances(leader, pool.labels[:1], n_components)[0] > pool.radius
         )
         idle = 0 if moved or gain > plan.tolerance else idle + 1
-        if idle == plan.patience:
+        if idle == patience:
             break
     return pool

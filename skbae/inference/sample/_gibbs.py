@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Proposals of which importance weights must leave so many effective to tell the evidence.
 _LEAST_EFFECTIVE = 50.0
+# R-hat of log ratios of target to proposal from which on chains have stuck.
+_STICKY = 1.1
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class GibbsPlan:
     max_lengths : int
         The `n_sweeps` are repeated while chains disagree, or while the evidence is less certain
         than `evidence_tol`, at most this often in all.
+    max_remakes : int
+        How often proposals are made anew, at most, after `n_sweeps` in which chains stuck where
+        the proposals have too little density.
     evidence_tol : float or None
         Largest error of the log evidence to be content with; None: any.
     n_keep : int
@@ -71,6 +76,7 @@ class GibbsPlan:
     max_between_jumps: int = 10
     max_jumps: int = 300
     max_lengths: int = 4
+    max_remakes: int = 2
     evidence_tol: float | None = None
     n_keep: int = 50
 
@@ -264,7 +270,7 @@ def sample_conjugate(
     if moves is None:
         moves = GibbsMoves.of(objective, starts.n_models, rng)
     steps = _Steps(on_step)
-    state, proposals = _find_proposals(moves, moves.init(starts), plan, steps)
+    state, proposals, spread = _find_proposals(moves, moves.init(starts), plan, steps)
     # the acceptance of the first jump determines how often to jump; it is recorded like the others
     state, jump = moves.jump(state, proposals)
     steps.report(state)
@@ -275,13 +281,21 @@ def sample_conjugate(
     jumps, kept = [jump], []
     trace: list[Array] = []
     scores: list[Array] = []
+    latest = _Latest(plan.n_conditionals, starts.n_models)
     for length in range(plan.max_lengths):
-        if length and (steps.stopped or _is_enough(trace, jumps, moves, plan)):
+        if length and steps.stopped:
+            break
+        if 0 < length <= plan.max_remakes and _chains_stick(jumps, moves):
+            # where chains have stuck, the proposals to come have density
+            proposals = _join(latest.proposals(moves.islands), spread)
+            jumps = []
+        elif length and _is_enough(trace, jumps, moves, plan):
             break
         for _ in range(n_jumps):
             for _ in range(between):
                 state, statistics = moves.step(state)
                 steps.report(state)
+                latest.add(state.conditional)
                 trace.append(state.hmaxe)
                 scores.append(moves.scores(state, statistics))
             kept.append(state.params.take(rng.permutation(starts.n_models)[:quota]))
@@ -329,6 +343,12 @@ def _is_enough(trace: list[Array], jumps: list[Jump], moves: GibbsMoves, plan: G
     return joint_error(values, errors) <= plan.evidence_tol
 
 
+def _chains_stick(jumps: list[Jump], moves: GibbsMoves) -> bool:
+    """Return whether chains of an island disagree on the ratio of target to proposal."""
+    ratios = np.stack([each.target_ratios for each in jumps], axis=1)
+    return any(split_rhat(ratios[island]) > _STICKY for island in moves.islands)
+
+
 class _Steps:
     """Counts steps and reports them to a callback."""
 
@@ -342,45 +362,55 @@ class _Steps:
             self.stopped = True
 
 
+class _Latest:
+    """The latest conditionals of chains, about twice as many as a proposal is made from."""
+
+    def __init__(self, size: int, n_chains: int) -> None:
+        self.size, self.n_steps = size, max(1, -(-2 * size // n_chains))
+        self.conditionals: list[Any] = []
+
+    def add(self, conditional: Any) -> None:
+        """Add those of all chains after a step."""
+        self.conditionals.append(conditional)
+        del self.conditionals[: -self.n_steps]
+
+    def proposals(self, islands: tuple[NDArray[np.intp], ...]) -> list[Any]:
+        """Return one proposal for each island, made from its latest conditionals."""
+        made = []
+        for island in islands:
+            parts = [each.take(island) for each in self.conditionals]
+            joined = type(parts[0]).concatenate(parts)
+            made.append(joined.take(slice(max(0, joined.n_models - self.size), None)))
+        return made
+
+
 def _find_proposals(
     moves: GibbsMoves, state: GibbsState, plan: GibbsPlan, steps: _Steps
-) -> tuple[GibbsState, list[Any]]:
-    """Return the chains after the replacements, and one proposal for each island.
+) -> tuple[GibbsState, list[Any], list[Any]]:
+    """Return the chains after the replacements, one proposal for each island, and early parts.
 
     Proposals are made from the chains' latest conditionals, and from some of those before the first
-    replacement: so they also cover regions of little probability that chains reached from their
-    starts, and jumps can leave these.
+    replacement, the early parts: so they also cover regions of little probability that chains
+    reached from their starts, and jumps can leave these.
     """
-    size, n_chains = plan.n_conditionals, len(state.hmaxe)
-    latest: list[Any] = []
+    latest = _Latest(plan.n_conditionals, len(state.hmaxe))
 
     def sweeps(state: GibbsState, n: int) -> GibbsState:
         for _ in range(n):
             state, _ = moves.step(state)
-            latest.append(state.conditional)
-            del latest[: -max(1, -(-2 * size // n_chains))]
+            latest.add(state.conditional)
             steps.report(state)
             if steps.stopped:
                 break
         return state
 
     state = sweeps(state, plan.n_burn)
-    spread = [each.take(slice(0, size // 4)) for each in _proposals(latest, moves.islands, size)]
+    early = slice(0, plan.n_conditionals // 4)
+    spread = [each.take(early) for each in latest.proposals(moves.islands)]
     for _ in range(plan.n_rounds):
-        proposals = _join(_proposals(latest, moves.islands, size), spread)
+        proposals = _join(latest.proposals(moves.islands), spread)
         state = sweeps(moves.replace(state, proposals), plan.n_between)
-    return state, _join(_proposals(latest, moves.islands, size), spread)
-
-
-def _proposals(
-    conditionals: list[Any], islands: tuple[NDArray[np.intp], ...], size: int
-) -> list[Any]:
-    """Return one proposal for each island, made from its latest conditionals, at most `size`."""
-    made = []
-    for island in islands:
-        joined = type(conditionals[0]).concatenate([each.take(island) for each in conditionals])
-        made.append(joined.take(slice(max(0, joined.n_models - size), None)))
-    return made
+    return state, _join(latest.proposals(moves.islands), spread), spread
 
 
 def _join(first: list[Any], second: list[Any]) -> list[Any]:

@@ -91,8 +91,7 @@ class GroupEvidence:
             beyond = abs(out[0] - back[0]) - float(np.hypot(out[1], back[1]))
             # if one direction misses something, the evidence lies between the two; and populations
             # miss what the chains have not seen
-            n_seen = self.run.hmaxe.size
-            terms = (error, 0.5 * max(beyond, 0.0), unseen_error(n_seen))
+            terms = (error, 0.5 * max(beyond, 0.0), unseen_error(self.run.log_mass))
             found["unpinned"] = (value, float(np.linalg.norm(terms)))
         return found
 
