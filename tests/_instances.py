@@ -120,7 +120,7 @@ INSTANCES = [
     _mixture("diag-T3", temperature=3.0, covariance_type="diag"),
     _mixture("kmeans", temperature=0.0, covariance_type="tied_spherical", equal_weights=True),
     _mixture("full-tilt0.5", tilt=0.5),
-    _mixture("diag-tilt-0.5", tilt=-0.5, covariance_type="diag"),
+    _mixture("diag-tilt-0.1", tilt=-0.1, covariance_type="diag"),
     _mixture("full-kmeans-init", init_params="kmeans", n_init=2),
     _mixture("full-random-init", init_params="random_from_data", n_init=3),
     _subspaces("T1"),

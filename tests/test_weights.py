@@ -86,7 +86,7 @@ def test_rows_of_weight_zero_are_absent(instance, weighted):
 
 @each_instance
 def test_common_factor_of_the_weights_leaves_a_single_model(instance, weighted):
-    """From one start only ratios count (starts themselves shrink by a number of rows)."""
+    """From one start only ratios count (starts of subspaces shrink by a number of rows)."""
     X, counts = weighted
     settings = {"max_iter": 10, "tol": 0}
     if instance.misfit:

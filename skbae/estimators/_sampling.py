@@ -111,6 +111,13 @@ def summarise(settings: Settings, run: SamplingRun, total: float) -> dict[str, A
     }
 
 
+def internal_energy(objective: Objective, run: SamplingRun) -> float:
+    """Return the expected ``Hmaxe_T``: with a tilt, the traces are of the tilted objective."""
+    if objective.tilt == 0:
+        return float(run.hmaxe.mean())
+    return float(objective.expect(run.params).hmaxe.mean())
+
+
 def warn_unless_ok(settings: Settings, sampling: SamplingResult) -> None:
     """Issue a ConvergenceWarning for a suspect or failed result."""
     if sampling.status == "ok":

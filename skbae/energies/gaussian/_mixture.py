@@ -70,12 +70,14 @@ def models_from_assignment(
     energy: GaussianMixtureEnergy,
     statistics: MixtureStatistics,
     assigned: MixtureParameters,
+    unit: float = 1.0,
 ) -> MixtureParameters:
     """Return models to start from, given the statistics of a hard assignment.
 
     Small groups of rows have singular covariances, so each covariance is shrunk towards the pooled
     covariance within groups, which counts as ``D + 2`` rows. An empty group gets the pooled
-    covariance and the weight of one row.
+    covariance and the weight of one row. A row counts `unit`, so that a common factor of all
+    weights changes nothing.
 
     Parameters
     ----------
@@ -83,6 +85,8 @@ def models_from_assignment(
     statistics : MixtureStatistics
         From a pass with `assigned` at T = 0.
     assigned : MixtureParameters
+    unit : float, default=1.0
+        Weight of a row.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def models_from_assignment(
     else:
         scatter = scatter - correction
         pooled = scatter.sum(axis=1, keepdims=True)
-        strength = shape.n_features + 2.0
+        strength = unit * (shape.n_features + 2.0)
         per_row = pooled / shape.lift(counts.sum(axis=1, keepdims=True))
         scatter = scatter + strength * per_row
         counts_of_scatter = counts + strength
@@ -120,7 +124,7 @@ def models_from_assignment(
     if energy.equal_weights:
         weights = assigned.weights
     else:
-        weights = np.where(alive, counts, 1.0)
+        weights = np.where(alive, counts, unit)
         weights = weights / weights.sum(axis=1, keepdims=True)
     return MixtureParameters(weights, GaussianParameters(means, factors))
 

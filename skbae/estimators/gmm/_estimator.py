@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,12 +17,20 @@ from skbae.estimators._checks import check_codes, check_probabilities, check_sha
 from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import run_allocations, run_gibbs, run_tempered, summarise
+from skbae.estimators._sampling import (
+    internal_energy,
+    run_allocations,
+    run_gibbs,
+    run_tempered,
+    summarise,
+)
 from skbae.estimators.gmm._fit import (
     as_models,
+    collapsed,
     conjugate_energy,
     doubts_about_ties,
     frame_of,
+    local_maximum,
     on_columns_with_density,
     reference_attributes,
     starts,
@@ -76,7 +85,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     tilt : float, default=0.0
         Tilt t, above -1, of the mean over rows that is maximised,
         ``-(1/t) log mean exp(-t Hmax)``: positive values give more weight to rows that fit badly,
-        negative ones less, so that outliers count little.
+        negative ones less, so that outliers count little. Below 0 there are only local maxima: a
+        component that shrinks onto one row has an objective without bound. The fit starts from that
+        without a tilt, and raises ValueError rather than return such a component.
     covariance_type : str, default="full"
         ``"full"``, ``"tied"``, ``"diag"``, ``"spherical"``, ``"tied_diag"`` or
         ``"tied_spherical"``; tied components share one covariance.
@@ -394,15 +405,20 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         energy = form.energy(floor)
         models = self._start(settings, energy, rows, rng, runner, settings.n_init)
         earlier = getattr(self, "lower_bounds_", []) if self._continues(settings) else []
+        objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
         with progress(self, rows.X, None, settings.max_iter) as step:
-            found = expectation_maximisation(
-                Objective(energy, rows, runner, settings.temperature, settings.tilt),
-                models,
+            maximise = partial(
+                expectation_maximisation,
                 tol=settings.tol,
                 max_iter=settings.max_iter,
-                earlier=earlier,
                 on_iteration=step,
             )
+            bounded = settings.tilt >= 0 or settings.max_iter == 0
+            if bounded or self._continues(settings) or settings.start_is_given:
+                found = maximise(objective, models, earlier=earlier)
+                bounded = bounded or not collapsed(form, found.params, floor, rows).all()
+            if not bounded:
+                found = local_maximum(objective, form, models, floor, maximise)
         best, attributes = best_of(found, settings.max_iter, step.stopped)
         if settings.max_iter:
             warn_of_floor(settings, best, floor, rows)
@@ -428,6 +444,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         return {
             **reference_attributes(form, reference),
             **summarise(settings, run, rows.total),
+            "internal_energy_": internal_energy(objective, run),
             "models_": as_models(form, matched),
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,15 +29,18 @@ from skbae.estimators.gmm._settings import (
     GaussianMixtureForm,
     GaussianMixtureSettings,
     GivenStart,
+    relative_floor,
 )
 from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._starting_points import distinct_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Frame, Rows
+    from skbae._types import Array, EMResult, Frame, Rows
+    from skbae.inference._objective import Objective
     from skbae.inference.passes._rows import RowRunner
 
 # Smallest ratio of a variance to what was added to it that is not worth a warning.
@@ -88,7 +92,10 @@ def starts(
     assigned = nearest_mean_models(energy, means, float(np.mean(rows.scale**2)) or 1.0)
     # in double precision, since groups may be much narrower than the spread of all rows
     kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)
-    models = models_from_assignment(energy, runner.reduce(kernel, rows), assigned)
+    # of a distinct row, so that a common factor of all weights, or giving all rows twice, makes no
+    # difference
+    unit = rows.total / len(distinct_rows(rows)[0])
+    models = models_from_assignment(energy, runner.reduce(kernel, rows), assigned, unit)
 
     return with_given(given, models)
 
@@ -124,7 +131,8 @@ def random_models(
     moments = GaussianMoments(np.zeros_like(means), second, means)
     statistics = MixtureStatistics(counts, moments, values, values)
     spread = float(np.mean(rows.scale**2)) or 1.0
-    return models_from_assignment(energy, statistics, nearest_mean_models(energy, means, spread))
+    assigned = nearest_mean_models(energy, means, spread)
+    return models_from_assignment(energy, statistics, assigned, rows.total / len(X))
 
 
 # -- the prior -------------------------------------------------------------------------------------
@@ -218,6 +226,85 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
         "linearly dependent columns, or give "
         "covariance_prior"
     )
+
+
+# -- negative tilts --------------------------------------------------------------------------------
+
+
+def local_maximum(
+    objective: Objective,
+    form: GaussianMixtureForm,
+    starts: MixtureParameters,
+    floor: Array,
+    maximise: Callable[..., EMResult],
+) -> EMResult:
+    """Maximise with a negative tilt, from the maxima without one.
+
+    Without bounds on covariances, a component that shrinks onto a single row has an objective
+    without bound, whatever the other rows; ordinary fits are local maxima. So the tilt is reached
+    from 0, in one step, or in several where this leads to a collapse.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of a mixture of Gaussians.
+    form : GaussianMixtureForm
+    starts : MixtureParameters
+        S models.
+    floor : ndarray of shape (D,)
+        What is added to the variance of each feature.
+    maximise : callable
+        :func:`~skbae.inference.optimise._em.expectation_maximisation`, with settings.
+
+    Returns
+    -------
+    EMResult
+        In which collapsed models have objective minus infinity.
+
+    Raises
+    ------
+    ValueError
+        If all have collapsed.
+    """
+    quietly = partial(maximise, on_iteration=None)  # only steps with the tilt itself are reported
+    plain = quietly(replace(objective, tilt=0.0), starts)
+    before = collapsed(form, plain.params, floor, objective.rows)
+    for steps in (1, 4):
+        params = plain.params
+        try:
+            for step in range(steps):
+                tilted = replace(objective, tilt=objective.tilt * (step + 1) / steps)
+                found = (maximise if steps == 1 else quietly)(tilted, params)
+                params = found.params
+        except ValueError:  # without a floor, the covariance of a collapsed component is singular
+            continue
+        # where rows depend linearly on each other, fits without a tilt are no better
+        lost = collapsed(form, params, floor, objective.rows) & ~before
+        if not lost.all():
+            return replace(found, objective=np.where(lost, -np.inf, found.objective))
+    raise ValueError(
+        f"with tilt={objective.tilt:g} all fits end in a component that has collapsed onto few rows"
+        ", where the objective has no maximum; choose a tilt closer to 0, fewer n_components, or a "
+        "covariance_type with fewer parameters"
+    )
+
+
+def collapsed(
+    form: GaussianMixtureForm, params: MixtureParameters, floor: Array, rows: Rows
+) -> NDArray[np.bool_]:
+    """Return which of S models have a component whose variance is about that of the floor.
+
+    Where nothing is added, the default floor is what a component may not come near to.
+    """
+    varies = rows.scale > 0
+    if not varies.any():
+        return np.zeros(params.n_models, dtype=bool)
+    shape, floor = form.shape, np.maximum(floor, relative_floor(rows, form.n_components))
+    ratios = [
+        shape.smallest_ratio(shape.covariances(factors), floor, varies).min()
+        for factors in params.components.factors
+    ]
+    return np.asarray(ratios) < _MOSTLY_FLOOR
 
 
 # -- floors ----------------------------------------------------------------------------------------

@@ -254,6 +254,12 @@ class GaussianMixtureSettings(MixtureSettings):
                 "or set model_temperature=0 to fit the single best model"
             )
 
+    @property
+    def start_is_given(self) -> bool:
+        """Whether the user gave all initial values."""
+        given = (self.weights_init, self.means_init, self.precisions_init)
+        return all(each is not None for each in given)
+
     def given_start(self, n_features: int) -> GivenStart:
         """Return the user's initial values, checked.
 

@@ -16,7 +16,7 @@ from skbae.estimators._checks import check_probabilities
 from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import summarise
+from skbae.estimators._sampling import internal_energy, summarise
 from skbae.estimators.mixture_pca._fit import (
     PCAMixtureModels,
     as_models,
@@ -325,6 +325,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         return {
             **reference_attributes(reference),
             **summarise(settings, run, rows.total),
+            "internal_energy_": internal_energy(objective, run),
             "models_": as_models(energy, matched, rows, runner, temperature),
             "hmaxe_": float(best.hmaxe[0]),
             "lower_bound_": float(best.objective[0]),
