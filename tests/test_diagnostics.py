@@ -172,6 +172,24 @@ def test_the_bridge_and_its_error_over_many_repetitions(coefficient):
     assert low < np.mean(z**2) < high
 
 
+@pytest.mark.parametrize("few", ["target", "proposal"])
+def test_either_half_of_the_bridge_s_error_is_needed(few):
+    """Where one density has few draws, and the other many, the former's are most of the error."""
+    rng = np.random.default_rng(0)
+    z = []
+    for _ in range(200):
+        many, _, log_z = normal_problem(rng, n=8000)
+        proposed, target, _ = normal_problem(rng, 0.8, n=400)
+        if few == "target":
+            proposed = many
+        else:
+            proposed, target = proposed[:40], normal_problem(rng, 0.5, n=8000)[1]
+        value, error = bridge_estimate(proposed, target)
+        z.append((value - log_z) / error)
+    # slow chains tell of their slowness only about
+    assert 0.6 < np.mean(np.square(z)) < 1.8
+
+
 def test_bridge_without_overlap_has_a_large_error():
     """What underflows when it is squared is no reason for an error of nothing."""
     rng = np.random.default_rng(0)
