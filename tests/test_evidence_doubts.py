@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from _mixture_oracles import MixturePrior, conjugate_energy
 
+from skbae import BayesianGMMAutoEncoder
 from skbae._types import SamplingRun
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._unpinning import PinnedModels
@@ -128,6 +129,20 @@ def test_groups_of_modes_that_are_left_out_are_named(rectangle):
         # negative control: what is left out is missing from all but the bound
         missing = whole.log_evidence - part.estimates["visited"][0]
         assert (missing > 0.1 + 4 * whole.log_evidence_error) == both_matter
+
+
+# -- a single estimate -----------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_one_estimate_alone_is_no_reason_for_ok():
+    """Many allocations matter, and with nine components long jumps are not tried."""
+    X = np.random.default_rng(0).normal(size=(40, 1))
+    found = BayesianGMMAutoEncoder(9, n_models=5, random_state=0).fit(X).sampling_
+    telling = [name for name, (_, error) in found.estimates.items() if error < 0.5]
+    assert len(telling) < 2
+    assert found.status == "suspect"
+    assert any("no other to check it" in reason for reason in found.reasons)
 
 
 # -- jumping chains instead of modes weighed with doubts -------------------------------------------

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _NEGLIGIBLE = 0.02
 # Populations are sent until the error is this share of the error that is asked for.
 _GROUP_TARGET = 0.7
+# Standard error of the log evidence, in nats, from which on an estimate checks no other.
+_VAGUE = 0.5
 
 
 def weigh_groups(
@@ -59,6 +61,13 @@ def weigh_groups(
                 "may be missing"
             )
     estimates = joint_estimates(evidences)
+    telling = [name for name, (_, its_error) in estimates.items() if its_error <= _VAGUE]
+    estimated = any(each.batches for each in evidences)
+    if estimated and len(telling) < 2 and not progress.stopped:
+        doubts.append(
+            "the log evidence has one estimate at most with an error below "
+            f"{_VAGUE:g} nats, and no other to check it"
+        )
     runs = [each.run for each in evidences]
     return _report(runs, weights, value, error, estimates, doubts, rng, plan, progress)
 
