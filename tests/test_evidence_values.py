@@ -77,8 +77,10 @@ def test_real_tables_with_other_seeds(data, kind, n_components, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "temperature"), [("full", 2.0)])
-def test_another_temperature_against_a_slow_sampler(kind, temperature):
+@pytest.mark.parametrize(
+    ("kind", "temperature", "n_sweeps"), [("full", 2.0, 150), ("full", 0.5, 600), ("tied", 2.0, 300)]
+)
+def test_another_temperature_against_a_slow_sampler(kind, temperature, n_sweeps):
     X = table("wine")
     fitted = fit("wine", kind, 3, 0, temperature=temperature)
     sampling = fitted.sampling_
@@ -86,7 +88,7 @@ def test_another_temperature_against_a_slow_sampler(kind, temperature):
         kind, 3, X.mean(axis=0), np.cov(X.T, bias=True) / 3 ** (2 / 13), degrees_of_freedom=15.0
     )
     # it does not leave modes in reasonable time, and so starts where the fit has led
-    value, error = candidate_log_evidence(X, prior, fitted.predict(X), temperature, 150)
+    value, error = candidate_log_evidence(X, prior, fitted.predict(X), temperature, n_sweeps)
     assert error < 0.2
     assert sampling.status == "ok", sampling.reasons
     assert abs(sampling.log_evidence - value) < 0.3 + 3 * error
