@@ -17,7 +17,12 @@ from skbae.energies.pca._prior import (
     RowMoments,
 )
 from skbae.estimators._sampling import run_charted
-from skbae.estimators.pca._settings import PCASettings, can_nest, most_axes
+from skbae.estimators.pca._settings import (
+    MAX_SAMPLED_COORDINATES,
+    PCASettings,
+    can_nest,
+    most_axes,
+)
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
@@ -42,6 +47,14 @@ if TYPE_CHECKING:
 _COLDEST_START = 0.1
 # With fewer rows (divided by tau) and at most so many parameters sampling starts from the prior.
 _FEW_ROWS, _FEW_COORDINATES = 4.0, 100
+# Steps from the proposal in the rows' eigenbasis to the posterior, with those at the end, beyond
+# which that sampler is not believed: where directions of nearly equal strength mix with the noise,
+# frames are proposed far from the posterior, and populations may agree on a wrong answer.
+_MOST_STEPS = 5
+_FAR = (
+    "directions of nearly equal strength mix with the noise, and the sampler proposes models far "
+    "from the posterior"
+)
 
 
 @dataclass(frozen=True)
@@ -213,7 +226,11 @@ def sample_models(
     nested = settings.plans.nested
     if nested is not None and can_nest(n_components, n_axes, n_features) and not few_rows:
         posterior = nested_posterior(settings, moments, n_components)
-        return sample_nested(posterior, rng, settings.n_models, on_step, nested)
+        run = sample_nested(posterior, rng, settings.n_models, on_step, nested)
+        if run.stopped or run.n_sweeps <= _MOST_STEPS * nested(1, settings.n_models).n_moves:
+            return run
+        if size > MAX_SAMPLED_COORDINATES:
+            return replace(run, doubts=(*run.doubts, _FAR))
     energy = energy_with_prior(settings, moments.whole(), n_components)
     run = run_charted(
         Objective(energy, energy.moments.as_one_row(), runner, settings.temperature),
