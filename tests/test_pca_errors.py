@@ -28,7 +28,7 @@ nan = float("nan")
         ("n_components", 2.5, ValueError, "between 0 and 1"),
         ("n_components", 0.0, ValueError, "between 0 and 1"),
         ("n_components", nan, ValueError, "between 0 and 1"),
-        ("n_components", "mle", ValueError, "'evidence'"),
+        ("n_components", "minka", ValueError, "'mle' or 'evidence'"),
         ("n_components", True, TypeError, "integer"),
         ("n_components", [2], TypeError, "integer"),
         ("whiten", 1, TypeError, "True or False"),

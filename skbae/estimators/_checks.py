@@ -165,7 +165,15 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
 
 def check_codes(Z: Any, n_codes: int, owner: BaseEstimator) -> NDArray[Any]:
     """Return codes of shape (N, n_codes) for ``inverse_transform`` and ``decode``."""
-    Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z", estimator=owner)
+    # a model may have no codes: all rows then decode to its mean
+    fewest = min(n_codes, 1)
+    Z = check_array(
+        Z,
+        dtype=[np.float64, np.float32],
+        input_name="Z",
+        estimator=owner,
+        ensure_min_features=fewest,
+    )
     if Z.shape[1] != n_codes:
         raise ValueError(
             f"Z must have {n_codes} columns, as many as transform of this "

@@ -228,6 +228,9 @@ class PCAFamily(NoisyComponentFamily):
         ritz = ritz[:, :, : d + _FURTHER_VECTORS]
         pushed = np.matmul(ritz[:, :, :d], products)
         pushed = pushed - nearly[..., :d, None] * np.matmul(ritz[:, :, :d], basis)
+        # squares of variances may overflow
+        peaks = np.abs(pushed).max(axis=3, keepdims=True)
+        pushed /= np.maximum(peaks, np.finfo(np.float64).tiny)
         norms = np.linalg.norm(pushed, axis=3, keepdims=True)
         pushed /= np.maximum(norms, np.finfo(np.float64).tiny)
         further = np.matmul(ritz[:, :, d:], basis)

@@ -64,6 +64,17 @@ class PCAComponents(ArrayRecord):
         """Ratio of the posterior mean of a code to the coordinate of the row, (S, K, d)."""
         return 1.0 - self.noise[..., None] * self.precisions
 
+    def in_units(self, unit: float) -> PCAComponents:
+        """Return the same components of rows in other units."""
+        squared = unit**2
+        return PCAComponents(
+            self.means / unit,
+            self.components,
+            self.precisions * squared,
+            self.noise / squared,
+            self.directions,
+        )
+
     @property
     def basis(self) -> Array:
         """Components and directions, (S, K, q, D)."""
@@ -132,7 +143,7 @@ class ProductKernel(SmoothComponentKernel):
     def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
         centre = self.centre.tobytes()
         key = WorkspaceKey("pca", n_rows, self.n_features, self.dtype.str, centre)
-        if previous is None or previous.key != key:
+        if not isinstance(previous, Workspace) or previous.key != key:
             features = np.empty((self.n_features + 2, n_rows), self.dtype)
             features[-1] = 1
             previous = Workspace(key, features=features, out=np.empty((0, n_rows)))

@@ -46,6 +46,12 @@ class PCAParameters(ArrayRecord):
         """Ratio of the posterior mean of a code to the coordinate of the row, (S, d)."""
         return 1.0 - self.noise[:, None] * self.precisions
 
+    def in_units(self, unit: float) -> PCAParameters:
+        """Return the same models of rows in other units."""
+        squared = unit**2
+        means, noise = self.means / unit, self.noise / squared
+        return PCAParameters(means, self.components, self.precisions * squared, noise)
+
 
 @dataclass(frozen=True)
 class PCAStatistics(ArrayRecord):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,14 +22,23 @@ from skbae.estimators.mixture_pca._fit import (
     PCAMixtureModels,
     as_models,
     as_parameters,
+    closed_form,
     continued,
     energy_with_prior,
     form_for,
+    in_units,
     reference_attributes,
     starts,
 )
 from skbae.estimators.mixture_pca._sampling import sample_models
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
+from skbae.estimators.pca._fit import mean_variance
+from skbae.estimators.pca._units import (
+    prior_in_units,
+    rows_in_units,
+    run_from_units,
+    unit_of,
+)
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
@@ -291,6 +301,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         energy = form_for(settings, rows).energy()
         if self._continues(settings):
             models = continued(self._reference(), rng)
+        elif settings.n_components == 1:
+            models = closed_form(settings, rows, runner, rng)
         else:
             models = starts(settings, energy, rows, rng, runner, settings.n_init)
         with progress(self, rows.X, None, settings.max_iter) as step:
@@ -314,6 +326,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     ) -> dict[str, Any]:
         """Sample the models; the reference is the mode found from the best of them."""
         temperature, tau = settings.temperature, settings.model_temperature
+        unit, n_features = unit_of(mean_variance(rows)), rows.X.shape[1]
+        raw, rows = rows, rows_in_units(rows, unit)
+        settings = replace(settings, prior=prior_in_units(settings.prior, unit))
         energy = energy_with_prior(settings, rows)
         objective = Objective(energy, rows, runner, temperature, settings.tilt)
         with progress(self, rows.X, None, None) as step:
@@ -321,14 +336,20 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         mode, draws = energy.canonical(best.params), energy.canonical(run.params)
         matched = match_to_reference(energy, draws, mode, rows, temperature)
-        reference = as_models(energy, mode, rows, runner, temperature)
+        reference, models = (
+            as_models(energy, in_units(params, 1 / unit), raw, runner, temperature)
+            for params in (mode, matched)
+        )
+        shift = n_features * np.log(unit)
+        internal = internal_energy(objective, run) - shift
+        run = run_from_units(run, unit, n_features, rows.total / tau)
         return {
             **reference_attributes(reference),
             **summarise(settings, run, rows.total),
-            "internal_energy_": internal_energy(objective, run),
-            "models_": as_models(energy, matched, rows, runner, temperature),
-            "hmaxe_": float(best.hmaxe[0]),
-            "lower_bound_": float(best.objective[0]),
+            "internal_energy_": internal,
+            "models_": models,
+            "hmaxe_": float(best.hmaxe[0] - shift),
+            "lower_bound_": float(best.objective[0] - shift),
         }
 
     # -- codes ---------------------------------------------------------------------------------

@@ -20,7 +20,12 @@ from skbae.energies.mixture_pca._components import (
 from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWithPrior
 from skbae.estimators._mixture import initial_means
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
-from skbae.estimators.pca._fit import mean_variance
+from skbae.estimators.pca._fit import best_model, mean_variance
+from skbae.inference.passes._principal_axes import (
+    choose_solver,
+    leading_axes,
+    rows_with_covariance,
+)
 
 if TYPE_CHECKING:
     from skbae._types import Array, Rows
@@ -109,6 +114,26 @@ def starts(
     return models_from_assignment(energy, statistics, assigned, settings.temperature)
 
 
+def closed_form(
+    settings: PCAMixtureSettings, rows: Rows, runner: RowRunner, rng: np.random.Generator
+) -> MixtureParameters:
+    """Return the best model of a single component without tilt, which is that of PCA."""
+    mean_variance(rows)  # raises where it is zero
+    solver = choose_solver(*rows.X.shape, settings.n_latent)
+    if solver == "covariance_eigh":
+        rows = rows_with_covariance(rows.X, rows.weights, runner)
+    spectrum = leading_axes(rows, runner, rng, solver, settings.n_latent)
+    best, _ = best_model(spectrum, settings.temperature)
+    components = PCAComponents(
+        best.means[:, None],
+        best.components[:, None],
+        best.precisions[:, None],
+        best.noise[:, None],
+        best.components[:, None, :0],
+    )
+    return continued(MixtureParameters(np.ones((1, 1)), components), rng)
+
+
 def continued(fitted: MixtureParameters, rng: np.random.Generator) -> MixtureParameters:
     """Return a fitted model as a start, with random directions in which subspaces may turn."""
     own = fitted.components
@@ -120,6 +145,11 @@ def continued(fitted: MixtureParameters, rng: np.random.Generator) -> MixturePar
 
 
 # -- results ---------------------------------------------------------------------------------------
+
+
+def in_units(params: MixtureParameters, unit: float) -> MixtureParameters:
+    """Return the same models of rows in other units."""
+    return replace(params, components=params.components.in_units(unit))
 
 
 def as_models(

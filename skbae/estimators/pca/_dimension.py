@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skbae.estimators.pca._fit import (
+    minka_dimension,
     n_for_share,
     nested_posterior,
     sample_models,
@@ -35,6 +36,9 @@ def candidates(settings: PCASettings, moments: RowMoments, rows: Rows) -> list[i
     """Return the dimensions to sample."""
     if settings.by_evidence:
         return promising_dimensions(settings, moments, largest_candidate(*rows.X.shape))
+    if settings.by_mle:
+        whole = moments.whole().variances
+        return [minka_dimension(whole, moments.total)]
     if settings.share is not None:
         total = float(moments.variances.sum())
         return [n_for_share(moments.variances, total, settings.share)]

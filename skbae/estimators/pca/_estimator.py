@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae.energies.pca._distributions import GaussianCodes, GaussianRows, posterior_codes
-from skbae.energies.pca._energy import PCAEnergy
+from skbae.energies.pca._energy import NOISE_FLOOR, PCAEnergy
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_integer
 from skbae.estimators._fitted import Fit
@@ -31,6 +32,12 @@ from skbae.estimators.pca._fit import (
     tilted_model,
 )
 from skbae.estimators.pca._settings import PCADetails, PCASettings
+from skbae.estimators.pca._units import (
+    moments_in_units,
+    prior_in_units,
+    run_from_units,
+    unit_of,
+)
 from skbae.inference.passes._principal_axes import RowsWithCovariance, rows_with_covariance
 from skbae.inference.passes._rows import make_rows
 from skbae.operators._floating import own_errors
@@ -59,10 +66,12 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
 
     Parameters
     ----------
-    n_components : int, float, "evidence" or None, default=None
+    n_components : int, float, "mle", "evidence" or None, default=None
         Dimension d of the code. None stands for min(N, D), a number between 0 and 1 for as many
-        components as explain this share of the variance, and ``"evidence"`` for the dimension with
-        the largest `log_evidence_` (models must be sampled for that).
+        components as explain this share of the variance, ``"mle"`` for the estimate of Minka
+        (2000), and ``"evidence"`` for the dimension with the largest `log_evidence_` (models must
+        be sampled for that). From T = 1 on one direction at least is noise, so that with None and
+        N > D the last code is always 0: D - 1 components make the same model.
     temperature : float, default=1.0
         Temperature T of the codes, not negative. Directions whose variance is below T times the
         noise variance have "melted": their codes are 0, and they count as noise.
@@ -115,7 +124,9 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         Orthonormal directions, by decreasing variance, with scikit-learn's signs.
     mean_ : ndarray of shape (n_features,)
     noise_variance_ : float
-        ``s2``, with divisor N rather than scikit-learn's N - 1.
+        ``s2``, with divisor N rather than scikit-learn's N - 1. Where the components of a single
+        model explain all variance it would be 0, and is 1e-12 times the largest variance along a
+        component instead: scores then rest on this floor, of which they warn.
     explained_variance_ : ndarray of shape (n_components,)
         Variance of the training rows along the components, with divisor N.
     explained_variance_ratio_ : ndarray of shape (n_components,)
@@ -298,7 +309,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
             history = [float(objective[0]) for objective in found.history]
             n_iter, converged = int(found.n_iter[0]), bool(found.converged[0])
             along = np.matmul(params.components, rows.covariance)
-            explained = (along * params.components).sum(axis=2)
+            explained = np.maximum((along * params.components).sum(axis=2), 0.0)
             if not converged and not step.stopped:
                 warnings.warn(
                     f"{settings.estimator}: the tilted fit did not converge within "
@@ -324,7 +335,10 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> dict[str, Any]:
         """Sample the models; the mode that the best of them leads to is the reference."""
-        moments = row_moments(rows, runner, rng)
+        raw = row_moments(rows, runner, rng)
+        unit = unit_of(raw.mean_variance)
+        moments = moments_in_units(raw, unit)
+        settings = replace(settings, prior=prior_in_units(settings.prior, unit))
         run = sample_best_dimension(
             settings,
             moments,
@@ -334,9 +348,12 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
             partial(progress, self, rows.X, None, None),
         )
         reference, hmaxe = reference_model(settings, moments, run, runner)
+        power = rows.total / settings.model_temperature
+        run = run_from_units(run, unit, len(raw.mean), power)
+        hmaxe -= len(raw.mean) * np.log(unit)
         models, best = (
-            as_models(each, moments.variance_along(each.components), reference)
-            for each in (run.params, reference)
+            as_models(each, raw.variance_along(each.components), reference)
+            for each in (run.params.in_units(1 / unit), reference.in_units(1 / unit))
         )
         return {
             **reference_attributes(best, rows),
@@ -362,6 +379,18 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
 
     def _parameters(self) -> PCAParameters:
         return as_parameters(self.models_)
+
+    def _score_rows(self, X: NDArray[Any], temperature: float) -> Array:
+        largest = self.explained_variance_.max(initial=0.0)
+        if self.noise_variance_ <= 1.5 * NOISE_FLOOR * largest:
+            warnings.warn(
+                f"{type(self).__name__}: the {self.n_components_} components explain all variance, "
+                f"and noise_variance_={self.noise_variance_:.3g} is a floor of {NOISE_FLOOR:g} "
+                "times the largest variance, on which scores rest; decrease n_components",
+                UserWarning,
+                stacklevel=users_stacklevel(),
+            )
+        return super()._score_rows(X, temperature)
 
     def _has_density(self) -> bool:
         state = self._fitted

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import gammaln
 
 from skbae._types import ArrayRecord
 from skbae.energies.pca._eigenbasis import PCAInEigenbasis
@@ -98,6 +99,50 @@ def n_for_share(variances: Array, total_variance: float, share: float) -> int:
     return min(int(np.searchsorted(reached, share, side="right")) + 1, len(variances))
 
 
+def minka_dimension(variances: Array, total: float) -> int:
+    """Return the number of components of the largest evidence by Minka's Laplace approximation.
+
+    Minka, T. P. (2000). Automatic choice of dimensionality for PCA. Equations 77 to 79.
+
+    Parameters
+    ----------
+    variances : ndarray of shape (D,)
+        Of the rows, decreasing.
+    total : float
+        Number of rows N.
+
+    Examples
+    --------
+    >>> minka_dimension(np.array([10.0, 1.02, 1.0, 0.98]), 100.0)
+    1
+    """
+    size = len(variances)
+    if size < 2:
+        return size
+    lam = np.maximum(variances / variances[0], 0.0)
+    tiny = 1e-15
+    best, dimension = -np.inf, 0
+    angles = 0.5 * (size - np.arange(size))
+    log_areas = gammaln(angles) - angles * np.log(np.pi)
+    for k in range(1, size):
+        if lam[k - 1] < tiny:
+            break
+        rest = max(float(lam[k:].mean()), tiny)
+        model = np.where(np.arange(size) < k, np.maximum(lam, tiny), rest)
+        n_turns = size * k - k * (k + 1) / 2
+        value = -k * np.log(2) + log_areas[:k].sum()
+        value -= 0.5 * total * (np.log(lam[:k]).sum() + (size - k) * np.log(rest))
+        value += 0.5 * (n_turns + k) * np.log(2 * np.pi) - 0.5 * k * np.log(total)
+        rows, columns = np.triu_indices(size, 1)
+        own = rows < k
+        rows, columns = rows[own], columns[own]
+        gaps = (lam[rows] - lam[columns]) * (1 / model[columns] - 1 / model[rows])
+        value -= 0.5 * (np.log(np.maximum(gaps, tiny)) + np.log(total)).sum()
+        if value > best:
+            best, dimension = value, k
+    return dimension
+
+
 # -- one best model --------------------------------------------------------------------------------
 
 
@@ -119,6 +164,8 @@ def find_spectrum(
     """Return the leading axes: a given number, or those that explain a given share of variance."""
     n_components = most_axes(rows.X) if settings.number is None else settings.number
     spectrum = leading_axes(rows, runner, rng, solver, n_components)
+    if settings.by_mle:
+        return spectrum.take(minka_dimension(spectrum.variances, rows.total))
     if settings.share is None:
         return spectrum
     return spectrum.take(n_for_share(spectrum.variances, spectrum.total_variance, settings.share))

@@ -142,9 +142,10 @@ class PCASettings(Settings):
                 "be computed; set tilt=0 or model_temperature=0 (got "
                 f"tilt={given['tilt']!r} and model_temperature={settings.model_temperature:g})"
             )
-        if settings.share is not None and settings.svd_solver == "randomized":
+        if settings.needs_all_axes and settings.svd_solver == "randomized":
             raise ValueError(
-                f"n_components={settings.n_components!r}, a share of the variance, needs the "
+                f"n_components={settings.n_components!r}"
+                f"{'' if settings.by_mle else ', a share of the variance,'} needs the "
                 "variances along all axes, and svd_solver='randomized' computes only the largest; "
                 "set svd_solver='auto'"
             )
@@ -161,6 +162,16 @@ class PCASettings(Settings):
         return self.n_components if isinstance(self.n_components, float) else None
 
     @property
+    def by_mle(self) -> bool:
+        """Whether the number of components is Minka's estimate."""
+        return self.n_components == "mle"
+
+    @property
+    def needs_all_axes(self) -> bool:
+        """Whether the number of components depends on the variances along all axes."""
+        return self.by_mle or self.share is not None
+
+    @property
     def number(self) -> int | None:
         """The number of components, if n_components is a number."""
         return self.n_components if isinstance(self.n_components, int) else None
@@ -169,6 +180,8 @@ class PCASettings(Settings):
         """Return the largest number of components that a fit may need."""
         if self.by_evidence:
             return largest_candidate(n_rows, n_features)
+        if self.by_mle:
+            return max(min(n_rows, n_features) - 1, 0)
         return min(n_rows, n_features) if self.number is None else self.number
 
     def solver(self, n_rows: int, n_features: int) -> str:
@@ -180,6 +193,11 @@ class PCASettings(Settings):
     def check_data(self, n_rows: int, n_features: int) -> None:
         """Raise ValueError unless the parameters fit the number of rows and of features."""
         most = min(n_rows, n_features)
+        if self.by_mle and n_rows < n_features:
+            raise ValueError(
+                "n_components='mle' needs at least as many rows as features, got "
+                f"n_samples={n_rows} and n_features={n_features}; give a number, or 'evidence'"
+            )
         n_components = self.most_components(n_rows, n_features)
         if n_components > most:
             raise ValueError(
@@ -231,12 +249,12 @@ def _n_components(value: Any) -> int | float | str | None:
     """Return n_components if it is valid; otherwise raise TypeError or ValueError."""
     allowed = (
         "n_components must be None, an integer >= 0, a number between 0 and 1 (a share of the "
-        f"variance) or 'evidence', got {value!r}"
+        f"variance), 'mle' or 'evidence', got {value!r}"
     )
     if value is None:
         return None
     if isinstance(value, str):
-        if value != "evidence":
+        if value not in ("evidence", "mle"):
             raise ValueError(allowed)
         return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
