@@ -112,7 +112,7 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
             n_between=5,
             n_sweeps=max(40, 4 * -(-n_models // 64)),
             max_jumps=20,
-            max_lengths=25,
+            max_lengths=scaled(2.5e6, 10, 25),
             evidence_tol=tolerance,
             n_keep=n_models,
         ),
