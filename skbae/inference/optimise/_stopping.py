@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,20 +67,11 @@ class Progress(ArrayRecord):
 
     def after(self, gain: Array, step: Array) -> Self:
         """Return the record after one more step of this gain and length."""
-        size = np.abs(gain)
-        with np.errstate(divide="ignore"):
-            rate, before = np.log(size / step), np.log(np.abs(self.gain) / self.step)
-        known = np.isfinite(rate) & np.isfinite(before)
-        # the ratio per full step, at most 1: gains are `step` and `self.step` apart, on average
-        growth = np.subtract(rate, before, out=np.full_like(rate, np.nan), where=known)
-        ratio = np.exp(np.minimum(2 * growth / (step + self.step), 0.0))
-        trend = ratio + _TREND * np.maximum(ratio - self.ratio, 0.0)
-        # two gains are little to go by: their ratio may be that of the quick directions only
-        likely = np.where(np.isnan(self.ratio), np.sqrt(ratio), trend)
-        falls = known & (likely < 1)
-        factor = np.where(falls, likely, 0.5) ** step
-        left = np.where(falls, size * factor / (1 - factor), np.inf)
-        return type(self)(gain, step, ratio, np.where(size > 0, left, 0.0))
+        # starts are few: numbers are quicker than arrays of few entries
+        columns = (gain, step, self.gain, self.step, self.ratio)
+        found = [_extrapolated(*row) for row in zip(*(x.tolist() for x in columns), strict=True)]
+        ratio, left = np.array(found).reshape(-1, 2).T
+        return type(self)(gain, step, ratio, left)
 
     def converged(self, objective: Array, tol: float, rounding: float) -> NDArray[np.bool_]:
         """Return which starts have converged, (S,).
@@ -96,3 +88,23 @@ class Progress(ArrayRecord):
         size = np.abs(self.gain)
         none = size <= rounding * np.abs(objective)
         return none | ((size / self.step < tol) & (self.left < tol))
+
+
+def _extrapolated(
+    gain: float, step: float, gain_before: float, step_before: float, ratio_before: float
+) -> tuple[float, float]:
+    """Return the ratio of two gains per full step, NaN if unknown, and what is left to gain."""
+    if gain == 0:
+        return math.nan, 0.0
+    rate, before = abs(gain) / step, abs(gain_before) / step_before
+    if not (0 < rate < before):  # nor where the gain before is unknown
+        return (1.0 if rate >= before > 0 else math.nan), math.inf
+    # gains are `step` and `step_before` apart, on average
+    ratio = (rate / before) ** (2 / (step + step_before))
+    if math.isnan(ratio_before):
+        # two gains are little to go by: their ratio may be that of the quick directions only
+        likely = math.sqrt(ratio)
+    else:
+        likely = ratio + _TREND * max(ratio - ratio_before, 0.0)
+    factor = min(likely, 1.0) ** step
+    return ratio, abs(gain) * factor / (1 - factor) if factor < 1 else math.inf
