@@ -41,6 +41,7 @@ CANDIDATES = {
     "1/10": lambda D, K: 0.1,
     "1/30": lambda D, K: 1 / 30,
     "3^(-2/D)": lambda D, K: 3.0 ** (-2 / D),
+    "5^(-2/D)": lambda D, K: 5.0 ** (-2 / D),
     "K^(-2/D)": lambda D, K: K ** (-2 / D),
 }
 # Distance between the closest means, in standard deviations of the clusters.
@@ -77,7 +78,7 @@ def simulated_sets(n_sets, seed):
         yield f"{index}: {n_clusters} {kind}, {n_rows} x {n_columns}", X, n_clusters
 
 
-def evidence(X, n_components, scale, tolerance=0.3):
+def evidence(X, n_components, scale, tolerance=0.5):
     """Return the log evidence and the status of a fit with this multiple of the covariance."""
     prior = scale * np.cov(X, rowvar=False, bias=True).reshape(X.shape[1], X.shape[1])
     model = BayesianGMMAutoEncoder(
@@ -128,10 +129,12 @@ def records(path, section):
     return [record for record in found if record["section"] == section]
 
 
-def simulated(path, n_sets, seed, names):
+def simulated(path, n_sets, seed, names, largest):
     done = {(record["set"], record["rule"]) for record in records(path, "simulated")}
     bic = {"BIC": ["full"], "BIC, types": ["full", "tied", "diag", "spherical"]}
     for name, X, n_true in simulated_sets(n_sets, seed):
+        if X.size * n_true > largest:
+            continue
         for rule in [*names, *bic]:
             if (name, rule) in done:
                 continue
@@ -215,13 +218,16 @@ def main():
     parser.add_argument("--sections", nargs="+", default=["simulated", "held_out"])
     parser.add_argument("--sets", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--largest", type=float, default=np.inf, help="rows x columns x clusters of a set"
+    )
     parser.add_argument("--rules", nargs="+", default=list(CANDIDATES))
     parser.add_argument("--results", type=Path, default=Path("default_prior.jsonl"))
     given = parser.parse_args()
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if "simulated" in given.sections:
-            simulated(given.results, given.sets, given.seed, given.rules)
+            simulated(given.results, given.sets, given.seed, given.rules, given.largest)
             report_simulated(given.results)
         if "held_out" in given.sections:
             held_out(given.results, given.rules)
