@@ -338,7 +338,7 @@ def fit_two(X, **settings):
         ({"covariance_type": "diag", "covariance_prior": [1.0]}, "covariance_type='full' and"),
         ({"mean_precision_prior": 0.1}, "mean_precision_prior of .* differ$"),
         ({"covariance_prior": [[2.0]]}, "covariance_prior of .* differ$"),
-        ({"covariance_prior": None}, "give covariance_prior"),
+        ({"covariance_prior": None}, "covariance_prior of .* differ$"),
     ],
 )
 def test_fits_that_differ_in_more_than_components_raise(settings, complaint):

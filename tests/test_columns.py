@@ -258,7 +258,7 @@ def test_repeated_column_is_kept_with_spherical_components():
 def test_a_single_best_model_keeps_all_columns():
     # as scikit-learn's, with reg_covar as the variance of a constant column
     X = np.c_[two_groups(), np.zeros(120)]
-    ours = BayesianGMMAutoEncoder(2, model_temperature=0, random_state=0)
+    ours = BayesianGMMAutoEncoder(2, model_temperature=0, reg_covar=1e-6, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ours.fit(X)

@@ -116,8 +116,9 @@ def test_evidence_of_one_normal_is_its_closed_form():
     X = clusters(1)
     model = BayesianGMMAutoEncoder(1, random_state=0).fit(X)
     n_rows, size = X.shape
-    strength, dof, scale = 0.01, size + 2.0, np.cov(X.T, bias=True)
-    scatter = n_rows * scale  # about the mean, which is the prior's too
+    strength, dof, covariance = 0.01, size + 2.0, np.cov(X.T, bias=True)
+    scale = covariance / 5 ** (2 / size)
+    scatter = n_rows * covariance  # about the mean, which is the prior's too
 
     def log_normaliser(strength, dof, scale):
         from scipy.special import multigammaln

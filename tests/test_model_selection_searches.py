@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from _samplers import clusters, one_model
 from sklearn.base import clone
+from sklearn.datasets import make_blobs
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -104,16 +105,47 @@ def test_evidence_finds_the_number_of_clusters_and_is_flat_or_falls_beyond(n_clu
     assert np.all(beyond < 0.1)
 
 
-def test_the_default_prior_shrinks_with_the_number_of_components():
-    # why the tests above give candidates one prior
+def test_the_default_prior_does_not_depend_on_the_number_of_components():
     X = clusters(1)
-    covariances = []
-    for n_components in (1, 2, 4):
-        model = BayesianGMMAutoEncoder(n_components)
-        covariances.append(default_covariance_prior(model, X))
-    np.testing.assert_allclose(covariances[0], np.cov(X.T, bias=True))
-    np.testing.assert_allclose(covariances[1] * 2, covariances[0])
-    np.testing.assert_allclose(covariances[2] * 4, covariances[0])
+    for kind in ("full", "tied", "diag", "tied_diag", "spherical", "tied_spherical"):
+        found = [
+            default_covariance_prior(BayesianGMMAutoEncoder(k, covariance_type=kind), X)
+            for k in (1, 2, 4)
+        ]
+        covariance = np.cov(X.T, bias=True) / 5 ** (2 / 2)
+        if kind.endswith("diag"):
+            covariance = np.diag(covariance)
+        elif kind.endswith("spherical"):
+            covariance = np.trace(covariance) / 2
+        for value in found:
+            np.testing.assert_allclose(value, covariance)
+
+
+def test_default_evidence_finds_the_number_of_clusters():
+    """Three blobs, of which the default of the first version made four."""
+    X = make_blobs(300, centers=3, random_state=42)[0]
+    found = [
+        BayesianGMMAutoEncoder(k, evidence_tol=0.3, random_state=0).fit(X).log_evidence_
+        for k in (2, 3, 4)
+    ]
+    assert np.argmax(found) == 1
+    assert found[1] > found[2] + 1
+
+
+def test_default_evidence_finds_two_clusters_of_different_shape():
+    """The example of scikit-learn's user guide on the selection of a mixture."""
+    rng = np.random.RandomState(0)
+    X = np.concatenate(
+        [
+            rng.standard_normal((500, 2)) @ [[0.0, -0.1], [1.7, 0.4]],
+            0.7 * rng.standard_normal((500, 2)) + [-4, 1],
+        ]
+    )
+    found = [
+        BayesianGMMAutoEncoder(k, evidence_tol=0.5, random_state=0).fit(X).log_evidence_
+        for k in (1, 2, 3)
+    ]
+    assert np.argmax(found) == 1
 
 
 def default_covariance_prior(model, X):

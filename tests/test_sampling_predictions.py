@@ -111,7 +111,7 @@ def test_the_reference_is_a_mode(sampled):
     D, K, T = 2, 3, fitted.temperature
     kind = fitted.covariance_type
     tied = kind.startswith("tied")
-    base = np.cov(X.T, bias=True) / K ** (2 / D)
+    base = np.cov(X.T, bias=True) / 5 ** (2 / D)
     dof, strength, mean = D + 2.0, 0.01, X.mean(axis=0)
     if kind == "diag":
         base = np.diag(np.diag(base))

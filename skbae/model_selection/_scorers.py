@@ -136,9 +136,8 @@ def evidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     ``hmaxemax_error_`` is the standard error.
 
     The evidence depends on the prior as well as the family, so candidates should have the same
-    prior. Default priors depend on the data and may depend on the family: the ``covariance_prior``
-    of a mixture decreases with the number of components, which favours many components if clusters
-    are much narrower than the spread of all rows.
+    prior. Default priors depend on the data. They do not depend on the number of components of a
+    mixture.
 
     Parameters
     ----------

@@ -105,8 +105,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         with shape ``dof / 2`` and rate ``covariance_prior / 2`` for diagonal and spherical
         types. None stands for ``n_features + 2``.
     covariance_prior : array-like or None, default=None
-        In the shape of one covariance. None stands for ``cov(X) / K^(2/D)`` (Fraley and Raftery
-        2007).
+        In the shape of one covariance. None stands for ``cov(X) / 5^(2/D)``, with D columns and
+        divisor N: a component is expected to fill a fifth of the volume of all rows, whatever the
+        number of components.
     n_models : int, default=50
         Number of draws of the models that are kept for prediction, if models are sampled.
     evidence_tol : float or None, default=0.1

@@ -102,11 +102,9 @@ def check_comparable(
     for field, parameter in _PRIOR.items():
         own, others = (np.asarray(getattr(prior, field)) for prior in priors)
         if not np.allclose(own, others, rtol=1e-8, atol=0):
-            default = any(getattr(fitted, parameter) is None for fitted in (first, second))
-            hint = f" (a default may depend on n_components); give {parameter}" if default else ""
             raise ValueError(
                 "check_evidences needs the same prior of each component in all fits, and the "
-                f"{parameter} of {names} differ{hint}"
+                f"{parameter} of {names} differ"
             )
 
 
