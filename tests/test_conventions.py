@@ -137,6 +137,18 @@ def test_no_iterations_score_the_start(blobs):
     np.testing.assert_allclose(start.lower_bound_, start.score(blobs), rtol=1e-12)
 
 
+@pytest.mark.parametrize("partition", ["auto", "ais"])
+def test_a_machine_without_iterations_is_its_start(partition):
+    """Weights of a hundredth: next to independent bits. The exact fit made a step all the same."""
+    bits = (np.random.default_rng(0).random((40, 4)) > 0.3).astype(float)
+    start = BayesianRBMAutoEncoder(2, max_iter=0, partition=partition, random_state=0).fit(bits)
+    assert start.n_iter_ == 0
+    assert 0 < np.abs(start.components_).max() < 0.05
+    p = bits.mean(axis=0)
+    independent = (bits * np.log(p) + (1 - bits) * np.log(1 - p)).sum(axis=1).mean()
+    np.testing.assert_allclose(start.score(bits), independent, atol=0.01)
+
+
 @pytest.mark.parametrize("name", QUICK_FITS)
 def test_all_families_print_at_intervals(name, blobs, capsys):
     parameters = {"verbose": 1, "verbose_interval": 2, "random_state": 0}

@@ -90,7 +90,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         Number of persistent chains of contrastive divergence.
     max_iter : int or None, default=None
         Largest number of steps of an exact fit (None: 500), or number of passes of contrastive
-        divergence (None: 100), over which the learning rate falls.
+        divergence (None: 100), over which the learning rate falls. With 0 the start is kept.
     tol : float, default=1e-5
         An exact fit has converged when no entry of the gradient is larger than this.
     early_stopping : bool, default=True

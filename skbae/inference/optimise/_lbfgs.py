@@ -169,6 +169,7 @@ def maximise_lbfgs(
         Rows held out: the model that is best on these is returned, and the fit ends `patience`
         steps after it. With None, the model that is best on the rows of the objective.
     max_iter : int
+        With 0 the start is returned.
     tol : float
         The fit has converged when no entry of the gradient is larger than this.
     patience : int
@@ -187,6 +188,9 @@ def maximise_lbfgs(
         If the energy lacks the capability.
     """
     steps = _Steps(objective, held, patience, enough, on_step)
+    if max_iter == 0:  # SciPy would make a step all the same
+        start = steps.evaluate(theta)
+        return LBFGSResult(start.theta, start.objective, steps.score(start), [], False, "")
     options = {
         "maxiter": max_iter,
         "maxfun": 20 * max_iter + 20,
