@@ -7,12 +7,15 @@ structure at all (``noise``), where neither randomized solver is exact: ``error`
 variances found fall short of the exact ones, theirs and ours.
 ``--evidence`` fits sampled models: over more and more rows, over seeds, and of many features, with
 the ratio of the time to that of moves through all loadings, where those can be had.
+``--coverage 200`` compares log evidences of as many small problems with a fine quadrature.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -141,11 +144,24 @@ def sampled():
         )
 
 
+def coverage(n_problems):
+    """Compare log evidences with the quadrature of the tests, over five seeds each."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from test_pca_sampling import coverage as errors_and_statuses
+
+    deviations, statuses = errors_and_statuses(n_problems, 5)
+    print(f"\ncoverage: {n_problems} problems, five seeds; share of errors beyond 2, 4 claimed,")
+    print("and of fits that are not ok:", end=" ")
+    print(f"{(deviations > 2).mean():.4f} {(deviations > 4).mean():.4f}", end=" ")
+    print(f"{(statuses != 'ok').mean():.4f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--evidence", action="store_true")
+    parser.add_argument("--coverage", type=int, default=0)
     options = parser.parse_args()
     with threadpool_limits(options.threads):
         pools = {(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()}
@@ -154,10 +170,13 @@ def main():
         print(
             f"medians of {options.repetitions} alternating repetitions; ratios are ours / theirs\n"
         )
-        compare(options.repetitions)
+        if options.repetitions:
+            compare(options.repetitions)
         if options.evidence:
             evidence()
             sampled()
+        if options.coverage:
+            coverage(options.coverage)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from _callbacks import Stopper, callbacks
 from _oracles import pca_hmax
+from _pca_problems import DEFAULT_PRIOR, evidence_of_one_direction
 from scipy.special import logsumexp
 from scipy.stats import invgamma, norm
 from sklearn.datasets import load_iris, load_wine
@@ -14,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianPCAAutoEncoder
+from skbae.energies.pca._prior import default_prior
 from skbae.estimators.pca._fit import nested_posterior, row_moments
 from skbae.estimators.pca._settings import MAX_SAMPLED_COORDINATES
 from skbae.inference.passes._principal_axes import rows_with_covariance
@@ -329,3 +331,38 @@ def test_evidence_where_strong_directions_mix_with_noise():
     assert [fitted.sampling_.status for fitted in fits] == ["ok", "ok"]
     assert error < 0.3
     assert abs(fits[0].log_evidence_ - fits[1].log_evidence_) < 4 * error
+
+
+def coverage(n_problems, n_seeds):
+    """Return errors of the log evidence in claimed errors, and the statuses, (problem x seed)."""
+    deviations, statuses = [], []
+    for number in range(n_problems):
+        X = few_rows(number, n_rows=12 + 6 * (number % 9))
+        prior = default_prior(X.var(axis=0).mean(), 1, X.mean(axis=0), DEFAULT_PRIOR)
+        exact = evidence_of_one_direction(X, prior, 1.0, 1.0)
+        for seed in range(n_seeds):
+            sampling = BayesianPCAAutoEncoder(1, random_state=seed).fit(X).sampling_
+            deviations.append((sampling.log_evidence - exact) / sampling.log_evidence_error)
+            statuses.append(sampling.status)
+    return np.abs(deviations), np.array(statuses)
+
+
+def test_error_bars_hold_on_a_few_problems():
+    deviations, statuses = coverage(12, 1)
+    assert (deviations > 2).sum() <= 3
+    assert deviations.max() < 4
+    assert (statuses == "ok").sum() >= 11
+
+
+@pytest.mark.slow
+def test_error_bars_hold_on_two_hundred_problems():
+    deviations, statuses = coverage(200, 5)
+    assert (deviations > 2).mean() <= 0.06
+    assert (deviations > 4).mean() <= 0.002
+    assert (statuses != "ok").mean() < 0.03
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_normal_tables_are_ok(seed):
+    X = np.random.default_rng(seed).standard_normal((300, 2))
+    assert BayesianPCAAutoEncoder(1, random_state=seed).fit(X).sampling_.status == "ok"

@@ -29,6 +29,8 @@ _ROWS_FOR_ONE = 48
 _FEW_ROWS, _STARTS_AT_ROWS = 20, 100
 # Rows times allocations that are refined at once.
 _ROWS_OF_SEARCH = 2e4
+# With at most so many rows, searches go on for longer without progress.
+_ROWS_OF_LONG_SEARCH = 400
 # (largest number of rows, number of starts) of the fits from which modes are searched.
 _MODE_STARTS = ((100, 40), (1000, 16), (20_000, 8), (np.inf, 3))
 
@@ -107,7 +109,11 @@ def mode_search(n_rows: int) -> SearchPlan:
     (64, 16)
     """
     n = int(np.clip(_ROWS_OF_SEARCH / n_rows, 16, 64))
-    return SearchPlan(n_starts=n, n_children=n, patience=3, max_generations=30, pool_size=24)
+    # with few rows a search costs little, and modes of a few tied rows take long to be found
+    patience, most = (12, 60) if n_rows <= _ROWS_OF_LONG_SEARCH else (3, 30)
+    return SearchPlan(
+        n_starts=n, n_children=n, patience=patience, max_generations=most, pool_size=24
+    )
 
 
 class TemperedPlan(Protocol):

@@ -119,7 +119,8 @@ def closed_form(
 ) -> MixtureParameters:
     """Return the best model of a single component without tilt, which is that of PCA."""
     mean_variance(rows)  # raises where it is zero
-    solver = choose_solver(*rows.X.shape, settings.n_latent)
+    n_rows, n_features = rows.X.shape
+    solver = choose_solver(n_rows, n_features, settings.n_latent)
     if solver == "covariance_eigh":
         rows = rows_with_covariance(rows.X, rows.weights, runner)
     spectrum = leading_axes(rows, runner, rng, solver, settings.n_latent)
