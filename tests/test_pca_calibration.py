@@ -54,7 +54,7 @@ def posterior(X, n_components, rng, kind):
         posterior = PCAInEigenbasis(n_components, PRIOR, moments, 1.0, float(len(X)))
         models = sample_nested(posterior, rng, N_DRAWS).params
     else:
-        energy = kind(n_components, PRIOR, moments, 1.0)
+        energy = kind(n_components, PRIOR, moments)
         with RowRunner(1) as runner:
             objective = Objective(energy, moments.as_one_row(), runner, 1.0)
             run = sample_tempered(objective, 1.0, rng, plan=PLAN)
