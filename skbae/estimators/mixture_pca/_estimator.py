@@ -103,7 +103,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     n_init : int, default=1
         Number of starts, of which the best is kept. If models are sampled, their modes are searched
         for from at least this many starts.
-    init_params : {"k-means++", "kmeans", "random_from_data"}, default="k-means++"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="k-means++"
         How the means of the initial groups of rows are chosen.
     tol : float, default=1e-3
         A start has converged when an iteration changes the objective by less.
