@@ -90,6 +90,8 @@ class Rows:
         Sum of the weights.
     centre, scale : ndarrays of shape (D,)
         Weighted mean and standard deviation of the columns: the frame in which kernels compute.
+    memo : dict
+        What functions of the rows have computed and keep for their next call.
     """
 
     X: NDArray[Any]
@@ -97,6 +99,7 @@ class Rows:
     total: float
     centre: Array
     scale: Array
+    memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def frame(self) -> Frame:

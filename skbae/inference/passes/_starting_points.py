@@ -38,6 +38,13 @@ def distinct_rows(rows: Rows, limit: int = MAX_DISTINCT) -> tuple[Array, Array]:
     X : ndarray of shape (M, D), float64
     weights : ndarray of shape (M,)
     """
+    known = rows.memo.get(("distinct rows", limit))
+    if known is None:
+        known = rows.memo["distinct rows", limit] = _distinct_rows(rows, limit)
+    return known
+
+
+def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
     keys = _projection(rows.X, 0)
     weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
     chosen = np.arange(len(keys))
