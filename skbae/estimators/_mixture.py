@@ -47,6 +47,8 @@ INITS = ("kmeans", "k-means++", "random", "random_from_data")
 
 # K-means stops when a step is worth less, in nats a row, or after so many steps.
 _K_MEANS_TOL, _K_MEANS_STEPS = 1e-4, 100
+# Relative difference of objectives that are the same up to rounding.
+_SAME_MAXIMUM = 1e-10
 # Rows by which the components of one model are matched with those of another.
 _ROWS_TO_MATCH = 2000
 
@@ -328,7 +330,9 @@ def _k_means(means: Array, rows: Rows, runner: RowRunner) -> Array:
 
 def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[str, Any]]:
     """Return the best model of several starts and its fitted attributes."""
-    best = int(np.argmax(found.objective))
+    # of starts that lead to the same maximum, up to rounding, the first
+    rounding = _SAME_MAXIMUM * abs(float(found.objective.max()))
+    best = int(first_maximum(found.objective, rounding))
     if not found.converged[best] and max_iter > 0 and not stopped:
         warnings.warn(
             f"the best of {len(found.objective)} start(s) did not converge within "
