@@ -12,6 +12,8 @@ from skbae.energies.mixture._collapsed import CollapsedMixture
 from skbae.estimators.mixture_pca._fit import energy_with_prior
 from skbae.estimators.mixture_pca._mode_starts import collapsed_components, models_of
 from skbae.inference.passes._rows import make_rows
+from skbae.inference.sample import _allocation_search
+from skbae.inference.sample._allocation_search import SearchPlan, search
 
 WINE = load_wine().data
 
@@ -93,3 +95,39 @@ def test_models_of_allocations_fit_their_rows(n_latent, tied):
     second = X[labels[0] == 1].T @ X[labels[0] == 1]
     np.testing.assert_allclose(moments.products[0, 1], moments.basis[0, 1] @ second, atol=1e-9)
     np.testing.assert_allclose(counts.sum(axis=1), len(X))
+
+
+def crossed_factors():
+    """Return a bioassay: controls, and three repetitions times eight plants times six doses.
+
+    Responses vary in proportion, so that those to the largest dose are close together.
+    """
+    rng = np.random.default_rng(0)
+    dose = np.r_[0, 0, np.tile(2.0 ** -np.arange(6), 8)]
+    dilution = np.r_[0, 0, np.tile(2.0 ** np.arange(6), 8)]
+    plant = np.r_[0, 0, np.repeat(np.arange(1, 9), 6)]
+    dose, dilution, plant = (np.tile(factor, 3) for factor in (dose, dilution, plant))
+    response = 1.25 / (1 + (dose / 0.15) ** 2) * np.exp(0.15 * rng.standard_normal(150))
+    return np.c_[np.repeat([1.0, 2.0, 3.0], 50), plant, dilution, response, dose]
+
+
+def searches_that_find_both_cells(n_searches):
+    """Count searches that find both modes: the largest dose in the first, or last, repetition."""
+    X = crossed_factors()
+    cells = [(X[:, 4] == 1) & (X[:, 0] == repetition) for repetition in (1, 3)]
+    _, _, mixture = collapsed(standardised(X), 2, 1)
+    plan = SearchPlan(n_starts=64, n_children=64, patience=6, max_generations=30)
+    pools = [search(mixture, plan, np.random.default_rng(seed)) for seed in range(n_searches)]
+    found = [[pool.nearest(cell.astype(np.intp), slack=0) for cell in cells] for pool in pools]
+    return sum(set(ranks) == {0, 1} for ranks in found)
+
+
+def test_modes_at_a_cell_of_crossed_factors_are_found():
+    """No cluster of the rows and no value of a single column is close to these modes."""
+    assert searches_that_find_both_cells(4) == 4
+
+
+def test_searches_without_patterns_of_repeated_values_miss_cells_of_crossed_factors(monkeypatch):
+    """Negative control: only columns in which a fifth of the rows are equal make patterns."""
+    monkeypatch.setattr(_allocation_search, "_REPEATED", 0.2)
+    assert searches_that_find_both_cells(4) <= 2

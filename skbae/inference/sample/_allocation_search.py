@@ -35,6 +35,9 @@ _BY_COLUMN = 0.4
 # Columns are tied if their commonest value has this share of the rows. Share of the children that
 # lose rows by such values, and how many columns make a pattern at most.
 _TIED, _BY_VALUES, _LONGEST_PATTERN = 0.2, 0.5, 4
+# Columns may make patterns if their commonest value has this share of the rows. Of so many patterns
+# drawn at random the more probable ones split a component.
+_REPEATED, _PATTERNS = 0.1, 8
 # Allocations that differ in at most this share of the rows, or in one row, are the same mode.
 _SAME_MODE = 0.02
 # An allocation close to a mode is kept as its variant if one of its components has less than the
@@ -363,8 +366,8 @@ def _few_axes(n_axes: int, rng: np.random.Generator) -> Array:
 # -- children -------------------------------------------------------------------------------
 
 
-def tied_columns(columns: Array) -> NDArray[np.intp]:
-    """Return the columns of (N, D) in which many rows have the same value.
+def tied_columns(columns: Array, share: float = _TIED) -> NDArray[np.intp]:
+    """Return the columns of (N, D) in which at least this share of the rows has the same value.
 
     Examples
     --------
@@ -372,11 +375,15 @@ def tied_columns(columns: Array) -> NDArray[np.intp]:
     array([0])
     """
     largest = [np.unique(column, return_counts=True)[1].max() for column in columns.T]
-    return np.flatnonzero(np.array(largest) >= max(2, _TIED * len(columns)))
+    return np.flatnonzero(np.array(largest) >= max(2, share * len(columns)))
 
 
 def make_child(
-    mixture: CollapsedModel, labels: Labels, tied: NDArray[np.intp], rng: np.random.Generator
+    mixture: CollapsedModel,
+    labels: Labels,
+    tied: NDArray[np.intp],
+    repeated: NDArray[np.intp],
+    rng: np.random.Generator,
 ) -> Labels:
     """Return a child: two components merge and another splits, or one is purified.
 
@@ -384,13 +391,13 @@ def make_child(
     ----------
     mixture : CollapsedModel
     labels : ndarray of int of shape (N,)
-    tied : ndarray of int
-        Columns in which many rows have the same value.
+    tied, repeated : ndarray of int
+        Columns in which many rows have the same value, and those in which some have.
     rng : Generator
     """
     if len(tied) and rng.random() < _BY_VALUES:
         return purify(mixture, labels, tied, rng)
-    return merge_and_split(mixture, labels, tied, rng)
+    return merge_and_split(mixture, labels, repeated, rng)
 
 
 def purify(
@@ -432,7 +439,7 @@ def purify(
 
 
 def merge_and_split(
-    mixture: CollapsedModel, labels: Labels, tied: NDArray[np.intp], rng: np.random.Generator
+    mixture: CollapsedModel, labels: Labels, repeated: NDArray[np.intp], rng: np.random.Generator
 ) -> Labels:
     """Return a child, in which a component has split into an empty one, or one freed by a merger.
 
@@ -440,8 +447,8 @@ def merge_and_split(
     ----------
     mixture : CollapsedModel
     labels : ndarray of int of shape (N,)
-    tied : ndarray of int
-        Columns in which many rows have the same value.
+    repeated : ndarray of int
+        Columns in which some rows have the same value.
     rng : Generator
     """
     labels = labels.copy()
@@ -460,9 +467,9 @@ def merge_and_split(
     weights = np.sqrt(counts[large])
     members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
     if rng.random() < _BY_COLUMN:
-        rows = mixture.columns[members]
-        by_pattern = len(tied) and rng.random() < 0.5
-        part = _part_by_pattern(rows[:, tied], rng) if by_pattern else _part_by_column(rows, rng)
+        if len(repeated) and rng.random() < 0.5:
+            return _split_by_pattern(mixture, labels, members, free, repeated, rng)
+        part = _part_by_column(mixture.columns[members], rng)
     else:
         part = _part_of(mixture.standard_rows[members], rng)
     labels[members[part]] = free
@@ -483,11 +490,35 @@ def _merge(
     for index, other in enumerate(others):
         merged[index, members] = other
     value = mixture.log_joint(merged)
-    # a softmax whose temperature follows the range of the values, so that it works at any scale
+    labels[members] = rng.choice(others, p=_softmax(value))
+    return free
+
+
+def _softmax(value: Array) -> Array:
+    """Return probabilities whose temperature follows the range of the log densities (S,)."""
     heat = max(2.0, 0.1 * (float(np.ptp(value)) + 1))
     chance = np.exp((value - value.max()) / heat)
-    labels[members] = rng.choice(others, p=chance / chance.sum())
-    return free
+    return chance / chance.sum()
+
+
+def _split_by_pattern(
+    mixture: CollapsedModel,
+    labels: Labels,
+    members: NDArray[np.intp],
+    free: int,
+    repeated: NDArray[np.intp],
+    rng: np.random.Generator,
+) -> Labels:
+    """Return an allocation in which rows of a component that have a pattern go to a free one.
+
+    Where a table is crossed by several factors, few of its patterns are modes.
+    """
+    rows = mixture.columns[np.ix_(members, repeated)]
+    split = np.repeat(labels[None], _PATTERNS, axis=0)
+    for child in split:
+        child[members[_part_by_pattern(rows, rng)]] = free
+    split = np.unique(split, axis=0)
+    return split[rng.choice(len(split), p=_softmax(mixture.log_joint(split)))]
 
 
 def _part_by_pattern(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -559,6 +590,7 @@ def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) 
     starts = starting_labels(mixture.columns, n_components, plan.n_starts, rng)
     pool.add(*refine(mixture, starts, rng, _ROUNDS_OF_STARTS))
     tied = tied_columns(mixture.columns)
+    repeated = tied_columns(mixture.columns, _REPEATED)
     # where columns may be constant in components, there are many modes
     patience = plan.patience * (2 if len(tied) else 1)
     idle = 0
@@ -567,7 +599,7 @@ def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) 
         weights = np.exp(-np.arange(len(pool.labels)) / _RANKS)
         parents = rng.choice(len(pool.labels), plan.n_children, p=weights / weights.sum())
         children = np.stack(
-            [make_child(mixture, pool.labels[parent], tied, rng) for parent in parents]
+            [make_child(mixture, pool.labels[parent], tied, repeated, rng) for parent in parents]
         )
         pool.add(*refine(mixture, children, rng, _ROUNDS_OF_CHILDREN))
         gain = pool.log_mass[0] - before
