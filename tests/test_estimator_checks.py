@@ -9,17 +9,28 @@ from _altered import quick
 from _instances import INSTANCES, MACHINE_INSTANCES, NETWORK_INSTANCES, SAMPLED_INSTANCES
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks([row.make() for row in [*INSTANCES, *NETWORK_INSTANCES]])
-def test_scikit_learn_contract(estimator, check):
-    """No expected failures: with a single model everything scikit-learn asks holds."""
-    check(estimator)
-
-
 STRICT = {"xfail_strict": True}  # a recent argument
 if not STRICT.keys() <= signature(parametrize_with_checks).parameters.keys():
     STRICT = {}
+
+
+def refused_collapse(estimator):
+    """Return the check whose few rows a component collapses onto if the tilt is below 0."""
+    if estimator.get_params().get("tilt", 0.0) >= 0:
+        return {}
+    reason = "a fit to its 15 rows of 10 columns collapses under a tilt below 0, and is refused"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(
+    [row.make() for row in [*INSTANCES, *NETWORK_INSTANCES]],
+    expected_failed_checks=refused_collapse,
+    **STRICT,
+)
+def test_scikit_learn_contract(estimator, check):
+    """With a single model everything scikit-learn asks holds, but where a fit is refused."""
+    check(estimator)
 
 
 # Checks that fit rows outside [0, 1], which visible="bernoulli" refuses.

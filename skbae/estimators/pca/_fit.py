@@ -113,7 +113,7 @@ def minka_dimension(variances: Array, total: float) -> int:
 
     Examples
     --------
-    >>> minka_dimension(np.array([10.0, 1.02, 1.0, 0.98]), 100.0)
+    >>> minka_dimension(np.array([10.0, 1.1, 1.0, 0.9]), 100.0)
     1
     """
     size = len(variances)
