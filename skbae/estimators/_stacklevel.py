@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -10,15 +11,18 @@ import numpy
 import sklearn
 
 # Frames of these packages are skipped: pipelines, searches, joblib's workers and NumPy's wrappers
-# of functions (np.errstate) may lie between the user's code and ours. (Python 3.12 has
-# skip_file_prefixes in warnings.warn for this.)
+# of functions (np.errstate, from contextlib in older versions) may lie between the user's code and
+# ours. (Python 3.12 has skip_file_prefixes in warnings.warn for this.)
 _OWN = os.path.dirname(os.path.dirname(__file__))
-_PASSED_THROUGH = tuple(
-    os.path.join(folder, "")
-    for folder in (
-        _OWN,
-        *(os.path.dirname(str(each.__file__)) for each in (sklearn, joblib, numpy)),
-    )
+_PASSED_THROUGH = (
+    contextlib.__file__,
+    *(
+        os.path.join(folder, "")
+        for folder in (
+            _OWN,
+            *(os.path.dirname(str(each.__file__)) for each in (sklearn, joblib, numpy)),
+        )
+    ),
 )
 
 
