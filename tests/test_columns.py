@@ -1,5 +1,6 @@
 """Columns that say nothing (constant, determined by others) and columns of few distinct values."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -203,6 +204,17 @@ def test_decoded_rows_obey_the_relations_between_columns(completed):
         decoded.log_density(draws), codes.log_density(draws[..., [0, 2]]), atol=1e-8
     )
     np.testing.assert_allclose(decoded.entropy(), codes.entropy(), atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+def test_reordered_components_keep_the_columns_without_a_density(kind, completed):
+    X, model = completed_problem(), completed[kind]
+    scores, probabilities = model.score_samples(X), model.predict_proba(X)
+    other = copy.deepcopy(model)
+    other.reorder_components([1, 0])
+    np.testing.assert_allclose(other.score_samples(X), scores, rtol=1e-12)
+    np.testing.assert_allclose(other.predict_proba(X), probabilities[:, ::-1], atol=1e-12)
+    np.testing.assert_array_equal(other.means_[:, 1], [5.0, 5.0])
 
 
 def test_parameters_are_counted_for_columns_with_a_density():

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array, EMResult, Frame, Rows
+    from skbae._types import Array, EMResult, Rows
     from skbae.inference._objective import Objective
     from skbae.inference.passes._rows import RowRunner
 

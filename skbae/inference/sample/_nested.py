@@ -39,9 +39,9 @@ _REPORTED = 4096
 _TOLERANCE = 0.05
 # Bridge sampling is compared if at least so many draws of the proposal are effective.
 _BRIDGED = 50.0
-# Chains of a step start from drawn states of the step before, which the variance over chains does
-# not count: over 650 fits against quadrature (benchmarks/pca.py --coverage) errors were larger than
-# claimed by this factor.
+# Over 650 fits against quadrature (benchmarks/pca.py --coverage) errors were larger than claimed by
+# this factor. The likely reason is that chains of a step start from drawn states of the step
+# before, which the variance over chains does not count; only the factor was measured.
 _DEPENDENCE = 1.3
 
 
