@@ -91,6 +91,46 @@ def test_evidence_of_mixtures_of_pca_depends_on_no_units(scale):
     )
 
 
+@pytest.mark.parametrize("scale", [1e-148, 1e-120, 1e120, 1e150])
+@pytest.mark.parametrize("solver", ["full", "covariance_eigh", "gram", "randomized"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_no_solver_depends_on_units(scale, solver, wide):
+    """A Krylov space compared residuals with 1e-300, and squares of variances overflowed."""
+    X = np.random.default_rng(0).standard_normal((8, 30)) * np.r_[5.0, 3, np.ones(28)]
+    X = X if wide else X.T
+    one = BayesianPCAAutoEncoder(2, model_temperature=0, svd_solver=solver, random_state=0).fit(X)
+    exact = PCA(2).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other = BayesianPCAAutoEncoder(
+            2, model_temperature=0, svd_solver=solver, random_state=0
+        ).fit(scale * X)
+        codes = other.transform(scale * X) / scale
+    np.testing.assert_allclose(one.components_, exact.components_, atol=1e-6)
+    np.testing.assert_allclose(other.components_, exact.components_, atol=1e-6)
+    np.testing.assert_allclose(codes, one.transform(X), atol=1e-6)
+    np.testing.assert_allclose(other.hmaxe_ + X.shape[1] * np.log(scale), one.hmaxe_, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        (1e300, r"X is too large.*largest entry of column 0 is 7.9e\+300"),
+        (1e152, r"X is too large.*largest entry of column 0 is 7.9e\+152.*may be 4.08e\+151"),
+        ([1.0, 1.0, 1e200, 1.0], r"X is too large.*largest entry of column 2 is 6.9e\+200"),
+        (1e-300, r"X is too small.*column 0 must be 1e-150 at least.*largest entry is 7.9e-300"),
+        ([1.0, 1e-200, 1.0, 1.0], r"X is too small.*column 1 must be 1e-150 at least"),
+    ],
+)
+@pytest.mark.parametrize("family", [BayesianPCAAutoEncoder, BayesianMixturePCAAutoEncoder])
+def test_squares_out_of_range_are_refused_by_name(factors, message, family):
+    for tau in (0, 1):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ValueError, match=message):
+                family(1, model_temperature=tau).fit(IRIS * factors)
+
+
 def test_priors_are_in_the_units_of_the_data():
     given_prior = {
         "component_variance_prior": 0.7,

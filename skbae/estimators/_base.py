@@ -11,7 +11,13 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, Transfor
 from skbae.energies._base import SmoothBoundEnergy, require
 from skbae.energies._capabilities import NoisyEnergy
 from skbae.energies._distribution import Distribution, DistributionWithDensity
-from skbae.estimators._checks import check_codes, check_integer, check_real, check_sample_weight
+from skbae.estimators._checks import (
+    LARGEST,
+    check_codes,
+    check_integer,
+    check_real,
+    check_sample_weight,
+)
 from skbae.estimators._fitted import DetailsT
 from skbae.estimators._transaction import FitsInTransactions, SettingsT
 from skbae.inference.passes._rows import RowRunner
@@ -28,9 +34,6 @@ if TYPE_CHECKING:
     from skbae.energies._base import BoundEnergy, Energy
 
 
-# Rows with larger entries (over the square root of their number) are refused: their squares
-# overflow.
-_LARGEST = 1e153
 # Rows further from the centre, in standard deviations of the fit, are computed with in float64.
 _FAR = 100.0
 
@@ -71,7 +74,7 @@ class BayesianAutoEncoder(
         """Return validated rows, float32 if they were given as float32, otherwise float64."""
         self._check_usable()
         X = self._validated(X, reset=False)
-        limit = _LARGEST / np.sqrt(X.shape[1])
+        limit = LARGEST / np.sqrt(X.shape[1])
         largest = max(float(X.max(initial=0.0)), -float(X.min(initial=0.0)))
         if largest > limit:
             raise ValueError(

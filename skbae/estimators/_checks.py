@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sklearn.base import BaseEstimator
 
-    from skbae._types import Array
+    from skbae._types import Array, Rows
+
+# Largest entry whose square has room for sums of a few terms; further terms lower it.
+LARGEST = 1e153
+# Columns of smaller standard deviation are refused: their variances underflow.
+_SMALLEST = 1e-150
 
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
@@ -161,6 +166,44 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
     if not np.any(weights > 0):
         raise ValueError("sample_weight must be positive for at least one row, got zeros only")
     return None if np.all(weights == 1) else weights
+
+
+def check_range(X: NDArray[Any], rows: Rows, names: Any = None) -> None:
+    """Raise ValueError if squares of entries of the rows leave the range of double precision.
+
+    Parameters
+    ----------
+    X : ndarray of shape (N, D)
+    rows : Rows
+        These rows, with their mean and standard deviation.
+    names : array-like of shape (D,) or None, default=None
+        Of the columns; None stands for their numbers.
+    """
+
+    def named(column: int) -> str:
+        return f"column {column if names is None else names[column]!r}"
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        # sums over all rows and columns must have room as well
+        most = LARGEST / np.sqrt(X.shape[1] * max(rows.total, 1.0))
+        beyond = ~(np.hypot(rows.centre, rows.scale) <= most)
+    if beyond.any():
+        largest = np.maximum(X.max(axis=0), -X.min(axis=0))
+        column = int(np.where(beyond, largest, -np.inf).argmax())
+        raise ValueError(
+            f"X is too large: its squares overflow. Divide the columns by a constant (the largest "
+            f"entry of {named(column)} is {largest[column]:.3g}, and its root mean square may be "
+            f"{most:.3g})."
+        )
+    small = np.flatnonzero((rows.scale < _SMALLEST) & (X.max(axis=0) > X.min(axis=0)))
+    if len(small):
+        column = int(small[0])
+        entry = float(np.maximum(X[:, column].max(), -X[:, column].min()))
+        raise ValueError(
+            "X is too small: variances underflow. Multiply the columns by a constant (the standard "
+            f"deviation of {named(column)} must be {_SMALLEST:g} at least, and its largest entry "
+            f"is {entry:.3g})."
+        )
 
 
 def check_codes(Z: Any, n_codes: int, owner: BaseEstimator) -> NDArray[Any]:

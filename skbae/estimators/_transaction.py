@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skbae._version import __version__
-from skbae.estimators._checks import check_sample_weight
+from skbae.estimators._checks import check_range, check_sample_weight
 from skbae.estimators._fitted import (
     DetailsT,
     Fit,
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 # Layout of the pickled state; raised when a change makes older files unreadable.
 _STATE_FORMAT = 3
-
-# Columns of smaller standard deviation are refused: their variances underflow.
-_SMALLEST = 1e-150
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -167,17 +164,7 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         rng = as_generator(self.random_state)
         with RowRunner(settings.n_threads) as runner:
             rows = self._make_rows(settings, X, weights, runner)
-            if not (np.isfinite(rows.centre).all() and np.isfinite(rows.scale).all()):
-                raise ValueError(
-                    "X is too large: its variance overflows. Scale the columns (the largest "
-                    f"entry is {np.abs(X).max():.3g})."
-                )
-            small = np.flatnonzero((rows.scale < _SMALLEST) & (X.max(axis=0) > X.min(axis=0)))
-            if len(small):
-                raise ValueError(
-                    "X is too small: variances underflow. Scale the columns (the standard "
-                    f"deviation of column {small[0]} is below {_SMALLEST:g})."
-                )
+            check_range(X, rows, getattr(self, "feature_names_in_", None))
             found = work(settings, rows, rng, runner)
         self._write(
             found,

@@ -326,14 +326,14 @@ def _by_krylov(
     """Block Lanczos with full orthogonalisation (Golub and Underwood 1977), from a random start.
 
     The start does not depend on the rows, so that neither their order nor their repetition changes
-    the result.
+    the result. Variances are in units of their total, so that no square of theirs overflows.
     """
-    size = len(rows.centre)
+    size, total = len(rows.centre), float((rows.scale**2).sum())
     width = min(n_components + _OVERSAMPLE, size)
     basis = block = np.linalg.qr(rng.standard_normal((size, width)))[0]
     projected = np.zeros((0, 0))
     while True:
-        moved = runner.reduce(_ProductPass(rows, block), rows)
+        moved = runner.reduce(_ProductPass(rows, block), rows) / total
         along = basis.T @ moved
         rest = moved - basis @ along
         again = basis.T @ rest
@@ -343,7 +343,7 @@ def _by_krylov(
         values, vectors = _largest(projected, n_components)
         following, upper = np.linalg.qr(rest)
         residuals = np.linalg.norm(upper @ vectors[-block.shape[1] :], axis=0)
-        error = residuals.max(initial=0.0) / max(values.max(initial=0.0), 1e-300)
+        error = residuals.max(initial=0.0) / values.max(initial=1e-300)
         n_blocks, left = basis.shape[1] // width, size - basis.shape[1]
         full = n_blocks == _MAX_BLOCKS or left == 0
         if error <= _RESIDUAL or full or (n_blocks >= _PATIENCE and error > _HOPELESS):
@@ -353,8 +353,7 @@ def _by_krylov(
             following = np.linalg.qr(following - basis @ (basis.T @ following))[0]
         block = following[:, :left]
         basis = np.concatenate([basis, block], axis=1)
-    total = float((rows.scale**2).sum())
-    return Spectrum(rows.centre, (basis @ vectors).T, values, total)
+    return Spectrum(rows.centre, (basis @ vectors).T, values * total, total)
 
 
 def _bordered(projected: Array, along: Array) -> Array:
