@@ -164,14 +164,20 @@ class PCAFamily(NoisyComponentFamily):
         return self._maximise(counts, moments, params, temperature, 0.0)
 
     def maximise_few(
-        self, counts: Array, moments: PCAMoments, params: PCAComponents, temperature: float
+        self,
+        counts: Array,
+        moments: PCAMoments,
+        params: PCAComponents,
+        temperature: float,
+        unit: float = 1.0,
     ) -> PCAComponents:
         """Return maximising components for a start, with regularised covariances.
 
         Each covariance is shrunk towards the pooled isotropic covariance within groups, which
-        counts as ``d + 2`` rows. A component without rows gets the pooled covariance.
+        counts as ``d + 2`` rows of weight `unit`. A component without rows gets the pooled
+        covariance.
         """
-        return self._maximise(counts, moments, params, temperature, self.n_latent + 2.0)
+        return self._maximise(counts, moments, params, temperature, unit * (self.n_latent + 2.0))
 
     def _maximise(
         self,
@@ -409,6 +415,7 @@ def models_from_assignment(
     statistics: MixtureStatistics,
     assigned: MixtureParameters,
     temperature: float,
+    unit: float = 1.0,
 ) -> MixtureParameters:
     """Turn the statistics of a hard assignment into models that are safe to start from.
 
@@ -420,6 +427,8 @@ def models_from_assignment(
     assigned : MixtureParameters
     temperature : float
         T of the fit that starts from the models.
+    unit : float, default=1.0
+        Weight of a row, so that a common factor of all weights changes nothing.
 
     Returns
     -------
@@ -428,9 +437,9 @@ def models_from_assignment(
     counts = statistics.counts
     weights = assigned.weights
     if not energy.equal_weights:
-        weights = np.where(counts > 0, counts, 1.0)
+        weights = np.where(counts > 0, counts, unit)
         weights = weights / weights.sum(axis=1, keepdims=True)
     components = energy.family.maximise_few(
-        counts, statistics.moments, assigned.components, temperature
+        counts, statistics.moments, assigned.components, temperature, unit
     )
     return MixtureParameters(weights, components)

@@ -26,6 +26,7 @@ from skbae.inference.passes._principal_axes import (
     leading_axes,
     rows_with_covariance,
 )
+from skbae.inference.passes._starting_points import distinct_rows
 
 if TYPE_CHECKING:
     from skbae._types import Array, Rows
@@ -111,7 +112,10 @@ def starts(
             statistics.counts, statistics.moments, components, settings.temperature
         )
         basis = best.basis
-    return models_from_assignment(energy, statistics, assigned, settings.temperature)
+    # of a distinct row, so that a common factor of all weights, or giving all rows twice, makes no
+    # difference
+    unit = rows.total / len(distinct_rows(rows)[0])
+    return models_from_assignment(energy, statistics, assigned, settings.temperature, unit)
 
 
 def closed_form(

@@ -9,28 +9,85 @@ full step never decreases it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae._types import ArrayRecord
+
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
     from skbae._types import Array
 
 # After this many halvings of its step a start counts as converged.
 _MAX_HALVINGS = 30
-# Steps that overshoot back and forth raise the objective little: a start has converged only if a
-# step shortened by this factor raises it little too.
+# Factor by which a step is shortened to see whether longer ones overshoot.
 _CONFIRMATION = 8
 
 Proposals = tuple[Any, "NDArray[np.bool_]"]
 Propose = Callable[[Any, Any, "Array"], Proposals]
 
 
-def first_steps(n_models: int, tilt: float) -> Array:
-    """Return the fractions of the full step to try first, (S,)."""
-    return np.full(n_models, 1.0 / (1.0 + max(tilt, 0.0)))
+@dataclass(frozen=True)
+class StepLengths(ArrayRecord):
+    """Fractions of the full step that S starts try first, and whether these overshoot.
+
+    With a positive tilt, steps to and fro gain little and do not become smaller. So where a step
+    gains little, the next is shortened by `_CONFIRMATION`: if it gains less, the longer steps do
+    not overshoot and are taken again, else they stay short.
+
+    Attributes
+    ----------
+    steps : ndarray of shape (S,)
+    confirming : ndarray of bool of shape (S,)
+        Whether the step before gained little, so that this one is shortened.
+    claimed : ndarray of bool of shape (S,)
+        Whether the start has converged unless the step before overshoots.
+    compared : ndarray of bool of shape (S,)
+        Whether it is known if steps overshoot, so that only a start that is done confirms again.
+    gain : ndarray of shape (S,)
+        Of the step before.
+    """
+
+    steps: Array
+    confirming: NDArray[np.bool_]
+    claimed: NDArray[np.bool_]
+    compared: NDArray[np.bool_]
+    gain: Array
+
+    @classmethod
+    def begin(cls, n_models: int, tilt: float) -> Self:
+        """Return the lengths of first steps."""
+        no = np.zeros(n_models, dtype=bool)
+        steps = np.full(n_models, 1.0 / (1.0 + max(tilt, 0.0)))
+        return cls(steps, no, no, no, np.full(n_models, np.inf))
+
+    def after(
+        self, gain: Array, small: NDArray[np.bool_], done: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], Self]:
+        """Return which starts have converged, and the lengths of the next steps.
+
+        Parameters
+        ----------
+        gain : ndarray of shape (S,)
+            What the last step raised the value by.
+        small : ndarray of bool of shape (S,)
+            Whether that is so little that steps may go to and fro.
+        done : ndarray of bool of shape (S,)
+            Whether the start has converged unless they do.
+        """
+        overshoots = self.confirming & (gain > self.gain)
+        converged = self.confirming & (done | (self.claimed & ~overshoots))
+        restored = self.confirming & ~converged & ~overshoots
+        compared = self.compared | self.confirming
+        confirming = ~self.confirming & (done | (small & ~compared))
+        steps = np.where(restored, self.steps * _CONFIRMATION, self.steps)
+        steps = np.where(confirming, steps / _CONFIRMATION, steps)
+        return converged, type(self)(steps, confirming, confirming & done, compared, gain)
 
 
 def backtrack(
@@ -83,21 +140,3 @@ def backtrack(
         steps[pending] /= 2
         first = None
     return accepted, accepted_statistics
-
-
-def judge_steps(
-    small: NDArray[np.bool_], steps: Array, confirmed: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], Array, NDArray[np.bool_]]:
-    """Return which starts have converged, the next steps, and which of these are shortened.
-
-    Parameters
-    ----------
-    small : ndarray of bool of shape (S,)
-        Whether the value increased so little that the start may have converged.
-    steps : ndarray of shape (S,)
-        Fractions of the full step that were tried first.
-    confirmed : ndarray of bool of shape (S,)
-        Whether the step before was small too, so that this one was shortened.
-    """
-    shortened = np.where(small & ~confirmed, steps / _CONFIRMATION, steps)
-    return small & confirmed, shortened, small

@@ -10,12 +10,7 @@ import numpy as np
 
 from skbae._types import Array, ArrayRecord, EMResult
 from skbae.energies._base import StatisticsEnergy
-from skbae.inference.optimise._backtracking import (
-    Proposals,
-    backtrack,
-    first_steps,
-    judge_steps,
-)
+from skbae.inference.optimise._backtracking import Proposals, StepLengths, backtrack
 from skbae.inference.optimise._stopping import Progress
 
 if TYPE_CHECKING:
@@ -41,18 +36,14 @@ class EMState(ArrayRecord):
     params, statistics : ArrayRecord
         S models, and the statistics of the pass made with them.
     progress : Progress
-    steps : ndarray of shape (S,)
-        Fractions of the full step that are tried first; 1 unless the tilt is positive.
-    confirmed : ndarray of bool of shape (S,)
-        Whether the last step raised the objective by less than `tol`, so that this one is
-        shortened.
+    lengths : StepLengths
+        Of full steps unless the tilt is positive.
     """
 
     params: Any
     statistics: Any
     progress: Progress
-    steps: Array
-    confirmed: NDArray[np.bool_]
+    lengths: StepLengths
 
 
 def expectation_maximisation(
@@ -155,14 +146,14 @@ def em_init(
             "the start gives a row no finite energy under any component: initial values are too "
             "far from X, or in other units"
         )
-    steps = first_steps(params.n_models, objective.tilt)
-    progress = Progress.begin(len(steps))
+    lengths = StepLengths.begin(params.n_models, objective.tilt)
+    progress = Progress.begin(params.n_models)
     if len(earlier) > 1:
         # of other rows, or at another temperature, the fit has another objective
         same = np.isclose(statistics.objective, earlier[-1], rtol=_SAME_OBJECTIVE, atol=0)
         for older, newer in pairwise(earlier[-3:]):
             progress = progress.after(np.where(same, newer - older, np.nan), progress.step)
-    return EMState(params, statistics, progress, steps, np.zeros(len(steps), dtype=bool))
+    return EMState(params, statistics, progress, lengths)
 
 
 def em_step(
@@ -200,11 +191,11 @@ def em_step(
     def expect(params: Any) -> Any:
         return objective.expect(params, precision)
 
-    first = propose(state.params, state.statistics, state.steps)
+    first = propose(state.params, state.statistics, state.lengths.steps)
     if precision != np.float64 and not first[1].all():
         precision = np.float64
         state = replace(state, statistics=expect(state.params))
-        first = propose(state.params, state.statistics, state.steps)
+        first = propose(state.params, state.statistics, state.lengths.steps)
     if objective.tilt == 0:
         params, alive = first
         if not alive.any():
@@ -214,20 +205,26 @@ def em_step(
         statistics = expect(params)
     else:
         params, statistics = backtrack(
-            propose, expect, _objective_of, state.params, state.statistics, state.steps, first
+            propose,
+            expect,
+            _objective_of,
+            state.params,
+            state.statistics,
+            state.lengths.steps,
+            first,
         )
-        alive = np.ones(len(state.steps), dtype=bool)
+        alive = np.ones(len(state.lengths.steps), dtype=bool)
     change = statistics.objective - state.statistics.objective
-    progress = state.progress.after(change, state.steps)
+    progress = state.progress.after(change, state.lengths.steps)
     rounding = _ROUNDING[np.dtype(precision)]
     done = progress.converged(statistics.objective, tol, rounding)
-    steps, confirmed = state.steps, state.confirmed
+    lengths = state.lengths
     if objective.tilt > 0:
-        # steps to and fro gain little and do not become smaller: they must be shortened first
-        small = done | (change / steps < tol)
-        settled, steps, confirmed = judge_steps(small, steps, confirmed)
-        done = done & settled
-    return EMState(params, statistics, progress, steps, confirmed), done, alive, precision
+        done, lengths = lengths.after(change, change / lengths.steps < tol, done)
+        # a shortened step between longer ones says nothing about the course of these
+        aside = np.flatnonzero(lengths.steps > state.lengths.steps)
+        progress = progress.put(aside, state.progress.take(aside))
+    return EMState(params, statistics, progress, lengths), done, alive, precision
 
 
 def _objective_of(params: Any, statistics: Any) -> Array:

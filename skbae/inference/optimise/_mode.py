@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from skbae._types import ArrayRecord
 from skbae.energies._capabilities import ConjugateEnergy, GradientEnergy
-from skbae.inference.optimise._backtracking import backtrack, first_steps, judge_steps
+from skbae.inference.optimise._backtracking import StepLengths, backtrack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,15 +123,15 @@ def _by_expectation_maximisation(
         return np.asarray(log_prior / power + statistics.objective)
 
     statistics = objective.expect(params)
-    steps = first_steps(params.n_models, objective.tilt)
-    confirmed = converged = np.zeros(len(steps), dtype=bool)
+    lengths = StepLengths.begin(params.n_models, objective.tilt)
+    converged = np.zeros(params.n_models, dtype=bool)
     for _ in range(max_iter):
         before = params, statistics
         if objective.tilt > 0:
-            params, statistics = backtrack(propose, objective.expect, value, *before, steps)
+            params, statistics = backtrack(propose, objective.expect, value, *before, lengths.steps)
             change = value(params, statistics) - value(*before)
             small = (change < tol) | (change == 0)
-            converged, steps, confirmed = judge_steps(small, steps, confirmed)
+            converged, lengths = lengths.after(change, small, small)
         else:
             params = energy.maximise_posterior(statistics, model_temperature)
             statistics = objective.expect(params)

@@ -313,12 +313,15 @@ class _ModesToAnneal:
     log_evidence : float
         By importance sampling from the fits; with few draws it is often too small, rarely too
         large.
+    n_lost : int
+        Searches that ended where no normal density could be fitted.
     """
 
     fits: NormalFits
     found_once: NDArray[np.bool_]
     left_out: float
     log_evidence: float
+    n_lost: int
 
 
 def _fitted_modes(
@@ -346,7 +349,7 @@ def _fitted_modes(
     shares = np.exp(by_mode - by_mode.max())
     left_out = 1 - float(shares[order].sum() / shares.sum())
     whole = float(log_mean_exp(by_mode, axis=0))
-    return _ModesToAnneal(fits.take(order), modes.found_once[order], left_out, whole)
+    return _ModesToAnneal(fits.take(order), modes.found_once[order], left_out, whole, modes.n_lost)
 
 
 def importance_log_evidence(
@@ -396,6 +399,10 @@ def _report(
         doubts.append(
             f"only the best {plan.max_modes} modes were sampled; the others have "
             f"{modes.left_out:.0%} of the posterior mass"
+        )
+    if modes.n_lost:
+        doubts.append(
+            f"{modes.n_lost} search(es) for modes ended where the density has no finite curvature"
         )
     return SamplingRun(
         params=energy.constrain(theta[kept]),

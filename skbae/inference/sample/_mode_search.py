@@ -34,6 +34,9 @@ _FEW_COORDINATES = 150
 # evidence found, or below the largest log likelihood by as many and one for each coordinate: the
 # share of its mode is then negligible.
 _NEGLIGIBLE = 15.0
+# A start whose log density is higher than that of a mode, by more than rounding and the change of
+# charts can explain (nats), leads to another mode.
+_HIGHER = 1.0
 # Largest number of entries of the arrays of a batch of models.
 _NUMBERS = 1 << 20
 
@@ -75,10 +78,14 @@ class Modes:
     found_once : ndarray of bool of shape (J,)
         Modes that starts of only one of several origins found; if there are any, others may be
         missing.
+    n_lost : int
+        Searches that ended where the density is not normal in the least, so that no fit represents
+        what they led to, though it is not far below the best mode.
     """
 
     fits: NormalFits
     found_once: NDArray[np.bool_]
+    n_lost: int = 0
 
 
 class LocalTarget:
@@ -127,10 +134,15 @@ class _FittedMode:
     log_evidence: float
 
     def covers(self, theta: Array, log_density: float) -> bool:
-        """Return whether a model with this log density is within the bulk of the fit."""
+        """Return whether a model with this log density is within the bulk of the fit.
+
+        A narrow mode may stand on the slope of a wide one: a model higher than the mode is not of
+        it.
+        """
         slack = 0.5 * self.fit.n_coordinates
-        near = self.log_ratio - self.fit.log_ratio(theta)[0] < slack
-        return bool(near and abs(log_density - self.log_density) < slack)
+        if not -slack < log_density - self.log_density < _HIGHER:
+            return False
+        return bool(self.log_ratio - self.fit.log_ratio(theta)[0] < slack)
 
 
 def curvature(target: LocalTarget, local: Array, free: NDArray[np.intp], steps: Array) -> Array:
@@ -264,17 +276,28 @@ class _Search:
         """Return a model and, in the chart around it, the coordinates (P,) of a mode.
 
         The search is made twice, since the mode depends on the chart: first in the chart around the
-        start, then in the chart around the mode found there, which is the model returned.
+        start, then in the chart around the mode found there. The centre of that chart is the mode
+        but for lengths that have almost vanished; where this costs more than it gains, the first
+        search counts.
         """
+        searched: list[tuple[float, Any, Array]] = []
         for _ in range(2):
-            visited, target = params, self.around(params)
+            target = self.around(params)
             start, free = _centre(target.charts, empty[None])[0], _free(target.charts, empty)
             local = maximise_in_chart(target, start, free, self.max_iter)
+            searched.append((target.value(local), params, local))
             params = self.energy.constrain(target.charts.theta_at(local[None, None]))
-        return visited, local
+        (first, *_), (second, *_) = searched
+        return searched[int(second > first - _HIGHER)][1:]
 
     def fit(self, params: Any, local: Array, empty: NDArray[np.bool_]) -> _FittedMode:
-        """Fit a normal density; empty components get the moments of their prior."""
+        """Fit a normal density; empty components get the moments of their prior.
+
+        Raises
+        ------
+        FloatingPointError
+            If the curvature is not finite, or that of some directions is lost to rounding.
+        """
         target = self.around(params)
         charts, free = target.charts, _free(target.charts, empty)
         mean, covariance = local.copy(), np.zeros((len(local), len(local)))
@@ -285,7 +308,10 @@ class _Search:
                 part = block * charts.block_size + np.arange(charts.block_size)
                 mean[part], covariance[part, part] = means, variances
         covariance *= 1 + _INFLATION / len(free)
-        fit = NormalFits.from_covariances(charts, mean[None], covariance[None])
+        try:
+            fit = NormalFits.from_covariances(charts, mean[None], covariance[None])
+        except np.linalg.LinAlgError:
+            raise FloatingPointError("the density about a mode has no finite curvature") from None
         log_ratio = float(fit.log_ratio(charts.theta_at(local[None, None]))[0])
         log_density = target.value(local)
         log_prior = float(charts.log_prior(local[None, None])[0][0, 0])
@@ -294,8 +320,10 @@ class _Search:
 
     def distinct_modes(
         self, starts: ModeStarts, max_modes: int, known_evidence: float
-    ) -> list[tuple[_FittedMode, int]]:
+    ) -> tuple[list[tuple[_FittedMode, int]], list[float]]:
         """Return the modes found, best starts first, and from how many origins each was found.
+
+        Also return the log densities of models that no normal density could be fitted to.
 
         With many coordinates, starts that lead to a negligible share of the log evidence known
         before, or to far less than others do, are left out.
@@ -312,6 +340,7 @@ class _Search:
             followed &= log_likelihoods >= least
         found: list[_FittedMode] = []
         origins: list[set[int]] = []
+        lost: list[float] = []
 
         def known(theta: Array, log_density: float, origin: int) -> bool:
             for number, mode in enumerate(found):
@@ -327,14 +356,18 @@ class _Search:
                 continue
             if len(found) == max_modes:
                 # the remaining starts are not searched: which modes they would find is unknown
-                return [(mode, 1) for mode in found]
+                return [(mode, 1) for mode in found], lost
             model, mode = self.find_mode(starts.params.take([index]), empty)
             around = self.around(model)
             if known(around.charts.theta_at(mode[None, None]), around.value(mode), origin):
                 continue
-            found.append(self.fit(model, mode, empty))
-            origins.append({origin})
-        return [(mode, len(its)) for mode, its in zip(found, origins, strict=True)]
+            try:
+                found.append(self.fit(model, mode, empty))
+            except FloatingPointError:
+                lost.append(around.value(mode))
+            else:
+                origins.append({origin})
+        return [(mode, len(its)) for mode, its in zip(found, origins, strict=True)], lost
 
 
 def find_modes(
@@ -365,22 +398,28 @@ def find_modes(
     Raises
     ------
     FloatingPointError
-        If no start has a finite density.
+        If no start has a finite density, or none leads to a mode.
     """
     search = _Search(objective, objective.power(model_temperature), max_iter)
     modes: list[_FittedMode] = []
     found_once: list[bool] = []
+    lost: list[float] = []
     n_empty = starts.empty.sum(axis=1)
     for number in np.unique(n_empty):
         members = starts.take(np.flatnonzero(n_empty == number))
         several = len(np.unique(members.origins)) > 1
         known = max((mode.log_evidence for mode in modes), default=-np.inf)
-        for mode, n_origins in search.distinct_modes(members, max_modes, known):
+        found, without_fit = search.distinct_modes(members, max_modes, known)
+        lost += without_fit
+        for mode, n_origins in found:
             modes.append(mode)
             found_once.append(n_origins == 1 and several)
     if not modes:
-        raise FloatingPointError("no start has a finite density")
+        raise FloatingPointError("no start leads to a mode of finite density and curvature")
     models = type(starts.params).concatenate([mode.params for mode in modes])
     first, *others = (mode.fit for mode in modes)
     charts = search.energy.charts(models, search.power)
-    return Modes(first.with_charts(charts, others), np.array(found_once))
+    fits = first.with_charts(charts, others)
+    least = max(mode.log_density for mode in modes) - fits.n_coordinates - _NEGLIGIBLE
+    n_lost = sum(not value < least for value in lost)
+    return Modes(fits, np.array(found_once), n_lost)
