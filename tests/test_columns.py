@@ -279,9 +279,45 @@ def test_a_single_best_model_keeps_all_columns():
     assert ours.score(X) == pytest.approx(theirs.score(X), abs=1e-3)
 
 
-def test_fewer_rows_than_columns_are_not_taken_for_dependence():
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_fewer_rows_than_columns_are_not_taken_for_dependence(repeats):
     X = np.random.default_rng(0).standard_normal((5, 8))
-    assert column_span(make_rows(X, None), dependent=True) is None
+    for columns in (X, np.c_[X, X[:, 0] + X[:, 1]]):
+        assert column_span(make_rows(np.repeat(columns, repeats, axis=0), None), True) is None
+        assert column_span(make_rows(columns, np.full(5, 2.0)), dependent=True) is None
+    # any two rows make every column a multiple of every other
+    assert column_span(make_rows(X[:2], None), dependent=True) is None
+
+
+@pytest.mark.parametrize("factor", [1e-100, 1.0, 1e100])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_repeated_columns_are_found_with_fewer_rows_than_columns(factor, dtype):
+    X = np.random.default_rng(0).standard_normal((5, 7))
+    X = np.c_[X[:, :2], 3 - 20 * X[:, 0], np.full(5, 2.0), X[:, 2:], X[:, 1], X[:, 0] + X[:, 2]]
+    X = X.astype(dtype) * dtype(factor if dtype is np.float64 else 1.0)
+    for given in (None, np.array([1.0, 2, 1, 3, 1])):
+        span = column_span(make_rows(X, given), dependent=True)
+        assert span.constant.tolist() == [3]
+        assert span.dependent.tolist() == [2, 9]  # not the last, for rows would span it anyway
+        np.testing.assert_allclose(span.complete(X[:, span.kept]), X, rtol=1e-5)
+
+
+def test_dependence_is_found_where_rows_span_less_than_they_could():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, 2)) @ rng.standard_normal((2, 8)) + 1
+    span = column_span(make_rows(X, None), dependent=True)
+    assert span.kept.tolist() == [0, 1]
+    np.testing.assert_allclose(span.complete(X[:, span.kept]), X, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+def test_repeated_columns_leave_the_evidence_of_few_rows_as_it_is(kind):
+    X = np.random.default_rng(0).standard_normal((6, 5)) + 4 * (np.arange(6) % 2)[:, None]
+    more = np.c_[X, 3 - 20 * X[:, 0], X[:, 1]]
+    options = {"covariance_type": kind, "evidence_tol": 0.5, "random_state": 0}
+    plain = BayesianGMMAutoEncoder(2, **options).fit(X)
+    model = quiet_fit(BayesianGMMAutoEncoder(2, **options), more)
+    assert model.log_evidence_ == pytest.approx(plain.log_evidence_, abs=1e-8)
 
 
 def test_warm_start_refuses_a_model_of_fewer_columns():

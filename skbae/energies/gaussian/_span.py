@@ -96,12 +96,16 @@ class ColumnSpan:
 def column_span(rows: Rows, dependent: bool) -> ColumnSpan | None:
     """Return which columns of the rows say something, or None if all do.
 
+    Rows lie on a plane of one dimension less than there are distinct rows, whatever the columns
+    are. Where this plane is all that they span, that a column is an affine function of several
+    others says nothing about it, and only columns that repeat a single other one, up to a factor
+    and a constant, are found.
+
     Parameters
     ----------
     rows : Rows
     dependent : bool
-        Whether to look for columns that are affine functions of earlier ones. These are looked for
-        only where there are more rows than columns, since otherwise all columns are related.
+        Whether to look for columns that are affine functions of earlier ones.
 
     Returns
     -------
@@ -113,13 +117,18 @@ def column_span(rows: Rows, dependent: bool) -> ColumnSpan | None:
     varies = scale > _CONSTANT * largest
     if not varies.any():
         return None
-    if dependent and len(X) > varies.sum():
-        kept = _independent(rows, np.flatnonzero(varies))
-    else:
-        kept = np.flatnonzero(varies)
+    kept = every = np.flatnonzero(varies)
+    standard = np.zeros((0, len(kept)))
+    if dependent:
+        kept = _independent(rows, every)
+        n_distinct = len(np.unique(X, axis=0)) if len(kept) < len(every) else len(X)
+        if len(kept) < min(len(every), n_distinct - 1):
+            standard = _regressed(rows, kept, np.setdiff1d(every, kept))
+        elif len(kept) < len(every):
+            kept, standard = _without_repeats(rows, every, n_distinct)
     if len(kept) == X.shape[1]:
         return None
-    return _span(rows, kept, varies)
+    return _span(rows, kept, varies, standard)
 
 
 def same_columns(first: ColumnSpan | None, second: ColumnSpan | None) -> bool:
@@ -141,39 +150,79 @@ def _cross_products(rows: Rows, columns: NDArray[np.intp]) -> Array:
     return out / rows.total
 
 
+def _standardised(rows: Rows, columns: NDArray[np.intp]) -> Array:
+    """Return columns (N, d) of mean zero and length one, with the rows' weights."""
+    out = (rows.X[:, columns].astype(np.float64) - rows.centre[columns]) / rows.scale[columns]
+    if rows.weights is not None:
+        out *= np.sqrt(rows.weights)[:, None]
+    return out / np.sqrt(rows.total)
+
+
+def _tolerance(rows: Rows) -> float:
+    return _DEPENDENT.get(rows.X.dtype, _DEPENDENT[np.dtype(np.float64)])
+
+
 def _independent(rows: Rows, columns: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return the columns that are no affine function of those before them.
 
     This is a Cholesky decomposition of the correlations, column by column, that skips the columns
-    of which nothing is left.
+    of which nothing is left; or, of fewer rows than columns, the same by orthogonalisation.
     """
-    left = _cross_products(rows, columns)
-    tolerance = _DEPENDENT.get(rows.X.dtype, _DEPENDENT[np.dtype(np.float64)])
+    wide = len(rows.X) <= len(columns)
+    left = _standardised(rows, columns) if wide else _cross_products(rows, columns)
     kept = []
     for j in range(len(columns)):
-        if left[j, j] <= tolerance:
+        own = left[:, j] @ left[:, j] if wide else left[j, j]
+        if own <= _tolerance(rows):
             continue
         kept.append(columns[j])
-        pivot = left[j] / np.sqrt(left[j, j])
-        left -= np.outer(pivot, pivot)
+        pivot = left[:, j] / np.sqrt(own)
+        left -= np.outer(pivot, pivot @ left if wide else pivot)
     return np.array(kept, dtype=np.intp)
 
 
-def _span(rows: Rows, kept: NDArray[np.intp], varies: NDArray[np.bool_]) -> ColumnSpan:
-    n_columns = rows.X.shape[1]
-    loadings = np.zeros((n_columns, len(kept)))
+def _regressed(rows: Rows, kept: NDArray[np.intp], others: NDArray[np.intp]) -> Array:
+    """Return coefficients (others, kept) of standardised columns that are functions of others."""
+    correlations = _cross_products(rows, np.concatenate([kept, others]))
+    n = len(kept)
+    standard = np.linalg.solve(correlations[:n, :n], correlations[n:, :n].T).T
+    standard[np.abs(standard) < np.sqrt(_DEPENDENT[np.dtype(np.float64)])] = 0.0
+    return standard
+
+
+def _without_repeats(
+    rows: Rows, columns: NDArray[np.intp], n_distinct: int
+) -> tuple[NDArray[np.intp], Array]:
+    """Return the columns that repeat no single earlier one, and coefficients of those that do.
+
+    Of two distinct rows all columns repeat each other, which says nothing about them.
+    """
+    first, sign = np.arange(len(columns)), np.ones(len(columns))
+    unit = _standardised(rows, columns)
+    step = max(1, (1 << 20) // len(columns))
+    for start in range(0, len(columns) if n_distinct > 2 else 0, step):
+        block = np.arange(start, min(start + step, len(columns)))
+        products = unit.T @ unit[:, block]
+        same = 1 - products**2 <= _tolerance(rows)
+        same &= np.arange(len(columns))[:, None] < block
+        found = same.any(axis=0)
+        first[block[found]] = same[:, found].argmax(axis=0)
+        sign[block] = np.sign(products[first[block], np.arange(len(block))])
+    is_kept = first == np.arange(len(columns))
+    place = np.cumsum(is_kept) - 1
+    standard = np.zeros((int((~is_kept).sum()), int(is_kept.sum())))
+    standard[np.arange(len(standard)), place[first[~is_kept]]] = sign[~is_kept]
+    return columns[is_kept], standard
+
+
+def _span(
+    rows: Rows, kept: NDArray[np.intp], varies: NDArray[np.bool_], standard: Array
+) -> ColumnSpan:
+    """Return the span, given coefficients of the standardised columns that are left out."""
+    loadings = np.zeros((rows.X.shape[1], len(kept)))
     loadings[kept, np.arange(len(kept))] = 1.0
     others = np.setdiff1d(np.flatnonzero(varies), kept)
-    if len(others):
-        every = np.concatenate([kept, others])
-        correlations = _cross_products(rows, every)
-        inner, outer = (
-            correlations[: len(kept), : len(kept)],
-            correlations[len(kept) :, : len(kept)],
-        )
-        standard = np.linalg.solve(inner, outer.T).T
-        standard[np.abs(standard) < np.sqrt(_DEPENDENT[np.dtype(np.float64)])] = 0.0
-        loadings[others] = rows.scale[others, None] * standard / rows.scale[kept]
+    loadings[others] = rows.scale[others, None] * standard / rows.scale[kept]
     offset = rows.centre - loadings @ rows.centre[kept]
     offset[kept] = 0.0
     offset[~varies] = rows.X[0, ~varies]
