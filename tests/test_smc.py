@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from _data import GALAXIES
@@ -18,15 +20,17 @@ from scipy.stats import gamma, norm
 from skbae.energies._capabilities import GradientEnergy
 from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture, gaussian_mixture
 from skbae.energies.mixture._conjugate import SmoothConjugateMixture
-from skbae.inference._objective import Objective
+from skbae.inference._objective import Objective, Target
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
 from skbae.inference.sample._tempering import (
+    SMCMoves,
     SMCPlan,
     TemperingError,
     sample_tempered,
     tempered_plan,
 )
+from skbae.operators._tempered import log_mean_exp
 
 SMALL = SMCPlan(n_islands=8, n_particles=512, n_moves=15)
 MEDIUM = SMCPlan(n_islands=16, n_particles=1024)
@@ -381,3 +385,32 @@ def test_a_wrong_acceptance_gives_a_wrong_evidence(monkeypatch):
     exact = enumerated_log_evidence(X, 2, "full", **problem.prior)
     value, error = combined(run(problem.energy(), X, seed=1, plan=MEDIUM).log_evidence)
     assert abs(value - exact) > max(5 * error, 0.05)
+
+
+class _Bump(Target):
+    """A normal density times another, narrower one, in standard normal coordinates."""
+
+    def prior(self, theta):
+        return -0.5 * (theta**2).sum(axis=1), -theta
+
+    def value_and_gradient(self, theta):
+        return -2.0 * ((theta - 1.0) ** 2).sum(axis=1), -4.0 * (theta - 1.0)
+
+
+@pytest.mark.parametrize(
+    ("n_particles", "length", "understated"), [(512, 0.6, 1.3), (256, 2.5, 0.9)]
+)
+def test_errors_count_what_chains_remember(n_particles, length, understated):
+    """Chains that move little repeat the errors of the steps before; others forget them."""
+    plan = SMCPlan(n_islands=200, n_particles=n_particles, n_moves=7, length=length)
+    rng = np.random.default_rng(0)
+    moves = SMCMoves(_Bump(), np.zeros(4, dtype=np.intp), plan, 1.0, rng)
+    state = moves.init(rng.standard_normal((plan.n_islands * n_particles, 4)))
+    while state.beta < 1:
+        state = moves.step(replace(state, step_size=min(state.step_size, length)))
+    exact = 4 * (-0.5 * np.log(5.0) - 0.4)
+    shown = state.log_evidence.var(ddof=1)
+    assert abs(log_mean_exp(state.log_evidence) - exact) < 5 * np.sqrt(shown / plan.n_islands)
+    assert 0.7 < shown / state.whole_variance.mean() < 1.3
+    # without what they remember
+    assert shown / state.variance.mean() > understated

@@ -103,7 +103,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     n_init : int, default=1
         Number of starts, of which the best is kept. If models are sampled, their modes are searched
         for from at least this many starts.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="k-means++"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How the means of the initial groups of rows are chosen.
     tol : float, default=1e-3
         A start has converged when an iteration changes the objective by less.
@@ -232,7 +232,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         noise_scale_prior: float | None = None,
         n_models: int = 50,
         n_init: int = 1,
-        init_params: str = "k-means++",
+        init_params: str = "kmeans",
         tol: float = 1e-3,
         max_iter: int = 100,
         warm_start: bool = False,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # components from collapsing onto few rows. A single component has all rows and needs no such bound.
 NOISE_FLOOR = 1e-6
 # Passes by which the subspace of each initial group of rows is found.
-_PASSES_TO_START = 3
+_PASSES_TO_START = 2
 
 
 @dataclass(frozen=True)

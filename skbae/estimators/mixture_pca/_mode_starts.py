@@ -55,10 +55,14 @@ def sampling_starts(
     n_starts = max(settings.plans.mode_starts(len(rows.X)), settings.n_init)
     fits, empty = [], []
     floor = NOISE_FLOOR * mean_variance(rows)
+    # k-means leads many starts to the same groups of rows
+    diverse = settings
+    if settings.init_params == "kmeans":
+        diverse = replace(settings, init_params="k-means++")
     for size in range(n_components, 0, -1):
         smaller = replace(form, n_components=size, noise_floor=floor if size > 1 else 0.0)
         energy = smaller.energy()
-        from_means = starts(settings, energy, rows, rng, runner, n_starts if size > 1 else 1)
+        from_means = starts(diverse, energy, rows, rng, runner, n_starts if size > 1 else 1)
         n_at_rows = settings.plans.row_starts(len(rows.X))
         if size > 1 and n_at_rows:
             at_rows = replace(settings, init_params="random_from_data")

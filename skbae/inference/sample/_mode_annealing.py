@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from skbae.inference._objective import Objective
 
 # Modes whose log evidence by importance sampling is this many nats below the best are left out.
-_NEGLIGIBLE = 15.0
+_NEGLIGIBLE = 10.0
 # Largest product of the particles of an island with rows, and with coordinates.
 _PARTICLE_ROWS = 4e4
 _PARTICLE_COORDINATES = 1e5
 # Share of the evidence in modes that one start found, above which other modes may be missing.
 _FOUND_ONCE = 0.1
 # Up to so many modes each have the full number of particles; more modes share it.
-_FEW_MODES = 4
+_FEW_MODES = 8
 # Factor by which a run that disagrees with itself is repeated with more particles.
 _MORE = 4
 # Share of the evidence in modes left out, above which the result is in doubt.
@@ -186,7 +186,7 @@ def anneal_plan(n_rows: int, n_coordinates: int, n_models: int) -> AnnealPlan:
     n_particles = int(np.clip(1 << int(np.log2(max(most, 1))), least, 4096))
     return AnnealPlan(
         n_particles=n_particles,
-        n_moves=15 if n_particles >= 256 else 7,
+        n_moves=15 if n_particles >= 128 else 7,
         n_rounds=1 if n_particles >= 256 else 2,
         n_pilot=n_particles,
         n_keep=n_models,
@@ -381,7 +381,7 @@ def _report(
     by_mode = state.log_evidence.reshape(n_modes, plan.n_islands)
     log_evidence = log_mean_exp(by_mode, axis=0)
     shares = np.exp(by_mode - log_evidence) / n_modes
-    variance = (shares**2 * state.variance.reshape(by_mode.shape)).sum(axis=0)
+    variance = (shares**2 * state.whole_variance.reshape(by_mode.shape)).sum(axis=0)
     theta = _draws(target, by_mode, annealed.visited, plan, rng)
     objective, scores = _scores(target, theta, rng)
     n = plan.n_particles * len(annealed.visited)

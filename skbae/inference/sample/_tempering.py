@@ -152,6 +152,11 @@ class SMCState:
     chain_length : int
         Number of successive particles that are states of one chain; 1 before the first step, since
         draws of the prior are independent.
+    inherited : ndarray of shape (I, chains)
+        What the ancestors of each chain have added to the island's log evidence by chance.
+    memory : ndarray of shape (I,)
+        Estimated covariance of the log evidences of different steps, twice: chains that remember
+        where they started repeat the errors of steps before.
     """
 
     particles: Particles
@@ -162,6 +167,13 @@ class SMCState:
     step_size: float
     acceptance: float
     chain_length: int
+    inherited: Array
+    memory: Array
+
+    @property
+    def whole_variance(self) -> Array:
+        """Variance of the log evidences, with what chains remember, (I,)."""
+        return self.variance + np.maximum(self.memory, 0.0)
 
 
 @dataclass(frozen=True)
@@ -189,7 +201,10 @@ class SMCMoves:
         """Return the state at the start of the path, given draws of the prior."""
         nothing, ones = np.zeros(self.plan.n_islands), np.ones(theta.shape[1])
         particles = evaluate(self.target, theta)
-        return SMCState(particles, 0.0, nothing, nothing, ones, _FIRST_STEP_SIZE, np.nan, 1)
+        none = np.zeros((self.plan.n_islands, self.plan.n_particles))
+        return SMCState(
+            particles, 0.0, nothing, nothing, ones, _FIRST_STEP_SIZE, np.nan, 1, none, nothing
+        )
 
     def values(self, state: SMCState) -> Array:
         """Return the target's values at the particles, (islands, particles)."""
@@ -239,18 +254,24 @@ class SMCMoves:
         # chains are independent given the last step: the variance of their means is that of the
         # increment (Dau and Chopin 2022, section 4)
         chains = weights.reshape(plan.n_islands, -1, state.chain_length).sum(axis=2)
+        n_chains = chains.shape[1]
+        excess = n_chains * chains - 1.0
         flat = (weights / plan.n_islands).ravel()
         gradients = state.particles.gradient(np.full(len(flat), beta * self.power))
-        chosen = [
-            island * plan.n_particles + systematic_resample(row, plan.n_chains, self.rng)
-            for island, row in enumerate(log_weights)
-        ]
+        chosen = np.stack(
+            [systematic_resample(row, plan.n_chains, self.rng) for row in log_weights]
+        )
+        first = plan.n_particles * np.arange(plan.n_islands)[:, None]
+        parents = chosen // state.chain_length
+        of_chains = state.inherited + excess / n_chains
         return replace(
             state,
-            particles=state.particles.take(np.concatenate(chosen)),
+            particles=state.particles.take((first + chosen).ravel()),
             beta=beta,
             log_evidence=state.log_evidence + log_mean_exp(log_weights, axis=1),
-            variance=state.variance + chains.shape[1] * chains.var(axis=1, ddof=1),
+            variance=state.variance + n_chains * chains.var(axis=1, ddof=1),
+            inherited=np.take_along_axis(of_chains, parents, axis=1),
+            memory=state.memory + 2 * (excess * state.inherited).mean(axis=1),
             scales=coordinate_scales(gradients, flat, self.kinds),
         )
 
