@@ -237,8 +237,11 @@ def sample_from_modes(
     plan = plan.shared(modes.fits.charts.n_charts)
     target = FittedTarget(modes.fits, objective, objective.power(model_temperature))
     for _ in range(plan.n_tries):
-        run = _report(energy, modes, target, _anneal(target, plan, rng, on_step), plan, rng)
-        if run.stopped or assess(replace(run, doubts=())).status == "ok":
+        annealed = _anneal(target, plan, rng, on_step)
+        run = _report(energy, modes, target, annealed, plan, rng)
+        # islands whose chains forgot all would differ by less: more particles help where that shows
+        least = _island_errors(annealed.state, annealed.state.variance, target.fits.charts.n_charts)
+        if run.stopped or assess(replace(run, doubts=(), log_evidence_error=least)).status == "ok":
             break
         plan = replace(plan, n_particles=_MORE * plan.n_particles)
     return run
@@ -369,6 +372,13 @@ def importance_log_evidence(
     return modes.log_evidence
 
 
+def _island_errors(state: SMCState, variance: Array, n_modes: int) -> Array:
+    """Return the errors of the islands' log evidences, (I,), given those of each mode's."""
+    by_mode = state.log_evidence.reshape(n_modes, -1)
+    shares = np.exp(by_mode - log_mean_exp(by_mode, axis=0)) / n_modes
+    return np.sqrt((shares**2 * variance.reshape(by_mode.shape)).sum(axis=0))
+
+
 def _report(
     energy: ChartedEnergy,
     modes: _ModesToAnneal,
@@ -381,7 +391,7 @@ def _report(
     by_mode = state.log_evidence.reshape(n_modes, plan.n_islands)
     log_evidence = log_mean_exp(by_mode, axis=0)
     shares = np.exp(by_mode - log_evidence) / n_modes
-    variance = (shares**2 * state.whole_variance.reshape(by_mode.shape)).sum(axis=0)
+    errors = _island_errors(state, state.whole_variance, n_modes)
     theta = _draws(target, by_mode, annealed.visited, plan, rng)
     objective, scores = _scores(target, theta, rng)
     n = plan.n_particles * len(annealed.visited)
@@ -409,7 +419,7 @@ def _report(
         hmaxe=objective.reshape(plan.n_islands, n),
         scores=scores.reshape(plan.n_islands, n, -1),
         log_evidence=unknown if annealed.stopped else log_evidence,
-        log_evidence_error=unknown.copy() if annealed.stopped else np.sqrt(variance),
+        log_evidence_error=unknown.copy() if annealed.stopped else errors,
         acceptance=float(np.mean(annealed.accepted)),
         stopped=annealed.stopped,
         method="modes",
