@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from skbae import BayesianGMMAutoEncoder
 from skbae.energies.gaussian._span import column_span
-from skbae.energies.gaussian._ties import shrunken_columns, value_gaps
+from skbae.energies.gaussian._ties import gains_from_ties, value_gaps
 from skbae.inference.passes._rows import make_rows
 from skbae.model_selection import check_evidences
 
@@ -364,12 +364,45 @@ def test_rounded_measurements_are_not_taken_for_ties():
     assert model.sampling_.status == "ok"
 
 
-def test_shrunken_columns_by_hand():
+def test_gains_from_ties_by_hand():
     rows = make_rows(np.c_[np.arange(100) % 2, np.arange(100) % 4 * 10, np.arange(100.0)], None)
     np.testing.assert_array_equal(value_gaps(rows), [1, 10, 0])
-    counts = np.array([50.0, 50.0, 4.0])
-    precisions = np.array([[1 / 0.21**2, 1 / 1.9**2, 1e9], [1.0, 1.0, 1.0], [1e9, 1e9, 1e9]])
-    assert shrunken_columns(rows, counts, precisions).tolist() == [1]
+    counts = np.array([[50.0, 50.0]])
+    precisions = np.array([[[1 / 0.3**2, 1 / 1.9**2, 1e9], [1 / 0.1**2, 1.0, 1.0]]])
+    second = 50 * np.log(10 / 1.9 / 12**0.5) + 50 * np.log(10 / 12**0.5)
+    expected = [50 * np.log(1 / 0.1 / 12**0.5), second, 0]
+    np.testing.assert_allclose(gains_from_ties(rows, counts, precisions), expected)
+    both = np.concatenate([precisions, 0 * precisions + 1e-9])
+    halved = gains_from_ties(rows, np.repeat(counts, 2, axis=0), both)
+    np.testing.assert_allclose(halved, 0.5 * np.array(expected))
+
+
+def evidences_of_a_second_component(X):
+    """Return by how much the log evidence of two components exceeds that of one, and reasons."""
+    settings = {"covariance_type": "diag", "evidence_tol": 0.5, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        one, two = (BayesianGMMAutoEncoder(k, **settings).fit(X) for k in (1, 2))
+    return two.log_evidence_ - one.log_evidence_, two.sampling_.reasons
+
+
+def test_what_ties_add_is_what_noise_within_half_a_gap_takes_away():
+    rng = np.random.default_rng(3)
+    X = np.c_[rng.standard_normal((60, 1)), rng.random(60) < 0.4]
+    gain, reasons = evidences_of_a_second_component(X)
+    jittered = X + np.c_[np.zeros(60), rng.uniform(-0.5, 0.5, 60)]
+    without, no_reasons = evidences_of_a_second_component(jittered)
+    nats = float(reasons[0].split("some ")[1].split(" nats")[0])
+    assert gain - without > 20
+    assert 0.5 < nats / (gain - without) < 2
+    assert not no_reasons
+
+
+def test_ties_of_a_quantity_that_is_spread_out_add_nothing():
+    rng = np.random.default_rng(3)
+    X = np.c_[rng.standard_normal((60, 1)), np.round(1.5 * rng.standard_normal(60))]
+    assert len(np.unique(X[:, 1])) < 10
+    assert not evidences_of_a_second_component(X)[1]
 
 
 def test_digits_with_diagonal_covariances_say_which_columns_decide():

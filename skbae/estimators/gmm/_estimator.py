@@ -192,8 +192,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     When models are sampled, columns of X that are constant, or affine functions of columns before
     them (not for spherical components), are left out of the density; a warning names them. Fitted
     attributes contain them, with zeros in `precisions_`, and new rows are scored by their other
-    columns. If a component has shrunk onto a single value of a column of few distinct values, the
-    default prior decides what that counts, and the status is ``"suspect"``.
+    columns. If components have shrunk onto single values of a column of few distinct values, and
+    that adds more than 3 nats to the log evidence, the default prior decides what it counts, and
+    the status is ``"suspect"``.
 
     Expectation maximisation never lowers the objective when ``reg_covar=0`` (Neal and Hinton
     1998, with the entropy of the codes multiplied by T).
@@ -439,7 +440,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         run = self._sample(settings, objective, rng)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         reference = best.params
-        doubts = doubts_about_ties(settings, rows, reference, self._column_names())
+        doubts = doubts_about_ties(settings, rows, run.params, self._column_names())
         run = replace(run, doubts=(*run.doubts, *doubts))
         matched = match_to_reference(energy, run.params, reference, rows, settings.temperature)
         return {

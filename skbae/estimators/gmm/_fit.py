@@ -20,7 +20,7 @@ from skbae.energies.gaussian._mixture import (
     nearest_mean_models,
 )
 from skbae.energies.gaussian._span import ColumnSpan, column_span
-from skbae.energies.gaussian._ties import shrunken_columns
+from skbae.energies.gaussian._ties import gains_from_ties
 from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.energies.mixture._energy import MixtureParameters, MixtureStatistics
 from skbae.estimators._mixture import initial_means, random_codes, rows_to_start_from
@@ -48,6 +48,9 @@ _MOSTLY_FLOOR = 2.0
 # The default prior expects a component to fill one over this of the volume of all rows, whatever
 # the number of components: chosen by benchmarks/default_prior.py.
 _TYPICAL_COMPONENTS = 5.0
+# Nats that ties may add to the log evidence without a word: about what decides between numbers of
+# components.
+_GAIN_FROM_TIES = 3.0
 # Columns that a warning names.
 _MOST_NAMED = 10
 
@@ -388,29 +391,29 @@ def warn_of_columns(span: ColumnSpan | None, names: Sequence[str]) -> None:
 def doubts_about_ties(
     settings: GaussianMixtureSettings,
     rows: Rows,
-    reference: MixtureParameters,
+    models: MixtureParameters,
     names: Sequence[str],
 ) -> list[str]:
-    """Return a doubt that names columns in which a component has shrunk onto one of few values.
+    """Return a doubt that names columns of few values whose ties add to the evidence.
 
-    What such a component gains is set by the prior of its variance. A user who gives this prior is
-    told so by a warning; the default prior is not meant to decide it, which is a reason for doubt.
+    What a component gains that has shrunk onto one value is set by the prior of its variance. A
+    user who gives this prior is told so by a warning; the default prior is not meant to decide it,
+    which is a reason for doubt.
     """
     form = settings.form(rows.X.shape[1])
-    shape, factors = form.shape, reference.components.factors[0]
-    expanded = shape.expand(shape.precisions(factors))
-    precisions = np.broadcast_to(
-        np.diagonal(expanded, axis1=-2, axis2=-1), (form.n_components, form.n_features)
-    )
-    columns = shrunken_columns(rows, rows.total * reference.weights[0], precisions)
-    if not len(columns):
+    precisions = form.shape.diagonal(form.shape.precisions(models.components.factors))
+    shape = (models.n_models, form.n_components, form.n_features)
+    counts = rows.total * np.broadcast_to(models.weights, shape[:2])
+    gains = gains_from_ties(rows, counts, np.broadcast_to(precisions, shape))
+    if not gains.sum() >= _GAIN_FROM_TIES:
         return []
+    columns = np.flatnonzero(gains >= min(0.5 * _GAIN_FROM_TIES, gains.max()))
     if form.span is not None:
         columns = form.span.kept[columns]
     found = (
-        "a component has shrunk onto a single value of columns with few distinct values "
-        f"({_listed(columns, names)}); what that adds to the evidence is set by the prior of its "
-        "variance"
+        "components have shrunk onto single values of columns with few distinct values "
+        f"({_listed(columns, names)}); what that adds to the log evidence, some {gains.sum():.0f} "
+        "nats, is set by the prior of their variance"
     )
     if settings.covariance_prior is None:
         return [f"{found}, so that it does not tell how many components there are"]
