@@ -192,6 +192,9 @@ class SamplingRun:
         where there is one way only.
     log_evidence_lower_bound : float
         A rigorous lower bound of the log evidence; NaN where there is none.
+    first_share : float
+        Effective share of the draws from the proposal that the run started from; NaN if there was
+        none.
     n_modes : int
         Modes, or groups of modes that chains travel between, that draws come from.
     """
@@ -210,6 +213,7 @@ class SamplingRun:
     estimates: dict[str, tuple[float, float]] = field(default_factory=dict)
     log_evidence_lower_bound: float = float("nan")
     n_modes: int = 1
+    first_share: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 _LOG_2, _LOG_PI = float(np.log(2.0)), float(np.log(np.pi))
 # An axis is apart from a direction if turning the direction onto it costs this much (twice the
-# energy, in nats).
-_APART = 20.0
+# energy, in nats). There may be many such axes, and a direction may turn onto several at once: at
+# half of this cost, up to a tenth of the posterior was beyond the reach of the proposal.
+_APART = 40.0
 # The same for a direction that does not melt into the noise, and for settled directions.
 _STANDS_OUT = 40.0
 _SETTLED = 12.0

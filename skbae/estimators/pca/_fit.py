@@ -46,12 +46,14 @@ if TYPE_CHECKING:
 
 # The search for the mode starts from the optimum at this temperature if T is lower.
 _COLDEST_START = 0.1
-# With fewer rows (divided by tau) and at most so many parameters sampling starts from the prior.
-_FEW_ROWS, _FEW_COORDINATES = 4.0, 100
+# With fewer rows (divided by tau) sampling starts from the prior
+# where the eigenbasis does not serve.
+_FEW_ROWS = 4.0
 # Steps from the proposal in the rows' eigenbasis to the posterior, with those at the end, beyond
-# which that sampler is not believed: where directions of nearly equal strength mix with the noise,
-# frames are proposed far from the posterior, and populations may agree on a wrong answer.
-_MOST_STEPS = 5
+# which that sampler is not believed, and the least effective share of its first draws: where
+# directions of nearly equal strength mix with the noise, frames are proposed far from the
+# posterior, and populations may agree on a wrong answer.
+_MOST_STEPS, _LEAST_SHARE = 5, 0.1
 _FAR = (
     "directions of nearly equal strength mix with the noise, and the sampler proposes models far "
     "from the posterior"
@@ -268,13 +270,12 @@ def sample_models(
     """
     n_features, n_axes = len(moments.mean), len(moments.variances)
     size = PCAEnergy(n_components, n_features).n_parameters()
-    power = moments.total / settings.model_temperature
-    few_rows = power < _FEW_ROWS and size <= _FEW_COORDINATES
     nested = settings.plans.nested
-    if nested is not None and can_nest(n_components, n_axes, n_features) and not few_rows:
+    if nested is not None and can_nest(n_components, n_axes, n_features):
         posterior = nested_posterior(settings, moments, n_components)
         run = sample_nested(posterior, rng, settings.n_models, on_step, nested)
-        if run.stopped or run.n_sweeps <= _MOST_STEPS * nested(1, settings.n_models).n_moves:
+        near = run.n_sweeps <= _MOST_STEPS * nested(1, settings.n_models).n_moves
+        if run.stopped or (near and run.first_share >= _LEAST_SHARE):
             return run
         if size > MAX_SAMPLED_COORDINATES:
             return replace(run, doubts=(*run.doubts, _FAR))
