@@ -186,8 +186,8 @@ def _regressed(rows: Rows, kept: NDArray[np.intp], others: NDArray[np.intp]) -> 
     correlations = _cross_products(rows, np.concatenate([kept, others]))
     n = len(kept)
     standard = np.linalg.solve(correlations[:n, :n], correlations[n:, :n].T).T
-    standard[np.abs(standard) < np.sqrt(_DEPENDENT[np.dtype(np.float64)])] = 0.0
-    return standard
+    negligible = np.abs(standard) < np.sqrt(_DEPENDENT[np.dtype(np.float64)])
+    return np.where(negligible, 0.0, standard)
 
 
 def _without_repeats(
