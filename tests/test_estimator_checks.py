@@ -85,20 +85,16 @@ def expected_failures(estimator):
     """Return what can't hold while there are components to weigh and models are sampled."""
     if estimator.n_components == 1 or "hidden_layer_sizes" in estimator.get_params():
         return {}  # (a network's steps see distinct rows, however often they came)
+    if estimator.get_params().get("covariance_type") == "diag":
+        return {}  # no code is in doubt on the rows of this check
     reason = "weighted and repeated rows give the same distribution of models, not the same draws"
     return {"check_sample_weight_equivalence_on_dense_data": reason}
-
-
-def expected_failures_of_short_chains(estimator):
-    """Return the same, except where a few sweeps leave no code in doubt, and nothing to chance."""
-    diagonal = estimator.get_params().get("covariance_type") == "diag"
-    return {} if diagonal else expected_failures(estimator)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     [quick(row.make()) for row in SAMPLED_INSTANCES],
-    expected_failed_checks=expected_failures_of_short_chains,
+    expected_failed_checks=expected_failures,
     **STRICT,
 )
 def test_contract_while_sampling(estimator, check):
