@@ -105,7 +105,7 @@ def p_value_after_jumps(problem, n_steps=3, n_chains=20_000):
     for _ in range(n_steps):
         _, moved = known.jump(state.allocations.labels, rng)
         assert 0.05 < moved.mean() < 0.98, "some chains jump, and some do not"
-        state = _jump(mixture, state, known, rng)
+        state = _jump(mixture, state, (known, known), rng)
         state, _ = _collapsed.step(mixture, state, rng)
     index = problem.index(state.allocations.labels)
     counts, expected = np.bincount(index, minlength=len(problem.chance)), n_chains * problem.chance
@@ -236,10 +236,10 @@ def follow(problem, leaders, n_steps=40):
         states = np.repeat(leader[None], 8, axis=0)
         both = KnownAllocations([known])
         groups.append(
-            ModeGroup(leader, (states, states), (both, both), float(log_mass[0]), (True, True))
+            ModeGroup(leader, (states, states), (both, both), 1.0, float(log_mass[0]), (True, True))
         )
-    rngs = [np.random.default_rng(seed) for seed in (1, 2)]
-    return groups, run_groups(problem.models(), groups, n_steps, rngs, lambda value: False)
+    rng = np.random.default_rng(1)
+    return groups, run_groups(problem.models(), groups, n_steps, rng, lambda value: False)
 
 
 def test_groups_whose_chains_meet_are_one():

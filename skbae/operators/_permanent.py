@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Largest number of entries of the table of subsets.
-_TABLE = 1 << 21
+# Largest number of entries of the table of subsets, and of matrices at once: few enough for caches.
+_TABLE, _MATRICES = 1 << 21, 2048
 # Logarithm of a number far above the smallest normal float64.
 _SAFE = -600.0
 
@@ -45,13 +45,14 @@ def log_permanent(log_matrices: Array, table_size: int = _TABLE) -> Array:
     if size == 1:
         return flat[0, 0].reshape(batch)
     out = np.empty(flat.shape[-1])
-    step = max(1, table_size >> size)
+    step = max(1, min(_MATRICES, len(out), table_size >> size))
+    table = np.empty(((1 << size) + 1, step))
     for start in range(0, len(out), step):
-        out[start : start + step] = _chunk(flat[..., start : start + step])
+        out[start : start + step] = _chunk(flat[..., start : start + step], table)
     return out.reshape(batch)
 
 
-def _chunk(logs: Array) -> Array:
+def _chunk(logs: Array, table: Array) -> Array:
     rows = logs.max(axis=1)
     rows = np.where(np.isfinite(rows), rows, 0.0)
     scaled = logs - rows[:, None]
@@ -59,7 +60,7 @@ def _chunk(logs: Array) -> Array:
     columns = np.where(np.isfinite(columns), columns, 0.0)
     scaled -= columns
     with np.errstate(divide="ignore"):
-        result = np.log(_subset_recursion(np.exp(scaled)))
+        result = np.log(_subset_recursion(np.exp(scaled), table))
     # below _SAFE terms may have lost digits by underflow; above it, terms that underflow are
     # negligible
     lost = ~(result > _SAFE)
@@ -68,22 +69,22 @@ def _chunk(logs: Array) -> Array:
     return result + rows.sum(axis=0) + columns.sum(axis=0)
 
 
-def _subset_recursion(matrices: Array) -> Array:
-    size = len(matrices)
-    table: list[Any] = [None] * (1 << size)
-    for j in range(size):
-        table[1 << j] = matrices[0, j]
+def _subset_recursion(matrices: Array, table: Array) -> Array:
+    """Return permanents, given a table (2^K + 1, M) to work in: a line a subset, and one more."""
+    size, n = len(matrices), matrices.shape[-1]
+    table = table[:, :n]
+    term = table[-1]
     for mask in range(1, 1 << size):
-        row = mask.bit_count() - 1
+        row, total = mask.bit_count() - 1, table[mask]
+        columns = [j for j in range(size) if mask >> j & 1]
         if row == 0:
+            total[...] = matrices[0, columns[0]]
             continue
-        total = None
-        for j in range(size):
-            if mask >> j & 1:
-                term = table[mask ^ (1 << j)] * matrices[row, j]
-                total = term if total is None else np.add(total, term, out=total)
-        table[mask] = total
-    return table[-1]
+        np.multiply(table[mask ^ (1 << columns[0])], matrices[row, columns[0]], out=total)
+        for j in columns[1:]:
+            np.multiply(table[mask ^ (1 << j)], matrices[row, j], out=term)
+            total += term
+    return table[(1 << size) - 1]
 
 
 def _log_subset_recursion(logs: Array) -> Array:

@@ -63,6 +63,9 @@ class ModeGroup:
         Where chains of the group may start, by island.
     known : tuple of KnownAllocations
         Visited allocations of the group, by island, among which chains may jump.
+    share_known : float
+        Share of their later time that chains of one island spend at allocations that the other has
+        visited.
     log_mass : float
         Log mass of the leader.
     found_by : tuple of bool
@@ -73,6 +76,7 @@ class ModeGroup:
     leader: Labels
     states: tuple[Labels, Labels]
     known: tuple[KnownAllocations, KnownAllocations]
+    share_known: float
     log_mass: float
     found_by: tuple[bool, ...]
 
@@ -100,7 +104,7 @@ class GroupRun:
 
     labels: NDArray[np.int16]
     visited: tuple[VisitedSet, VisitedSet]
-    keys: tuple[list[list[bytes]], list[list[bytes]]]
+    keys: tuple[list[list[int]], list[list[int]]]
     hmaxe: Array
     scores: Array
     params: list[Any]
@@ -151,7 +155,7 @@ def group_modes(
     pools: list[Pool],
     n_chains: int,
     n_steps: int,
-    rngs: list[np.random.Generator],
+    rng: np.random.Generator,
     on_step: Callable[[float], bool],
 ) -> list[ModeGroup]:
     """Run chains from all leading modes, and join modes between which chains travel.
@@ -163,8 +167,7 @@ def group_modes(
     n_chains : int
         Chains of an island; at least one for each mode.
     n_steps : int
-    rngs : list of two Generators
-        One for each island.
+    rng : Generator
     on_step : callable
         Called with the best log joint density; true ends the run.
 
@@ -176,22 +179,21 @@ def group_modes(
     modes, log_mass, found_by, joined = leading_modes(pools)
     n_modes = len(modes)
     origins = np.arange(max(n_chains, n_modes)) % n_modes
-    states = [_collapsed.init(mixture, modes[origins]) for _ in rngs]
-    records = [_Record(mixture, n_modes) for _ in rngs]
+    both = np.concatenate([origins, origins])
+    state = _collapsed.init(mixture, modes[both])
+    records = [_Record(mixture, n_modes) for _ in range(2)]
     for number in range(n_steps):
-        for island, rng in enumerate(rngs):
-            states[island], _ = _collapsed.step(mixture, states[island], rng, adapt=True)
-        stop = on_step(max(float(state.allocations.log_joint.max()) for state in states))
+        state, _ = _collapsed.step(mixture, state, rng, adapt=True)
+        stop = on_step(float(state.allocations.log_joint.max()))
         if stop or number >= n_steps // 3:
-            for record, state in zip(records, states, strict=True):
-                record.add(state.allocations, origins)
+            for record, here in zip(records, _islands(state.allocations), strict=True):
+                record.add(here, origins)
         if stop:
             break
         late = number >= n_steps // 3 and (number + 1) % 10 == 0
         if n_modes > 1 and (late or number == n_steps - 1):
-            labels = np.concatenate([state.allocations.labels for state in states])
-            both = np.concatenate([origins, origins])
-            _join(joined, both, _modes_met(labels, both, modes, mixture))
+            met = _modes_met(state.allocations.labels, both, modes, mixture)
+            _join(joined, both, met)
     groups = []
     for root in np.unique(joined):
         members = np.flatnonzero(joined == root)
@@ -199,13 +201,22 @@ def group_modes(
         known = [record.known(members) for record in records]
         first, second = (
             record.starts(members, allocations, n_chains, rng)
-            for record, allocations, rng in zip(records, known, rngs, strict=True)
+            for record, allocations in zip(records, known, strict=True)
         )
         high = members[_as_high([_late(records, int(mode)) for mode in members])]
         found = tuple(bool(found_by[high, search].any()) for search in range(len(pools)))
+        share = 0.5 * sum(
+            record.share_within(members, other)
+            for record, other in zip(records, known[::-1], strict=True)
+        )
         groups.append(
             ModeGroup(
-                modes[best], (first, second), (known[0], known[1]), float(log_mass[best]), found
+                modes[best],
+                (first, second),
+                (known[0], known[1]),
+                share,
+                float(log_mass[best]),
+                found,
             )
         )
     groups.sort(key=lambda group: -group.log_mass)
@@ -231,6 +242,7 @@ class _Record:
     def __init__(self, mixture: CollapsedModel, n_modes: int) -> None:
         self.mixture, self.n_modes = mixture, n_modes
         self.visited = [VisitedSet(mixture.n_components) for _ in range(n_modes)]
+        self.keys: list[list[int]] = [[] for _ in range(n_modes)]
         self.latest: list[list[Labels]] = [[] for _ in range(n_modes)]
         self.guesses: list[list[float]] = [[] for _ in range(n_modes)]
 
@@ -240,7 +252,7 @@ class _Record:
         guesses = log_mass + mean_field_entropy(here.preferences)
         for mode in np.unique(origins):
             chains = origins == mode
-            self.visited[mode].add(here.labels[chains], log_mass[chains])
+            self.keys[mode] += self.visited[mode].add(here.labels[chains], log_mass[chains])
         for index, mode in enumerate(origins):
             self.latest[mode].append(here.labels[index])
             self.guesses[mode].append(float(guesses[index]))
@@ -248,6 +260,11 @@ class _Record:
     def known(self, modes: NDArray[np.intp]) -> KnownAllocations:
         """Return the allocations that chains from a group of modes have visited."""
         return KnownAllocations([self.visited[mode] for mode in modes])
+
+    def share_within(self, modes: NDArray[np.intp], known: KnownAllocations) -> float:
+        """Return which share of the later allocations of a group's chains is known."""
+        later = [key for mode in modes for key in self.keys[mode][len(self.keys[mode]) // 2 :]]
+        return float(np.mean([key in known.log_mass for key in later])) if later else 0.0
 
     def starts(
         self, modes: NDArray[np.intp], known: KnownAllocations, n: int, rng: np.random.Generator
@@ -315,7 +332,7 @@ def run_group(
     models: PinnedModels,
     group: ModeGroup,
     n_steps: int,
-    rngs: list[np.random.Generator],
+    rng: np.random.Generator,
     on_step: Callable[[float], bool],
     max_lengths: int = 1,
 ) -> GroupRun:
@@ -326,37 +343,32 @@ def run_group(
     models : PinnedModels
     group : ModeGroup
     n_steps : int
-    rngs : list of two Generators
+    rng : Generator
     on_step : callable
     max_lengths : int, default=1
         The chains make `n_steps` at most so many times: again while they disagree.
     """
     mixture = models.mixture
-    states = [_collapsed.init(mixture, labels) for labels in group.states]
+    state = _collapsed.init(mixture, np.concatenate(group.states))
     for _ in range(n_steps // 4):
-        for island, rng in enumerate(rngs):
-            states[island], _ = _collapsed.step(mixture, states[island], rng, adapt=True)
+        state, _ = _collapsed.step(mixture, state, rng, adapt=True)
     visited = (VisitedSet(mixture.n_components), VisitedSet(mixture.n_components))
-    keys: tuple[list[list[bytes]], list[list[bytes]]] = ([], [])
+    keys: tuple[list[list[int]], list[list[int]]] = ([], [])
     traces: list[tuple[Array, Array, Array, Array]] = []
     params, accepted = [], []
     for number in range(max_lengths * n_steps):
         if number and number % n_steps == 0 and _have_mixed([each[1] for each in traces]):
             break
-        parts = []
-        for island, rng in enumerate(rngs):
-            states[island] = _jump(mixture, states[island], group.known[island], rng)
-            states[island], info = _collapsed.step(mixture, states[island], rng)
-            accepted.append(info.accepted.mean())
-            here = states[island].allocations
-            keys[island].append(visited[island].add(here.labels, mixture.log_mass(here)))
-            parts.append(here)
-        both = type(parts[0]).concatenate(parts)
-        drawn = models.draw(both.counts, both.sums, rngs[0])
-        hmaxe, scores = models.assess(drawn, rngs[0])
-        traces.append((both.labels.astype(np.int16), hmaxe, scores, mixture.log_mass(both)))
+        state, info = _collapsed.step(mixture, _jump(mixture, state, group.known, rng), rng)
+        accepted.append(info.accepted.mean())
+        here = state.allocations
+        for found, met, part in zip(keys, visited, _islands(here), strict=True):
+            found.append(met.add(part.labels, mixture.log_mass(part)))
+        drawn = models.draw(here.counts, here.sums, rng)
+        hmaxe, scores = models.assess(drawn, rng)
+        traces.append((here.labels.astype(np.int16), hmaxe, scores, mixture.log_mass(here)))
         params.append(drawn)
-        if on_step(float(both.log_joint.max())):
+        if on_step(float(here.log_joint.max())):
             break
     labels, hmaxe, scores, log_mass = (np.stack(part, axis=1) for part in zip(*traces, strict=True))
     return GroupRun(
@@ -368,7 +380,7 @@ def run_groups(
     models: PinnedModels,
     groups: list[ModeGroup],
     n_steps: int,
-    rngs: list[np.random.Generator],
+    rng: np.random.Generator,
     on_step: Callable[[float], bool],
     max_lengths: int = 1,
 ) -> tuple[list[ModeGroup], list[GroupRun]]:
@@ -382,15 +394,15 @@ def run_groups(
         The heaviest leader first.
     runs : list of GroupRun
     """
-    runs = [run_group(models, group, n_steps, rngs, on_step, max_lengths) for group in groups]
+    runs = [run_group(models, group, n_steps, rng, on_step, max_lengths) for group in groups]
     while len(sets := _overlapping([run.visited for run in runs])) < len(groups):
         joined = []
         for members in sets:
             if len(members) == 1:
                 joined.append((groups[members[0]], runs[members[0]]))
                 continue
-            group = _join_groups([groups[i] for i in members], [runs[i] for i in members], rngs)
-            run = run_group(models, group, n_steps, rngs, on_step, max_lengths)
+            group = _join_groups([groups[i] for i in members], [runs[i] for i in members], rng)
+            run = run_group(models, group, n_steps, rng, on_step, max_lengths)
             joined.append((group, run))
         joined.sort(key=lambda pair: -pair[0].log_mass)
         groups, runs = [group for group, _ in joined], [run for _, run in joined]
@@ -411,15 +423,15 @@ def _overlapping(visited: list[tuple[VisitedSet, VisitedSet]]) -> list[list[int]
 
 
 def _join_groups(
-    groups: list[ModeGroup], runs: list[GroupRun], rngs: list[np.random.Generator]
+    groups: list[ModeGroup], runs: list[GroupRun], rng: np.random.Generator
 ) -> ModeGroup:
     """Return one group, whose chains start from allocations that any of the groups' visited."""
     best = max(groups, key=lambda group: group.log_mass)
     first, second = (KnownAllocations([run.visited[island] for run in runs]) for island in range(2))
     n_chains = len(best.states[0])
-    states = first.draw(n_chains, rngs[0]), second.draw(n_chains, rngs[1])
+    states = first.draw(n_chains, rng), second.draw(n_chains, rng)
     found = np.any([group.found_by for group in groups], axis=0)
-    return ModeGroup(best.leader, states, (first, second), best.log_mass, tuple(found.tolist()))
+    return replace(best, states=states, known=(first, second), found_by=tuple(found.tolist()))
 
 
 def _have_mixed(trace: list[Array]) -> bool:
@@ -427,14 +439,23 @@ def _have_mixed(trace: list[Array]) -> bool:
     return split_rhat(np.stack(trace, axis=1)) <= _MIXED
 
 
+def _islands(both: Allocations) -> tuple[Allocations, Allocations]:
+    """Return the allocations of the chains of each island."""
+    half = len(both.labels) // 2
+    return both.take(slice(0, half)), both.take(slice(half, None))
+
+
 def _jump(
     mixture: CollapsedModel,
     state: _collapsed.CollapsedState,
-    known: KnownAllocations,
+    known: tuple[KnownAllocations, KnownAllocations],
     rng: np.random.Generator,
 ) -> _collapsed.CollapsedState:
-    """Move chains that are at known allocations to random ones of these, by their mass."""
-    labels, moved = known.jump(state.allocations.labels, rng)
+    """Move chains that are at allocations known to their island to random ones of these."""
+    half = len(state.block) // 2
+    parts = state.allocations.labels[:half], state.allocations.labels[half:]
+    jumped = [each.jump(labels, rng) for each, labels in zip(known, parts, strict=True)]
+    labels, moved = (np.concatenate(pair) for pair in zip(*jumped, strict=True))
     index = np.flatnonzero(moved)
     if not len(index):
         return state

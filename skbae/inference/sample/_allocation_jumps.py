@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from skbae._types import Array, SamplingRun
 from skbae.energies._allocations import Labels
 from skbae.inference.evidence._unpinning import PinnedModels
-from skbae.inference.evidence._visited import KnownAllocations
+from skbae.inference.evidence._visited import KnownAllocations, visited_by_others
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate
 from skbae.inference.sample._group_evidence import LEAST_SHARE
@@ -18,11 +18,19 @@ from skbae.inference.sample._group_weights import joint_estimates
 from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae.inference._objective import Objective
-    from skbae.inference.sample._allocation_chains import GroupRun
+    from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan
     from skbae.inference.sample._group_evidence import GroupEvidence
     from skbae.inference.sample._progress import Progress
+
+
+def first_allocations(groups: list[ModeGroup]) -> tuple[Labels, Labels]:
+    """Return allocations of each island, from which chains of the groups may start."""
+    first, second = zip(*(group.states for group in groups), strict=True)
+    return np.concatenate(first), np.concatenate(second)
 
 
 def last_allocations(runs: list[GroupRun], n: int) -> tuple[Labels, Labels]:
@@ -41,11 +49,11 @@ def last_allocations(runs: list[GroupRun], n: int) -> tuple[Labels, Labels]:
 
 
 def jump_acceptance(
-    models: PinnedModels, runs: list[GroupRun], rng: np.random.Generator, n: int
+    models: PinnedModels, allocations: tuple[Labels, Labels], rng: np.random.Generator
 ) -> float:
     """Return the estimated acceptance of long jumps, from the conditionals of the other island."""
     energy, mixture = models.energy, models.mixture
-    first, second = last_allocations(runs, n)
+    first, second = allocations
     proposal = models.conditional(*mixture.sums(first))
 
     def log_ratios(params: Any) -> Array:
@@ -62,33 +70,69 @@ def jump_acceptance(
 def sample_by_jumps(
     objective: Objective,
     models: PinnedModels,
+    allocations: tuple[Labels, Labels],
+    rng: np.random.Generator,
+    plan: AllocationPlan,
+    progress: Progress,
+    known: tuple[KnownAllocations, KnownAllocations] | None = None,
+) -> SamplingRun:
+    """Sample by Gibbs sweeps with long jumps, proposed from conditionals given allocations.
+
+    Parameters
+    ----------
+    objective : Objective
+    models : PinnedModels
+    allocations : tuple of ndarrays of int of shape (S, N)
+        Where the chains of each island start.
+    rng : Generator
+    plan : AllocationPlan
+    progress : Progress
+    known : tuple of KnownAllocations or None, default=None
+        By island, allocations among which chains jump besides.
+
+    Returns
+    -------
+    SamplingRun
+    """
+    half = plan.n_jumping // 2
+    parts = []
+    for labels in allocations:
+        chosen = labels[np.arange(half) % len(labels)]
+        parts.append(models.draw(*models.mixture.sums(chosen), rng))
+    starts = type(parts[0]).concatenate(parts)
+    moves = GibbsMoves.of(objective, starts.n_models, rng)
+    if known is not None:
+        moves = KnownMoves(objective, moves.islands, rng, moves.seeds, models, known)
+    run = sample_conjugate(
+        objective, starts, rng, plan=plan.jumps, on_step=progress.of_jumps, moves=moves
+    )
+    if isinstance(moves, KnownMoves):
+        value, error, share = moves.visited_evidence()
+        if share > LEAST_SHARE:
+            run = replace(run, estimates={**run.estimates, "visited": (value, error)})
+    return run
+
+
+def jump_among_groups(
+    objective: Objective,
+    models: PinnedModels,
     evidences: list[GroupEvidence],
     rng: np.random.Generator,
     plan: AllocationPlan,
     progress: Progress,
 ) -> SamplingRun:
-    """Sample by Gibbs sweeps with long jumps, proposed from conditionals given allocations."""
+    """Sample by long jumps from where the chains of all groups are, and report their estimates."""
     runs = [each.run for each in evidences]
-    half = plan.n_jumping // 2
-    parts = []
-    for labels in last_allocations(runs, half):
-        chosen = labels[np.arange(half) % len(labels)]
-        parts.append(models.draw(*models.mixture.sums(chosen), rng))
-    starts = type(parts[0]).concatenate(parts)
-    moves = GibbsMoves.of(objective, starts.n_models, rng)
+    known = None
     if max(each.visited[2] for each in evidences) > LEAST_SHARE:
-        known = [
-            KnownAllocations([each.run.visited[island] for each in evidences])
-            for island in range(2)
-        ]
-        moves = KnownMoves(objective, moves.islands, rng, moves.seeds, models, (known[0], known[1]))
-    run = sample_conjugate(
-        objective, starts, rng, plan=plan.jumps, on_step=progress.of_jumps, moves=moves
-    )
-    estimates = dict(run.estimates)
-    if plan.evidence_tol is not None and not progress.stopped:
-        estimates |= joint_estimates(evidences)
-    return replace(run, estimates=estimates)
+        by_island = zip(*(run.visited for run in runs), strict=True)
+        first, second = (KnownAllocations(visited) for visited in by_island)
+        known = first, second
+    allocations = last_allocations(runs, plan.n_jumping // 2)
+    run = sample_by_jumps(objective, models, allocations, rng, plan, progress, known)
+    if plan.evidence_tol is None or progress.stopped:
+        return run
+    return replace(run, estimates={**run.estimates, **joint_estimates(evidences)})
 
 
 @dataclass(frozen=True)
@@ -100,12 +144,25 @@ class KnownMoves(GibbsMoves):
     models : PinnedModels
     known : tuple of KnownAllocations
         By island.
+    inside : list of ndarrays of bool of shape (S,)
+        For each sweep so far, at which chains the codes were known to the other island.
     """
 
     models: PinnedModels
     known: tuple[KnownAllocations, KnownAllocations]
+    inside: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def visit(self, params: Any) -> tuple[GibbsState, Any]:
+        return self._visit(params)[:2]
+
+    def step(self, state: GibbsState) -> tuple[GibbsState, Any]:
+        params = self.energy.draw_conditional(state.conditional, self.rng)
+        state, statistics, codes = self._visit(params)
+        parts = zip(self.known[::-1], _halves(codes), strict=True)
+        self.inside.append(np.concatenate([known.contains(part) for known, part in parts]))
+        return state, statistics
+
+    def _visit(self, params: Any) -> tuple[GibbsState, Any, Labels]:
         models, rng = self.models, self.rng
         mixture, energy = models.mixture, models.energy
         log_f = models.log_f(params)
@@ -113,14 +170,24 @@ class KnownMoves(GibbsMoves):
         codes = _collapsed.draw_labels(log_f, rng)
         counts, sums = mixture.sums(codes)
         statistics = energy.allocated(counts / mixture.heat, mixture.moments(sums))
-        # models are in the order of the islands, half of them in each
-        half = len(codes) // 2
         jumped = [
-            known.jump(part, rng)[0]
-            for known, part in zip(self.known, (codes[:half], codes[half:]), strict=True)
+            known.jump(part, rng)[0] for known, part in zip(self.known, _halves(codes), strict=True)
         ]
         conditional = models.conditional(*mixture.sums(np.concatenate(jumped)))
         hmaxe = log_sum * (models.temperature / mixture.n_rows)
-        return GibbsState(
-            params, hmaxe, energy.log_prior(params) + log_sum, conditional
-        ), statistics
+        log_target = energy.log_prior(params) + log_sum
+        return GibbsState(params, hmaxe, log_target, conditional), statistics, codes
+
+    def visited_evidence(self) -> tuple[float, float, float]:
+        """Return log evidence, its error and the share of the posterior, by what was known.
+
+        The first third of the sweeps is left out.
+        """
+        inside = np.stack(self.inside[len(self.inside) // 3 :], axis=1)
+        return visited_by_others(self.known, _halves(inside))
+
+
+def _halves(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the values (S, ...) of the chains of each island."""
+    half = len(values) // 2
+    return values[:half], values[half:]

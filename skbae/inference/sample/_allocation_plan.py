@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from skbae.inference._objective import Objective
 
 # Jumping chains stop when their error is this share of the error that is asked for.
-_TARGET = 0.25
+_TARGET = 0.5
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,16 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         max_groups=scaled(3e6, 2, 12),
         evidence_tol=evidence_tol,
         n_keep=n_models,
-        n_jumping=2 * scaled(2e7, 8, 64),
+        n_jumping=2 * scaled(8e6, 8, 64),
         jumps=GibbsPlan(
             n_burn=scaled(1e6, 5, 20),
-            n_conditionals=128,
+            n_conditionals=64,
             n_rounds=4,
             n_between=5,
             n_sweeps=max(40, 4 * -(-n_models // 64)),
             max_jumps=20,
-            max_lengths=scaled(2.5e6, 10, 25),
+            min_lengths=scaled(3e4, 1, 8),
+            max_lengths=scaled(2.5e6, 10, 40),
             evidence_tol=tolerance,
             n_keep=n_models,
         ),

@@ -32,6 +32,11 @@ _ROUNDS_OF_CHILDREN = ((4, 0.25, 0.6), (8, 0.3, 0.8), (15, 1.0, 0.9))
 _RANKS = 4.0
 # Share of the splits of a component that divide its rows by the values of one column.
 _BY_COLUMN = 0.4
+# Generations without progress that end a search, besides one for each column.
+_FEWEST_IDLE = 2
+# If this share of the refined starts are as high as the best, within the tolerance, and no column
+# repeats its values, a search ends after so many generations without progress.
+_EASY, _SHORT_PATIENCE = 0.2, 4
 # Columns are tied if their commonest value has this share of the rows. Share of the children that
 # lose rows by such values, and how many columns make a pattern at most.
 _TIED, _BY_VALUES, _LONGEST_PATTERN = 0.2, 0.5, 4
@@ -71,6 +76,19 @@ class SearchPlan:
     max_generations: int = 60
     pool_size: int = 12
     tolerance: float = 3.0
+
+
+def patience_for(n_columns: int, most: int) -> int:
+    """Return how many generations without progress end a search of rows of so many columns.
+
+    In few columns there are few ways to split a component, and starts find most modes.
+
+    Examples
+    --------
+    >>> patience_for(1, 8), patience_for(13, 8)
+    (3, 8)
+    """
+    return min(most, n_columns + _FEWEST_IDLE)
 
 
 # -- modes ------------------------------------------------------------------------------------
@@ -588,11 +606,15 @@ def search(mixture: CollapsedModel, plan: SearchPlan, rng: np.random.Generator) 
         pool.add(labels, mixture.log_joint(labels))
         return pool
     starts = starting_labels(mixture.columns, n_components, plan.n_starts, rng)
-    pool.add(*refine(mixture, starts, rng, _ROUNDS_OF_STARTS))
+    refined, log_mass = refine(mixture, starts, rng, _ROUNDS_OF_STARTS)
+    pool.add(refined, log_mass)
     tied = tied_columns(mixture.columns)
     repeated = tied_columns(mixture.columns, _REPEATED)
     # where columns may be constant in components, there are many modes
     patience = plan.patience * (2 if len(tied) else 1)
+    as_high = float(np.mean(log_mass > log_mass.max() - plan.tolerance))
+    if not len(repeated) and as_high >= _EASY:
+        patience = min(patience, _SHORT_PATIENCE)
     idle = 0
     for _ in range(plan.max_generations):
         before, leader = pool.log_mass[0], pool.labels[0]

@@ -22,13 +22,21 @@ from skbae._types import Array, SamplingRun
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess, combine_evidence
-from skbae.inference.evidence._visited import log_union
+from skbae.inference.evidence._visited import KnownAllocations, log_union
 from skbae.inference.sample._allocation_chains import group_modes, run_groups
-from skbae.inference.sample._allocation_jumps import jump_acceptance, sample_by_jumps
-from skbae.inference.sample._allocation_search import Pool
+from skbae.inference.sample._allocation_jumps import (
+    first_allocations,
+    jump_acceptance,
+    jump_among_groups,
+    last_allocations,
+    sample_by_jumps,
+)
+from skbae.inference.sample._allocation_search import Pool, patience_for
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
 from skbae.inference.sample._group_weights import (
+    NEGLIGIBLE,
     doubts_about_left_out,
+    first_shares,
     total_evidence,
     weigh_groups,
 )
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skbae.inference._objective import Objective
+    from skbae.inference.sample._allocation_chains import ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan
 
 # Shares of long jumps that must be accepted for jumping chains to be used (_GOOD_OVERLAP where much
@@ -48,6 +57,9 @@ _LEAST_OVERLAP, _GOOD_OVERLAP, _SOME_OVERLAP, _MOST_JUMPED = 0.02, 0.1, 0.001, 8
 # Share of the posterior that must have been visited for the visited allocations to give the
 # evidence, and for them to compete with jumping chains.
 _MOSTLY_VISITED, _PARTLY_VISITED = 0.9, 0.5
+# Jumping chains jump among visited allocations too, if first chains visited this share of the
+# posterior, and unless this share of the long jumps is accepted anyway.
+_OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
 # Bridge estimates with a larger standard error, in nats, are discarded.
 _NO_BRIDGE = 5.0
 # Errors, and nats on top of these, by which jumping chains and the weighing of modes may differ,
@@ -91,7 +103,9 @@ def sample_allocations(
     mixture = energy.collapse(X, objective.temperature)
     models = PinnedModels(energy, mixture, X, objective.rows.frame, objective.temperature)
     progress = Progress(on_step, mixture.n_rows)
-    pools, doubts = search_until_agreed(mixture, plan, rng)
+    n_columns = mixture.columns.shape[1]
+    search = replace(plan.search, patience=patience_for(n_columns, plan.search.patience))
+    pools, doubts = search_until_agreed(mixture, replace(plan, search=search), rng)
     return sample_from_pools(pools, doubts, objective, models, rng, plan, progress)
 
 
@@ -106,10 +120,13 @@ def sample_from_pools(
 ) -> SamplingRun:
     """Sample from the modes that searches have found, with their doubts."""
     mixture = models.mixture
-    rngs = [np.random.default_rng(rng.integers(2**63)) for _ in range(2)]
-    groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rngs, progress)
+    groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
-    groups, runs = run_groups(models, groups, plan.n_steps, rngs, progress, plan.max_lengths)
+    if not doubts and not progress.stopped:
+        early = _sample_early(groups + left_out, objective, models, rng, plan, progress)
+        if early is not None:
+            return early
+    groups, runs = run_groups(models, groups, plan.n_steps, rng, progress, plan.max_lengths)
     known = [each for group in left_out for each in group.known]
     bound = log_union([*(visited for run in runs for visited in run.visited), *known])
     evidences = group_evidences(models, groups, runs)
@@ -117,10 +134,10 @@ def sample_from_pools(
     shares = [each.visited[2] for each in evidences]
     diffuse = min(shares) < _MOSTLY_VISITED and not progress.stopped
     if diffuse and mixture.n_components <= _MOST_JUMPED:
-        overlap = jump_acceptance(models, runs, rng, 48)
+        overlap = jump_acceptance(models, last_allocations(runs, 48), rng)
     run, failed = None, list[str]()
     if overlap > (_GOOD_OVERLAP if min(shares) > _PARTLY_VISITED else _LEAST_OVERLAP):
-        run = sample_by_jumps(objective, models, evidences, rng, plan, progress)
+        run = jump_among_groups(objective, models, evidences, rng, plan, progress)
     if run is not None and _bridge_error(run) > _NO_BRIDGE:
         # the estimate of a bridge between samples that do not overlap is arbitrary
         failed = ["jumping chains leave the log evidence open"]
@@ -130,13 +147,58 @@ def sample_from_pools(
         run = replace(run, doubts=(*run.doubts, *doubts_about_left_out(evidences, left_out)))
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # the overlap may grow while the chains' states replace the first conditionals
-            jumped = sample_by_jumps(objective, models, evidences, rng, plan, progress)
+            jumped = jump_among_groups(objective, models, evidences, rng, plan, progress)
             run = choose_run(run, jumped)
-    if plan.evidence_tol is None:
-        run = replace(run, log_evidence=np.empty(0), log_evidence_error=np.empty(0), estimates={})
     if doubts and _searches_met(evidences):
         doubts = []
-    return replace(run, log_evidence_lower_bound=bound, doubts=(*doubts, *failed, *run.doubts))
+    return _finish(replace(run, doubts=(*doubts, *failed, *run.doubts)), bound, plan)
+
+
+def _sample_early(
+    groups: list[ModeGroup],
+    objective: Objective,
+    models: PinnedModels,
+    rng: np.random.Generator,
+    plan: AllocationPlan,
+    progress: Progress,
+) -> SamplingRun | None:
+    """Sample by jumping chains alone, where the first chains show that these suffice.
+
+    Returns
+    -------
+    SamplingRun or None
+        None if few jumps would be accepted, or if there are doubts about the result.
+    """
+    if not 1 < models.mixture.n_components <= _MOST_JUMPED:
+        return None
+    allocations = first_allocations(groups)
+    overlap = jump_acceptance(models, allocations, rng)
+    if overlap < _GOOD_OVERLAP:
+        return None
+    shares = first_shares(groups)
+    if any(
+        share > NEGLIGIBLE and sum(group.found_by) < 2 <= len(group.found_by)
+        for share, group in zip(shares, groups, strict=True)
+    ):
+        return None
+    by_island = zip(*(group.known for group in groups), strict=True)
+    first, second = (KnownAllocations(known) for known in by_island)
+    visited = float(shares @ [group.share_known for group in groups])
+    helpful = visited > _OFTEN_VISITED and overlap < _HIGH_OVERLAP
+    among = (first, second) if helpful else None
+    run = sample_by_jumps(objective, models, allocations, rng, plan, progress, among)
+    n_modes = int((shares > NEGLIGIBLE).sum())
+    run = replace(run, log_evidence_lower_bound=log_union([first, second]), n_modes=n_modes)
+    if assess(run).status != "ok" and not progress.stopped:
+        return None
+    return _finish(run, run.log_evidence_lower_bound, plan)
+
+
+def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:
+    """Return a run with its bound, and without an evidence if none was asked for."""
+    if plan.evidence_tol is None:
+        run = replace(run, log_evidence=np.empty(0), log_evidence_error=np.empty(0), estimates={})
+    return replace(run, log_evidence_lower_bound=bound)
 
 
 def choose_run(weighed: SamplingRun, jumped: SamplingRun) -> SamplingRun:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Proposals of which importance weights must leave so many effective to tell the evidence.
 _LEAST_EFFECTIVE = 50.0
+# Sweeps between jumps, if all jumps are accepted.
+_BETWEEN = 4.0
 # R-hat of log ratios of target to proposal from which on chains have stuck.
 _STICKY = 1.1
 
@@ -53,12 +55,13 @@ class GibbsPlan:
     n_sweeps : int
         Number of sweeps after the last replacement, whose draws are recorded.
     max_between_jumps : int
-        Largest number of sweeps between jumps; it is smaller if jumps are accepted often.
+        Largest number of sweeps between jumps; it is smaller if jumps are accepted often. Scores
+        are recorded before every jump.
     max_jumps : int
         Largest number of jumps of a chain.
-    max_lengths : int
-        The `n_sweeps` are repeated while chains disagree, or while the evidence is less certain
-        than `evidence_tol`, at most this often in all.
+    min_lengths, max_lengths : int
+        How often the `n_sweeps` are made at least and at most; in between, again while chains
+        disagree, or while the evidence is less certain than `evidence_tol`.
     max_remakes : int
         How often proposals are made anew, at most, after `n_sweeps` in which chains stuck where
         the proposals have too little density.
@@ -75,6 +78,7 @@ class GibbsPlan:
     n_sweeps: int = 600
     max_between_jumps: int = 10
     max_jumps: int = 300
+    min_lengths: int = 1
     max_lengths: int = 4
     max_remakes: int = 2
     evidence_tol: float | None = None
@@ -274,7 +278,8 @@ def sample_conjugate(
     # the acceptance of the first jump determines how often to jump; it is recorded like the others
     state, jump = moves.jump(state, proposals)
     steps.report(state)
-    between = int(np.clip(2 / max(jump.accepted.mean(), 0.01), 2, plan.max_between_jumps))
+    between = _BETWEEN / max(float(jump.accepted.mean()), 0.01)
+    between = int(min(between, plan.max_between_jumps))
     between = max(between, plan.n_sweeps // plan.max_jumps)
     n_jumps = max(1, plan.n_sweeps // between)
     quota = min(starts.n_models, -(-plan.n_keep // n_jumps))
@@ -289,7 +294,7 @@ def sample_conjugate(
             # where chains have stuck, the proposals to come have density
             proposals = _join(latest.proposals(moves.islands), spread)
             jumps = []
-        elif length and _is_enough(trace, jumps, moves, plan):
+        elif length >= max(plan.min_lengths, 1) and _is_enough(trace, jumps, moves, plan):
             break
         for _ in range(n_jumps):
             for _ in range(between):
@@ -297,7 +302,7 @@ def sample_conjugate(
                 steps.report(state)
                 latest.add(state.conditional)
                 trace.append(state.hmaxe)
-                scores.append(moves.scores(state, statistics))
+            scores.append(moves.scores(state, statistics))
             kept.append(state.params.take(rng.permutation(starts.n_models)[:quota]))
             if steps.stopped:
                 break
@@ -327,10 +332,24 @@ def sample_conjugate(
 
 
 def _bridges(jumps: list[Jump], moves: GibbsMoves) -> list[tuple[float, float]]:
-    """Return each island's log evidence and its standard error."""
+    """Return each island's log evidence and its standard error.
+
+    The error is not below that from the difference of the chains' halves: chains that seldom leave
+    a region show in it.
+    """
     target = np.stack([each.target_ratios for each in jumps], axis=1)
     proposed = np.stack([each.proposal_ratios for each in jumps], axis=1)
-    return [bridge_estimate(proposed[i].ravel(), target[i]) for i in moves.islands]
+    found, half = [], len(jumps) // 2
+    for island in moves.islands:
+        value, error = bridge_estimate(proposed[island].ravel(), target[island])
+        if half:
+            first, second = (
+                bridge_estimate(proposed[island, part].ravel(), target[island, part])[0]
+                for part in (slice(0, half), slice(half, None))
+            )
+            error = max(error, 0.5 * abs(first - second))
+        found.append((value, error))
+    return found
 
 
 def _is_enough(trace: list[Array], jumps: list[Jump], moves: GibbsMoves, plan: GibbsPlan) -> bool:

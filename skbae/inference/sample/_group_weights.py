@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skbae._types import Array, SamplingRun
+from skbae.inference.evidence._visited import log_union
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from skbae.inference.sample._progress import Progress
 
 # Share of the posterior below which a group of modes is negligible.
-_NEGLIGIBLE = 0.02
+NEGLIGIBLE = 0.02
 # Populations are sent until the error is this share of the error that is asked for.
 _GROUP_TARGET = 0.7
 # Standard error of the log evidence, in nats, from which on an estimate checks no other.
@@ -52,7 +53,7 @@ def weigh_groups(
     value, error, weights = total_evidence(evidences)
     doubts = []
     for each, weight in zip(evidences, weights, strict=True):
-        if weight < _NEGLIGIBLE:
+        if weight < NEGLIGIBLE:
             continue
         doubts += each.doubts()
         if sum(each.group.found_by) < 2 <= len(each.group.found_by):
@@ -80,6 +81,13 @@ def total_evidence(evidences: list[GroupEvidence]) -> tuple[float, float, Array]
     return value, float(np.sqrt(((weights * pairs[:, 1]) ** 2).sum())), weights
 
 
+def first_shares(groups: list[ModeGroup]) -> Array:
+    """Return about what share of the posterior each group has, by what its first chains visited."""
+    masses = np.array([log_union(group.known) for group in groups])
+    weights = np.exp(masses - masses.max())
+    return weights / weights.sum()
+
+
 def doubts_about_left_out(
     evidences: list[GroupEvidence], left_out: list[ModeGroup]
 ) -> tuple[str, ...]:
@@ -88,7 +96,7 @@ def doubts_about_left_out(
     heaviest = evidences[int(np.argmax(weights))]
     width = heaviest.best()[0] - heaviest.group.log_mass
     share = float(np.sum(np.exp([each.log_mass + width - value for each in left_out])))
-    if share < _NEGLIGIBLE:
+    if share < NEGLIGIBLE:
         return ()
     return (
         f"{len(left_out)} more groups of modes, of maybe {share / (1 + share):.0%} of the "
@@ -102,7 +110,7 @@ def joint_estimates(evidences: list[GroupEvidence]) -> dict[str, tuple[float, fl
     found = [
         each.estimates()
         for each, weight in zip(evidences, weights, strict=True)
-        if weight > _NEGLIGIBLE
+        if weight > NEGLIGIBLE
     ]
     joint: dict[str, tuple[float, float]] = {}
     for name in sorted(set.intersection(*(set(each) for each in found))):
@@ -135,7 +143,7 @@ def _report(
         steps = np.linspace(len(run.params) // 4, len(run.params) - 1, int(n)).round().astype(int)
         chains = rng.permutation(np.arange(int(n)) % run.params[0].n_models)
         kept += [run.params[s].take([c]) for s, c in zip(steps, chains, strict=True)]
-    heavy = [run for run, weight in zip(runs, weights, strict=True) if weight > _NEGLIGIBLE]
+    heavy = [run for run, weight in zip(runs, weights, strict=True) if weight > NEGLIGIBLE]
     mean = sum(w * float(run.hmaxe.mean()) for run, w in zip(runs, weights, strict=True))
     length = min(run.hmaxe.shape[1] for run in heavy)
     # chains are compared within their group only, since none travels between groups
