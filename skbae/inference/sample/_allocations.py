@@ -122,10 +122,11 @@ def sample_from_pools(
     mixture = models.mixture
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
+    early = None
     if not doubts and not progress.stopped:
         early = _sample_early(groups + left_out, objective, models, rng, plan, progress)
-        if early is not None:
-            return early
+        if early is not None and (progress.stopped or assess(early).status == "ok"):
+            return _finish(early, early.log_evidence_lower_bound, plan)
     groups, runs = run_groups(models, groups, plan.n_steps, rng, progress, plan.max_lengths)
     known = [each for group in left_out for each in group.known]
     bound = log_union([*(visited for run in runs for visited in run.visited), *known])
@@ -138,7 +139,7 @@ def sample_from_pools(
     run, failed = None, list[str]()
     if overlap > (_GOOD_OVERLAP if min(shares) > _PARTLY_VISITED else _LEAST_OVERLAP):
         run = jump_among_groups(objective, models, evidences, rng, plan, progress)
-    if run is not None and _bridge_error(run) > _NO_BRIDGE:
+    if run is not None and _error(run) > _NO_BRIDGE:
         # the estimate of a bridge between samples that do not overlap is arbitrary
         failed = ["jumping chains leave the log evidence open"]
         run = None
@@ -151,7 +152,10 @@ def sample_from_pools(
             run = choose_run(run, jumped)
     if doubts and _searches_met(evidences):
         doubts = []
-    return _finish(replace(run, doubts=(*doubts, *failed, *run.doubts)), bound, plan)
+    run = replace(run, doubts=(*doubts, *failed, *run.doubts))
+    if early is not None and assess(run).status != "ok" and _error(early) < _error(run):
+        run = early
+    return _finish(run, bound, plan)
 
 
 def _sample_early(
@@ -167,7 +171,7 @@ def _sample_early(
     Returns
     -------
     SamplingRun or None
-        None if few jumps would be accepted, or if there are doubts about the result.
+        None if few jumps would be accepted, or if there are doubts about the modes.
     """
     if not 1 < models.mixture.n_components <= _MOST_JUMPED:
         return None
@@ -188,10 +192,7 @@ def _sample_early(
     among = (first, second) if helpful else None
     run = sample_by_jumps(objective, models, allocations, rng, plan, progress, among)
     n_modes = int((shares > NEGLIGIBLE).sum())
-    run = replace(run, log_evidence_lower_bound=log_union([first, second]), n_modes=n_modes)
-    if assess(run).status != "ok" and not progress.stopped:
-        return None
-    return _finish(run, run.log_evidence_lower_bound, plan)
+    return replace(run, log_evidence_lower_bound=log_union([first, second]), n_modes=n_modes)
 
 
 def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:
@@ -222,8 +223,8 @@ def choose_run(weighed: SamplingRun, jumped: SamplingRun) -> SamplingRun:
     return replace(jumped, doubts=(*weighed.doubts, doubt))
 
 
-def _bridge_error(run: SamplingRun) -> float:
-    """Return the standard error of the log evidence by jumping chains."""
+def _error(run: SamplingRun) -> float:
+    """Return the standard error of a run's log evidence."""
     return combine_evidence(run.log_evidence, run.log_evidence_error)[1]
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Proposals of which importance weights must leave so many effective to tell the evidence.
 _LEAST_EFFECTIVE = 50.0
+# Proposals that are made anew, since chains have stuck, have so many times the conditionals.
+_MORE = 4
 # Sweeps between jumps, if all jumps are accepted.
 _BETWEEN = 4.0
 # R-hat of log ratios of target to proposal from which on chains have stuck.
@@ -63,8 +65,8 @@ class GibbsPlan:
         How often the `n_sweeps` are made at least and at most; in between, again while chains
         disagree, or while the evidence is less certain than `evidence_tol`.
     max_remakes : int
-        How often proposals are made anew, at most, after `n_sweeps` in which chains stuck where
-        the proposals have too little density.
+        How often proposals are made anew, at most, and of more conditionals, after `n_sweeps` in
+        which chains stuck where the proposals have too little density.
     evidence_tol : float or None
         Largest error of the log evidence to be content with; None: any.
     n_keep : int
@@ -286,7 +288,7 @@ def sample_conjugate(
     jumps, kept = [jump], []
     trace: list[Array] = []
     scores: list[Array] = []
-    latest = _Latest(plan.n_conditionals, starts.n_models)
+    latest = _Latest(_MORE * plan.n_conditionals, starts.n_models)
     for length in range(plan.max_lengths):
         if length and steps.stopped:
             break
@@ -300,8 +302,8 @@ def sample_conjugate(
             for _ in range(between):
                 state, statistics = moves.step(state)
                 steps.report(state)
-                latest.add(state.conditional)
                 trace.append(state.hmaxe)
+            latest.add(state.conditional)
             scores.append(moves.scores(state, statistics))
             kept.append(state.params.take(rng.permutation(starts.n_models)[:quota]))
             if steps.stopped:
