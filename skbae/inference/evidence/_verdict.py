@@ -132,8 +132,8 @@ def assess(run: SamplingRun) -> SamplingResult:
         bound = run.log_evidence_lower_bound
         short = bound - log_evidence  # not a number where there is no bound
         if short > 0:
-            # a rigorous bound: what lies below it is wrong, by chance or for a reason
-            log_evidence = bound
+            # a rigorous bound: what lies below it is wrong, by chance or for a reason, and by more
+            log_evidence, error = bound, float(np.hypot(error, short))
     rhat, ess = split_rhat(run.hmaxe), effective_sample_size(run.hmaxe)
     balance = balance_of(run.scores)
     level, reasons = 0, list[str]()

@@ -125,7 +125,7 @@ def sample_from_pools(
     early = None
     if not doubts and not progress.stopped:
         early = _sample_early(groups + left_out, objective, models, rng, plan, progress)
-        if early is not None and (progress.stopped or assess(early).status == "ok"):
+        if early is not None and (progress.stopped or _is_trusted(early)):
             return _finish(early, early.log_evidence_lower_bound, plan)
     groups, runs = run_groups(models, groups, plan.n_steps, rng, progress, plan.max_lengths)
     known = [each for group in left_out for each in group.known]
@@ -193,6 +193,12 @@ def _sample_early(
     run = sample_by_jumps(objective, models, allocations, rng, plan, progress, among)
     n_modes = int((shares > NEGLIGIBLE).sum())
     return replace(run, log_evidence_lower_bound=log_union([first, second]), n_modes=n_modes)
+
+
+def _is_trusted(run: SamplingRun) -> bool:
+    """Return whether a run is "ok", and not below the lower bound by more than its error."""
+    value, error = combine_evidence(run.log_evidence, run.log_evidence_error)
+    return assess(run).status == "ok" and value > run.log_evidence_lower_bound - error
 
 
 def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _LEAST_EFFECTIVE = 50.0
 # Proposals that are made anew, since chains have stuck, have so many times the conditionals.
 _MORE = 4
+# Sweeps between those after which scores are recorded.
+_BETWEEN_SCORES = 3
 # Sweeps between jumps, if all jumps are accepted.
 _BETWEEN = 4.0
 # R-hat of log ratios of target to proposal from which on chains have stuck.
@@ -57,8 +59,7 @@ class GibbsPlan:
     n_sweeps : int
         Number of sweeps after the last replacement, whose draws are recorded.
     max_between_jumps : int
-        Largest number of sweeps between jumps; it is smaller if jumps are accepted often. Scores
-        are recorded before every jump.
+        Largest number of sweeps between jumps; it is smaller if jumps are accepted often.
     max_jumps : int
         Largest number of jumps of a chain.
     min_lengths, max_lengths : int
@@ -302,9 +303,10 @@ def sample_conjugate(
             for _ in range(between):
                 state, statistics = moves.step(state)
                 steps.report(state)
+                if len(trace) % _BETWEEN_SCORES == 0:
+                    scores.append(moves.scores(state, statistics))
                 trace.append(state.hmaxe)
             latest.add(state.conditional)
-            scores.append(moves.scores(state, statistics))
             kept.append(state.params.take(rng.permutation(starts.n_models)[:quota]))
             if steps.stopped:
                 break
