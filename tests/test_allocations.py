@@ -19,6 +19,8 @@ from skbae.inference.evidence._unpinning import ModeTile, PinnedModels, unpin
 from skbae.inference.evidence._visited import (
     KnownAllocations,
     VisitedSet,
+    canonical_labels,
+    fingerprints,
     log_union,
     unseen_error,
     visited_estimate,
@@ -30,8 +32,11 @@ from skbae.inference.sample._allocation_chains import (
     _jump,
     run_groups,
 )
+from skbae.inference.sample._allocation_jumps import sample_by_jumps
+from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocations import repeated_rows
 from skbae.inference.sample._group_evidence import log_mean_and_error
+from skbae.inference.sample._progress import Progress
 
 
 class WithoutMultiplicity(CollapsedMixture):
@@ -395,3 +400,56 @@ def test_integer_weights_are_repeated_rows(temperature):
     mixture = conjugate_energy(X, prior).collapse(repeated_rows(objective), temperature)
     assert mixture.n_rows == 7
     np.testing.assert_allclose(mixture.log_joint(labels), exact, rtol=1e-12)
+
+
+# -- jumping chains --------------------------------------------------------------------------------
+
+
+def evidence_by_jumping_chains(problem, n_known=12, seed=0):
+    """Return estimates by chains that jump among some allocations, and the exact evidence."""
+    rng, mixture = np.random.default_rng(seed), problem.mixture
+    known = []
+    for _ in range(2):
+        visited, met = VisitedSet(mixture.n_components), problem.draw(n_known, rng)
+        visited.add(met, mixture.log_mass(mixture.visit(met)))
+        known.append(KnownAllocations([visited]))
+    starts = problem.draw(16, rng), problem.draw(16, rng)
+    plan = allocation_plan(1e3, 50, 0.1)
+    models, progress = problem.models(), Progress(None, mixture.n_rows)
+    with RowRunner(1) as runner:
+        rows = make_rows(models.rows, None)
+        objective = Objective(models.energy, rows, runner, models.temperature)
+        run = sample_by_jumps(objective, models, starts, rng, plan, progress, tuple(known))
+    return run.estimates
+
+
+@pytest.mark.parametrize("name", ["overlap-K2", "overlap-K3", "full-K3-cold"])
+def test_jumping_chains_give_the_evidence_twice(name):
+    """By bridge sampling, and by the share of time that they spend at known allocations."""
+    problem = PROBLEMS[name]
+    for seed in range(3):
+        estimates = evidence_by_jumping_chains(problem, seed=seed)
+        for method in ("bridge", "visited"):
+            value, error = estimates[method]
+            assert abs(value - problem.log_evidence) < 4 * error + 0.01, method
+        assert estimates["bridge"][1] < 0.05
+
+
+def test_jumping_chains_notice_a_forgotten_multiplicity():
+    """Negative control: then the two estimates contradict each other."""
+    problem = overlapping(8, 3, mixture=WithoutMultiplicity)
+    estimates = evidence_by_jumping_chains(problem, n_known=100)
+    value, error = estimates["visited"]
+    assert abs(value - problem.log_evidence) > 4 * error + 0.2
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 4])
+def test_fingerprints_tell_allocations_apart_but_not_labellings(n_components):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(n_components, size=(3000, 40))
+    relabelled = rng.permuted(np.tile(np.arange(n_components), (3000, 1)), axis=1)
+    relabelled = np.take_along_axis(relabelled, labels, axis=1)
+    keys = fingerprints(labels, n_components)
+    np.testing.assert_array_equal(keys, fingerprints(relabelled, n_components))
+    n_distinct = len(np.unique(canonical_labels(labels, n_components), axis=0))
+    assert len(np.unique(keys)) == n_distinct

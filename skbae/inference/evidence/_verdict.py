@@ -126,14 +126,14 @@ def assess(run: SamplingRun) -> SamplingResult:
     SamplingResult
     """
     known = len(run.log_evidence) > 0  # samplers around one mode do not estimate the evidence
-    log_evidence, error = float("nan"), float("nan")
+    log_evidence, error, short = float("nan"), float("nan"), float("nan")
     if known:
         log_evidence, error = combine_evidence(run.log_evidence, run.log_evidence_error)
         bound = run.log_evidence_lower_bound
         short = bound - log_evidence  # not a number where there is no bound
         if short > 0:
-            # a rigorous bound: what lies below it is wrong, by chance or for a reason, and by more
-            log_evidence, error = bound, float(np.hypot(error, short))
+            # a rigorous bound: what lies below it is wrong, by chance or for a reason
+            log_evidence = bound
     rhat, ess = split_rhat(run.hmaxe), effective_sample_size(run.hmaxe)
     balance = balance_of(run.scores)
     level, reasons = 0, list[str]()
@@ -188,7 +188,7 @@ def assess(run: SamplingRun) -> SamplingResult:
         rhat,
         ess,
         log_evidence,
-        error,
+        float(np.hypot(error, short)) if short > 0 else error,
         balance,
         run.acceptance,
         ("ok", "suspect", "failed")[level],
