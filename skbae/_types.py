@@ -195,6 +195,9 @@ class SamplingRun:
     first_share : float
         Effective share of the draws from the proposal that the run started from; NaN if there was
         none.
+    first_shape : float
+        Shape of the generalised Pareto tail of the weights of draws from that proposal; minus
+        infinity where they hardly vary.
     n_modes : int
         Modes, or groups of modes that chains travel between, that draws come from.
     """
@@ -214,6 +217,7 @@ class SamplingRun:
     log_evidence_lower_bound: float = float("nan")
     n_modes: int = 1
     first_share: float = float("nan")
+    first_shape: float = float("-inf")
 
 
 @dataclass(frozen=True)
