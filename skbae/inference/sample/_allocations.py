@@ -60,6 +60,8 @@ _MOSTLY_VISITED, _PARTLY_VISITED = 0.9, 0.5
 # Jumping chains jump among visited allocations too, if first chains visited this share of the
 # posterior, and unless this share of the long jumps is accepted anyway.
 _OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
+# Nats below the lower bound that do not count.
+_ROUNDING = 0.01
 # Bridge estimates with a larger standard error, in nats, are discarded.
 _NO_BRIDGE = 5.0
 # Errors, and nats on top of these, by which jumping chains and the weighing of modes may differ,
@@ -124,7 +126,7 @@ def sample_from_pools(
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
     early = None
     if not doubts and not progress.stopped:
-        early = _sample_early(groups + left_out, objective, models, rng, plan, progress)
+        early = _sample_early(groups + left_out, pools, objective, models, rng, plan, progress)
         if early is not None and (progress.stopped or _is_trusted(early)):
             return _finish(early, early.log_evidence_lower_bound, plan)
     groups, runs = run_groups(models, groups, plan.n_steps, rng, progress, plan.max_lengths)
@@ -160,6 +162,7 @@ def sample_from_pools(
 
 def _sample_early(
     groups: list[ModeGroup],
+    pools: list[Pool],
     objective: Objective,
     models: PinnedModels,
     rng: np.random.Generator,
@@ -190,7 +193,13 @@ def _sample_early(
     visited = float(shares @ [group.share_known for group in groups])
     helpful = visited > _OFTEN_VISITED and overlap < _HIGH_OVERLAP
     among = (first, second) if helpful else None
-    run = sample_by_jumps(objective, models, allocations, rng, plan, progress, among)
+    # proposals are to cover lower modes too, where chains would stick
+    lower = np.concatenate([pool.labels for pool in pools])
+    starts = [
+        np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]])
+        for part in allocations
+    ]
+    run = sample_by_jumps(objective, models, (starts[0], starts[1]), rng, plan, progress, among)
     n_modes = int((shares > NEGLIGIBLE).sum())
     return replace(run, log_evidence_lower_bound=log_union([first, second]), n_modes=n_modes)
 
@@ -198,7 +207,8 @@ def _sample_early(
 def _is_trusted(run: SamplingRun) -> bool:
     """Return whether a run is "ok", and not below the lower bound by more than its error."""
     value, error = combine_evidence(run.log_evidence, run.log_evidence_error)
-    return assess(run).status == "ok" and value > run.log_evidence_lower_bound - error
+    short = run.log_evidence_lower_bound - value
+    return assess(run).status == "ok" and not short > error + _ROUNDING
 
 
 def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:
