@@ -414,3 +414,13 @@ def test_errors_count_what_chains_remember(n_particles, length, understated):
     assert 0.7 < shown / state.whole_variance.mean() < 1.3
     # without what they remember
     assert shown / state.variance.mean() > understated
+
+
+@pytest.mark.parametrize(("n_rows", "plan"), [(10, (512, 15)), (80, (1024, 31))])
+def test_claimed_errors_are_the_spread_of_islands(n_rows, plan):
+    """Without what chains remember, variances were claimed too small by factors up to 2.7."""
+    problem = make_problem("full", 2, 2)
+    X = small_rows(40, 2)
+    X = np.concatenate([X - 2, X + 2]) if n_rows == 80 else X[:n_rows]
+    got = run(problem.energy(), X, seed=1, plan=SMCPlan(40, *plan))
+    assert 0.6 < got.log_evidence.var(ddof=1) / (got.log_evidence_error**2).mean() < 1.6

@@ -398,13 +398,15 @@ def _report(
     weights = np.repeat(state.log_evidence, plan.n_particles)
     kept = systematic_resample(weights, plan.n_keep, moves.rng)
     unknown = np.full(plan.n_islands, np.nan)
+    # what chains remember is the same for all islands, and hard to tell from one
+    variance = state.variance + max(float(state.memory.mean()), 0.0)
     taus, log_evidence, objective = (np.array(part) for part in zip(*path, strict=True))
     return SamplingRun(
         params=energy.constrain(particles.theta[kept]),
         hmaxe=moves.values(state),
         scores=gradients.reshape(plan.n_islands, plan.n_particles, -1),
         log_evidence=unknown if stopped else state.log_evidence,
-        log_evidence_error=unknown.copy() if stopped else np.sqrt(state.variance),
+        log_evidence_error=unknown.copy() if stopped else np.sqrt(variance),
         acceptance=float(np.mean(accepted)),
         stopped=stopped,
         method="smc",
