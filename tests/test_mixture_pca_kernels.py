@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -95,6 +96,37 @@ def test_energies_far_from_the_origin_keep_their_digits(temperature, dtype):
     np.testing.assert_allclose(far.hmaxe_, near.hmaxe_, rtol=tolerance)
     np.testing.assert_allclose(far.means_ - shift, near.means_, atol=1e-2)
     np.testing.assert_allclose(far.score_samples(moved), near.score_samples(rows), atol=1e-2)
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        (np.float64, 1e148),
+        (np.float64, 1e120),
+        (np.float64, 1e-140),
+        (np.float32, 1e33),
+        (np.float32, 1e-30),
+    ],
+)
+def test_large_and_small_units_raise_no_warning(temperature, dtype, unit):
+    """Third powers of rows and single precision's squares once overflowed, the latter to NaN."""
+    settings = {"n_latent": 2, "temperature": temperature}
+    X = (IRIS * unit).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        usual, fitted = model(2, **settings).fit(IRIS), model(2, **settings).fit(X)
+        codes, expected = fitted.encode(X), usual.encode(IRIS)
+        found = codes.variance, codes.covariance
+    tolerance = 1e-6 if dtype == np.float64 else 1e-4
+    np.testing.assert_allclose(fitted.means_ / unit, usual.means_, rtol=tolerance)
+    scale = np.r_[1.0, 1.0, np.full(4, unit)]
+    np.testing.assert_allclose(
+        found[0] / scale / scale, expected.variance, rtol=tolerance, atol=tolerance
+    )
+    np.testing.assert_allclose(
+        found[1] / scale / scale[:, None], expected.covariance, rtol=tolerance, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)

@@ -80,8 +80,9 @@ class SubspaceCodes(Distribution):
     @property
     def variance(self) -> Array:
         share = self.probabilities[..., None]
-        second = share * (self.spread + self.coordinates**2)
-        variance = second - (share * self.coordinates) ** 2
+        # squares of single precision may exceed its range
+        variance = share * self.spread
+        variance = variance + share * (1 - share) * np.square(self.coordinates, dtype=np.float64)
         own = self.probabilities * (1 - self.probabilities)
         size = self.spread.size
         return np.concatenate([own, variance.reshape(len(own), size)], axis=1)

@@ -127,13 +127,13 @@ class ProductKernel(SmoothComponentKernel):
         constant = log_weights - 0.5 * size * (LOG_2PI + np.log(noise))
         constant = constant - 0.5 * np.einsum("skd,skd->sk", self.offset, self.offset) / noise
         n_cells = log_weights.size
-        # one row for each component, linear in (x, |x|^2, 1), then the bases
+        # one row for each component, linear in (x, 1, |x|^2), then the bases
         natural = np.zeros((n_cells * (1 + self.n_basis), size + 2))
         natural[:n_cells, :size] = (self.offset / noise[..., None]).reshape(n_cells, size)
-        natural[:n_cells, size] = -0.5 / noise.ravel()
-        natural[:n_cells, size + 1] = constant.ravel()
+        natural[:n_cells, size] = constant.ravel()
+        natural[:n_cells, size + 1] = -0.5 / noise.ravel()
         natural[n_cells:, :size] = basis.reshape(-1, size)
-        natural[n_cells:, size + 1] = -np.matmul(basis, self.offset[..., None]).ravel()
+        natural[n_cells:, size] = -np.matmul(basis, self.offset[..., None]).ravel()
         self.natural = natural.astype(self.dtype)
         self.basis = basis
         gain = 0.5 * (1.0 / noise[..., None] - params.precisions)
@@ -145,7 +145,7 @@ class ProductKernel(SmoothComponentKernel):
         key = WorkspaceKey("pca", n_rows, self.n_features, self.dtype.str, centre)
         if not isinstance(previous, Workspace) or previous.key != key:
             features = np.empty((self.n_features + 2, n_rows), self.dtype)
-            features[-1] = 1
+            features[-2] = 1
             previous = Workspace(key, features=features, out=np.empty((0, n_rows)))
         if len(previous.arrays["out"]) != len(self.natural):
             n_squares = self.n_models * self.n_components * self.n_codes
@@ -161,7 +161,7 @@ class ProductKernel(SmoothComponentKernel):
         x = features[:-2]
         # subtract in double precision: a float32 chunk far from the origin keeps its digits
         np.subtract(X.T, self.centre[:, None], out=x, casting="unsafe", dtype=np.float64)
-        np.einsum("dn,dn->n", x, x, out=features[-2])
+        np.einsum("dn,dn->n", x, x, out=features[-1])
         workspace.source, workspace.n = X, n
 
     def _parts(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -187,8 +187,8 @@ class ProductKernel(SmoothComponentKernel):
 
     def zero(self) -> list[Array]:
         n_cells = self.n_models * self.n_components
-        width = self.n_features + 2
-        return [np.zeros((n_cells, width)), np.zeros((n_cells * self.n_basis, width))]
+        size = self.n_features
+        return [np.zeros((n_cells, size + 2)), np.zeros((n_cells * self.n_basis, size + 1))]
 
     def accumulate(
         self,
@@ -202,21 +202,22 @@ class ProductKernel(SmoothComponentKernel):
             own[...] = codes
         coordinates *= own[:, :, None]
         features = workspace.arrays["features"][:, : workspace.n]
-        product = workspace.arrays["out"][:, : workspace.n] @ features.T
+        out = workspace.arrays["out"][:, : workspace.n]
         n_cells = self.n_models * self.n_components
-        sums[0] += product[:n_cells]
-        sums[1] += product[n_cells:]
+        sums[0] += out[:n_cells] @ features.T
+        # not times |x|^2, which no one needs, and which may overflow
+        sums[1] += out[n_cells:] @ features[:-1].T
 
     def moments(self, sums: list[Array]) -> tuple[Array, PCAMoments]:
         shape = (self.n_models, self.n_components)
         own = sums[0].reshape(*shape, -1)
-        crossed = sums[1].reshape(*shape, self.n_basis, self.n_features + 2)
+        crossed = sums[1].reshape(*shape, self.n_basis, self.n_features + 1)
         # coordinates are relative to the means, the other factor is relative to the centre
-        counts, offset = own[..., -1], self.offset
+        counts, offset = own[..., -2], self.offset
         about_centre = own[..., :-2]
         first = about_centre - counts[..., None] * offset
-        total = own[..., -2] - np.einsum("skd,skd->sk", offset, about_centre + first)
-        products = crossed[..., :-2] - crossed[..., -1:] * offset[:, :, None]
+        total = own[..., -1] - np.einsum("skd,skd->sk", offset, about_centre + first)
+        products = crossed[..., :-1] - crossed[..., -1:] * offset[:, :, None]
         return counts, PCAMoments(first, total, products, self.basis, self.params.means)
 
     def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
