@@ -82,6 +82,8 @@ class StepLengths(ArrayRecord):
         """
         overshoots = self.confirming & (gain > self.gain)
         converged = self.confirming & (done | (self.claimed & ~overshoots))
+        # rounding decides about shorter steps
+        converged |= self.steps < 0.5**_MAX_HALVINGS
         restored = self.confirming & ~converged & ~overshoots
         compared = self.compared | self.confirming
         confirming = ~self.confirming & (done | (small & ~compared))
