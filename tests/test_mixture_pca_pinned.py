@@ -247,7 +247,7 @@ def test_components_of_few_rows_have_their_evidence(n_rows):
     X = np.random.default_rng(5).standard_normal((n_rows, 3)) * [2.0, 1.0, 0.3] + 0.5
     energy, rng = mixture(1, 2, prior=PRIOR_3), np.random.default_rng(0)
     run = sample_nested(energy.pinned(X, 1.0), rng, 50)
-    drawn = energy.draw_prior_coordinates(400_000, rng)
+    drawn = energy.draw_prior_coordinates(1_000_000, rng)
     log_f = energy.log_joint(energy.constrain(drawn), X, make_rows(X, None).frame, 1.0)
     values = log_f[:, 0].sum(axis=1)
     shares = np.exp(values - values.max())

@@ -42,8 +42,6 @@ _TOLERANCE = 0.05
 _BRIDGED = 50.0
 # Weights of at least this effective share vary so little that their tail does not matter.
 _EVEN_SHARE = 0.5
-# Other weights are judged by so many times the particles: few of these are far out in the tail.
-_TAIL_DRAWS = 16
 # Chains of a step start from states that were drawn in the step before, which the variance over
 # chains does not count. Against exact values (benchmarks/pca.py --coverage, independent seeds) the
 # root mean square of errors in units of those claimed without this factor is 0.99 after one step,
@@ -71,6 +69,9 @@ class NestedPlan:
         Models to keep.
     max_steps : int
         Most steps before the run gives up.
+    n_tail : int
+        Draws that weights of the proposal are judged by, in units of all particles, few of which
+        are far out in the tail; 1 for the particles alone.
     """
 
     n_islands: int = 4
@@ -80,6 +81,7 @@ class NestedPlan:
     ess_fraction: float = 0.8
     n_keep: int = 50
     max_steps: int = 60
+    n_tail: int = 16
 
     @property
     def n_steps(self) -> int:
@@ -296,7 +298,7 @@ def _first_weights(population: _Population, drawn: Array) -> tuple[float, float]
     share = effective_share(drawn)
     if share >= _EVEN_SHARE:
         return share, float("-inf")
-    more = [population.draw(len(drawn)).log_weight for _ in range(_TAIL_DRAWS - 1)]
+    more = [population.draw(len(drawn)).log_weight for _ in range(population.plan.n_tail - 1)]
     drawn = np.concatenate([drawn, *more])
     return effective_share(drawn), weights_shape(drawn)
 

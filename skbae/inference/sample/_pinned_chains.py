@@ -224,7 +224,7 @@ def _pinned_draws(chains: _Chains, origin: Labels) -> tuple[Any, float, float] |
 
 def _plan_of_component(n_numbers: int, n_models: int) -> NestedPlan:
     size = 512 if n_numbers <= 1500 else 128
-    return NestedPlan(n_particles=size, n_keep=n_models)
+    return NestedPlan(n_particles=size, n_keep=n_models, n_tail=1)
 
 
 # -- the path ----------------------------------------------------------------------------------
