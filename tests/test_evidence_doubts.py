@@ -17,7 +17,7 @@ from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._allocation_chains import _modes_met
 from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocation_search import Pool, matched_distances
-from skbae.inference.sample._allocations import choose_run, sample_from_pools
+from skbae.inference.sample._allocations import choose_run, sample_from_pools, settle
 from skbae.inference.sample._progress import Progress
 from skbae.inference.sample._search_agreement import search_until_agreed
 
@@ -211,3 +211,19 @@ def test_a_third_search_is_made_where_two_differ_in_other_modes():
     assert abs(heights[0] - heights[1]) < 3
     pools, _ = searched(square, [(best, next_best), (best,), (best, next_best)])
     assert len(pools) == 3
+
+
+@pytest.mark.parametrize(("value", "agrees"), [(-10.1, True), (-11.0, False), (-2.0, False)])
+def test_early_jumping_chains_and_what_follows_must_agree(value, agrees):
+    """Early chains that are not "ok" may still have been where no search has been."""
+    early, run = run_with(value, 0.05, ("chains disagree",)), run_with(-10.0, 0.02)
+    found = settle(early, run)
+    assert found.log_evidence == -10.0
+    assert (assess(found).status == "ok") == agrees
+    assert any("jumping chains" in doubt for doubt in found.doubts) != agrees
+
+
+def test_of_two_runs_in_doubt_the_one_of_smaller_error_is_reported():
+    early, run = run_with(-10.1, 0.05, ("early",)), run_with(-10.0, 0.3, ("late",))
+    assert settle(early, run).doubts == ("early",)
+    assert settle(run, early).doubts == ("early",)

@@ -155,9 +155,7 @@ def sample_from_pools(
     if doubts and _searches_met(evidences):
         doubts = []
     run = replace(run, doubts=(*doubts, *failed, *run.doubts))
-    if early is not None and assess(run).status != "ok" and _error(early) < _error(run):
-        run = early
-    return _finish(run, bound, plan)
+    return _finish(run if early is None else settle(early, run), bound, plan)
 
 
 def _sample_early(
@@ -226,17 +224,37 @@ def choose_run(weighed: SamplingRun, jumped: SamplingRun) -> SamplingRun:
     """
     if jumped.acceptance <= _LEAST_OVERLAP or assess(jumped).status != "ok":
         return weighed
-    first, its_error = combine_evidence(weighed.log_evidence, weighed.log_evidence_error)
-    second, error = combine_evidence(jumped.log_evidence, jumped.log_evidence_error)
-    # a larger error would agree with any value
-    its_error = min(its_error, _VAGUE)
-    if abs(first - second) <= _AGREEMENT * float(np.hypot(its_error, error)) + _SLACK:
-        return jumped
-    doubt = (
-        f"jumping chains give log evidence {second:.2f}, and the modes one by one {first:.2f}, "
-        "further apart than their errors"
+    doubts = contradictions(jumped, weighed)
+    return replace(jumped, doubts=(*weighed.doubts, *doubts)) if doubts else jumped
+
+
+def settle(early: SamplingRun, run: SamplingRun) -> SamplingRun:
+    """Return the run to report, after early jumping chains that were not trusted.
+
+    They may have been where no search has been, so that both must agree. If the run is not "ok"
+    either, the one of smaller error is reported.
+    """
+    doubts = contradictions(early, run)
+    run = replace(run, doubts=(*run.doubts, *doubts))
+    if assess(run).status != "ok" and _error(early) < _error(run):
+        return replace(early, doubts=(*early.doubts, *doubts))
+    return run
+
+
+def contradictions(jumped: SamplingRun, other: SamplingRun) -> tuple[str, ...]:
+    """Return a doubt if the evidence by jumping chains and that of another run are too far apart.
+
+    A larger error than `_VAGUE` would agree with any value, and does not count.
+    """
+    first, its_error = combine_evidence(jumped.log_evidence, jumped.log_evidence_error)
+    second, error = combine_evidence(other.log_evidence, other.log_evidence_error)
+    errors = np.minimum([its_error, error], _VAGUE)
+    if abs(first - second) <= _AGREEMENT * float(np.linalg.norm(errors)) + _SLACK:
+        return ()
+    return (
+        f"jumping chains give log evidence {first:.2f}, and the modes one by one {second:.2f}, "
+        "further apart than their errors",
     )
-    return replace(jumped, doubts=(*weighed.doubts, doubt))
 
 
 def _error(run: SamplingRun) -> float:
