@@ -6,8 +6,9 @@ Two sections, chosen with ``--sections``:
                 dimensions, from touching to far, of 100 to 2000 rows. For each candidate scale,
                 the number of components with the largest evidence among the true number, its
                 neighbours, and on upwards or downwards for as long as the evidence rises. Beside
-                it, the choice of BIC with full covariances, and over four covariance types as
-                mclust chooses (scikit-learn's GaussianMixture in its place).
+                it, the choice of BIC with full covariances, and over four covariance types, by
+                scikit-learn's GaussianMixture; and that of R's mclust, if it is installed (BIC over
+                fourteen covariance types, from hierarchical clusters).
 ``held_out``    iris, wine, breast cancer and diabetes, standardised: log predictive density of a
                 row that was held out (five folds) at each number of components and scale.
 
@@ -21,6 +22,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import subprocess
+import tempfile
 import time
 import warnings
 from collections import defaultdict
@@ -117,6 +121,33 @@ def by_bic(X, n_true, kinds):
     return min(found, key=found.get)[1]
 
 
+# Reads rows and prints the number of components that mclust chooses.
+MCLUST = """
+suppressMessages(library(mclust))
+given <- commandArgs(TRUE)
+rows <- as.matrix(read.csv(given[1], header = FALSE))
+cat(Mclust(rows, G = 1:as.integer(given[2]), verbose = FALSE)$G)
+"""
+
+
+def has_mclust():
+    """Return whether R's mclust can be run."""
+    if shutil.which("Rscript") is None:
+        return False
+    command = ["Rscript", "-e", "library(mclust)"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def by_mclust(X, n_true):
+    """Return the number of components that mclust chooses with its own settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        script, rows = Path(folder) / "choose.R", Path(folder) / "rows.csv"
+        script.write_text(MCLUST)
+        np.savetxt(rows, X, delimiter=",")
+        command = ["Rscript", str(script), str(rows), str(n_true + 3)]
+        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
 def append(path, record):
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
@@ -132,14 +163,17 @@ def records(path, section):
 def simulated(path, n_sets, seed, names, largest):
     done = {(record["set"], record["rule"]) for record in records(path, "simulated")}
     bic = {"BIC": ["full"], "BIC, types": ["full", "tied", "diag", "spherical"]}
+    peers = [*bic, "mclust"] if has_mclust() else list(bic)
     for name, X, n_true in simulated_sets(n_sets, seed):
         if X.size * n_true > largest:
             continue
-        for rule in [*names, *bic]:
+        for rule in [*names, *peers]:
             if (name, rule) in done:
                 continue
             begin = time.process_time()
-            if rule in bic:
+            if rule == "mclust":
+                found, values = by_mclust(X, n_true), {}
+            elif rule in bic:
                 found, values = by_bic(X, n_true, bic[rule]), {}
             else:
                 found, values = best_number(X, n_true, CANDIDATES[rule])
