@@ -197,3 +197,23 @@ def test_more_components_than_groups_do_not_pay():
     assert values[1] - values[0] > 5
     assert values[2] < values[1] + 5 * np.hypot(errors[1], errors[2])
     assert values[3] < values[1] + 5 * np.hypot(errors[1], errors[3])
+
+
+# -- stages ----------------------------------------------------------------------------------------
+
+
+def test_verbose_fits_tell_stages_and_what_ends_them(capsys):
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    X[20:] += 3
+    settings = {"covariance_prior": np.eye(2), "random_state": 0}
+    quiet = BayesianGMMAutoEncoder(2, **settings).fit(X)
+    assert capsys.readouterr().out == ""
+    told = BayesianGMMAutoEncoder(2, verbose=1, verbose_interval=1000, **settings).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("[BayesianGMMAutoEncoder] ") for line in lines)
+    stages = [line for line in lines if line.endswith(" s)")]
+    assert "search 1 for modes, of 2 to 5" in stages[0]
+    assert "chains from the modes found, 60 steps" in stages[2]
+    assert "until they agree and the log evidence has an error below 0.05" in stages[3]
+    assert lines[-1].split()[1] == str(told.n_iter_)
+    assert told.log_evidence_ == quiet.log_evidence_

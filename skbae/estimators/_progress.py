@@ -67,6 +67,13 @@ class Steps:
                 self._print(self._unprinted)
             self._print(f"{self._last} steps in {perf_counter() - self._begin:.2f} s")
 
+    def stage(self, text: str) -> None:
+        """Print what begins, if the estimator is verbose, and the time so far."""
+        if self._estimator.verbose:
+            if self._unprinted:
+                self._print(self._unprinted)
+            self._print(f"{text} ({perf_counter() - self._begin:.2f} s)")
+
     def __call__(self, number: int, objective: float) -> bool:
         """Report step `number` (from 1) with the objective reached."""
         if self._estimator.verbose:
@@ -91,7 +98,8 @@ def progress(estimator: Reporting, X: Any, y: Any, max_steps: int | None) -> Ite
     ----------
     estimator : object
         Every `verbose_interval`-th step and the last are printed if ``verbose`` is positive, with
-        the largest number of steps, and then the time they took.
+        the largest number of steps, and then the time they took; stages, where there are any, with
+        the time so far and what ends them.
     X, y : array-like
         Passed on to the callbacks.
     max_steps : int or None

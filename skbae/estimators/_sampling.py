@@ -20,6 +20,7 @@ from skbae.inference.sample._tempering import sample_tempered
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skbae.estimators._progress import Steps
     from skbae.estimators._settings import Settings
     from skbae.inference._objective import Objective
     from skbae.inference.sample._mode_search import ModeStarts
@@ -43,12 +44,12 @@ def run_allocations(
     rng: np.random.Generator,
     settings: Settings,
     evidence_tol: float | None,
-    on_step: Callable[[int, float], bool],
+    steps: Steps,
 ) -> SamplingRun:
     """Sample at T = tau through allocations, with a plan fit for the size of the problem."""
     work = allocation_work(objective)
     plan = settings.plans.allocations(work, settings.n_models, evidence_tol)
-    return sample_allocations(objective, rng, plan=plan, on_step=on_step)
+    return sample_allocations(objective, rng, plan=plan, on_step=steps, on_stage=steps.stage)
 
 
 def run_tempered(

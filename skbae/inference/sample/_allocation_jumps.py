@@ -94,6 +94,14 @@ def sample_by_jumps(
     -------
     SamplingRun
     """
+    jumps = plan.jumps
+    until = "until they agree"
+    if jumps.evidence_tol is not None:
+        until += f" and the log evidence has an error below {jumps.evidence_tol:g}"
+    progress.stage(
+        f"jumping chains, {jumps.n_sweeps * jumps.min_lengths} to "
+        f"{jumps.n_sweeps * jumps.max_lengths} sweeps, {until}"
+    )
     half = plan.n_jumping // 2
     parts = []
     for labels in allocations:
@@ -106,6 +114,7 @@ def sample_by_jumps(
     run = sample_conjugate(
         objective, starts, rng, plan=plan.jumps, on_step=progress.of_jumps, moves=moves
     )
+    run = replace(run, n_sweeps=progress.number)
     if isinstance(moves, KnownMoves):
         value, error, share = moves.visited_evidence()
         if share > LEAST_SHARE:

@@ -82,6 +82,7 @@ def sample_allocations(
     *,
     plan: AllocationPlan,
     on_step: Callable[[int, float], bool] | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> SamplingRun:
     """Sample ``p(m)`` of a mixture at T = tau, through its allocations.
 
@@ -95,6 +96,8 @@ def sample_allocations(
     on_step : callable or None
         Called with the number of the step and the best log joint density a row; returning true
         ends the run as soon as there is something to report.
+    on_stage : callable or None
+        Called with a line of text when a stage of the run begins.
 
     Returns
     -------
@@ -104,10 +107,12 @@ def sample_allocations(
     X = repeated_rows(objective)
     mixture = energy.collapse(X, objective.temperature)
     models = PinnedModels(energy, mixture, X, objective.rows.frame, objective.temperature)
-    progress = Progress(on_step, mixture.n_rows)
+    progress = Progress(on_step, mixture.n_rows, on_stage)
     n_columns = mixture.columns.shape[1]
     search = replace(plan.search, patience=patience_for(n_columns, plan.search.patience))
-    pools, doubts = search_until_agreed(mixture, replace(plan, search=search), rng)
+    pools, doubts = search_until_agreed(
+        mixture, replace(plan, search=search), rng, on_stage=progress.stage
+    )
     return sample_from_pools(pools, doubts, objective, models, rng, plan, progress)
 
 
@@ -122,6 +127,7 @@ def sample_from_pools(
 ) -> SamplingRun:
     """Sample from the modes that searches have found, with their doubts."""
     mixture = models.mixture
+    progress.stage(f"chains from the modes found, {plan.n_burn} steps")
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
     early = None
@@ -129,6 +135,10 @@ def sample_from_pools(
         early = _sample_early(groups + left_out, pools, objective, models, rng, plan, progress)
         if early is not None and (progress.stopped or _is_trusted(early)):
             return _finish(early, early.log_evidence_lower_bound, plan)
+    progress.stage(
+        f"chains of each of {len(groups)} groups of modes, {plan.n_steps} to "
+        f"{plan.max_lengths * plan.n_steps} steps each"
+    )
     groups, runs = run_groups(models, groups, plan.n_steps, rng, progress, plan.max_lengths)
     known = [each for group in left_out for each in group.known]
     bound = log_union([*(visited for run in runs for visited in run.visited), *known])

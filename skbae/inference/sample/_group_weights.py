@@ -36,6 +36,10 @@ def weigh_groups(
     """Estimate the evidence of each group of modes, and draw from all by their weights."""
     if plan.evidence_tol is not None and models.mixture.n_components > 1 and not progress.stopped:
         target = _GROUP_TARGET * plan.evidence_tol
+        progress.stage(
+            f"weighing {len(evidences)} groups of modes, until the log evidence has an error below "
+            f"{target:g}, or by {plan.max_batches * len(evidences)} batches"
+        )
         # fewer populations, as a check, where the visited allocations are accurate enough
         for each in evidences:
             sure = each.visited[1] < target

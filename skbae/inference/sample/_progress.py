@@ -1,4 +1,4 @@
-"""The count of steps that a sampler of several stages reports to its caller."""
+"""The steps and stages that a sampler reports to its caller."""
 
 from __future__ import annotations
 
@@ -9,11 +9,30 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Counts steps for the caller, and remembers whether to stop."""
+    """Counts steps for the caller, names stages, and remembers whether to stop.
 
-    def __init__(self, on_step: Callable[[int, float], bool] | None, n_rows: int) -> None:
-        self.on_step, self.n_rows = on_step, n_rows
+    Parameters
+    ----------
+    on_step : callable or None
+        Called with the number of the step and the log joint density a row; true stops the run.
+    n_rows : int
+    on_stage : callable or None, default=None
+        Called with what begins, and when it will end.
+    """
+
+    def __init__(
+        self,
+        on_step: Callable[[int, float], bool] | None,
+        n_rows: int,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        self.on_step, self.on_stage, self.n_rows = on_step, on_stage, n_rows
         self.number, self.stopped = 0, False
+
+    def stage(self, text: str) -> None:
+        """Tell the caller what begins."""
+        if self.on_stage is not None:
+            self.on_stage(text)
 
     def __call__(self, log_joint: float) -> bool:
         self.number += 1

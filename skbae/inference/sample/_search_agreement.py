@@ -58,6 +58,7 @@ def search_until_agreed(
     plan: AllocationPlan,
     rng: np.random.Generator,
     searcher: Callable[[CollapsedModel, SearchPlan, np.random.Generator], Pool] = search,
+    on_stage: Callable[[str], None] | None = None,
 ) -> tuple[list[Pool], list[str]]:
     """Search independently until enough searches have found the same best mode.
 
@@ -72,6 +73,8 @@ def search_until_agreed(
         Each search has a generator of its own, drawn from this one.
     searcher : callable
         Makes one search.
+    on_stage : callable or None, default=None
+        Called with a line of text before each search.
 
     Returns
     -------
@@ -82,6 +85,9 @@ def search_until_agreed(
     needed = searches_needed(mixture.n_components)
     pools: list[Pool] = []
     while True:
+        if on_stage is not None:
+            most = max(needed, plan.max_searches)
+            on_stage(f"search {len(pools) + 1} for modes, of {needed} to {most}")
         generator = np.random.default_rng(rng.integers(2**63))
         pools.append(searcher(mixture, plan.search, generator))
         pools.sort(key=lambda pool: -pool.log_mass[0])
