@@ -144,23 +144,41 @@ def test_draws_predict_as_the_enumeration_does(kind, temperature):
         assert abs(value.mean() - exact) < 5 * error
 
 
+def expected_counts(joint):
+    """Return how many rows each component is expected to have, given joints (S, N, K)."""
+    return np.exp(joint - logsumexp(joint, axis=2, keepdims=True)).sum(axis=1)
+
+
 def test_superfluous_components_are_drawn_from_their_prior():
-    """Rows far from the prior's mean sit in one component; the other follows its prior."""
+    """Rows near the prior's mean sit in one component; the other one follows its prior.
+
+    That is, its prior where it has less than a thousandth of a row: there rows do not count.
+    """
     rng = np.random.default_rng(0)
     X = 10 + 0.01 * rng.normal(size=(40, 1))
     prior = MixturePrior("full", 2, [10.0], [[1e-4]], 0.1, 0.01, 3.0)
     fitted = fit(prior, X, n_models=600)
-    models = fitted.models_
     joint = model_joints(fitted, X)
-    counts = np.exp(joint - logsumexp(joint, axis=2, keepdims=True)).sum(axis=1)
-    empty = counts.argmin(axis=1)
-    sure = counts.min(axis=1) < 1e-3
-    assert sure.sum() > 100
-    index = np.flatnonzero(sure), empty[sure]
-    precision = 1 / models.covariances[index].ravel()
-    z = (models.means[index].ravel() - 10) * np.sqrt(0.01 * precision)
-    # given that no row is near: a broad, far component hardly notices the condition
-    assert stats.kstest(z, "norm").pvalue > 1e-4
+    counts = expected_counts(joint)
+    sure = np.flatnonzero(counts.min(axis=1) < 1e-3)
+    assert len(sure) > 100
+    empty = counts[sure].argmin(axis=1)
+    models = fitted.models_
+    means, variances = models.means[sure, empty, 0], models.covariances[sure, empty, 0, 0]
+    # models with components from the prior in place of the empty ones
+    many = np.repeat(np.arange(len(sure)), 20)
+    precision = rng.gamma(1.5, 2 / 1e-4, size=len(many))
+    drawn = 10 + rng.standard_normal(len(many)) / np.sqrt(0.01 * precision)
+    replaced, weights = joint[sure][many], models.weights[sure, empty][many]
+    gaps = X[:, 0] - drawn[:, None]
+    density = 0.5 * np.log(precision / (2 * np.pi))[:, None] - 0.5 * precision[:, None] * gaps**2
+    replaced[np.arange(len(many)), :, empty[many]] = np.log(weights)[:, None] + density
+    kept = expected_counts(replaced)[np.arange(len(many)), empty[many]] < 1e-3
+    for values, expected in (
+        ((means - 10) / np.sqrt(variances), (drawn - 10) * np.sqrt(precision)),
+        (1 / variances, precision),
+    ):
+        assert stats.ks_2samp(values, expected[kept]).pvalue > 1e-4
 
 
 def check_galaxies(fitted, n_components):
