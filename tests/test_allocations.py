@@ -32,7 +32,7 @@ from skbae.inference.sample._allocation_chains import (
     _jump,
     run_groups,
 )
-from skbae.inference.sample._allocation_jumps import sample_by_jumps
+from skbae.inference.sample._allocation_jumps import sample_by_jumps, spread_indices
 from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocations import repeated_rows
 from skbae.inference.sample._group_evidence import log_mean_and_error
@@ -453,3 +453,14 @@ def test_fingerprints_tell_allocations_apart_but_not_labellings(n_components):
     np.testing.assert_array_equal(keys, fingerprints(relabelled, n_components))
     n_distinct = len(np.unique(canonical_labels(labels, n_components), axis=0))
     assert len(np.unique(keys)) == n_distinct
+
+
+@pytest.mark.parametrize(("n_given", "n"), [(3, 8), (8, 8), (9, 8), (160, 64)])
+def test_chains_start_from_all_groups_of_modes(n_given, n):
+    """Groups follow each other; the first ones alone once had all chains, where there were many."""
+    chosen = spread_indices(n_given, n)
+    assert len(chosen) == n
+    assert chosen[0] == 0
+    assert chosen.max() < n_given
+    counts = np.bincount(chosen // -(-n_given // 3), minlength=3)  # by thirds of the given ones
+    assert counts.min() >= n // 3 - 1

@@ -48,6 +48,21 @@ def last_allocations(runs: list[GroupRun], n: int) -> tuple[Labels, Labels]:
     return first, second
 
 
+def spread_indices(n_given: int, n: int) -> NDArray[np.intp]:
+    """Return n indices of given items: each as often as the others, or evenly spaced ones.
+
+    So chains start from all groups of modes, also where these are more than there are chains.
+
+    Examples
+    --------
+    >>> spread_indices(2, 5).tolist(), spread_indices(8, 4).tolist()
+    ([0, 1, 0, 1, 0], [0, 2, 4, 6])
+    """
+    if n_given <= n:
+        return np.arange(n) % n_given
+    return np.arange(n) * n_given // n
+
+
 def jump_acceptance(
     models: PinnedModels, allocations: tuple[Labels, Labels], rng: np.random.Generator
 ) -> float:
@@ -105,7 +120,7 @@ def sample_by_jumps(
     half = plan.n_jumping // 2
     parts = []
     for labels in allocations:
-        chosen = labels[np.arange(half) % len(labels)]
+        chosen = labels[spread_indices(len(labels), half)]
         parts.append(models.draw(*models.mixture.sums(chosen), rng))
     starts = type(parts[0]).concatenate(parts)
     moves = GibbsMoves.of(objective, starts.n_models, rng)

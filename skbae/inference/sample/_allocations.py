@@ -60,6 +60,9 @@ _MOSTLY_VISITED, _PARTLY_VISITED = 0.9, 0.5
 # Jumping chains jump among visited allocations too, if first chains visited this share of the
 # posterior, and unless this share of the long jumps is accepted anyway.
 _OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
+# Of more modes than these, of at least this share, searches may have missed some, and jumping
+# chains from those that were found need not come there.
+_FEW_MODES, _SMALL_MODE = 4, 0.005
 # Nats below the lower bound that do not count.
 _ROUNDING = 0.01
 # Bridge estimates with a larger standard error, in nats, are discarded.
@@ -191,6 +194,8 @@ def _sample_early(
     if overlap < _GOOD_OVERLAP:
         return None
     shares = first_shares(groups)
+    if np.sum(shares > _SMALL_MODE) > _FEW_MODES:
+        return None
     if any(
         share > NEGLIGIBLE and sum(group.found_by) < 2 <= len(group.found_by)
         for share, group in zip(shares, groups, strict=True)
