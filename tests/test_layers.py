@@ -22,7 +22,7 @@ LAYERS = [
     ["skbae.energies"],
     ["skbae.inference"],
     ["skbae.estimators"],
-    ["skbae.model_selection", "skbae.thermodynamics"],
+    ["skbae.functionals", "skbae.model_selection", "skbae.thermodynamics"],
     ["skbae.plotting"],
     ["skbae"],
 ]

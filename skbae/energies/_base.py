@@ -134,6 +134,20 @@ class SmoothBoundEnergy(BoundEnergy):
         """Return ``Hmax_T``, of shape (S, n), and its gradient in x, of shape (S, n, D)."""
 
 
+class EnumerableBoundEnergy(BoundEnergy):
+    """Capability: the energies of all codes, where these are finitely many."""
+
+    @abstractmethod
+    def code_energies(self, X: NDArray[Any]) -> Array:
+        """Return ``H(x, m, z)`` of every code z, of shape (S, K, n), for a chunk of rows.
+
+        Raises
+        ------
+        ValueError
+            If codes are continuous, or too many.
+        """
+
+
 class Energy(ABC):
     """A family of models: the fixed choices, without parameters.
 

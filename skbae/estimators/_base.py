@@ -252,6 +252,10 @@ class BayesianAutoEncoder(
         X = self._read(X)
         if not self._has_density():
             return np.full((self._parameters().n_models, len(X)), -np.inf)
+        return self._hmax_by_model(X, temperature)
+
+    def _hmax_by_model(self, X: NDArray[Any], temperature: float) -> Array:
+        """Return ``Hmax_T`` of validated rows under each kept model, (S, N)."""
         bound = self._bound(X)
         return self._map(lambda chunk: bound.hmax(chunk, temperature).T, X, bound.chunk_rows).T
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from skbae._types import ArrayRecord
 from skbae.energies._base import (
+    EnumerableBoundEnergy,
     RowKernel,
     SmoothBoundEnergy,
     StatisticsEnergy,
@@ -200,7 +201,7 @@ class MixtureExpectation(RowKernel):
         return MixtureStatistics(counts, moments, objective, hmaxe)
 
 
-class BoundMixture(SmoothBoundEnergy):
+class BoundMixture(SmoothBoundEnergy, EnumerableBoundEnergy):
     """Mixtures with parameters filled in."""
 
     def __init__(
@@ -233,6 +234,14 @@ class BoundMixture(SmoothBoundEnergy):
         if inner is not None:
             own = own + inner[..., None]
         return own if shared is None else own + shared[:, None]
+
+    def code_energies(self, X: NDArray[Any]) -> Array:
+        if self.family.code_entropy(self.components, 1.0) is not None:
+            raise ValueError(
+                "codes must be of finitely many values, and components have continuous codes of "
+                "their own: the codes of a mixture of PCA are finite for n_latent=0 only"
+            )
+        return self.joint(X)
 
     def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         return tempered_logsumexp(self.joint(X, temperature), temperature, axis=1)

@@ -9,8 +9,14 @@ import numpy as np
 from scipy.special import expit
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import RowKernel, SmoothBoundEnergy, chunk_rows
+from skbae.energies._base import (
+    EnumerableBoundEnergy,
+    RowKernel,
+    SmoothBoundEnergy,
+    chunk_rows,
+)
 from skbae.energies.rbm._visible import Moments, RBMParameters, VisibleLayer, softplus
+from skbae.operators._enumeration import binary_states
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 15
 # Number of factors between 1 and 2 that are multiplied before the logarithm is taken.
 _MAX_FACTORS = 1000
+# Largest number of hidden units whose states are enumerated for each row.
+_MAX_LISTED_UNITS = 14
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def free_energy_and_bits(activations: Array, temperature: float) -> tuple[Array,
     return free, np.divide(decay, either, out=decay)
 
 
-class BoundRBM(SmoothBoundEnergy):
+class BoundRBM(SmoothBoundEnergy, EnumerableBoundEnergy):
     """Machines with parameters filled in."""
 
     def __init__(self, params: RBMParameters, layer: VisibleLayer) -> None:
@@ -108,6 +116,17 @@ class BoundRBM(SmoothBoundEnergy):
     def _hmax(self, X: NDArray[Any], activations: Array, temperature: float) -> Array:
         free = tempered_softplus(activations, temperature).sum(axis=2)
         return self.layer.own(self.params, X) + free - self.params.log_partition[:, None]
+
+    def code_energies(self, X: NDArray[Any]) -> Array:
+        n_codes = self.params.hidden.shape[1]
+        if n_codes > _MAX_LISTED_UNITS:
+            raise ValueError(
+                f"all 2^n_components codes are listed for n_components <= {_MAX_LISTED_UNITS} "
+                f"only, got {n_codes}"
+            )
+        free = np.matmul(binary_states(n_codes), np.swapaxes(self.activations(X), 1, 2))
+        own = self.layer.own(self.params, X) - self.params.log_partition[:, None]
+        return free + own[:, None]
 
     def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         activations = self.activations(X)
