@@ -35,6 +35,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -113,6 +115,43 @@ class RowKernel(ABC):
     @abstractmethod
     def finish(self, accumulator: Any, total: float) -> Any:
         """Turn the full sum into statistics; `total` is the sum of all weights."""
+
+
+class DerivedKernel(RowKernel):
+    """A pass whose statistics are turned into something else at the end.
+
+    Parameters
+    ----------
+    kernel : RowKernel
+    derive : callable
+        ``derive(statistics, total)`` returns what :meth:`finish` returns.
+    """
+
+    def __init__(self, kernel: RowKernel, derive: Callable[[Any, float], Any]) -> None:
+        self.kernel, self.derive = kernel, derive
+        self.chunk_rows = kernel.chunk_rows
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return self.kernel.workspace(n_rows, previous)
+
+    def zero(self) -> Any:
+        return self.kernel.zero()
+
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        self.kernel.accumulate(accumulator, X, weights, workspace, rng)
+
+    def merge(self, accumulator: Any, other: Any) -> Any:
+        return self.kernel.merge(accumulator, other)
+
+    def finish(self, accumulator: Any, total: float) -> Any:
+        return self.derive(self.kernel.finish(accumulator, total), total)
 
 
 class BoundEnergy(ABC):

@@ -2,7 +2,8 @@
 
 An algorithm asks for one of these classes by :func:`~skbae.energies._base.require`:
 
-:class:`NoisyEnergy`, for removing noise; :class:`ConjugateEnergy`, for Gibbs sampling at T = tau;
+:class:`ParameterGradientEnergy`, for gradients in a model's parameters; :class:`NoisyEnergy`, for
+removing noise; :class:`ConjugateEnergy`, for Gibbs sampling at T = tau;
 :class:`GradientEnergy`, for tempered sampling at any temperatures; :class:`ChartedEnergy`, for
 sampling from modes; :class:`PinnableEnergy`, for sampling mixtures of components that are no
 conjugate ones; :class:`NestedPosterior`, for sampling few coordinates and the other parameters
@@ -27,6 +28,23 @@ if TYPE_CHECKING:
     from skbae._types import Array, FloatArray, Frame, Rows
     from skbae.energies._allocations import CollapsedModel, Labels
     from skbae.energies._base import RowKernel
+
+
+class ParameterGradientEnergy(Energy):
+    """Capability: the gradient of ``Hmaxe_T`` in a model's own parameters.
+
+    :class:`GradientEnergy` has it in the coordinates of samplers, which depend on the prior.
+    """
+
+    @abstractmethod
+    def gradient_kernel(self, params: Any, frame: Frame, temperature: float) -> RowKernel:
+        """Return the pass that computes the gradient of ``Hmaxe_T``, by Fisher's identity.
+
+        Its result is a dict from names of parameters, as public models have them, to gradients of
+        the parameters' shapes with a leading axis S (lists of these where a parameter is a list of
+        arrays). Parameters that a constraint ties have their gradient projected on the directions
+        in which they may move: weights whose sum is 1, orthonormal directions, symmetric matrices.
+        """
 
 
 class NoisyEnergy(Energy):

@@ -68,6 +68,10 @@ class BayesianAutoEncoder(
     def _parameters(self) -> Any:
         """Return the kept models as the energy's parameters."""
 
+    @abstractmethod
+    def _reference(self) -> Any:
+        """Return the reference model, that of the fitted attributes, as the energy's parameters."""
+
     # -- reading rows --------------------------------------------------------------------------
 
     def _read(self, X: Any) -> NDArray[Any]:

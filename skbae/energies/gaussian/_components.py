@@ -19,6 +19,7 @@ import numpy as np
 
 from skbae._types import ArrayRecord, Frame
 from skbae.energies.mixture._components import (
+    DifferentiableFamily,
     FeatureKernel,
     NoisyComponentFamily,
     SmoothComponentKernel,
@@ -252,7 +253,7 @@ def bind_gaussians(
     return LocalKernel(shape, tied, log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
 
 
-class GaussianComponents(NoisyComponentFamily):
+class GaussianComponents(NoisyComponentFamily, DifferentiableFamily):
     """Gaussian components of one covariance shape, tied or not.
 
     Parameters
@@ -312,6 +313,27 @@ class GaussianComponents(NoisyComponentFamily):
             correction = correction.sum(axis=1, keepdims=True)
             counts = counts.sum(axis=1, keepdims=True)
         return moments.second - correction, counts
+
+    def parameter_gradient(
+        self,
+        params: GaussianParameters,
+        counts: Array,
+        moments: GaussianMoments,
+        temperature: float,
+    ) -> dict[str, Array]:
+        shape, offset = self.shape, params.means - moments.reference
+        about_means = moments.first - counts[..., None] * offset
+        correction = shape.lift(counts) * shape.moment(offset)
+        correction = correction - shape.cross_moment(moments.first, offset)
+        if self.tied:
+            correction = correction.sum(axis=1, keepdims=True)
+            counts = counts.sum(axis=1, keepdims=True)
+        scatter = moments.second + correction
+        of_covariances = shape.covariance_gradient(params.factors, counts, scatter)
+        return {
+            "means": shape.apply_precision(params.factors, about_means),
+            "covariances": of_covariances[:, 0] if self.tied else of_covariances,
+        }
 
     def expected_moments(
         self,

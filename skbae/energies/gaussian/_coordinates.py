@@ -89,10 +89,6 @@ class FactorCoordinates(ABC):
         """Return the moments of ``F' x`` from those of x."""
 
     @abstractmethod
-    def cross_moment(self, first: Array, second: Array) -> Array:
-        """Return the moment of ``a + b`` minus those of a and of b, (S, K) + tail."""
-
-    @abstractmethod
     def moment_times(self, moments: Array, factors: Array) -> Array:
         """Return ``M B``, minus the gradient of ``-tr(B' M B) / 2`` in the factors."""
 
@@ -151,10 +147,6 @@ class FullCoordinates(FactorCoordinates):
     def frame_moments(self, factors: Array, moments: Array) -> Array:
         return np.matmul(np.swapaxes(factors, -1, -2), np.matmul(moments, factors))
 
-    def cross_moment(self, first: Array, second: Array) -> Array:
-        outer = first[..., :, None] * second[..., None, :]
-        return outer + np.swapaxes(outer, -1, -2)
-
     def moment_times(self, moments: Array, factors: Array) -> Array:
         return np.matmul(moments, factors)
 
@@ -195,9 +187,6 @@ class DiagonalCoordinates(FactorCoordinates):
     def frame_moments(self, factors: Array, moments: Array) -> Array:
         return factors**2 * moments
 
-    def cross_moment(self, first: Array, second: Array) -> Array:
-        return 2 * first * second
-
     def moment_times(self, moments: Array, factors: Array) -> Array:
         return moments * factors
 
@@ -224,9 +213,6 @@ class SphericalCoordinates(DiagonalCoordinates):
 
     def solve_transposed(self, factors: Array, vectors: Array) -> Array:
         return vectors / factors[..., None]
-
-    def cross_moment(self, first: Array, second: Array) -> Array:
-        return 2 * (first * second).sum(axis=-1)
 
 
 _COORDINATES: dict[type[CovarianceShape], type[FactorCoordinates]] = {
@@ -334,7 +320,7 @@ class GaussianCoordinates(GradientComponentFamily):
         offset = means - reference  # of the mean from the reference of the moments
         pull = self.shape.apply_precision(factors, first - counts[..., None] * offset)
         shift = self.shape.lift(counts) * self.shape.moment(offset)
-        scatter = second + self._pool(shift - coordinates.cross_moment(first, offset))
+        scatter = second + self._pool(shift - self.shape.cross_moment(first, offset))
         gradient = self._factor_gradient(factors, self._pool(counts), scatter)
         return self._join(pull, gradient)
 

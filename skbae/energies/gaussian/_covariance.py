@@ -92,6 +92,18 @@ class CovarianceShape(ABC):
         """Return the moment of single vectors (..., D): shape (...) + tail."""
 
     @abstractmethod
+    def cross_moment(self, first: Array, second: Array) -> Array:
+        """Return the moment of ``a + b`` minus those of a and of b, (...) + tail."""
+
+    @abstractmethod
+    def covariance_gradient(self, factors: Array, counts: Array, scatter: Array) -> Array:
+        """Return the gradient of ``counts log det(P) / 2 - tr(P scatter) / 2`` in covariances.
+
+        Of shape (S, C) + tail; that of a matrix is symmetric, so that its product with a symmetric
+        change, summed over all entries, is what the change makes.
+        """
+
+    @abstractmethod
     def sum_moment(self, deviations: Array, weights: Array) -> Array:
         """Return the moment of deviations (n, D), weighted: shape tail."""
 
@@ -221,6 +233,16 @@ class Full(CovarianceShape):
     def moment(self, vectors: Array) -> Array:
         return vectors[..., :, None] * vectors[..., None, :]
 
+    def cross_moment(self, first: Array, second: Array) -> Array:
+        outer = first[..., :, None] * second[..., None, :]
+        return outer + np.swapaxes(outer, -1, -2)
+
+    def covariance_gradient(self, factors: Array, counts: Array, scatter: Array) -> Array:
+        # U (U'SU - counts) U' / 2, in which nothing cancels but what is small at a fit
+        white = np.matmul(np.swapaxes(factors, -1, -2), np.matmul(scatter, factors))
+        white = white - counts[..., None, None] * np.eye(self.n_features)
+        return 0.5 * np.matmul(np.matmul(factors, white), np.swapaxes(factors, -1, -2))
+
     def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return deviations.T @ (deviations * weights[:, None])
 
@@ -308,6 +330,11 @@ class _Elementwise(CovarianceShape):
         ratios = (covariances / self._one_for_each(floor)).reshape(len(covariances), -1)
         return np.asarray((ratios[:, of] if self.tail else ratios).min(axis=1))
 
+    def covariance_gradient(self, factors: Array, counts: Array, scatter: Array) -> Array:
+        precisions = factors**2
+        degrees = self._degrees * self.lift(counts)
+        return 0.5 * precisions * (precisions * scatter - degrees)
+
     @property
     @abstractmethod
     def _degrees(self) -> int:
@@ -358,6 +385,9 @@ class Diagonal(_Elementwise):
 
     def moment(self, vectors: Array) -> Array:
         return vectors**2
+
+    def cross_moment(self, first: Array, second: Array) -> Array:
+        return 2 * first * second
 
     def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return weights @ deviations**2
@@ -419,6 +449,9 @@ class Spherical(_Elementwise):
 
     def moment(self, vectors: Array) -> Array:
         return (vectors**2).sum(axis=-1)
+
+    def cross_moment(self, first: Array, second: Array) -> Array:
+        return 2 * (first * second).sum(axis=-1)
 
     def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return weights @ np.einsum("nd,nd->n", deviations, deviations)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, Rows
+    from skbae.energies._base import DerivedKernel
     from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
 
@@ -254,6 +255,15 @@ class SpannedMixture(MixtureEnergy[GaussianComponents]):
         kept = self.span.kept
         bound = self.inner.bind(params, Frame(frame.centre[kept], frame.scale[kept]), dtype)
         return _SpannedBound(bound, self.span)
+
+    def gradient_kernel(
+        self, params: MixtureParameters, frame: Frame, temperature: float
+    ) -> DerivedKernel:
+        left_out = np.setdiff1d(np.arange(self.n_features), self.span.kept)
+        raise ValueError(
+            f"the gradient needs a density of all columns, and columns {left_out.tolist()} have "
+            "none, since they are constant or follow from others; fit without them"
+        )
 
     def draw(
         self, params: MixtureParameters, n_rows: int, rng: np.random.Generator

@@ -303,6 +303,20 @@ def interpolated(first: Array, second: Array, step: Array) -> Array:
     return (1 - weight) * first + weight * second
 
 
+class DifferentiableFamily(ComponentFamily):
+    """Capability: gradients in the components' own parameters."""
+
+    @abstractmethod
+    def parameter_gradient(
+        self, params: Any, counts: Array, moments: Any, temperature: float
+    ) -> dict[str, Array]:
+        """Return the gradient of the sum over rows and components of ``codes_k H_k``.
+
+        By the names of parameters, as in ``ParameterGradientEnergy``; what components share has no
+        axis of them.
+        """
+
+
 class NoisyComponentFamily(ComponentFamily):
     """Capability: components of data to which normal noise was added."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from skbae._types import ArrayRecord
 from skbae.energies._base import (
+    DerivedKernel,
     EnumerableBoundEnergy,
     RowKernel,
     SmoothBoundEnergy,
@@ -16,10 +17,11 @@ from skbae.energies._base import (
     chunk_rows,
     require,
 )
-from skbae.energies._capabilities import NoisyEnergy
+from skbae.energies._capabilities import NoisyEnergy, ParameterGradientEnergy
 from skbae.energies.mixture._components import (
     ComponentFamily,
     ComponentKernel,
+    DifferentiableFamily,
     NoisyComponentFamily,
     SmoothComponentKernel,
 )
@@ -201,6 +203,17 @@ class MixtureExpectation(RowKernel):
         return MixtureStatistics(counts, moments, objective, hmaxe)
 
 
+def _within_simplex(weights: Array, shares: Array) -> Array:
+    """Return the gradient ``shares / weights`` without what would change the weights' sum.
+
+    Weights of zero stay there: the gradient is that within the face of the simplex.
+    """
+    present = weights > 0
+    gradient = shares / np.where(present, weights, 1.0)
+    mean = np.sum(gradient, axis=1, where=present) / present.sum(axis=1)
+    return np.where(present, gradient - mean[:, None], 0.0)
+
+
 class BoundMixture(SmoothBoundEnergy, EnumerableBoundEnergy):
     """Mixtures with parameters filled in."""
 
@@ -254,7 +267,7 @@ class BoundMixture(SmoothBoundEnergy, EnumerableBoundEnergy):
         return tempered_logsumexp(joint, temperature, axis=1), kernel.code_gradient(X, codes)
 
 
-class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
+class MixtureEnergy(StatisticsEnergy, NoisyEnergy, ParameterGradientEnergy, Generic[Family]):
     """``H(x, m, k) = log w_k + H_k(x)``.
 
     Parameters
@@ -306,6 +319,22 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, Generic[Family]):
             counts, statistics.moments, params.components, temperature
         )
         return MixtureParameters(weights, components)
+
+    def gradient_kernel(
+        self, params: MixtureParameters, frame: Frame, temperature: float
+    ) -> DerivedKernel:
+        family = require(self.family, DifferentiableFamily, "the gradient in parameters")
+
+        def gradient(statistics: MixtureStatistics, total: float) -> dict[str, Array]:
+            counts, moments = statistics.counts, statistics.moments
+            found = family.parameter_gradient(params.components, counts, moments, temperature)
+            found = {name: value / total for name, value in found.items()}
+            if self.equal_weights:
+                return found
+            return {"weights": _within_simplex(params.weights, counts / total), **found}
+
+        kernel = self.expectation(params, frame, np.float64, temperature, 0.0)
+        return DerivedKernel(kernel, gradient)
 
     def interpolate(
         self,

@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.energies.mixture._components import NoisyComponentFamily, interpolated
+from skbae.energies.mixture._components import (
+    DifferentiableFamily,
+    NoisyComponentFamily,
+    interpolated,
+)
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
 from skbae.energies.mixture_pca._distributions import linear_code
 from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments, bind_components
 from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
+from skbae.energies.pca._gradients import ProjectedMoments, subspace_gradient
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,7 +119,7 @@ def _leading(matrices: Array) -> tuple[Array, Array]:
     return values[..., ::-1], np.swapaxes(vectors[..., ::-1], -1, -2)
 
 
-class PCAFamily(NoisyComponentFamily):
+class PCAFamily(NoisyComponentFamily, DifferentiableFamily):
     """PCA components with d code dimensions.
 
     Parameters
@@ -310,6 +315,20 @@ class PCAFamily(NoisyComponentFamily):
             second.basis,
             second.reference,
         )
+
+    def parameter_gradient(
+        self, params: PCAComponents, counts: Array, moments: PCAMoments, temperature: float
+    ) -> dict[str, Array]:
+        # moments are about the components' means, and the basis begins with the components
+        products = moments.products[:, :, : self.n_latent]
+        projected = ProjectedMoments(counts, moments.first, moments.total, products)
+        noise = np.broadcast_to(params.noise, counts.shape)
+        found = subspace_gradient(
+            params.components, params.precisions, noise, projected, temperature
+        )
+        if self.tied_noise:
+            found["noise_variance"] = found["noise_variance"].sum(axis=1)
+        return {"means": found.pop("mean"), **found}
 
     # -- draws and noise -----------------------------------------------------------------------
 

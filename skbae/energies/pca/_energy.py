@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import RowKernel, SmoothBoundEnergy, StatisticsEnergy, chunk_rows
-from skbae.energies._capabilities import NoisyEnergy
+from skbae.energies._base import (
+    DerivedKernel,
+    RowKernel,
+    SmoothBoundEnergy,
+    StatisticsEnergy,
+    chunk_rows,
+)
+from skbae.energies._capabilities import NoisyEnergy, ParameterGradientEnergy
+from skbae.energies.pca._gradients import ProjectedMoments, ProjectedRows, subspace_gradient
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
@@ -310,7 +317,7 @@ def optimum(
     return params, _mean_energy(params, variances, total_variance, temperature)
 
 
-class PCAEnergy(StatisticsEnergy, NoisyEnergy):
+class PCAEnergy(StatisticsEnergy, NoisyEnergy, ParameterGradientEnergy):
     """PCA with d code dimensions; the maximisation is the closed form.
 
     Parameters
@@ -331,6 +338,17 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy):
         self, params: PCAParameters, frame: Frame, dtype: Any, temperature: float, tilt: float
     ) -> RowKernel:
         return _Moments(params, frame, temperature, tilt)
+
+    def gradient_kernel(
+        self, params: PCAParameters, frame: Frame, temperature: float
+    ) -> DerivedKernel:
+        def gradient(moments: ProjectedMoments, total: float) -> dict[str, Array]:
+            found = subspace_gradient(
+                params.components, params.precisions, params.noise, moments, temperature
+            )
+            return {name: value / total for name, value in found.items()}
+
+        return DerivedKernel(ProjectedRows(params.means, params.components), gradient)
 
     def maximise(
         self, statistics: PCAStatistics, params: PCAParameters, temperature: float

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit, gammaln
 
+from skbae.energies._base import DerivedKernel
 from skbae.energies._capabilities import (
     ContrastiveEnergy,
     GradientEnergy,
     NoisyEnergy,
+    ParameterGradientEnergy,
     PartitionEnergy,
 )
 from skbae.energies.rbm._kernel import BoundRBM, Contrast, RBMStatistics, tempered_bits
@@ -71,7 +73,9 @@ class PathStates:
     activations: Array
 
 
-class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy):
+class RBMEnergy(
+    GradientEnergy, ParameterGradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy
+):
     """Restricted Boltzmann machines.
 
     Parameters
@@ -178,6 +182,36 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
             )
         return Contrast(params, self.layer, temperature, self.layer.expectations(params))
 
+    def gradient_kernel(
+        self, params: RBMParameters, frame: Frame, temperature: float
+    ) -> DerivedKernel:
+        """Return the pass that computes the gradient.
+
+        What the machine expects is estimated from `chains` where its states are too many to sum.
+        """
+
+        def gradient(statistics: RBMStatistics, total: float) -> dict[str, Array]:
+            parts = self._contrasts(params, statistics)
+            names = ["components", "intercept_visible", "intercept_hidden"]
+            found = dict(zip(names, parts[:3], strict=True))
+            if self.layer.has_noise:
+                found["noise_variance"] = parts[3][:, 0] / params.noise
+            return found
+
+        if self.chains is None:
+            enumerated = self.layer.expectations(params)
+        else:
+            codes = expit(BoundRBM(params, self.layer).activations(self.chains)[0])
+            shares = np.full(len(codes), 1 / len(codes))
+            enumerated = params.log_partition, self._moments(params, self.chains, codes, shares)
+        return DerivedKernel(Contrast(params, self.layer, temperature, enumerated), gradient)
+
+    def _contrasts(self, params: RBMParameters, statistics: RBMStatistics) -> list[Array]:
+        """Return gradients in weights, visible and hidden intercepts (and log noise)."""
+        rows = self.layer.energy_gradient(params, statistics.rows)
+        machine = self.layer.energy_gradient(params, statistics.machine)
+        return [ours - theirs for ours, theirs in zip(rows, machine, strict=True)]
+
     def coordinate_kinds(self) -> NDArray[np.intp]:
         kinds = np.repeat(np.arange(3), np.diff(self._split, prepend=0))
         return np.append(kinds, 3) if self.layer.has_noise else kinds
@@ -227,9 +261,7 @@ class RBMEnergy(GradientEnergy, PartitionEnergy, ContrastiveEnergy, NoisyEnergy)
         total: float,
         temperature: float,
     ) -> Array:
-        rows = self.layer.energy_gradient(params, statistics.rows)
-        machine = self.layer.energy_gradient(params, statistics.machine)
-        parts = [ours - theirs for ours, theirs in zip(rows, machine, strict=True)]
+        parts = self._contrasts(params, statistics)
         return np.concatenate([part.reshape(len(theta), -1) for part in parts], axis=1)
 
     def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae.energies._base import SmoothBoundEnergy, chunk_rows
-from skbae.energies._capabilities import MinibatchEnergy, NoisyEnergy
+from skbae.energies._capabilities import (
+    MinibatchEnergy,
+    NoisyEnergy,
+    ParameterGradientEnergy,
+)
 from skbae.energies.vae._decoder import LIKELIHOODS, Decoder
+from skbae.energies.vae._gradients import DecoderGradient
 from skbae.energies.vae._minibatch import RowBatches, TrainingOptions, VAEObjective
 from skbae.energies.vae._network import Network, Scratch
 from skbae.energies.vae._parameters import RowFrame, VAEParameters
@@ -97,7 +102,7 @@ class BoundVAE(SmoothBoundEnergy):
         return values, gradients
 
 
-class VAEEnergy(MinibatchEnergy, NoisyEnergy):
+class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
     """Autoencoders with networks for decoder and encoder.
 
     Parameters
@@ -129,6 +134,18 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy):
     def bind(self, params: VAEParameters, frame: Frame, dtype: Any) -> BoundVAE:
         # in double precision even for float32 rows, since energies may be hundreds of nats
         return BoundVAE(self, params)
+
+    def gradient_kernel(
+        self, params: VAEParameters, frame: Frame, temperature: float
+    ) -> DecoderGradient:
+        bound = BoundVAE(self, params)
+        return DecoderGradient(
+            self.decoder,
+            self.frame,
+            params.decoder,
+            lambda X, model: bound.codes(X, temperature, model),
+            bound.chunk_rows,
+        )
 
     def draw(
         self, params: VAEParameters, n_rows: int, rng: np.random.Generator

@@ -387,11 +387,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                     "rows of the earlier fit (columns that are constant, or determined by others, "
                     "have none); fit with warm_start=False"
                 )
-            means, factors = self.means_[None], self._factors(self.precisions_cholesky_)
-            if settings.span is not None:
-                factors = settings.span.restrict_factors(energy.family.shape, factors)
-                means = means[..., settings.span.kept]
-            return MixtureParameters(self.weights_[None], GaussianParameters(means, factors))
+            return self._reference()
         return starts(settings, energy, rows, rng, runner, n_starts)
 
     def _fit_best(
@@ -491,13 +487,21 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         return cholesky[None, None] if self._fitted.details.tied else cholesky[None]
 
     def _parameters(self) -> MixtureParameters:
-        models, form = self.models_, self._fitted.details
+        models = self.models_
         factors = np.concatenate([self._factors(each) for each in models.precisions_cholesky])
-        means = models.means
+        return self._on_span(models.weights, models.means, factors)
+
+    def _reference(self) -> MixtureParameters:
+        factors = self._factors(self.precisions_cholesky_)
+        return self._on_span(self.weights_[None], self.means_[None], factors)
+
+    def _on_span(self, weights: Array, means: Array, factors: Array) -> MixtureParameters:
+        """Return models of the columns that have a density."""
+        form = self._fitted.details
         if form.span is not None:
             factors = form.span.restrict_factors(form.shape, factors)
             means = np.ascontiguousarray(means[..., form.span.kept])
-        return MixtureParameters(models.weights, GaussianParameters(means, factors))
+        return MixtureParameters(weights, GaussianParameters(means, factors))
 
     def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
         return self._component_probabilities(X)

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae.energies.pca._distributions import GaussianCodes, GaussianRows, posterior_codes
-from skbae.energies.pca._energy import NOISE_FLOOR, PCAEnergy
+from skbae.energies.pca._energy import NOISE_FLOOR, PCAEnergy, PCAParameters
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_integer
 from skbae.estimators._fitted import Fit
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, Rows
-    from skbae.energies.pca._energy import PCAParameters
     from skbae.estimators.pca._fit import PCAModels
     from skbae.inference.passes._rows import RowRunner
 
@@ -379,6 +378,14 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
 
     def _parameters(self) -> PCAParameters:
         return as_parameters(self.models_)
+
+    def _reference(self) -> PCAParameters:
+        return PCAParameters(
+            self.mean_[None],
+            self.components_[None],
+            self.component_precisions_[None],
+            np.array([self.noise_variance_]),
+        )
 
     def _score_rows(self, X: NDArray[Any], temperature: float) -> Array:
         largest = self.explained_variance_.max(initial=0.0)

@@ -1,0 +1,7 @@
+"""Families of models as physical systems: gradients and critical temperatures."""
+
+from __future__ import annotations
+
+from skbae.thermodynamics._gradient import hmaxe_gradient
+
+__all__ = ["hmaxe_gradient"]
