@@ -14,19 +14,19 @@ from scipy.special import logsumexp
 
 from skbae._types import ArrayRecord
 from skbae.inference._objective import Objective
-from skbae.inference.evidence._convergence import split_rhat
+from skbae.inference.evidence._convergence import effective_sample_size, split_rhat
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import RHAT_LIMIT
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._gibbs import GibbsMoves, GibbsPlan, GibbsState, sample_conjugate
 
 
-def run(n_sweeps, seed, max_lengths=4, on_step=None):
+def run(n_sweeps, seed, max_lengths=4, on_step=None, **changes):
     """Sample three overlapping components; so few sweeps do not always bring chains together."""
     rng = np.random.default_rng(seed)
     X = np.concatenate([rng.normal(m, 1.0, 20) for m in (0.0, 2.0, 4.0)])[:, None]
     energy = make_problem("full", 3, 1).energy()
-    lengths = {"n_sweeps": n_sweeps, "max_lengths": max_lengths}
+    lengths = {"n_sweeps": n_sweeps, "max_lengths": max_lengths, **changes}
     plan = GibbsPlan(n_burn=10, n_rounds=1, n_between=2, max_remakes=0, n_keep=16, **lengths)
     with RowRunner(1) as runner:
         found = sample_conjugate(
@@ -55,6 +55,16 @@ def test_sweeps_are_repeated_while_rhat_is_above_its_limit(n_sweeps):
         lengths.append(length)
         disagreed.append(split_rhat(once.hmaxe) > RHAT_LIMIT)
     assert any(disagreed) == (n_sweeps == 10) == any(length > 1 for length in lengths)
+
+
+def test_sweeps_are_repeated_until_enough_draws_are_effective():
+    lengths = {"max_lengths": 6, "min_lengths": 6}
+    every, _ = run(100, 0, **lengths)
+    few = effective_sample_size(run(100, 0, max_lengths=1)[0].hmaxe)
+    asked = 2.5 * few
+    enough, _ = run(100, 0, n_effective=asked, **lengths)
+    assert asked <= effective_sample_size(enough.hmaxe) < effective_sample_size(every.hmaxe)
+    assert enough.hmaxe.shape[1] < every.hmaxe.shape[1]
 
 
 def test_a_callback_also_stops_repeated_sweeps():

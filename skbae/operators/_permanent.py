@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 # Largest number of entries of the table of subsets, and of matrices at once: few enough for caches.
-_TABLE, _MATRICES = 1 << 21, 2048
-# Logarithm of a number far above the smallest normal float64.
-_SAFE = -600.0
+_TABLE, _MATRICES = 1 << 21, 4096
+# Logarithm of a number far above the smallest normal float64, and a stand-in for that of zero.
+_SAFE, _LOWEST = -600.0, -1e300
 
 
 def log_permanent(log_matrices: Array, table_size: int = _TABLE) -> Array:
@@ -46,27 +46,39 @@ def log_permanent(log_matrices: Array, table_size: int = _TABLE) -> Array:
         return flat[0, 0].reshape(batch)
     out = np.empty(flat.shape[-1])
     step = max(1, min(_MATRICES, len(out), table_size >> size))
+    # memory is asked for once, which otherwise takes longer than the arithmetic
     table = np.empty(((1 << size) + 1, step))
-    for start in range(0, len(out), step):
-        out[start : start + step] = _chunk(flat[..., start : start + step], table)
+    matrices = np.empty((size, size, step))
+    with np.errstate(divide="ignore", under="ignore"):
+        for start in range(0, len(out), step):
+            part = slice(start, start + step)
+            out[part] = _chunk(flat[..., part], table, matrices)
     return out.reshape(batch)
 
 
-def _chunk(logs: Array, table: Array) -> Array:
-    rows = logs.max(axis=1)
-    rows = np.where(np.isfinite(rows), rows, 0.0)
-    scaled = logs - rows[:, None]
-    columns = scaled.max(axis=0)
-    columns = np.where(np.isfinite(columns), columns, 0.0)
-    scaled -= columns
-    with np.errstate(divide="ignore"):
-        result = np.log(_subset_recursion(np.exp(scaled), table))
+def _chunk(logs: Array, table: Array, matrices: Array) -> Array:
+    """Return log permanents (M,), given memory for the table and for scaled matrices."""
+    rows = np.maximum(logs.max(axis=1), _LOWEST)
+    scaled = np.subtract(logs, rows[:, None], out=matrices[..., : logs.shape[-1]])
+    np.exp(scaled, out=scaled)
+    result = np.log(_subset_recursion(scaled, table))
     # below _SAFE terms may have lost digits by underflow; above it, terms that underflow are
     # negligible
-    lost = ~(result > _SAFE)
-    if lost.any():
+    lost = np.flatnonzero(~(result > _SAFE))
+    if len(lost):
+        result[lost] = _scaled_by_columns(logs[..., lost] - rows[:, None, lost], table)
+    return result + rows.sum(axis=0)
+
+
+def _scaled_by_columns(logs: Array, table: Array) -> Array:
+    """Return log permanents (M,) of matrices whose columns differ in size, too."""
+    columns = np.maximum(logs.max(axis=0), _LOWEST)
+    scaled = logs - columns
+    result = np.log(_subset_recursion(np.exp(scaled), table))
+    lost = np.flatnonzero(~(result > _SAFE))
+    if len(lost):
         result[lost] = _log_subset_recursion(scaled[..., lost])
-    return result + rows.sum(axis=0) + columns.sum(axis=0)
+    return result + columns.sum(axis=0)
 
 
 def _subset_recursion(matrices: Array, table: Array) -> Array:

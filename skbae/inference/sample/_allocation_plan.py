@@ -104,7 +104,8 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         max_groups=scaled(3e6, 2, 12),
         evidence_tol=evidence_tol,
         n_keep=n_models,
-        n_jumping=2 * scaled(8e6, 8, 64),
+        # where a step costs little more than its overhead, more chains are nearly free
+        n_jumping=2 * max(scaled(8e6, 8, 64), scaled(1e6, 8, 128)),
         jumps=GibbsPlan(
             n_burn=scaled(1e6, 5, 20),
             n_conditionals=64,
@@ -112,7 +113,9 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
             n_between=5,
             n_sweeps=max(40, 4 * -(-n_models // 64)),
             max_jumps=20,
-            min_lengths=scaled(3e4, 1, 8),
+            max_between_jumps=20,
+            min_lengths=scaled(4e5, 1, 8),
+            n_effective=scaled(8e8, 5000, 20_000),
             max_lengths=scaled(2.5e6, 10, 40),
             evidence_tol=tolerance,
             n_keep=n_models,

@@ -18,7 +18,7 @@ import numpy as np
 from skbae._types import Array, ArrayRecord, SamplingRun
 from skbae.energies._capabilities import ConjugateEnergy
 from skbae.inference.evidence._bridge import bridge_estimate, importance_estimate
-from skbae.inference.evidence._convergence import split_rhat
+from skbae.inference.evidence._convergence import effective_sample_size, split_rhat
 from skbae.inference.evidence._verdict import RHAT_LIMIT, combine_evidence, joint_error
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
@@ -65,6 +65,8 @@ class GibbsPlan:
     min_lengths, max_lengths : int
         How often the `n_sweeps` are made at least and at most; in between, again while chains
         disagree, or while the evidence is less certain than `evidence_tol`.
+    n_effective : float
+        With so many effective draws, `min_lengths` need not be reached.
     max_remakes : int
         How often proposals are made anew, at most, and of more conditionals, after `n_sweeps` in
         which chains stuck where the proposals have too little density.
@@ -83,6 +85,7 @@ class GibbsPlan:
     max_jumps: int = 300
     min_lengths: int = 1
     max_lengths: int = 4
+    n_effective: float = np.inf
     max_remakes: int = 2
     evidence_tol: float | None = None
     n_keep: int = 50
@@ -297,7 +300,7 @@ def sample_conjugate(
             # where chains have stuck, the proposals to come have density
             proposals = _join(latest.proposals(moves.islands), spread)
             jumps = []
-        elif length >= max(plan.min_lengths, 1) and _is_enough(trace, jumps, moves, plan):
+        elif length and _is_enough(trace, jumps, moves, plan, length):
             break
         for _ in range(n_jumps):
             for _ in range(between):
@@ -356,9 +359,14 @@ def _bridges(jumps: list[Jump], moves: GibbsMoves) -> list[tuple[float, float]]:
     return found
 
 
-def _is_enough(trace: list[Array], jumps: list[Jump], moves: GibbsMoves, plan: GibbsPlan) -> bool:
+def _is_enough(
+    trace: list[Array], jumps: list[Jump], moves: GibbsMoves, plan: GibbsPlan, length: int
+) -> bool:
     """Return whether chains agree, and know the evidence as well as they are asked to."""
-    if split_rhat(np.stack(trace, axis=1)) > RHAT_LIMIT:
+    draws = np.stack(trace, axis=1)
+    if split_rhat(draws) > RHAT_LIMIT:
+        return False
+    if length < plan.min_lengths and effective_sample_size(draws) < plan.n_effective:
         return False
     if plan.evidence_tol is None:
         return True
