@@ -7,17 +7,11 @@ from itertools import permutations
 import numpy as np
 from _mixture_oracles import MixturePrior, conjugate_energy
 
-from skbae.inference.sample import _allocation_search, _collapsed
+from skbae.inference.sample import _allocation_children, _collapsed
 from skbae.inference.sample._allocation_chains import leading_modes
-from skbae.inference.sample._allocation_search import (
-    Pool,
-    SearchPlan,
-    matched_distances,
-    purify,
-    search,
-    share_components,
-    tied_columns,
-)
+from skbae.inference.sample._allocation_children import purify, tied_columns
+from skbae.inference.sample._allocation_modes import Pool, matched_distances, share_components
+from skbae.inference.sample._allocation_search import SearchPlan, search
 
 
 def collapsed(X, n_components, covariance):
@@ -68,7 +62,7 @@ def test_modes_of_a_table_of_few_values_are_found():
 
 def test_searches_of_the_usual_patience_miss_modes_of_a_table_of_few_values(monkeypatch):
     """Negative control: two of them agree on an allocation that is far from the best."""
-    monkeypatch.setattr(_allocation_search, "tied_columns", lambda *_: np.array([], int))
+    monkeypatch.setattr(_allocation_children, "tied_columns", lambda *_: np.array([], int))
     masses, _, _ = best_of_searches(5)
     assert sum(mass < -2153.0 for mass in masses) >= 3
 

@@ -15,8 +15,8 @@ from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._allocation_chains import _modes_met
+from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_plan import allocation_plan
-from skbae.inference.sample._allocation_search import Pool, matched_distances
 from skbae.inference.sample._allocations import choose_run, sample_from_pools, settle
 from skbae.inference.sample._progress import Progress
 from skbae.inference.sample._search_agreement import search_until_agreed
@@ -40,7 +40,9 @@ class Rectangle:
         prior = MixturePrior("full", 2, self.X.mean(axis=0), 0.3 * np.eye(2))
         self.energy, self.rows = conjugate_energy(self.X, prior), make_rows(self.X, None)
         self.mixture = self.energy.collapse(self.X, 1.0)
-        self.plan = allocation_plan(self.n_rows * self.energy.allocation_size(), 20, 0.1)
+        plan = allocation_plan(self.n_rows * self.energy.allocation_size(), 20, 0.1)
+        # else the missing modes are found
+        self.plan = replace(plan, n_challengers=0)
 
     def pool(self, *allocations):
         """Return what a search would have found."""

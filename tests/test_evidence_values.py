@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from sklearn.datasets import load_diabetes, load_iris, load_wine
 
 from skbae import BayesianGMMAutoEncoder
-from skbae.inference.sample._allocation_search import matched_distances
+from skbae.inference.sample._allocation_modes import matched_distances
 
 # Log evidence and standard error by a separate program (collapsed chains, visited allocations and
 # annealing), at T = 1; exact with one component. Diabetes: by two estimators that agree.

@@ -13,13 +13,9 @@ from skbae.inference._objective import Objective
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_plan import allocation_plan
-from skbae.inference.sample._allocation_search import (
-    Pool,
-    SearchPlan,
-    matched_distances,
-    search,
-)
+from skbae.inference.sample._allocation_search import SearchPlan, search
 from skbae.inference.sample._allocations import sample_allocations, sample_from_pools
 from skbae.inference.sample._progress import Progress
 from skbae.inference.sample._search_agreement import (
@@ -94,7 +90,7 @@ def test_whole_searches_are_ok_and_right(case):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_poor_searches_are_noticed(case, seed):
-    result = case.sample(replace(case.plan, search=POOR, max_searches=2), seed)
+    result = case.sample(replace(case.plan, search=POOR, max_searches=2, n_challengers=0), seed)
     check_honest(result)
     assert result.status != "ok"
     assert any("searches" in reason for reason in result.reasons)
@@ -120,6 +116,18 @@ class WithoutTheBest(Pool):
 
 def two_searches(case):
     return [search(case.mixture, case.plan.search, np.random.default_rng(seed)) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("n_challengers", [0, 64])
+def test_children_of_chains_find_a_mode_that_both_searches_missed(case, n_challengers):
+    whole = two_searches(case)[1]
+    poor = [WithoutTheBest(whole, 15)] * 2
+    assert poor[0].log_mass[0] < whole.log_mass[0] - 10
+    plan = replace(case.plan, n_challengers=n_challengers)
+    results = [case.sample(plan, seed, poor) for seed in range(3)]
+    right = [abs(each.log_evidence - REFERENCE) < 0.1 for each in results]
+    # the control: without children nobody notices
+    assert all(right) if n_challengers else not any(right)
 
 
 def test_a_mode_that_only_one_search_found_is_named(case):

@@ -12,7 +12,7 @@ from skbae.energies.mixture._collapsed import CollapsedMixture
 from skbae.estimators.mixture_pca._fit import energy_with_prior
 from skbae.estimators.mixture_pca._mode_starts import collapsed_components, models_of
 from skbae.inference.passes._rows import make_rows
-from skbae.inference.sample import _allocation_search
+from skbae.inference.sample import _allocation_children
 from skbae.inference.sample._allocation_search import SearchPlan, search
 
 WINE = load_wine().data
@@ -132,5 +132,5 @@ def test_searches_without_patterns_of_repeated_values_miss_cells_of_crossed_fact
 
     Such a search finds both modes by chance, about twice in five times.
     """
-    monkeypatch.setattr(_allocation_search, "_REPEATED", 0.2)
+    monkeypatch.setattr(_allocation_children, "_REPEATED", 0.2)
     assert searches_that_find_both_cells(8) < 7

@@ -24,7 +24,8 @@ from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSet
 from skbae.estimators.pca._fit import mean_variance
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.sample._allocation_search import Pool, search
+from skbae.inference.sample._allocation_modes import Pool
+from skbae.inference.sample._allocation_search import search
 from skbae.inference.sample._mode_search import ModeStarts
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from skbae.estimators.mixture_pca._mode_starts import (
     sampling_starts,
 )
 from skbae.inference.optimise._mode import find_mode
-from skbae.inference.sample._allocation_search import Pool, refine, search
+from skbae.inference.sample._allocation_modes import Pool
+from skbae.inference.sample._allocation_search import refine, search
 from skbae.inference.sample._pinned_chains import pinned_plan, sample_pinned
 from skbae.inference.sample._search_agreement import pools_agree, searches_needed
 

@@ -24,7 +24,7 @@ from skbae.energies._allocations import Allocations, CollapsedModel, Labels
 from skbae.inference.evidence._convergence import split_rhat
 from skbae.inference.evidence._visited import KnownAllocations, VisitedSet, log_sum
 from skbae.inference.sample import _collapsed
-from skbae.inference.sample._allocation_search import Pool, matched_distances
+from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.operators._draws import systematic_resample
 
 if TYPE_CHECKING:

@@ -27,6 +27,9 @@ class AllocationPlan:
     search : SearchPlan
     max_searches : int
         Largest number of searches; fewer are made if they agree.
+    n_challengers : int
+        Children of where chains from the modes have come to, which may be above all modes found;
+        0: none.
     n_chains : int
         Chains of a group of modes in each of the two islands.
     n_burn, n_steps : int
@@ -52,6 +55,7 @@ class AllocationPlan:
 
     search: SearchPlan = field(default_factory=SearchPlan)
     max_searches: int = 5
+    n_challengers: int = 64
     n_chains: int = 16
     n_burn: int = 60
     n_steps: int = 60
@@ -95,6 +99,7 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
             # a child is refined by about seven redraws on average
             max_generations=scaled(4e9 / (7 * n_search), 6, 60),
         ),
+        n_challengers=n_search,
         n_chains=2 * scaled(5e6, 4, 8),
         n_burn=scaled(4e7, 40, 60),
         n_steps=scaled(4e7, 40, 60),

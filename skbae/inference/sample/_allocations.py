@@ -31,7 +31,8 @@ from skbae.inference.sample._allocation_jumps import (
     last_allocations,
     sample_by_jumps,
 )
-from skbae.inference.sample._allocation_search import Pool, patience_for
+from skbae.inference.sample._allocation_modes import Pool
+from skbae.inference.sample._allocation_search import challenge, patience_for
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
 from skbae.inference.sample._group_weights import (
     NEGLIGIBLE,
@@ -46,6 +47,7 @@ from skbae.inference.sample._search_agreement import search_until_agreed, search
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skbae.energies._allocations import CollapsedModel
     from skbae.inference._objective import Objective
     from skbae.inference.sample._allocation_chains import ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan
@@ -132,6 +134,12 @@ def sample_from_pools(
     mixture = models.mixture
     progress.stage(f"chains from the modes found, {plan.n_burn} steps")
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
+    missed = _missed_mode(groups, plan, mixture, rng)
+    if missed is not None and not progress.stopped:
+        pools, doubts = search_until_agreed(
+            mixture, plan, rng, on_stage=progress.stage, known=[missed, *pools]
+        )
+        groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
     early = None
     if not doubts and not progress.stopped:
@@ -169,6 +177,18 @@ def sample_from_pools(
         doubts = []
     run = replace(run, doubts=(*doubts, *failed, *run.doubts))
     return _finish(run if early is None else settle(early, run), bound, plan)
+
+
+def _missed_mode(
+    groups: list[ModeGroup], plan: AllocationPlan, mixture: CollapsedModel, rng: np.random.Generator
+) -> Pool | None:
+    """Return modes next to where first chains are, if these are above all that was found."""
+    if mixture.n_components == 1 or not plan.n_challengers:
+        return None
+    states = np.concatenate([part for group in groups for part in group.states])
+    pool = challenge(mixture, states, plan.n_challengers, plan.search.pool_size, rng)
+    best = max(group.log_mass for group in groups)
+    return pool if pool.log_mass[0] > best + plan.search.tolerance else None
 
 
 def _sample_early(

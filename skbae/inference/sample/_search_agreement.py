@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skbae.inference.sample._allocation_search import Pool, matched_distances, search
+from skbae.inference.sample._allocation_modes import Pool, matched_distances
+from skbae.inference.sample._allocation_search import search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from skbae.energies._allocations import CollapsedModel
     from skbae.inference.sample._allocation_plan import AllocationPlan
@@ -59,6 +60,7 @@ def search_until_agreed(
     rng: np.random.Generator,
     searcher: Callable[[CollapsedModel, SearchPlan, np.random.Generator], Pool] = search,
     on_stage: Callable[[str], None] | None = None,
+    known: Sequence[Pool] = (),
 ) -> tuple[list[Pool], list[str]]:
     """Search independently until enough searches have found the same best mode.
 
@@ -75,6 +77,8 @@ def search_until_agreed(
         Makes one search.
     on_stage : callable or None, default=None
         Called with a line of text before each search.
+    known : sequence of Pool
+        What is known already, each like the result of a search; at least one more search is made.
 
     Returns
     -------
@@ -83,10 +87,10 @@ def search_until_agreed(
     doubts : list of str
     """
     needed = searches_needed(mixture.n_components)
-    pools: list[Pool] = []
+    pools = list(known)
     while True:
         if on_stage is not None:
-            most = max(needed, plan.max_searches)
+            most = max(needed, plan.max_searches, len(pools) + 1)
             on_stage(f"search {len(pools) + 1} for modes, of {needed} to {most}")
         generator = np.random.default_rng(rng.integers(2**63))
         pools.append(searcher(mixture, plan.search, generator))

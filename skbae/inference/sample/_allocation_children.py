@@ -1,0 +1,235 @@
+"""Children of an allocation: two components merge and another splits, or one is purified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skbae._types import Array
+from skbae.energies._allocations import CollapsedModel, Labels
+from skbae.inference.sample._allocation_modes import Pool
+from skbae.operators._linalg import triangular_inverse
+
+# Parents are drawn from a pool with weights ``exp(-rank / _RANKS)``.
+_RANKS = 4.0
+# Share of the splits of a component that divide its rows by the values of one column.
+_BY_COLUMN = 0.4
+# Columns are tied if their commonest value has this share of the rows. Share of the children that
+# lose rows by such values, and how many columns make a pattern at most.
+_TIED, _BY_VALUES, _LONGEST_PATTERN = 0.2, 0.5, 4
+# Columns may make patterns if their commonest value has this share of the rows. Of so many patterns
+# drawn at random the more probable ones split a component.
+_REPEATED, _PATTERNS = 0.1, 8
+
+
+def tied_columns(columns: Array, share: float = _TIED) -> NDArray[np.intp]:
+    """Return the columns of (N, D) in which at least this share of the rows has the same value.
+
+    Examples
+    --------
+    >>> tied_columns(np.array([[0.0, 1.0], [0.0, 2.0], [1.0, 3.0], [1.0, 4.0], [1.0, 5.0]]))
+    array([0])
+    """
+    largest = [np.unique(column, return_counts=True)[1].max() for column in columns.T]
+    return np.flatnonzero(np.array(largest) >= max(2, share * len(columns)))
+
+
+@dataclass(frozen=True)
+class Breeding:
+    """How children of allocations are made, given which columns repeat their values.
+
+    Attributes
+    ----------
+    mixture : CollapsedModel
+    tied, repeated : ndarray of int
+        Columns in which many rows have the same value, and those in which some have.
+    """
+
+    mixture: CollapsedModel
+    tied: NDArray[np.intp]
+    repeated: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, mixture: CollapsedModel) -> Breeding:
+        """Return how children are made for a mixture of given rows."""
+        columns = mixture.columns
+        return cls(mixture, tied_columns(columns), tied_columns(columns, _REPEATED))
+
+    def generation(self, pool: Pool, n: int, rng: np.random.Generator) -> Labels:
+        """Return n children of a pool's modes, (n, N); better modes have more."""
+        weights = np.exp(-np.arange(len(pool.labels)) / _RANKS)
+        parents = rng.choice(len(pool.labels), n, p=weights / weights.sum())
+        return np.stack([self.child(pool.labels[parent], rng) for parent in parents])
+
+    def child(self, labels: Labels, rng: np.random.Generator) -> Labels:
+        """Return a child (N,): two components merge and another splits, or one is purified."""
+        if len(self.tied) and rng.random() < _BY_VALUES:
+            return purify(self.mixture, labels, self.tied, rng)
+        return merge_and_split(self.mixture, labels, self.repeated, rng)
+
+
+def purify(
+    mixture: CollapsedModel, labels: Labels, tied: NDArray[np.intp], rng: np.random.Generator
+) -> Labels:
+    """Return a child in which a component loses the rows with rarer values in a column or two.
+
+    A column that is constant in a component adds much to the density, but only once the last of
+    the other rows has left, so that rows do not leave one by one.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    labels : ndarray of int of shape (N,)
+    tied : ndarray of int
+        Columns in which many rows have the same value.
+    rng : Generator
+    """
+    labels = labels.copy()
+    one = int(rng.choice(np.unique(labels)))
+    members = np.flatnonzero(labels == one)
+    values = mixture.columns[np.ix_(members, tied)]
+    rare = np.empty(values.shape, dtype=bool)
+    for index, column in enumerate(values.T):
+        distinct, counts = np.unique(column, return_counts=True)
+        rare[:, index] = column != distinct[np.argmax(counts)]
+    n_rare = rare.sum(axis=0)
+    mixed = np.flatnonzero(n_rare)
+    if not len(mixed) or mixture.n_components == 1:
+        return labels
+    chance = 1.0 / n_rare[mixed]
+    n_columns = min(len(mixed), int(rng.integers(1, 3)))
+    chosen = rng.choice(mixed, n_columns, replace=False, p=chance / chance.sum())
+    leaving = members[rare[:, chosen].any(axis=1)]
+    others = np.delete(np.arange(mixture.n_components), one)
+    alike = rng.random() < 0.5
+    labels[leaving] = rng.choice(others, None if alike else len(leaving))
+    return labels
+
+
+def merge_and_split(
+    mixture: CollapsedModel, labels: Labels, repeated: NDArray[np.intp], rng: np.random.Generator
+) -> Labels:
+    """Return a child, in which a component has split into an empty one, or one freed by a merger.
+
+    Parameters
+    ----------
+    mixture : CollapsedModel
+    labels : ndarray of int of shape (N,)
+    repeated : ndarray of int
+        Columns in which some rows have the same value.
+    rng : Generator
+    """
+    labels = labels.copy()
+    counts = np.bincount(labels, minlength=mixture.n_components)
+    used, empty = np.flatnonzero(counts), np.flatnonzero(counts == 0)
+    if len(used) == 1 or (len(empty) and rng.random() < 0.5):
+        if not len(empty):
+            return labels
+        free = int(empty[0])
+    else:
+        free = _merge(mixture, labels, used, rng)
+    counts = np.bincount(labels, minlength=mixture.n_components)
+    large = np.flatnonzero(counts >= 2)
+    if not len(large):
+        return labels
+    weights = np.sqrt(counts[large])
+    members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
+    if rng.random() < _BY_COLUMN:
+        if len(repeated) and rng.random() < 0.5:
+            return _split_by_pattern(mixture, labels, members, free, repeated, rng)
+        part = _part_by_column(mixture.columns[members], rng)
+    else:
+        part = _part_of(mixture.standard_rows[members], rng)
+    labels[members[part]] = free
+    return labels
+
+
+def _merge(
+    mixture: CollapsedModel, labels: Labels, used: NDArray[np.intp], rng: np.random.Generator
+) -> int:
+    """Give the rows of a random component to others, in place; return the emptied component."""
+    free = int(rng.choice(used))
+    members = labels == free
+    others = used[used != free]
+    if rng.random() < 0.2:  # at random, for refinement to sort
+        labels[members] = rng.choice(others, int(members.sum()))
+        return free
+    merged = np.repeat(labels[None], len(others), axis=0)
+    for index, other in enumerate(others):
+        merged[index, members] = other
+    value = mixture.log_joint(merged)
+    labels[members] = rng.choice(others, p=_softmax(value))
+    return free
+
+
+def _softmax(value: Array) -> Array:
+    """Return probabilities whose temperature follows the range of the log densities (S,)."""
+    heat = max(2.0, 0.1 * (float(np.ptp(value)) + 1))
+    chance = np.exp((value - value.max()) / heat)
+    return chance / chance.sum()
+
+
+def _split_by_pattern(
+    mixture: CollapsedModel,
+    labels: Labels,
+    members: NDArray[np.intp],
+    free: int,
+    repeated: NDArray[np.intp],
+    rng: np.random.Generator,
+) -> Labels:
+    """Return an allocation in which rows of a component that have a pattern go to a free one.
+
+    Where a table is crossed by several factors, few of its patterns are modes.
+    """
+    rows = mixture.columns[np.ix_(members, repeated)]
+    split = np.repeat(labels[None], _PATTERNS, axis=0)
+    for child in split:
+        child[members[_part_by_pattern(rows, rng)]] = free
+    split = np.unique(split, axis=0)
+    return split[rng.choice(len(split), p=_softmax(mixture.log_joint(split)))]
+
+
+def _part_by_pattern(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return which of a component's rows (n, D) are equal to one of them in some columns."""
+    n, size = columns.shape
+    chosen = rng.permutation(size)[: int(rng.integers(1, min(size, _LONGEST_PATTERN) + 1))]
+    return np.flatnonzero((columns[:, chosen] == columns[rng.integers(n), chosen]).all(axis=1))
+
+
+def _part_by_column(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return a component's rows (n, D) with the value of a random row in a column, or above it."""
+    values = columns[:, rng.integers(columns.shape[1])]
+    pivot = rng.choice(values)
+    equal = np.flatnonzero(values == pivot)
+    if 1 < len(equal) < len(values) and rng.random() < 0.5:
+        return equal
+    return np.flatnonzero(values > pivot)
+
+
+def _part_of(rows: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return which of a component's rows (n, D) go to a new component."""
+    n, size = rows.shape
+    rows = rows - rows.mean(axis=0)
+    if rng.random() < 0.6:  # whitened by the component's own covariance
+        scatter = (rows.T @ rows + np.eye(size)) / (n + size)
+        rows = rows @ triangular_inverse(np.linalg.cholesky(scatter).astype(np.float64)).T
+    kind = rng.random()
+    if kind < 0.35:  # the farthest rows
+        typical = max(2.0, 0.15 * n)
+        n_part = int(np.clip(rng.geometric(1 / typical), 1, max(1, n // 2)))
+        return np.argsort(-(rows**2).sum(axis=1))[:n_part]
+    if kind < 0.7:  # nearer to one of two centres
+        first, second = rows[rng.choice(n, 2, replace=False)]
+        for _ in range(4):
+            nearer = ((rows - second) ** 2).sum(axis=1) < ((rows - first) ** 2).sum(axis=1)
+            if not nearer.any() or nearer.all():
+                break
+            first, second = rows[~nearer].mean(axis=0), rows[nearer].mean(axis=0)
+        return np.flatnonzero(nearer)
+    if kind < 0.85:  # the neighbours of a row
+        away = ((rows - rows[rng.integers(n)]) ** 2).sum(axis=1)
+        return np.argsort(away)[: int(rng.integers(1, max(2, n // 2 + 1)))]
+    along = rows @ rng.standard_normal(size)
+    return np.flatnonzero(along > np.quantile(along, rng.uniform(0.3, 0.9)))
