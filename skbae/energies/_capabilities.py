@@ -2,13 +2,14 @@
 
 An algorithm asks for one of these classes by :func:`~skbae.energies._base.require`:
 
-:class:`ParameterGradientEnergy`, for gradients in a model's parameters; :class:`NoisyEnergy`, for
-removing noise; :class:`ConjugateEnergy`, for Gibbs sampling at T = tau;
-:class:`GradientEnergy`, for tempered sampling at any temperatures; :class:`ChartedEnergy`, for
-sampling from modes; :class:`PinnableEnergy`, for sampling mixtures of components that are no
-conjugate ones; :class:`NestedPosterior`, for sampling few coordinates and the other parameters
-given these; :class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose partition
-function may have too many terms to sum; :class:`MinibatchEnergy`, for fits to batches of rows.
+:class:`ParameterGradientEnergy`, for gradients in a model's parameters; :class:`SplittableEnergy`
+and :class:`MeltingEnergy`, for critical temperatures; :class:`NoisyEnergy`, for removing noise;
+:class:`ConjugateEnergy`, for Gibbs sampling at T = tau; :class:`GradientEnergy`, for tempered
+sampling at any temperatures; :class:`ChartedEnergy`, for sampling from modes;
+:class:`PinnableEnergy`, for sampling mixtures of components that are no conjugate ones;
+:class:`NestedPosterior`, for sampling few coordinates and the other parameters given these;
+:class:`PartitionEnergy` and :class:`ContrastiveEnergy`, for models whose partition function may
+have too many terms to sum; :class:`MinibatchEnergy`, for fits to batches of rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from skbae.energies._base import Energy, ExpectationEnergy, StatisticsEnergy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Self
 
     import numpy as np
     from numpy.typing import NDArray
@@ -45,6 +47,58 @@ class ParameterGradientEnergy(Energy):
         arrays). Parameters that a constraint ties have their gradient projected on the directions
         in which they may move: weights whose sum is 1, orthonormal directions, symmetric matrices.
         """
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Where the components of a mixture split.
+
+    Attributes
+    ----------
+    temperatures : ndarray of shape (K,)
+        Below which a component's two halves move apart.
+    shares : ndarray of shape (K,)
+        Of all rows, by their codes.
+    centres : ndarray of shape (K, D)
+        Mean row of each component; NaN where it has none.
+    halves : tuple of K callables
+        ``halves[k](params, step)`` returns a single model with the two halves of component k moved
+        apart by `step`, in units of the component's own scale: the first in its place, the second
+        after all others.
+    """
+
+    temperatures: Array
+    shares: Array
+    centres: Array
+    halves: tuple[Callable[[Any, float], Any], ...]
+
+
+class SplittableEnergy(StatisticsEnergy):
+    """Capability: mixtures whose components split as the temperature falls."""
+
+    n_components: int
+
+    @abstractmethod
+    def critical_splits(
+        self, params: Any, X: Array, weights: Array | None, frame: Frame, temperature: float
+    ) -> Splits:
+        """Return where the components of a single model split, given rows (N, D)."""
+
+    @abstractmethod
+    def single(self, params: Any) -> Any:
+        """Return one of a model's components as a mixture of its own."""
+
+    @abstractmethod
+    def resized(self, n_components: int) -> Self:
+        """Return the energy of mixtures of another number of components."""
+
+
+class MeltingEnergy(Energy):
+    """Capability: directions of a continuous code that melt as the temperature rises."""
+
+    @abstractmethod
+    def melting_temperatures(self, X: Array, weights: Array | None) -> tuple[Array, Array]:
+        """Return the variances of rows along the directions, and where these melt, both (d,)."""
 
 
 class NoisyEnergy(Energy):

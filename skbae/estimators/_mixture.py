@@ -168,6 +168,10 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
     def _energy(self) -> MixtureEnergy[Any]:
         """Return the energy as configured at fit."""
 
+    def _energy_to_fit(self, rows: Rows) -> MixtureEnergy[Any]:
+        """Return the energy with the floors of a fit to rows."""
+        return self._energy()
+
     def _bound(self, X: NDArray[Any]) -> BoundMixture:
         return self._energy().bind(self._parameters(), self._fitted.frame, self._precision_for(X))
 

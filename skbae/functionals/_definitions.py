@@ -198,7 +198,7 @@ def entropy(
     True
     """
     models = _Models(H, temperature, model_temperature, log_prior, sample_weight, log_code_measure)
-    return -models.mean(models.log_density)
+    return 0.0 - models.mean(models.log_density)
 
 
 @functional

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from skbae.thermodynamics._critical import (
+    CriticalTemperatures,
+    SplitTree,
+    critical_temperatures,
+)
 from skbae.thermodynamics._gradient import hmaxe_gradient
 
-__all__ = ["hmaxe_gradient"]
+__all__ = ["CriticalTemperatures", "SplitTree", "critical_temperatures", "hmaxe_gradient"]

@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord, Frame
+from skbae.energies.gaussian._splits import SCORES, CovarianceScores, MeanScores
 from skbae.energies.mixture._components import (
     DifferentiableFamily,
     FeatureKernel,
     NoisyComponentFamily,
     SmoothComponentKernel,
+    SplittableFamily,
     Workspace,
     WorkspaceKey,
+    appended,
     interpolated,
 )
 from skbae.operators._constants import LOG_2PI
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from skbae._types import Array
     from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.mixture._components import ComponentKernel
+    from skbae.energies.mixture._splits import SplitScores
 
 
 # Largest bound on the rounding error of one energy, in nats. The bound adds absolute values: the
@@ -253,7 +257,7 @@ def bind_gaussians(
     return LocalKernel(shape, tied, log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
 
 
-class GaussianComponents(NoisyComponentFamily, DifferentiableFamily):
+class GaussianComponents(NoisyComponentFamily, DifferentiableFamily, SplittableFamily):
     """Gaussian components of one covariance shape, tied or not.
 
     Parameters
@@ -334,6 +338,40 @@ class GaussianComponents(NoisyComponentFamily, DifferentiableFamily):
             "means": shape.apply_precision(params.factors, about_means),
             "covariances": of_covariances[:, 0] if self.tied else of_covariances,
         }
+
+    def split_scores(
+        self,
+        params: GaussianParameters,
+        component: int,
+        X: Array,
+        shares: Array,
+        temperature: float,
+    ) -> MeanScores:
+        factor = params.factors[0, 0 if self.tied else component]
+        white = self.shape.whiten(X - params.means[0, component], factor)
+        return MeanScores(white) if self.tied else SCORES[type(self.shape)](white)
+
+    def halved(
+        self, params: GaussianParameters, component: int, scores: SplitScores, direction: Array
+    ) -> GaussianParameters:
+        first = self._moved(params, component, scores, direction)
+        second = self._moved(params, component, scores, -direction)
+        means = appended(first.means, second.means, component)
+        factors = first.factors
+        if not self.tied:
+            factors = appended(factors, second.factors, component)
+        return GaussianParameters(means, factors)
+
+    def _moved(
+        self, params: GaussianParameters, component: int, scores: SplitScores, direction: Array
+    ) -> GaussianParameters:
+        means, factors = params.means.copy(), params.factors.copy()
+        shift = direction[None, : self.n_features]
+        factor = factors[0, 0 if self.tied else component]
+        means[0, component] += self.shape.colour(shift, factor)[0]
+        if isinstance(scores, CovarianceScores):
+            factors[0, component] = scores.moved_factor(factor, direction[self.n_features :])
+        return GaussianParameters(means, factors)
 
     def expected_moments(
         self,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from skbae._types import Array, Rows
     from skbae.energies._base import DerivedKernel
+    from skbae.energies._capabilities import Splits
     from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
 
@@ -259,10 +260,23 @@ class SpannedMixture(MixtureEnergy[GaussianComponents]):
     def gradient_kernel(
         self, params: MixtureParameters, frame: Frame, temperature: float
     ) -> DerivedKernel:
+        raise self._refusal("the gradient")
+
+    def critical_splits(
+        self,
+        params: MixtureParameters,
+        X: Array,
+        weights: Array | None,
+        frame: Frame,
+        temperature: float,
+    ) -> Splits:
+        raise self._refusal("a critical temperature")
+
+    def _refusal(self, what: str) -> ValueError:
         left_out = np.setdiff1d(np.arange(self.n_features), self.span.kept)
-        raise ValueError(
-            f"the gradient needs a density of all columns, and columns {left_out.tolist()} have "
-            "none, since they are constant or follow from others; fit without them"
+        return ValueError(
+            f"{what} needs a density of all columns, and columns {left_out.tolist()} have none, "
+            "since they are constant or follow from others; fit without them"
         )
 
     def draw(

@@ -12,6 +12,7 @@ coordinates, noise added to the data, gradients in x.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,10 +21,13 @@ import numpy as np
 from skbae._types import ArrayRecord
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
     from skbae._types import Array, Frame
     from skbae.energies.mixture._collapsed import CollapsedComponents
+    from skbae.energies.mixture._splits import SplitScores
 
 Components = TypeVar("Components", bound=ArrayRecord)
 
@@ -297,6 +301,11 @@ def permuted(params: Components, order: NDArray[np.intp]) -> Components:
     return replace(params, **arrays)
 
 
+def appended(array: Array, other: Array, component: int) -> Array:
+    """Return components (S, K, ...), and one of another model's after them, (S, K + 1, ...)."""
+    return np.concatenate([array, other[:, component, None]], axis=1)
+
+
 def interpolated(first: Array, second: Array, step: Array) -> Array:
     """Return ``(1 - step) first + step second`` for arrays (S, ...) and `step` (S,)."""
     weight = step.reshape(step.shape + (1,) * (first.ndim - 1))
@@ -315,6 +324,45 @@ class DifferentiableFamily(ComponentFamily):
         By the names of parameters, as in ``ParameterGradientEnergy``; what components share has no
         axis of them.
         """
+
+
+class SplittableFamily(ComponentFamily):
+    """Capability: components that split into two."""
+
+    @abstractmethod
+    def split_scores(
+        self, params: Any, component: int, X: Array, shares: Array, temperature: float
+    ) -> SplitScores:
+        """Return the scores of rows in what may differ between halves of a component.
+
+        Parameters
+        ----------
+        params : ArrayRecord
+            A single model.
+        component : int
+        X : ndarray of shape (n, D)
+        shares : ndarray of shape (n,)
+            Codes of the rows.
+        temperature : float
+        """
+
+    @abstractmethod
+    def halved(self, params: Any, component: int, scores: SplitScores, direction: Array) -> Any:
+        """Return components of which one is in two: its first half, and the second after all.
+
+        The halves have moved by plus and minus a direction in the coordinates of the scores.
+        """
+
+    def single(self, params: Any) -> Any:
+        """Return the first component alone, from which :meth:`maximise` finds the best one."""
+        arrays = {field.name: getattr(params, field.name)[:, :1] for field in fields(params)}
+        return replace(params, **arrays)
+
+    def resized(self, n_components: int) -> Self:
+        """Return the family of mixtures of another number of components."""
+        family = copy(self)
+        family.n_components = n_components
+        return family
 
 
 class NoisyComponentFamily(ComponentFamily):

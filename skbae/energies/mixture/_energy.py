@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -13,28 +15,41 @@ from skbae.energies._base import (
     EnumerableBoundEnergy,
     RowKernel,
     SmoothBoundEnergy,
-    StatisticsEnergy,
     chunk_rows,
     require,
 )
-from skbae.energies._capabilities import NoisyEnergy, ParameterGradientEnergy
+from skbae.energies._capabilities import (
+    NoisyEnergy,
+    ParameterGradientEnergy,
+    Splits,
+    SplittableEnergy,
+)
 from skbae.energies.mixture._components import (
     ComponentFamily,
     ComponentKernel,
     DifferentiableFamily,
     NoisyComponentFamily,
     SmoothComponentKernel,
+    SplittableFamily,
+    appended,
 )
+from skbae.energies.mixture._splits import critical_direction
 from skbae.operators._tempered import first_maximum, tempered_logsumexp, tempered_softmax
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
     from skbae._types import Array, Frame
     from skbae.energies.mixture._components import Workspace
+    from skbae.energies.mixture._splits import SplitScores
 
 
 Family = TypeVar("Family", bound=ComponentFamily)
+
+# Rows with a smaller share of a component, relative to its largest, say nothing about it.
+_NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,10 @@ class MixtureExpectation(RowKernel):
         return MixtureStatistics(counts, moments, objective, hmaxe)
 
 
+def _nothing_to_split(params: MixtureParameters, step: float) -> MixtureParameters:
+    raise ValueError("a component without rows has no halves")
+
+
 def _within_simplex(weights: Array, shares: Array) -> Array:
     """Return the gradient ``shares / weights`` without what would change the weights' sum.
 
@@ -267,7 +286,7 @@ class BoundMixture(SmoothBoundEnergy, EnumerableBoundEnergy):
         return tempered_logsumexp(joint, temperature, axis=1), kernel.code_gradient(X, codes)
 
 
-class MixtureEnergy(StatisticsEnergy, NoisyEnergy, ParameterGradientEnergy, Generic[Family]):
+class MixtureEnergy(SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, Generic[Family]):
     """``H(x, m, k) = log w_k + H_k(x)``.
 
     Parameters
@@ -335,6 +354,59 @@ class MixtureEnergy(StatisticsEnergy, NoisyEnergy, ParameterGradientEnergy, Gene
 
         kernel = self.expectation(params, frame, np.float64, temperature, 0.0)
         return DerivedKernel(kernel, gradient)
+
+    def critical_splits(
+        self,
+        params: MixtureParameters,
+        X: Array,
+        weights: Array | None,
+        frame: Frame,
+        temperature: float,
+    ) -> Splits:
+        family = require(self.family, SplittableFamily, "critical temperatures")
+        bound = self.bind(params, frame, np.float64)
+        joint = bound.joint(X, temperature)
+        codes = tempered_softmax(joint, temperature, 1, bound.rounding[:, None, None])[0]
+        if weights is not None:
+            codes = codes * weights
+        temperatures, halves = np.zeros(len(codes)), []
+        for k, shares in enumerate(codes):
+            if not shares.any():
+                halves.append(_nothing_to_split)
+                continue
+            rows = shares > _NEGLIGIBLE * shares.max()
+            scores = family.split_scores(params.components, k, X[rows], shares[rows], temperature)
+            temperatures[k], direction = critical_direction(scores, shares[rows])
+            halves.append(partial(self._halved, family, k, scores, direction))
+        counts = codes.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            centres = (codes @ X) / counts[:, None]
+        return Splits(temperatures, counts / counts.sum(), centres, tuple(halves))
+
+    @staticmethod
+    def _halved(
+        family: SplittableFamily,
+        component: int,
+        scores: SplitScores,
+        direction: Array,
+        params: MixtureParameters,
+        step: float,
+    ) -> MixtureParameters:
+        """Return the model with a component's halves moved apart; the second comes last."""
+        weights = params.weights.copy()
+        weights[:, component] *= 0.5
+        components = family.halved(params.components, component, scores, step * direction)
+        return MixtureParameters(appended(weights, weights, component), components)
+
+    def single(self, params: MixtureParameters) -> MixtureParameters:
+        family = require(self.family, SplittableFamily, "splits")
+        return MixtureParameters(np.ones((1, 1)), family.single(params.components))
+
+    def resized(self, n_components: int) -> Self:
+        energy = copy(self)
+        energy.n_components = n_components
+        energy.family = require(self.family, SplittableFamily, "splits").resized(n_components)  # type: ignore[assignment]
+        return energy
 
     def interpolate(
         self,

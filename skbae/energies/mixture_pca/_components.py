@@ -13,6 +13,7 @@ space. If the basis has as many directions as there are features, each step is e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,14 @@ import numpy as np
 from skbae.energies.mixture._components import (
     DifferentiableFamily,
     NoisyComponentFamily,
+    SplittableFamily,
+    appended,
     interpolated,
 )
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
 from skbae.energies.mixture_pca._distributions import linear_code
 from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments, bind_components
+from skbae.energies.mixture_pca._splits import SubspaceScores
 from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
 from skbae.energies.pca._gradients import ProjectedMoments, subspace_gradient
 
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
     from skbae._types import Array, Frame
     from skbae.energies.mixture._components import ComponentKernel
+    from skbae.energies.mixture._splits import SplitScores
 
 
 # Further Ritz vectors that stay in the basis; they speed up convergence if eigenvalues d and d + 1
@@ -119,7 +124,7 @@ def _leading(matrices: Array) -> tuple[Array, Array]:
     return values[..., ::-1], np.swapaxes(vectors[..., ::-1], -1, -2)
 
 
-class PCAFamily(NoisyComponentFamily, DifferentiableFamily):
+class PCAFamily(NoisyComponentFamily, DifferentiableFamily, SplittableFamily):
     """PCA components with d code dimensions.
 
     Parameters
@@ -329,6 +334,71 @@ class PCAFamily(NoisyComponentFamily, DifferentiableFamily):
         if self.tied_noise:
             found["noise_variance"] = found["noise_variance"].sum(axis=1)
         return {"means": found.pop("mean"), **found}
+
+    # -- splits --------------------------------------------------------------------------------
+
+    def single(self, params: PCAComponents) -> PCAComponents:
+        # without further directions the subspace could not turn, and codes without a prior, from a
+        # fit at T = 0, have no energy at other temperatures
+        one = super().single(params)
+        melted = np.broadcast_to(1.0 / one.noise[..., None], one.precisions.shape).copy()
+        n_more = n_directions(self.n_latent, self.n_features)
+        more = np.random.default_rng(1015).standard_normal((n_more, self.n_features))
+        frame = orthonormal_rows(np.concatenate([one.components[0, 0], more]))
+        return replace(one, precisions=melted, directions=frame[None, None, self.n_latent :])
+
+    def split_scores(
+        self,
+        params: PCAComponents,
+        component: int,
+        X: Array,
+        shares: Array,
+        temperature: float,
+    ) -> SubspaceScores:
+        return SubspaceScores(
+            X - params.means[0, component],
+            shares,
+            params.components[0, component],
+            params.precisions[0, component],
+            float(params.noise[0, 0 if self.tied_noise else component]),
+            temperature,
+            not self.tied_noise,
+        )
+
+    def halved(
+        self, params: PCAComponents, component: int, scores: SplitScores, direction: Array
+    ) -> PCAComponents:
+        first = self._moved(params, component, scores, direction)
+        second = self._moved(params, component, scores, -direction)
+        parts = {
+            name: appended(getattr(first, name), getattr(second, name), component)
+            for name in ("means", "components", "precisions", "directions")
+        }
+        noise = first.noise
+        if not self.tied_noise:
+            noise = appended(noise, second.noise, component)
+        return PCAComponents(noise=noise, **parts)
+
+    def _moved(
+        self, params: PCAComponents, component: int, scores: SplitScores, direction: Array
+    ) -> PCAComponents:
+        assert isinstance(scores, SubspaceScores)
+        shift, axes, own, s2 = scores.move(direction)
+        at, solid = (0, component), scores.solid
+        means, noise = params.means.copy(), params.noise.copy()
+        components, precisions = params.components.copy(), params.precisions.copy()
+        directions = params.directions.copy()
+        means[at] += shift
+        noise[0, 0 if self.tied_noise else component] = s2
+        # the solid axes first, so that the others give way
+        frame = np.concatenate([axes, components[at][~solid], directions[at]])
+        frame = orthonormal_rows(frame)
+        n_solid, n_codes = len(axes), len(solid)
+        components[(*at, solid)] = frame[:n_solid]
+        components[(*at, ~solid)] = frame[n_solid:n_codes]
+        directions[at] = frame[n_codes:]
+        precisions[(*at, solid)], precisions[(*at, ~solid)] = np.minimum(own, 1 / s2), 1 / s2
+        return PCAComponents(means, components, precisions, noise, directions)
 
     # -- draws and noise -----------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from skbae.energies._base import (
     StatisticsEnergy,
     chunk_rows,
 )
-from skbae.energies._capabilities import NoisyEnergy, ParameterGradientEnergy
+from skbae.energies._capabilities import MeltingEnergy, NoisyEnergy, ParameterGradientEnergy
 from skbae.energies.pca._gradients import ProjectedMoments, ProjectedRows, subspace_gradient
 from skbae.operators._constants import LOG_2PI
 
@@ -118,6 +118,30 @@ def melt(
     safe = np.where(eigenvalues > 0, eigenvalues, 1.0)
     precisions = np.where(melted, 1.0 / noise[:, None], temperature / safe)
     return noise, precisions
+
+
+def melting_temperatures(variances: Array, total_variance: float, n_features: int) -> Array:
+    """Return where directions melt: the T at which ``lam_q = T s2`` with q solid directions.
+
+    As ``s2 = rest / (D - T q)``, with `rest` the sum of all smaller variances, that is
+    ``T = D lam_q / (rest + q lam_q)``. They decrease with q.
+
+    Parameters
+    ----------
+    variances : ndarray of shape (d,)
+        The largest eigenvalues of the covariance, decreasing.
+    total_variance : float
+    n_features : int
+
+    Examples
+    --------
+    >>> melting_temperatures(np.array([4.0, 0.5]), 6.0, 4).tolist()
+    [2.6666666666666665, 0.8]
+    """
+    number = np.arange(1, len(variances) + 1)
+    rest = np.maximum(total_variance - np.cumsum(variances), 0.0)
+    scale = rest + number * variances
+    return n_features * variances / np.where(scale > 0, scale, 1.0)
 
 
 def code_entropy_term(precisions: Array, noise: Array, temperature: float) -> Array:
@@ -317,7 +341,7 @@ def optimum(
     return params, _mean_energy(params, variances, total_variance, temperature)
 
 
-class PCAEnergy(StatisticsEnergy, NoisyEnergy, ParameterGradientEnergy):
+class PCAEnergy(StatisticsEnergy, NoisyEnergy, ParameterGradientEnergy, MeltingEnergy):
     """PCA with d code dimensions; the maximisation is the closed form.
 
     Parameters
@@ -349,6 +373,14 @@ class PCAEnergy(StatisticsEnergy, NoisyEnergy, ParameterGradientEnergy):
             return {name: value / total for name, value in found.items()}
 
         return DerivedKernel(ProjectedRows(params.means, params.components), gradient)
+
+    def melting_temperatures(self, X: Array, weights: Array | None) -> tuple[Array, Array]:
+        shares = np.full(len(X), 1 / len(X)) if weights is None else weights / weights.sum()
+        white = (X - shares @ X) * np.sqrt(shares)[:, None]
+        squares = np.linalg.svd(white, compute_uv=False) ** 2
+        found = np.zeros(self.n_components)
+        found[: len(squares)] = squares[: self.n_components]
+        return found, melting_temperatures(found, float(squares.sum()), self.n_features)
 
     def maximise(
         self, statistics: PCAStatistics, params: PCAParameters, temperature: float

@@ -479,6 +479,12 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     def _energy(self) -> GaussianMixtureEnergy:
         return self._fitted.details.energy_of_rows()
 
+    def _energy_to_fit(self, rows: Rows) -> GaussianMixtureEnergy:
+        form = self._fitted.details
+        if form.span is not None:
+            return form.energy_of_rows()
+        return form.energy(self._check_parameters().floor(rows))
+
     def _names_by_component(self) -> tuple[str, ...]:
         return self._reference_names[: 2 if self._fitted.details.tied else None]
 
