@@ -79,6 +79,11 @@ class BayesianAutoEncoder(
         self._check_usable()
         X = self._validated(X, reset=False)
         limit = LARGEST / np.sqrt(X.shape[1])
+        flat = X.ravel(order="K")
+        with np.errstate(over="ignore"):
+            total = float(np.dot(flat, flat))
+        if total <= limit**2:
+            return X  # one pass instead of two
         largest = max(float(X.max(initial=0.0)), -float(X.min(initial=0.0)))
         if largest > limit:
             raise ValueError(

@@ -195,7 +195,8 @@ def check_range(X: NDArray[Any], rows: Rows, names: Any = None) -> None:
             f"entry of {named(column)} is {largest[column]:.3g}, and its root mean square may be "
             f"{most:.3g})."
         )
-    small = np.flatnonzero((rows.scale < _SMALLEST) & (X.max(axis=0) > X.min(axis=0)))
+    small = np.flatnonzero(rows.scale < _SMALLEST)
+    small = small[np.any(X[:, small] != X[0, small], axis=0)]  # the others are constant
     if len(small):
         column = int(small[0])
         entry = float(np.maximum(X[:, column].max(), -X[:, column].min()))
