@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from _altered import with_plans
@@ -207,6 +209,21 @@ def test_doubts_of_the_search_reach_the_verdict():
     result = assess(run_pinned(energy, X, 1.0, doubts=["searches differ"]))
     assert result.status == "suspect"
     assert result.reasons == ("searches differ",)
+
+
+def test_doubts_about_components_reach_the_verdict(monkeypatch):
+    def doubtful(*args, **kwargs):
+        run = sample_nested(*args, **kwargs)
+        return replace(run, first_shape=0.9, doubts=("a second mode",))
+
+    X = separated(40)
+    energy = mixture(2, 2)
+    assert not run_pinned(energy, X, 1.0).doubts
+    monkeypatch.setattr(_pinned_chains, "sample_nested", doubtful)
+    run = run_pinned(energy, X, 1.0)
+    assert np.isfinite(run.log_evidence).all()
+    for text in ("a second mode", "Pareto shape 0.90"):
+        assert any("its component of 20 rows" in doubt and text in doubt for doubt in run.doubts)
 
 
 def test_tied_noise_of_many_parameters_has_no_evidence():

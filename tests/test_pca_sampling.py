@@ -28,6 +28,7 @@ from skbae.estimators.pca._fit import nested_posterior, row_moments
 from skbae.estimators.pca._settings import MAX_SAMPLED_COORDINATES
 from skbae.inference.passes._principal_axes import rows_with_covariance
 from skbae.inference.passes._rows import RowRunner
+from skbae.inference.sample import _nested
 from skbae.inference.sample._coordinate_fit import find_fit
 from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
 
@@ -415,7 +416,7 @@ def test_proposals_that_miss_a_part_are_not_believed(key, monkeypatch):
 
     assert np.abs(deviations()).max() < 3
     # the control: what the weights say is ignored
-    monkeypatch.setattr(_fit, "_LARGEST_SHAPE", np.inf)
+    monkeypatch.setattr(_nested, "_LARGEST_SHAPE", np.inf)
     monkeypatch.setattr(_fit, "_LEAST_SHARE", 0.0)
     monkeypatch.setattr(_fit, "_MOST_STEPS", 99)
     assert deviations().mean() < -2

@@ -34,7 +34,7 @@ from skbae.inference.passes._principal_axes import (
     leading_axes,
 )
 from skbae.inference.sample._mode_search import ModeStarts
-from skbae.inference.sample._nested import sample_nested
+from skbae.inference.sample._nested import doubts_of_shape, sample_nested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,10 +54,6 @@ _FEW_ROWS = 4.0
 # directions of nearly equal strength mix with the noise, frames are proposed far from the
 # posterior, and populations may agree on a wrong answer.
 _MOST_STEPS, _LEAST_SHARE = 5, 0.1
-# Largest Pareto shape of the tail of their weights. Of rows hardly more than columns, tables whose
-# log evidence was .13 to .24 nats too low had shapes of .68 to .80, and others up to .54; beyond
-# 0.7, weights are of no use (Vehtari et al. 2024).
-_LARGEST_SHAPE = 0.6
 _FAR = (
     "directions of nearly equal strength mix with the noise, and the sampler proposes models far "
     "from the posterior"
@@ -302,12 +298,7 @@ def _doubts_of_reach(run: SamplingRun, most_sweeps: int) -> list[str]:
     doubts = []
     if run.n_sweeps > most_sweeps or run.first_share < _LEAST_SHARE:
         doubts.append(_FAR)
-    if run.first_shape > _LARGEST_SHAPE:
-        doubts.append(
-            f"a few proposed models have most of the weight (Pareto shape {run.first_shape:.2f}, "
-            f"limit {_LARGEST_SHAPE:g}): others that count may never have been proposed"
-        )
-    return doubts
+    return doubts + doubts_of_shape(run)
 
 
 def reference_model(

@@ -42,6 +42,10 @@ _TOLERANCE = 0.05
 _BRIDGED = 50.0
 # Weights of at least this effective share vary so little that their tail does not matter.
 _EVEN_SHARE = 0.5
+# Largest Pareto shape of the tail of the weights of the models proposed first. Of rows hardly more
+# than columns, tables whose log evidence was .13 to .24 nats too low had shapes of .68 to .80, and
+# others up to .54; beyond 0.7, weights are of no use (Vehtari et al. 2024).
+_LARGEST_SHAPE = 0.6
 # Chains of a step start from states that were drawn in the step before, which the variance over
 # chains does not count. Against exact values (benchmarks/pca.py --coverage, independent seeds) the
 # root mean square of errors in units of those claimed without this factor is 0.99 after one step,
@@ -274,6 +278,16 @@ def sample_nested(
     run = _report(population, visited, accepted, stopped, tuple(doubts))
     share, shape = _first_weights(population, drawn)
     return replace(run, first_share=share, first_shape=shape)
+
+
+def doubts_of_shape(run: SamplingRun) -> list[str]:
+    """Return a doubt if a few of the models proposed first have most of the weight."""
+    if not run.first_shape > _LARGEST_SHAPE:
+        return []
+    return [
+        f"a few proposed models have most of the weight (Pareto shape {run.first_shape:.2f}, "
+        f"limit {_LARGEST_SHAPE:g}): others that count may never have been proposed"
+    ]
 
 
 def effective_share(log_weights: Array) -> float:

@@ -26,7 +26,7 @@ from skbae.inference.evidence._unpinning import (
     split_at,
 )
 from skbae.inference.sample._collapsed import draw_labels
-from skbae.inference.sample._nested import NestedPlan, sample_nested
+from skbae.inference.sample._nested import NestedPlan, doubts_of_shape, sample_nested
 from skbae.inference.sample._progress import Progress
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
@@ -196,8 +196,8 @@ class _Chains:
 # -- the posterior given an allocation ---------------------------------------------------------
 
 
-def _pinned_draws(chains: _Chains, origin: Labels) -> tuple[Any, float, float] | None:
-    """Return models drawn given an allocation (N,), ``log p(X, z)`` and its error.
+def _pinned_draws(chains: _Chains, origin: Labels) -> tuple[Any, float, float, list[str]] | None:
+    """Return models drawn given an allocation (N,), ``log p(X, z)``, its error, and doubts.
 
     None if components are not independent given the allocation.
     """
@@ -206,6 +206,7 @@ def _pinned_draws(chains: _Chains, origin: Labels) -> tuple[Any, float, float] |
     counts = np.bincount(origin, minlength=n_components)
     log_joint, variance = energy.log_allocation(counts, chains.temperature), 0.0
     parts: list[Any | None] = []
+    doubts: list[str] = []
     for k in range(n_components):
         if not counts[k]:
             parts.append(None)
@@ -215,11 +216,13 @@ def _pinned_draws(chains: _Chains, origin: Labels) -> tuple[Any, float, float] |
             return None
         run = sample_nested(posterior, rng, n, make_plan=_plan_of_component)
         parts.append(run.params.take(rng.permutation(n)))
+        of = f"given the allocation of a mode, for its component of {counts[k]} rows, "
+        doubts += [of + doubt for doubt in (*run.doubts, *doubts_of_shape(run))]
         log_joint += float(log_mean_exp(run.log_evidence))
         own = (run.log_evidence_error**2).sum() / len(run.log_evidence) ** 2
         variance += max(float(own), float(run.log_evidence.var(ddof=1)) / len(run.log_evidence))
     models = energy.assemble(parts, counts, n, chains.temperature, rng)
-    return models, log_joint, float(np.sqrt(variance))
+    return models, log_joint, float(np.sqrt(variance)), doubts
 
 
 def _plan_of_component(n_numbers: int, n_models: int) -> NestedPlan:
@@ -322,7 +325,7 @@ def _first_models(
     """Return models given an allocation, ``log p(X, z)`` with its error, and reasons for doubt."""
     pinned = _pinned_draws(chains, origin)
     if pinned is not None:
-        return *pinned, []
+        return pinned
     energy, plan, rng = chains.energy, chains.plan, chains.rng
     none = np.zeros(chains.n_components, dtype=np.intp)
     drawn = energy.assemble(
@@ -363,7 +366,7 @@ def _run_mode(chains: _Chains, origin: Labels, rivals: Labels, progress: Progres
         *_NO_EVIDENCE,
         tuple(doubts),
     )
-    if progress.stopped or doubts:
+    if progress.stopped or np.isnan(log_joint):
         return run
     starts, ends = tile.contains(first.log_f), tile.contains(last.log_f)
     leaving = "chains leave the mode in which they started"
