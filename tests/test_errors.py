@@ -72,6 +72,8 @@ BAD_PARAMETERS = [
     ("n_init", 1.0, TypeError, "integer"),
     ("init_params", "clever", ValueError, "'k-means++'"),
     ("init_params", None, ValueError, "'kmeans'"),
+    ("annealing", "slowly", ValueError, "'auto'"),
+    ("annealing", 2.0, TypeError, "a list"),
     ("reg_covar", -1e-6, ValueError, ">= 0"),
     ("reg_covar", nan, ValueError, "finite"),
     ("reg_covar", "small", TypeError, "number"),

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import EMResult
 from skbae.energies.gaussian._mixture import gaussian_mixture, nearest_mean_models
+from skbae.estimators._annealing import Annealing, annealed_means
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_sample_weight
 from skbae.estimators._fitted import DetailsT
@@ -63,6 +64,7 @@ class MixtureSettings(Settings):
     mean_precision_prior: float
     n_init: int
     init_params: str
+    annealing: Annealing | None
     tol: float
     max_iter: int
 
@@ -77,8 +79,17 @@ class MixtureSettings(Settings):
 
 def mixture_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[str, Any]:
     """Return the settings that all mixtures share, by name, checked."""
+    common = common_settings(estimator, given, plans)
+    annealing = Annealing.read(given["annealing"], common["temperature"])
+    if annealing is not None and common["model_temperature"] > 0:
+        raise ValueError(
+            "annealing is for fits of a single best model, with model_temperature=0, got "
+            f"annealing={given['annealing']!r} and "
+            f"model_temperature={given['model_temperature']!r}"
+        )
     return {
-        **common_settings(estimator, given, plans),
+        **common,
+        "annealing": annealing,
         "n_components": given.integer("n_components", minimum=1),
         "init_params": given.choice("init_params", INITS),
         "equal_weights": given.flag("equal_weights"),
@@ -276,15 +287,24 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
 
 
 def initial_means(
-    init_params: str,
-    n_components: int,
+    settings: MixtureSettings,
     rows: Rows,
     rng: np.random.Generator,
     runner: RowRunner,
     n_starts: int,
 ) -> Array:
-    """Return initial means (S, K, D), chosen as ``init_params`` says; warn of too few rows."""
+    """Return initial means (S, K, D), as the settings say; warn of too few rows."""
+    init_params, n_components = settings.init_params, settings.n_components
     X, weights = rows_to_start_from(rows, n_components)
+    if settings.annealing is not None:
+        return annealed_means(
+            settings.annealing,
+            n_components,
+            settings.equal_weights,
+            settings.temperature,
+            rows,
+            runner,
+        )
     if init_params == "random":
         codes = random_codes(weights, n_components, n_starts, rng)
         return codes @ X / codes.sum(axis=-1, keepdims=True)

@@ -34,6 +34,10 @@ class MeanScores(SplitScores):
     def weighted(self, shares: Array) -> Array:
         return shares @ self.white
 
+    def reach(self, critical: float) -> float:
+        # the rows' standard deviation along the direction
+        return float(np.sqrt(max(critical, 1.0)))
+
 
 class CovarianceScores(MeanScores):
     """Scores in the mean and the covariance, whose coordinates come after the mean's."""
@@ -56,6 +60,9 @@ class CovarianceScores(MeanScores):
     @abstractmethod
     def moved_factor(self, factor: Array, direction: Array) -> Array:
         """Return the precision factor of the covariance that has moved along a direction."""
+
+    def reach(self, critical: float) -> float:
+        return 1.0
 
     def along(self, direction: Array) -> Array:
         own = self.along_own(direction[self.n_features :])

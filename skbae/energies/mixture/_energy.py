@@ -377,6 +377,7 @@ class MixtureEnergy(SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, Gene
             rows = shares > _NEGLIGIBLE * shares.max()
             scores = family.split_scores(params.components, k, X[rows], shares[rows], temperature)
             temperatures[k], direction = critical_direction(scores, shares[rows])
+            direction = direction * scores.reach(float(temperatures[k]))
             halves.append(partial(self._halved, family, k, scores, direction))
         counts = codes.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -53,6 +53,10 @@ class SplitScores(ABC):
     def weighted(self, shares: Array) -> Array:
         """Return the sum of scores weighted by shares (n,), (P,)."""
 
+    def reach(self, critical: float) -> float:
+        """Return how far along a direction of this critical temperature its two halves may be."""
+        return 1.0
+
 
 def critical_direction(scores: SplitScores, shares: Array) -> tuple[float, Array]:
     """Return the critical temperature of a component, and the direction in which it splits.

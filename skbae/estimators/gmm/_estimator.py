@@ -119,6 +119,13 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         How starts are chosen: the centres of k-means, rows far from each other, random soft
         components of all rows, or random rows. The choice does not depend on the order of the
         rows, nor on whether a row of weight two is given as two rows.
+    annealing : None, "auto" or list of float, default=None
+        Start from means on which rows have settled as the temperature fell, instead of those of
+        `init_params`, for fits of a single best model. Spherical components, one at first, are
+        split where they are unstable: see :func:`skbae.thermodynamics.critical_temperatures`.
+        ``"auto"`` takes critical temperatures, a list those that it holds, in decreasing order and
+        not below `temperature`. The starts, one or two, do not depend on `random_state` or
+        `n_init`.
     weights_init, means_init, precisions_init : array-like or None, default=None
         Initial values, in the shapes of the fitted attributes; with None, `init_params` decides.
     reg_covar : float or None, default=None
@@ -245,6 +252,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         evidence_tol: float | None = 0.1,
         n_init: int = 1,
         init_params: str = "kmeans",
+        annealing: Any = None,
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
@@ -272,6 +280,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         self.evidence_tol = evidence_tol
         self.n_init = n_init
         self.init_params = init_params
+        self.annealing = annealing
         self.weights_init = weights_init
         self.means_init = means_init
         self.precisions_init = precisions_init

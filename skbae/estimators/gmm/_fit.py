@@ -87,14 +87,13 @@ def starts(
     given = settings.given_start(energy.n_features)
     if given.weights is not None and given.means is not None and given.factors is not None:
         return MixtureParameters(given.weights, GaussianParameters(given.means, given.factors))
-    if settings.init_params == "random" and given.means is None:
+    random = settings.init_params == "random" and settings.annealing is None
+    if random and given.means is None:
         models = random_models(energy, rows, rng, n_starts)
         return with_given(given, models)
     means = given.means
     if means is None:
-        means = initial_means(
-            settings.init_params, energy.n_components, rows, rng, runner, n_starts
-        )
+        means = initial_means(settings, rows, rng, runner, n_starts)
     assigned = nearest_mean_models(energy, means, float(np.mean(rows.scale**2)) or 1.0)
     # in double precision, since groups may be much narrower than the spread of all rows
     kernel = energy.expectation(assigned, rows.frame, np.float64, 0.0, 0.0)

@@ -169,6 +169,11 @@ class GaussianMixtureSettings(MixtureSettings):
             means_init=given["means_init"],
             precisions_init=given["precisions_init"],
         )
+        if settings.annealing is not None and settings.means_init is not None:
+            raise ValueError(
+                "annealing and means_init both choose initial means: set one of them to None, got "
+                f"annealing={given['annealing']!r} and an array"
+            )
         return settings
 
     def form(self, n_features: int) -> GaussianMixtureForm:

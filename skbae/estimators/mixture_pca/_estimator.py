@@ -105,6 +105,13 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         for from at least this many starts.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How the means of the initial groups of rows are chosen.
+    annealing : None, "auto" or list of float, default=None
+        Start from means on which rows have settled as the temperature fell, instead of those of
+        `init_params`, for fits of a single best model. Spherical components, one at first, are
+        split where they are unstable: see :func:`skbae.thermodynamics.critical_temperatures`.
+        ``"auto"`` takes critical temperatures, a list those that it holds, in decreasing order and
+        not below `temperature`. The starts, one or two, do not depend on `random_state` or
+        `n_init`.
     tol : float, default=1e-3
         A start has converged when an iteration changes the objective by less.
     max_iter : int, default=100
@@ -233,6 +240,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         n_models: int = 50,
         n_init: int = 1,
         init_params: str = "kmeans",
+        annealing: Any = None,
         tol: float = 1e-3,
         max_iter: int = 100,
         warm_start: bool = False,
@@ -257,6 +265,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         self.n_models = n_models
         self.n_init = n_init
         self.init_params = init_params
+        self.annealing = annealing
         self.tol = tol
         self.max_iter = max_iter
         self.warm_start = warm_start

@@ -97,7 +97,7 @@ def starts(
 ) -> MixtureParameters:
     """Return models that fit the groups of rows nearest to initial means."""
     family = energy.family
-    means = initial_means(settings.init_params, energy.n_components, rows, rng, runner, n_starts)
+    means = initial_means(settings, rows, rng, runner, n_starts)
     variance, shape = mean_variance(rows), means.shape[:2]
     q = family.n_latent + n_directions(family.n_latent, family.n_features)
     # initial directions are random and ignore the rows, so that the order of the rows has no effect
