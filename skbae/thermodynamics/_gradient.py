@@ -74,8 +74,9 @@ def hmaxe_gradient(
     rows that a fit has held out (`early_stopping`) leave gradients, too. Where models are sampled,
     the reference is the mode of ``p(m)``, at which the gradient of the prior balances this one.
 
-    Machines with too many units to sum over all states expect what `chains_` have on average, with
-    the error of so many draws; networks integrate over codes by the draws with which they score.
+    Machines with too many units to sum over all states expect what `chains_` have on average over
+    some Gibbs steps, with the error of so many draws; networks integrate over codes by the draws
+    with which they score.
 
     Examples
     --------

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 MAX_CONVOLVED_UNITS = 14
 # Gibbs steps from the kept states to rows that `draw` returns.
 _STEPS_TO_DRAW = 200
+# States of chains over which the expectations of a machine too large to be enumerated are averaged.
+_STATES_TO_EXPECT = 40_000
 # Least probability of a binary feature in the base model, where all rows have the same value.
 _LEAST_RATE = 1e-3
 
@@ -201,10 +203,24 @@ class RBMEnergy(
         if self.chains is None:
             enumerated = self.layer.expectations(params)
         else:
-            codes = expit(BoundRBM(params, self.layer).activations(self.chains)[0])
-            shares = np.full(len(codes), 1 / len(codes))
-            enumerated = params.log_partition, self._moments(params, self.chains, codes, shares)
+            enumerated = params.log_partition, self._expected_by_chains(params)
         return DerivedKernel(Contrast(params, self.layer, temperature, enumerated), gradient)
+
+    def _expected_by_chains(self, params: RBMParameters) -> Moments:
+        """Return the moments of a machine, averaged over Gibbs steps of its chains."""
+        assert self.chains is not None, "there must be chains"
+        rng, states = np.random.default_rng(0), self.chains
+        n_steps = -(-_STATES_TO_EXPECT // len(states))
+        shares = np.full(len(states), 1 / (n_steps * len(states)))
+        total: Moments | None = None
+        for _ in range(n_steps):
+            codes = expit(BoundRBM(params, self.layer).activations(states)[0])
+            found = self._moments(params, states, codes, shares)
+            total = found if total is None else total.plus(found)
+            drawn = (rng.random(codes.shape) < codes).astype(np.float64)
+            states = self.layer.emit(params, drawn, rng)
+        assert total is not None, "there is a step"
+        return total
 
     def _contrasts(self, params: RBMParameters, statistics: RBMStatistics) -> list[Array]:
         """Return gradients in weights, visible and hidden intercepts (and log noise)."""

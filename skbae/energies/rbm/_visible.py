@@ -66,6 +66,15 @@ class Moments(ArrayRecord):
     visible: Array
     square: Array
 
+    def plus(self, other: Moments) -> Moments:
+        """Return the sum of these moments and others."""
+        return Moments(
+            self.pair + other.pair,
+            self.hidden + other.hidden,
+            self.visible + other.visible,
+            self.square + other.square,
+        )
+
 
 @dataclass(frozen=True)
 class BaseRates:
