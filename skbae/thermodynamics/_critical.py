@@ -155,8 +155,9 @@ def critical_temperatures(
 
     Components of full covariance have critical temperatures of 1 at least, and components of a
     mixture of PCA with a code those of the fit at least, since their mean may move along the code
-    at no cost. Critical temperatures of components are those of the given model, whose noise and
-    codes change with the temperature, too.
+    at no cost. One component whose full covariance is shared (``"tied"``) is on the edge at T = 1,
+    where it is not split: the tree is the root alone. Critical temperatures of components are those
+    of the given model, whose noise and codes change with the temperature, too.
 
     Examples
     --------
