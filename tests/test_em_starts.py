@@ -97,15 +97,23 @@ def error_of_means(fitted, means):
 
 @pytest.mark.parametrize("n_features", [1, 2])
 def test_default_fits_are_as_good_as_those_of_scikit_learn(n_features):
-    """Rows far from each other were starts up to 1.3 standard deviations off at the end."""
-    ours, theirs = [], []
+    """Rows far from each other were starts up to 1.3 standard deviations off at the end.
+
+    Likelihoods are compared with those of scikit-learn's default fits, and means with those of fits
+    that go on to the maximum, whose distance from the true means is that of a sample.
+    """
+    ours, theirs, gained = [], [], []
     for seed in range(20):
         X, means = two_clusters(seed, n_features)
-        ours.append(error_of_means(model(2, random_state=seed).fit(X), means))
+        fitted = model(2, random_state=seed).fit(X)
+        ours.append(error_of_means(fitted, means))
         reference = GaussianMixture(2, random_state=seed).fit(X)
+        gained.append(fitted.score(X) - reference.score(X))
+        reference.set_params(tol=1e-9, max_iter=5000).fit(X)
         theirs.append(error_of_means(reference, means))
-    assert max(ours) < 1.02 * max(theirs) < 0.15
+    assert max(ours) < 1.02 * max(theirs) < 0.25
     assert np.median(ours) < 1.02 * np.median(theirs) < 0.1
+    assert min(gained) > -1e-5
 
 
 def test_fits_stop_when_little_is_left_to_gain():

@@ -12,16 +12,13 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import EMResult
-from skbae.energies.gaussian._mixture import gaussian_mixture, nearest_mean_models
 from skbae.estimators._annealing import Annealing, annealed_means
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_sample_weight
 from skbae.estimators._fitted import DetailsT
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
-from skbae.inference._objective import Objective
-from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._k_means import k_means
 from skbae.inference.passes._starting_points import (
     MAX_DISTINCT,
     distinct_rows,
@@ -46,8 +43,6 @@ if TYPE_CHECKING:
 
 INITS = ("kmeans", "k-means++", "random", "random_from_data")
 
-# K-means stops when a step is worth less, in nats a row, or after so many steps.
-_K_MEANS_TOL, _K_MEANS_STEPS = 1e-4, 100
 # Relative difference of objectives that are the same up to rounding.
 _SAME_MAXIMUM = 1e-10
 # Rows by which the components of one model are matched with those of another.
@@ -309,8 +304,10 @@ def initial_means(
         codes = random_codes(weights, n_components, n_starts, rng)
         return codes @ X / codes.sum(axis=-1, keepdims=True)
     choose = random_rows if init_params == "random_from_data" else kmeans_plus_plus
-    means = np.stack([choose(X, weights, n_components, rng) for _ in range(n_starts)])
-    return _k_means(means, make_rows(X, weights), runner) if init_params == "kmeans" else means
+    means = [choose(X, weights, n_components, rng) for _ in range(n_starts)]
+    if init_params == "kmeans":
+        means = [k_means(X, weights, centres) for centres in means]
+    return np.stack(means)
 
 
 def rows_to_start_from(rows: Rows, n_components: int) -> tuple[Array, Array]:
@@ -332,24 +329,6 @@ def random_codes(
     """Return random soft codes (S, K, N) of distinct rows, times the weights of these."""
     uniform = rng.random((n_starts, n_components, len(weights)))
     return uniform * (weights / uniform.sum(axis=1, keepdims=True))
-
-
-def _k_means(means: Array, rows: Rows, runner: RowRunner) -> Array:
-    """Return the centres that k-means leads to from means (S, K, D)."""
-    n_components, n_features = means.shape[1:]
-    spread = float(np.mean(rows.scale**2)) or 1.0
-    # which mean is nearest does not depend on the common variance, so that a floor is harmless
-    k_means = gaussian_mixture(
-        n_components, n_features, "tied_spherical", equal_weights=True, reg_covar=1e-6 * spread
-    )
-    found = expectation_maximisation(
-        Objective(k_means, rows, runner, 0.0),
-        nearest_mean_models(k_means, means, spread),
-        tol=_K_MEANS_TOL,
-        max_iter=_K_MEANS_STEPS,
-        dtype=np.float64,
-    )
-    return found.params.components.means
 
 
 def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[str, Any]]:

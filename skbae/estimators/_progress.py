@@ -105,8 +105,9 @@ def progress(estimator: Reporting, X: Any, y: Any, max_steps: int | None) -> Ite
     max_steps : int or None
         Largest number of steps, if known.
     """
-    open_context = getattr(estimator, "_init_callback_context", None)
-    root = None if open_context is None else open_context(max_subtasks=max_steps)
+    root = None
+    if getattr(estimator, "_skl_callbacks", None):  # a context for each step takes its time
+        root = estimator._init_callback_context(max_subtasks=max_steps)  # type: ignore[attr-defined]
     if root is not None:
         root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
     steps = Steps(estimator, X, y, root, max_steps)

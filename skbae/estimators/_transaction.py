@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -41,6 +42,12 @@ _STATE_FORMAT = 3
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
+@cache
+def _parameter_names(estimator: Any) -> list[str]:
+    """Return the names of the constructor's parameters, which take a while to find out."""
+    return list(estimator._get_param_names())
+
+
 class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT, DetailsT]):
     """An estimator whose fit either succeeds as a whole or leaves it as it was.
 
@@ -67,7 +74,8 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
 
     def _check_parameters(self) -> SettingsT:
         """Return the settings: the constructor's parameters, read once and checked."""
-        given = Given(self.get_params(deep=False))
+        kind: Any = type(self)
+        given = Given({name: getattr(self, name) for name in _parameter_names(kind)})
         return self._settings_class.read(type(self).__name__, given, self._plans)  # type: ignore[return-value]
 
     @abstractmethod

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Up to this size a loop over columns, vectorised over the batch, is faster than one over the batch.
 _COLUMNWISE_LIMIT = 12
+# but not if matrices are fewer than so many times their size
+_FEW = 3
 
 
 def triangular_inverse(lower: Array) -> Array:
@@ -37,7 +39,7 @@ def triangular_inverse(lower: Array) -> Array:
     size = lower.shape[-1]
     batch = lower.reshape(-1, size, size)
     inverse = np.zeros_like(batch)
-    if size <= _COLUMNWISE_LIMIT:
+    if size <= _COLUMNWISE_LIMIT and len(batch) > _FEW * size:
         for i in range(size):
             pivot = 1.0 / batch[:, i, i]
             inverse[:, i, i] = pivot
@@ -47,5 +49,5 @@ def triangular_inverse(lower: Array) -> Array:
     else:
         for matrix, out in zip(batch, inverse, strict=True):
             # dtrtri reads Fortran order: the transpose of a lower factor is an upper one
-            out[...] = np.tril(dtrtri(matrix.T, lower=0)[0].T)
+            out[...] = dtrtri(matrix.T, lower=0)[0].T
     return inverse.reshape(lower.shape)

@@ -227,12 +227,16 @@ def rounding_bound(
 
 def _roundoff(shape: CovarianceShape, params: GaussianParameters, reach: Array, info: Any) -> Array:
     """Return four times the roundoff of ``x' P x`` where ``|x|`` is at most `reach` (S, K, D)."""
+    largest, smallest = float(info.max), float(info.tiny)
+    if 1e3 * smallest**0.5 <= reach.min() and reach.max() <= 1e-3 * largest**0.5:
+        size = shape.magnitude(params.factors, reach).max(axis=1)
+        return np.where(size < largest, 4 * float(info.eps) * size, np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         size = np.max(shape.magnitude(params.factors, reach), axis=1)
-        largest = np.max(np.square(reach), axis=(1, 2))
-        squares = np.square(np.where(reach > 0, reach, 1.0)).min(axis=(1, 2))
-    sound = np.isfinite(size) & (largest <= 1e-4 * float(info.max))
-    sound &= np.minimum(squares, 1.0) >= 1e4 * float(info.tiny)
+        squares = np.square(reach)
+        sound = np.isfinite(size) & (squares.max(axis=(1, 2)) <= 1e-4 * largest)
+        least = np.square(np.where(reach > 0, reach, 1.0)).min(axis=(1, 2))
+    sound &= np.minimum(least, 1.0) >= 1e4 * smallest
     return np.where(sound, 4 * size * float(info.eps), np.inf)
 
 
@@ -288,15 +292,18 @@ class GaussianComponents(NoisyComponentFamily, DifferentiableFamily, SplittableF
         temperature: float,
     ) -> GaussianParameters:
         alive = counts > 0
-        safe = np.where(alive, counts, 1.0)
+        all_alive = bool(alive.all())
+        safe = counts if all_alive else np.where(alive, counts, 1.0)
         shift = moments.first / safe[..., None]
-        means = np.where(alive[..., None], moments.reference + shift, params.means)
+        means = moments.reference + shift
         scatter, pooled = self._scatter(safe, moments, shift)
         with np.errstate(invalid="ignore"):
             covariances = self.shape.from_scatter(scatter, pooled, self.reg_covar)
-        if not self.tied:
+        if not all_alive:
             old = ~alive
-            covariances[old] = self.shape.covariances(params.factors[old])
+            means[old] = params.means[old]
+            if not self.tied:
+                covariances[old] = self.shape.covariances(params.factors[old])
         try:
             factors = self.shape.factorise(covariances)
         except np.linalg.LinAlgError as error:

@@ -12,6 +12,7 @@ diagonal, or its trace.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,8 +249,8 @@ class Full(CovarianceShape):
 
     def from_scatter(self, scatter: Array, counts: Array, floor: Array | float) -> Array:
         covariances = scatter / self.lift(counts)
-        diagonal = np.arange(self.n_features)
-        covariances[..., diagonal, diagonal] += floor
+        variances = np.einsum("...ii->...i", covariances)  # a view
+        variances += floor
         return covariances
 
     def smallest_ratio(self, covariances: Array, floor: Array, of: NDArray[np.bool_]) -> Array:
@@ -475,3 +476,9 @@ COVARIANCE_TYPES: dict[str, tuple[type[CovarianceShape], bool]] = {
     "tied_spherical": (Spherical, True),
 }
 """Public names: the shape, and whether all components share one covariance."""
+
+
+@lru_cache(maxsize=16)
+def covariance_shape(covariance_type: str, n_features: int) -> CovarianceShape:
+    """Return the shape of one covariance of a type, a key of :data:`COVARIANCE_TYPES`."""
+    return COVARIANCE_TYPES[covariance_type][0](n_features)

@@ -10,7 +10,7 @@ from skbae.energies.gaussian import _normal_wishart as conjugate
 from skbae.energies.gaussian._collapsed import CollapsedGaussians, operations_per_row
 from skbae.energies.gaussian._components import GaussianComponents, GaussianParameters
 from skbae.energies.gaussian._coordinates import GaussianCoordinates
-from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
+from skbae.energies.gaussian._covariance import COVARIANCE_TYPES, covariance_shape
 from skbae.energies.gaussian._normal_wishart import NormalWishart
 from skbae.energies.gaussian._precision_prior import precision_prior
 from skbae.energies.mixture._components import ConjugateComponentFamily
@@ -47,8 +47,11 @@ def gaussian_mixture(
     -------
     GaussianMixtureEnergy
     """
-    shape_class, tied = COVARIANCE_TYPES[covariance_type]
-    family = GaussianComponents(shape_class(n_features), n_components, tied, reg_covar)
+    shape, tied = (
+        covariance_shape(covariance_type, n_features),
+        COVARIANCE_TYPES[covariance_type][1],
+    )
+    family = GaussianComponents(shape, n_components, tied, reg_covar)
     return MixtureEnergy(family, equal_weights)
 
 

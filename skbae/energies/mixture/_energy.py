@@ -330,6 +330,8 @@ class MixtureEnergy(SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, Gene
         self, statistics: MixtureStatistics, params: MixtureParameters, temperature: float
     ) -> MixtureParameters:
         counts = statistics.counts
+        if counts.min() < 0:
+            raise ValueError("counts of rows must not be negative")
         if self.equal_weights:
             weights = np.full_like(counts, 1 / self.n_components)
         else:

@@ -133,9 +133,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         None stands for a millionth of the variance of each feature within groups of rows, so that
         units do not matter. Components that it dominates are named in a warning.
     tol : float, default=1e-3
-        A start has converged when an iteration changes the objective by less, and what all further
-        iterations would change it by is estimated to be less too, from the last two changes; in
-        nats a row. With 0, when an iteration changes nothing.
+        A start has converged when an iteration gains less than a hundredth of this, in nats a row,
+        and all further iterations are estimated to gain less too; see Notes. With 0, when an
+        iteration changes nothing.
     max_iter : int, default=100
         Largest number of iterations. With 0 the start itself is kept and scored.
     warm_start : bool, default=False
@@ -177,7 +177,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     converged_ : bool
         Whether the fit converged; when models are sampled, whether the status is ``"ok"``.
     n_iter_ : int
-        Iterations, or sweeps of each chain.
+        Passes over the rows that steps of the best start took, those included whose step was not
+        made since it would have lowered the objective; or sweeps of each chain.
     models_ : GaussianMixtureModels
         The kept models, with components in the order of the reference model's.
     n_features_in_ : int
@@ -204,7 +205,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     the status is ``"suspect"``.
 
     Expectation maximisation never lowers the objective when ``reg_covar=0`` (Neal and Hinton
-    1998, with the entropy of the codes multiplied by T).
+    1998, with the entropy of the codes multiplied by T). Where a step gains less than 0.003 nats a
+    row, every second one is made longer, unless that would lower the objective: this gets
+    further where plain steps are slow, and what a longer step gains, in comparison with the plain
+    one before it, tells what is left to gain. With ``tol=0`` all steps are plain.
 
     Examples
     --------

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from skbae.energies.gaussian._collapsed import operations_per_row
-from skbae.energies.gaussian._covariance import COVARIANCE_TYPES, CovarianceShape
+from skbae.energies.gaussian._covariance import (
+    COVARIANCE_TYPES,
+    CovarianceShape,
+    covariance_shape,
+)
 from skbae.energies.gaussian._mixture import GaussianMixtureEnergy, gaussian_mixture
 from skbae.energies.gaussian._precision_prior import precision_prior
 from skbae.energies.gaussian._span import ColumnSpan, SpannedMixture
@@ -61,7 +65,7 @@ class GaussianMixtureForm:
     @property
     def shape(self) -> CovarianceShape:
         """The shape of one covariance."""
-        return COVARIANCE_TYPES[self.covariance_type][0](self.n_features)
+        return covariance_shape(self.covariance_type, self.n_features)
 
     @property
     def tied(self) -> bool:

@@ -28,7 +28,7 @@ from skbae.estimators.mixture_pca._fit import (
     form_for,
     in_units,
     reference_attributes,
-    starts,
+    starts_of_fit,
 )
 from skbae.estimators.mixture_pca._sampling import sample_models
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
@@ -101,8 +101,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     n_models : int, default=50
         Number of draws of the models that are kept for prediction, if models are sampled.
     n_init : int, default=1
-        Number of starts, of which the best is kept. If models are sampled, their modes are searched
-        for from at least this many starts.
+        Number of starts, of which the best is kept. Of at most 20 distinct rows, 30 more have means
+        at random rows. If models are sampled, their modes are searched for from at least this many
+        starts.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         How the means of the initial groups of rows are chosen.
     annealing : None, "auto" or list of float, default=None
@@ -113,7 +114,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         not below `temperature`. The starts, one or two, do not depend on `random_state` or
         `n_init`.
     tol : float, default=1e-3
-        A start has converged when an iteration changes the objective by less.
+        A start has converged when an iteration gains less than a hundredth of this, in nats a row,
+        and all further iterations are estimated to gain less too, as in
+        :class:`BayesianGMMAutoEncoder`.
     max_iter : int, default=100
         Largest number of iterations.
     warm_start : bool, default=False
@@ -159,6 +162,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         The objective at the start and after each iteration. Only for a single best model.
     converged_ : bool
     n_iter_ : int
+        Passes over the rows that steps of the best start took.
     models_ : PCAMixtureModels
         The kept models, with components in the order of the reference model's.
     n_features_in_ : int
@@ -313,7 +317,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         elif settings.n_components == 1:
             models = closed_form(settings, rows, runner, rng)
         else:
-            models = starts(settings, energy, rows, rng, runner, settings.n_init)
+            models = starts_of_fit(settings, energy, rows, rng, runner)
         with progress(self, rows.X, None, settings.max_iter) as step:
             found = expectation_maximisation(
                 Objective(energy, rows, runner, settings.temperature, settings.tilt),

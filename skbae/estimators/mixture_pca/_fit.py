@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 NOISE_FLOOR = 1e-6
 # Passes by which the subspace of each initial group of rows is found.
 _PASSES_TO_START = 2
+# Tables of so few distinct rows have many modes, and fits cost next to nothing: so many more starts
+# have means at random rows, unless their means and directions are more numbers.
+_FEW_ROWS, _STARTS_AT_ROWS, _MOST_NUMBERS = 20, 30, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,27 @@ def starts(
     # difference
     unit = rows.total / len(distinct_rows(rows)[0])
     return models_from_assignment(energy, statistics, assigned, settings.temperature, unit)
+
+
+def starts_of_fit(
+    settings: PCAMixtureSettings,
+    energy: PCAMixture,
+    rows: Rows,
+    rng: np.random.Generator,
+    runner: RowRunner,
+) -> MixtureParameters:
+    """Return the starts of a single fit: as the settings say, and more where rows are few."""
+    models = starts(settings, energy, rows, rng, runner, settings.n_init)
+    family = energy.family
+    size = family.n_latent + n_directions(family.n_latent, family.n_features)
+    numbers = energy.n_components * (1 + size) * family.n_features
+    n_more = min(_STARTS_AT_ROWS, _MOST_NUMBERS // numbers)
+    many = len(distinct_rows(rows)[0]) > _FEW_ROWS
+    if many or not n_more or settings.annealing is not None:
+        return models
+    at_rows = replace(settings, init_params="random_from_data")
+    more = starts(at_rows, energy, rows, rng, runner, n_more)
+    return MixtureParameters.concatenate([models, more])
 
 
 def closed_form(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skbae._types import Array, ArrayRecord, EMResult
 from skbae.energies._base import StatisticsEnergy
-from skbae.inference.optimise._backtracking import Proposals, StepLengths, backtrack
-from skbae.inference.optimise._stopping import Progress
+from skbae.inference.optimise._backtracking import Proposals, backtrack
+from skbae.inference.optimise._course import Course
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,63 @@ _ROUNDING = {np.dtype(np.float64): 4e-15, np.dtype(np.float32): 1e-8}
 _SAME_OBJECTIVE = 1e-9
 
 
+class Ascent(ABC):
+    """What is maximised, and the steps that maximise it.
+
+    Attributes
+    ----------
+    objective : Objective
+    backtracks : bool
+        Whether a step may lower the value, so that shorter ones are tried.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.backtracks = objective, objective.tilt != 0
+
+    @abstractmethod
+    def propose(self, params: Any, statistics: Any, steps: Array | None) -> Proposals:
+        """Return the models after steps, and which of them exist.
+
+        `steps` are their lengths, in full steps, (S,); None stands for full steps.
+        """
+
+    @abstractmethod
+    def value(self, params: Any, statistics: Any) -> Array:
+        """Return what is maximised, (S,), in nats a row."""
+
+
+class ObjectiveAscent(Ascent):
+    """The (tilted) mean of ``Hmax_T``."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__(objective)
+        self.energy = objective.require(StatisticsEnergy, "expectation maximisation")
+
+    def propose(self, params: Any, statistics: Any, steps: Array | None) -> Proposals:
+        temperature = self.objective.temperature
+        if steps is not None:
+            statistics = self.energy.interpolate(params, statistics, steps, temperature)
+        sound = np.ones(params.n_models, dtype=bool)
+        try:
+            return self.energy.maximise(statistics, params, temperature), sound
+        except ValueError:
+            # some have collapsed: each alone, and those that have stay as they are
+            for index in range(len(sound)):
+                one = np.array([index])
+                try:
+                    maximum = self.energy.maximise(
+                        statistics.take(one), params.take(one), temperature
+                    )
+                except ValueError:
+                    sound[index] = False
+                else:
+                    params = params.put(one, maximum)
+        return params, sound
+
+    def value(self, params: Any, statistics: Any) -> Array:
+        return np.asarray(statistics.objective)
+
+
 @dataclass(frozen=True)
 class EMState(ArrayRecord):
     """State of expectation maximisation from S starts.
@@ -35,15 +93,14 @@ class EMState(ArrayRecord):
     ----------
     params, statistics : ArrayRecord
         S models, and the statistics of the pass made with them.
-    progress : Progress
-    lengths : StepLengths
-        Of full steps unless the tilt is positive.
+    value : ndarray of shape (S,)
+    course : Course
     """
 
     params: Any
     statistics: Any
-    progress: Progress
-    lengths: StepLengths
+    value: Array
+    course: Course
 
 
 def expectation_maximisation(
@@ -55,12 +112,13 @@ def expectation_maximisation(
     dtype: DTypeLike | None = None,
     earlier: Sequence[float] = (),
     on_iteration: Callable[[int, float], bool] | None = None,
+    ascent: Ascent | None = None,
 ) -> EMResult:
     """Maximise the (tilted) mean of ``Hmax_T``.
 
     Each iteration is a pass over the rows (codes at the temperature, rows reweighted by
     ``exp(-t Hmax)``) and a maximisation, with backtracking if there is a tilt; the objective never
-    decreases.
+    decreases. Where steps gain little, some are made longer.
 
     Parameters
     ----------
@@ -69,21 +127,22 @@ def expectation_maximisation(
     params : ArrayRecord
         S starts.
     tol : float
-        A start has converged when a step changes the objective by less, and all further steps
-        together are estimated to do so too: see
-        :class:`~skbae.inference.optimise._stopping.Progress`. A step that changes nothing has
-        converged whatever `tol`.
+        A start has converged when all further steps together are estimated to gain much less: see
+        :class:`~skbae.inference.optimise._course.Course`. A step that changes nothing has converged
+        whatever `tol`. With 0 no step is made longer.
     max_iter : int
         Largest number of steps of each start.
     dtype : dtype or None
         Precision of the products; None for that of the rows. Starts with much larger variances than
         the fit need float64, since their first sums cancel.
     earlier : sequence of float, default=()
-        The objectives of a fit that this one continues, if there was one: its last step counts in
-        the decision whether the first step here has converged.
+        The objectives of a fit that this one continues, if there was one: if it made a single step,
+        this counts in the decision whether the first step here has converged.
     on_iteration : callable or None
         Called with the number of the iteration and the best objective so far; returning true
         stops the run.
+    ascent : Ascent or None, default=None
+        Another function to maximise.
 
     Returns
     -------
@@ -98,16 +157,17 @@ def expectation_maximisation(
         from ``energy.maximise``. If only some
         starts collapse, their objective is set to minus infinity.
     """
+    ascent = ObjectiveAscent(objective) if ascent is None else ascent
     energy = objective.require(StatisticsEnergy, "expectation maximisation")
     precision = objective.rows.X.dtype if dtype is None else dtype
-    state = em_init(objective, params, precision, earlier)
+    state = em_init(ascent, params, precision, earlier)
     values, hmaxe = state.statistics.objective.copy(), state.statistics.hmaxe.copy()
     history = [values.copy()]
     n_iter = np.zeros(len(values), dtype=np.intp)
     converged = np.zeros(len(values), dtype=bool)
     active = np.arange(len(values))
     for iteration in range(1, max_iter + 1):
-        new, done, alive, precision = em_step(objective, state, precision, tol)
+        new, done, alive, precision = em_step(ascent, state, precision, tol)
         if not alive.all():
             values[active[~alive]] = -np.inf
             active = active[alive]
@@ -117,20 +177,26 @@ def expectation_maximisation(
                 energy.maximise(
                     new.statistics, new.params, objective.temperature
                 )  # raises, with the reason
-        params = params.put(active, new.params)
+        params = new.params if len(active) == len(values) else params.put(active, new.params)
         values[active], hmaxe[active] = new.statistics.objective, new.statistics.hmaxe
         history.append(values.copy())
         n_iter[active] = iteration
-        converged[active[done]] = True
-        state, active = (new.take(~done), active[~done]) if done.any() else (new, active)
+        if done.any():
+            converged[active[done]] = True
+            new, active = new.take(~done), active[~done]
+        state = new
         stop = on_iteration is not None and on_iteration(iteration, float(values.max()))
         if stop or not len(active):
             break
+    else:
+        converged[active] = state.course.would_stop(tol)
+    # with arrays in the same order as after pickling, which the last digits of products depend on
+    params = params.put(np.arange(len(values)), params)
     return EMResult(params, values, hmaxe, history, n_iter, converged)
 
 
 def em_init(
-    objective: Objective, params: Any, precision: DTypeLike, earlier: Sequence[float] = ()
+    ascent: Ascent, params: Any, precision: DTypeLike, earlier: Sequence[float] = ()
 ) -> EMState:
     """Return the state before the first step from S models.
 
@@ -140,31 +206,28 @@ def em_init(
         If the objective of a model is not finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        statistics = objective.expect(params, precision)
+        statistics = ascent.objective.expect(params, precision)
     if not np.isfinite(statistics.objective).all():
         raise ValueError(
             "the start gives a row no finite energy under any component: initial values are too "
             "far from X, or in other units"
         )
-    lengths = StepLengths.begin(params.n_models, objective.tilt)
-    progress = Progress.begin(params.n_models)
-    if len(earlier) > 1:
-        # of other rows, or at another temperature, the fit has another objective
-        same = np.isclose(statistics.objective, earlier[-1], rtol=_SAME_OBJECTIVE, atol=0)
-        for older, newer in pairwise(earlier[-3:]):
-            progress = progress.after(np.where(same, newer - older, np.nan), progress.step)
-    return EMState(params, statistics, progress, lengths)
+    value, gain = ascent.value(params, statistics), math.nan
+    # of other rows, or at another temperature, the fit has another objective
+    if len(earlier) == 2 and np.allclose(value, earlier[-1], rtol=_SAME_OBJECTIVE, atol=0):
+        gain = earlier[1] - earlier[0]
+    course = Course.begin(len(value), ascent.objective.tilt, gain)
+    return EMState(params, statistics, value, course)
 
 
 def em_step(
-    objective: Objective, state: EMState, precision: DTypeLike, tol: float
+    ascent: Ascent, state: EMState, precision: DTypeLike, tol: float
 ) -> tuple[EMState, NDArray[np.bool_], NDArray[np.bool_], DTypeLike]:
     """Make one step of all starts.
 
     Parameters
     ----------
-    objective : Objective
-        Of a StatisticsEnergy.
+    ascent : Ascent
     state : EMState
         S starts.
     precision : dtype
@@ -181,74 +244,61 @@ def em_step(
     precision : dtype
         float64 for all further steps if sums in float32 have cancelled.
     """
-    energy = objective.require(StatisticsEnergy, "expectation maximisation")
-
-    def propose(params: Any, statistics: Any, steps: Array) -> Proposals:
-        if objective.tilt:
-            statistics = energy.interpolate(params, statistics, steps, objective.temperature)
-        return _maximise_each(energy, statistics, params, objective.temperature)
 
     def expect(params: Any) -> Any:
-        return objective.expect(params, precision)
+        return ascent.objective.expect(params, precision)
 
-    first = propose(state.params, state.statistics, state.lengths.steps)
-    if precision != np.float64 and not first[1].all():
+    course = state.course
+    leaps = bool(course.leaping.any())
+    steps = course.steps if leaps or ascent.objective.tilt > 0 else None
+    params, sound = ascent.propose(state.params, state.statistics, steps)
+    if precision != np.float64 and not (sound | course.leaping).all():
         precision = np.float64
         state = replace(state, statistics=expect(state.params))
-        first = propose(state.params, state.statistics, state.lengths.steps)
-    if objective.tilt == 0:
-        params, alive = first
+        params, sound = ascent.propose(state.params, state.statistics, steps)
+    alive = sound | (course.leaping | ascent.backtracks)
+    if not alive.all():
         if not alive.any():
             return state, alive, alive, precision
-        if not alive.all():
-            state, params = state.take(alive), params.take(alive)
-        statistics = expect(params)
-    else:
-        params, statistics = backtrack(
-            propose,
-            expect,
-            _objective_of,
-            state.params,
-            state.statistics,
-            state.lengths.steps,
-            first,
+        state, params, sound = state.take(alive), params.take(alive), sound[alive]
+        course = state.course
+    statistics = expect(params)
+    value = ascent.value(params, statistics)
+    gains = [
+        new - old if exists else -math.inf
+        for new, old, exists in zip(
+            value.tolist(), state.value.tolist(), sound.tolist(), strict=True
         )
-        alive = np.ones(len(state.lengths.steps), dtype=bool)
-    change = statistics.objective - state.statistics.objective
-    progress = state.progress.after(change, state.lengths.steps)
-    rounding = _ROUNDING[np.dtype(precision)]
-    done = progress.converged(statistics.objective, tol, rounding)
-    lengths = state.lengths
-    if objective.tilt > 0:
-        done, lengths = lengths.after(change, change / lengths.steps < tol, done)
-        # a shortened step between longer ones says nothing about the course of these
-        aside = np.flatnonzero(lengths.steps > state.lengths.steps)
-        progress = progress.put(aside, state.progress.take(aside))
-    return EMState(params, statistics, progress, lengths), done, alive, precision
+    ]
+    leaping = course.leaping.tolist()
+    lower = [
+        index
+        for index, gain in enumerate(gains)
+        if not gain >= 0 and (leaping[index] or ascent.backtracks)
+    ]
+    if lower:
+        back = np.array(lower)
+        old = _shorter(ascent, state.take(back), expect)
+        params, statistics = params.put(back, old.params), statistics.put(back, old.statistics)
+        value = value.copy()
+        value[back] = old.value
+        # a leap that is not made counts by what it would have gained
+        for index in lower:
+            if not leaping[index]:
+                gains[index] = float(value[index] - state.value[index])
+    error = _ROUNDING[np.dtype(precision)]
+    done, course = course.after(gains, [error * abs(each) for each in value.tolist()], tol)
+    return EMState(params, statistics, value, course), np.array(done), alive, precision
 
 
-def _objective_of(params: Any, statistics: Any) -> Array:
-    """Return the objective, which must not decrease."""
-    return np.asarray(statistics.objective)
-
-
-def _maximise_each(
-    energy: StatisticsEnergy, statistics: Any, params: Any, temperature: float
-) -> tuple[Any, NDArray[np.bool_]]:
-    """Return maximising models and which of them exist; the others stay as in `params`.
-
-    If one start collapses, the maximisation is repeated for each start alone.
-    """
-    sound = np.ones(params.n_models, dtype=bool)
-    try:
-        return energy.maximise(statistics, params, temperature), sound
-    except ValueError:
-        for index in range(params.n_models):
-            one = np.array([index])
-            try:
-                maximum = energy.maximise(statistics.take(one), params.take(one), temperature)
-            except ValueError:
-                sound[index] = False
-            else:
-                params = params.put(one, maximum)
-    return params, sound
+def _shorter(ascent: Ascent, state: EMState, expect: Callable[[Any], Any]) -> EMState:
+    """Return the state after shorter steps than those that lower the value, and without leaps."""
+    plain = np.flatnonzero(~state.course.leaping)
+    if not (len(plain) and ascent.backtracks):
+        return state
+    old = state.take(plain)
+    params, statistics = backtrack(
+        ascent.propose, expect, ascent.value, old.params, old.statistics, old.course.steps / 2
+    )
+    value = ascent.value(params, statistics)
+    return state.put(plain, EMState(params, statistics, value, old.course))

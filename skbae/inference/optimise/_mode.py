@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 
 from skbae._types import ArrayRecord
 from skbae.energies._capabilities import ConjugateEnergy, GradientEnergy
-from skbae.inference.optimise._backtracking import StepLengths, backtrack
+from skbae.inference.optimise._em import Ascent, expectation_maximisation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,45 +101,56 @@ def find_mode(
     return _by_lbfgs(objective, starts, model_temperature, tol, max_iter)
 
 
+class PosteriorAscent(Ascent):
+    """The log density of models, over its power of the mean of ``Hmax_T``."""
+
+    def __init__(self, objective: Objective, model_temperature: float) -> None:
+        super().__init__(objective)
+        self.energy = objective.require(ConjugateEnergy, "finding the mode")
+        self.power, self.model_temperature = objective.power(model_temperature), model_temperature
+
+    def propose(self, params: Any, statistics: Any, steps: Array | None) -> Proposals:
+        sound = np.ones(params.n_models, dtype=bool)
+        if steps is None:
+            return self.energy.maximise_posterior(statistics, self.model_temperature), sound
+        # A fraction s of the full step: the statistics that the model expects of itself, which it
+        # maximises, are added with (1 - s) / s times the weight of the rows and the prior.
+        temperature = self.objective.temperature
+        mixed = self.energy.interpolate(params, statistics, steps, temperature)
+        for step in np.unique(steps):
+            index = np.flatnonzero(steps == step)
+            try:
+                proposal = self.energy.maximise_posterior(
+                    mixed.take(index), step * self.model_temperature
+                )
+            except ValueError:
+                if step <= 1:
+                    raise
+                sound[index] = False  # a leap too far
+            else:
+                params = params.put(index, proposal)
+        return params, sound
+
+    def value(self, params: Any, statistics: Any) -> Array:
+        log_prior = self.energy.log_prior(params) + self.energy.log_mode_measure(params)
+        return np.asarray(log_prior / self.power + statistics.objective)
+
+
 def _by_expectation_maximisation(
     objective: Objective, params: Any, model_temperature: float, tol: float, max_iter: int
 ) -> ModeResult:
     """Maximise from all starts at once by expectation maximisation, until all have converged."""
-    energy = objective.require(ConjugateEnergy, "finding the mode")
-    power = objective.power(model_temperature)
-
-    def propose(params: Any, statistics: Any, steps: Array) -> Proposals:
-        # A fraction s of the full step: the statistics that the model expects of itself, which it
-        # maximises, are added with (1 - s) / s times the weight of the rows and the prior.
-        mixed = energy.interpolate(params, statistics, steps, objective.temperature)
-        for step in np.unique(steps):
-            index = np.flatnonzero(steps == step)
-            proposal = energy.maximise_posterior(mixed.take(index), step * model_temperature)
-            params = params.put(index, proposal)
-        return params, np.ones(len(steps), dtype=bool)
-
-    def value(params: Any, statistics: Any) -> Array:
-        log_prior = energy.log_prior(params) + energy.log_mode_measure(params)
-        return np.asarray(log_prior / power + statistics.objective)
-
-    statistics = objective.expect(params)
-    lengths = StepLengths.begin(params.n_models, objective.tilt)
-    converged = np.zeros(params.n_models, dtype=bool)
-    for _ in range(max_iter):
-        before = params, statistics
-        if objective.tilt > 0:
-            params, statistics = backtrack(propose, objective.expect, value, *before, lengths.steps)
-            change = value(params, statistics) - value(*before)
-            small = (change < tol) | (change == 0)
-            converged, lengths = lengths.after(change, small, small)
-        else:
-            params = energy.maximise_posterior(statistics, model_temperature)
-            statistics = objective.expect(params)
-            converged = np.abs(statistics.objective - before[1].objective) < tol
-        if converged.all():
-            break
-    log_target = energy.log_prior(params) + power * statistics.objective
-    return ModeResult(params, statistics.hmaxe, statistics.objective, log_target, converged)
+    found = expectation_maximisation(
+        objective,
+        params,
+        tol=tol,
+        max_iter=max_iter,
+        dtype=np.float64,
+        ascent=PosteriorAscent(objective, model_temperature),
+    )
+    log_prior = objective.require(ConjugateEnergy, "finding the mode").log_prior(found.params)
+    log_target = log_prior + objective.power(model_temperature) * found.objective
+    return ModeResult(found.params, found.hmaxe, found.objective, log_target, found.converged)
 
 
 def _by_lbfgs(

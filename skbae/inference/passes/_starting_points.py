@@ -7,6 +7,7 @@ some are selected by a hash of their content.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,11 +66,15 @@ def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
     return X[new], np.asarray(np.bincount(group, weights=weights[order]), dtype=np.float64)
 
 
+@cache
+def _direction(n_features: int, which: int) -> Array:
+    return np.random.default_rng(1015 + which).uniform(0.5, 1.0, (n_features,))
+
+
 def _projection(X: NDArray[Any], which: int) -> Array:
     """Project rows on a fixed direction, feature by feature, so that equal rows give equal bits."""
-    direction = np.random.default_rng(1015 + which).uniform(0.5, 1.0, (X.shape[1],))
     total = np.zeros(len(X))
-    for feature, factor in enumerate(direction):
+    for feature, factor in enumerate(_direction(X.shape[1], which)):
         total += X[:, feature].astype(np.float64) * factor
     return total + 0.0  # turns -0.0 into 0.0
 
@@ -168,7 +173,7 @@ def kmeans_plus_plus(X: Array, weights: Array, n: int, rng: np.random.Generator)
     """
     n_trials = 2 + int(np.log(n))
     X = X.astype(np.float64, copy=False)
-    shifted = X - np.average(X, axis=0, weights=weights)
+    shifted = X - weights @ X / weights.sum()
     squares = np.einsum("nd,nd->n", shifted, shifted)
     first = _draw(np.cumsum(weights), rng.random(1))[0]
     chosen = [first]
