@@ -165,6 +165,35 @@ def test_many_coordinates_have_the_temperature_that_few_have():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["full", "tied", "spherical"])
+def test_components_of_few_or_equal_rows_have_critical_temperatures(kind):
+    # more features than are written out, components of one row, of equal rows, and of some
+    rng = np.random.default_rng(7)
+    X = np.concatenate(
+        [np.zeros((60, 45)), rng.standard_normal((10, 45)) + 9, np.full((1, 45), 40)]
+    )
+    model = BayesianGMMAutoEncoder(
+        3,
+        covariance_type=kind,
+        reg_covar=1e-2,
+        means_init=X[[0, 60, 70]],
+        model_temperature=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X)
+    found = critical_temperatures(model, X).temperatures
+    codes = model.predict_proba(X)
+    assert np.all(np.isfinite(found))
+    assert found[2] < 1e6
+    if kind == "tied":
+        for k in range(3):
+            offset = X - model.means_[k]
+            scatter = (offset.T * codes[:, k]) @ offset / codes[:, k].sum()
+            expected = np.linalg.eigvals(np.linalg.solve(model.covariances_, scatter)).real.max()
+            assert found[k] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
 def test_for_a_shared_covariance_it_is_the_scatter_relative_to_it():
     model = BayesianGMMAutoEncoder(
         3, covariance_type="tied", temperature=0.7, reg_covar=0, **CONVERGED

@@ -22,15 +22,17 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 if TYPE_CHECKING:
     from skbae._types import Array
 
-# More coordinates than this are not written out as a matrix.
+# Scores of more coordinates, and of more rows, are not written out as a table.
 _FEW = 40
 # Relative error of an eigenvector's direction at which the iteration ends.
 _EIGENVECTOR_TOLERANCE = 1e-5
+# Steps of the power method, where that iteration fails.
+_POWER_STEPS = 100
 
 
 class SplitScores(ABC):
@@ -77,26 +79,44 @@ def critical_direction(scores: SplitScores, shares: Array) -> tuple[float, Array
     size, total = scores.n_coordinates, float(shares.sum())
     if total <= 0 or size == 0:
         return 0.0, np.zeros(size)
-    if size <= _FEW:
-        table = np.stack([scores.along(each) for each in np.eye(size)], axis=1)
-        values, vectors = np.linalg.eigh((table * shares[:, None]).T @ table / total)
-        value, vector = float(values[-1]), vectors[:, -1]
+    if min(size, scores.n_rows) <= _FEW:
+        value, vector = _of_table(scores, shares / total)
     else:
-
-        def second_moment(direction: Array) -> Array:
-            return scores.weighted(shares * scores.along(direction.ravel())) / total
-
-        operator = LinearOperator((size, size), matvec=second_moment, dtype=np.float64)
-        start = np.random.default_rng(0).standard_normal(size)
-        try:
-            found, vectors = eigsh(operator, k=1, v0=start, tol=_EIGENVECTOR_TOLERANCE)
-            value, vector = float(found[0]), vectors[:, 0]
-        except ArpackNoConvergence:
-            # leading eigenvalues are nearly equal: any direction among them will do
-            vector = start / np.linalg.norm(start)
-            for _ in range(100):
-                moved = second_moment(vector)
-                vector = moved / np.linalg.norm(moved)
-            value = float(vector @ second_moment(vector))
+        value, vector = _of_operator(scores, shares / total)
     largest = vector[np.argmax(np.abs(vector))]
     return value, vector * (1.0 if largest >= 0 else -1.0)
+
+
+def _of_table(scores: SplitScores, shares: Array) -> tuple[float, Array]:
+    """Return the leading eigenvalue and eigenvector, with the scores written out."""
+    if scores.n_coordinates <= scores.n_rows:
+        table = np.stack([scores.along(each) for each in np.eye(scores.n_coordinates)], axis=1)
+    else:
+        table = np.stack([scores.weighted(each) for each in np.eye(scores.n_rows)])
+    _, singular, vectors = np.linalg.svd(np.sqrt(shares)[:, None] * table, full_matrices=False)
+    return float(singular[0] ** 2), vectors[0]
+
+
+def _of_operator(scores: SplitScores, shares: Array) -> tuple[float, Array]:
+    """Return the leading eigenvalue and eigenvector, by products with directions alone."""
+    size = scores.n_coordinates
+
+    def second_moment(direction: Array) -> Array:
+        return scores.weighted(shares * scores.along(direction.ravel()))
+
+    vector = np.random.default_rng(0).standard_normal(size)
+    operator = LinearOperator((size, size), matvec=second_moment, dtype=np.float64)
+    try:
+        found, vectors = eigsh(operator, k=1, v0=vector, tol=_EIGENVECTOR_TOLERANCE)
+        return float(found[0]), vectors[:, 0]
+    except ArpackError:
+        # leading eigenvalues are nearly equal, so that any direction among them will do, or all
+        # scores are zero
+        vector = vector / np.linalg.norm(vector)
+        for _ in range(_POWER_STEPS):
+            moved = second_moment(vector)
+            length = float(np.linalg.norm(moved))
+            if length == 0:
+                break
+            vector = moved / length
+        return float(vector @ second_moment(vector)), vector
