@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 # A step that reduces the sum of squares by less than this, relative to it, is the last.
-_TOL = 2e-5
+_TOL = 1e-7
 _MAX_STEPS = 100
 # Rounding error of a score, relative to the largest square of a row.
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
