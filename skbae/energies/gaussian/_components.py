@@ -120,7 +120,8 @@ class ExpandedKernel(FeatureKernel, SmoothComponentKernel):
         first = features[..., -self.shape.n_features :]
         own = features[..., : self.shape.n_quadratic]
         quadratic = own if shared is None else shared[:, None]
-        reference = np.broadcast_to(self.centre, first.shape)
+        reference = np.empty(first.shape)
+        reference[...] = self.centre
         return counts, GaussianMoments(first, self.shape.unpack(quadratic), reference)
 
     def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:

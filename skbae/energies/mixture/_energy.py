@@ -312,8 +312,8 @@ class MixtureEnergy(SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, Gene
         if temperature is not None:
             inner = self.family.code_entropy(params.components, temperature)
             log_weights = log_weights if inner is None else log_weights + inner
-        absent = np.isneginf(log_weights)
-        finite = np.where(absent, 0.0, log_weights)
+        absent = log_weights == -np.inf
+        finite = np.where(absent, 0.0, log_weights) if absent.any() else log_weights
         return self.family.kernel(finite, params.components, frame, dtype), absent
 
     def bind(self, params: MixtureParameters, frame: Frame, dtype: Any) -> BoundMixture:

@@ -161,14 +161,15 @@ def expectation_maximisation(
     energy = objective.require(StatisticsEnergy, "expectation maximisation")
     precision = objective.rows.X.dtype if dtype is None else dtype
     state = em_init(ascent, params, precision, earlier)
-    values, hmaxe = state.statistics.objective.copy(), state.statistics.hmaxe.copy()
-    history = [values.copy()]
+    values, hmaxe = state.statistics.objective, state.statistics.hmaxe
+    history = [values]
     n_iter = np.zeros(len(values), dtype=np.intp)
     converged = np.zeros(len(values), dtype=bool)
     active = np.arange(len(values))
     for iteration in range(1, max_iter + 1):
         new, done, alive, precision = em_step(ascent, state, precision, tol)
         if not alive.all():
+            values = values.copy()
             values[active[~alive]] = -np.inf
             active = active[alive]
             if not len(active):
@@ -177,9 +178,12 @@ def expectation_maximisation(
                 energy.maximise(
                     new.statistics, new.params, objective.temperature
                 )  # raises, with the reason
-        params = new.params if len(active) == len(values) else params.put(active, new.params)
-        values[active], hmaxe[active] = new.statistics.objective, new.statistics.hmaxe
-        history.append(values.copy())
+        if len(active) == len(values):
+            params, values, hmaxe = new.params, new.statistics.objective, new.statistics.hmaxe
+        else:
+            params, values, hmaxe = params.put(active, new.params), values.copy(), hmaxe.copy()
+            values[active], hmaxe[active] = new.statistics.objective, new.statistics.hmaxe
+        history.append(values)
         n_iter[active] = iteration
         if done.any():
             converged[active[done]] = True
