@@ -246,7 +246,16 @@ class ExpectationEnergy(Energy):
 
 
 class StatisticsEnergy(ExpectationEnergy):
-    """Capability: expectation maximisation."""
+    """Capability: expectation maximisation.
+
+    Attributes
+    ----------
+    exact_moments : bool
+        Whether the statistics that a maximum expects of itself are those it is the maximum for, as
+        in exponential families.
+    """
+
+    exact_moments: bool = False
 
     @abstractmethod
     def maximise(self, statistics: Any, params: Any, temperature: float) -> Any:

@@ -274,6 +274,8 @@ class GaussianComponents(NoisyComponentFamily, DifferentiableFamily, SplittableF
         Added to the variances in :meth:`maximise`, in the units of the data, squared.
     """
 
+    exact_moments = True
+
     def __init__(
         self, shape: CovarianceShape, n_components: int, tied: bool, reg_covar: Array | float
     ) -> None:

@@ -240,6 +240,8 @@ class ComponentFamily(ABC):
 
     n_components: int
     n_features: int
+    exact_moments: bool = False
+    """Whether maximum components expect the moments that they are the maximum for."""
 
     @abstractmethod
     def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ComponentKernel:

@@ -298,6 +298,7 @@ class MixtureEnergy(SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, Gene
 
     def __init__(self, family: Family, equal_weights: bool = False) -> None:
         self.family, self.equal_weights = family, equal_weights
+        self.exact_moments = family.exact_moments
         self.n_components, self.n_features = family.n_components, family.n_features
 
     def _kernel(

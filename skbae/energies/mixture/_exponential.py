@@ -89,6 +89,8 @@ class ExponentialComponents(ComponentFamily):
     :meth:`draw` and :meth:`n_parameters`. Its parameters are an ArrayRecord of arrays (S, K, ...).
     """
 
+    exact_moments = True
+
     @abstractmethod
     def features(self, X: NDArray[Any]) -> Array:
         """Return the P features of rows (n, D), of shape (n, P); the constant is not among them."""

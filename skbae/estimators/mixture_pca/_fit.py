@@ -100,6 +100,8 @@ def starts(
 ) -> MixtureParameters:
     """Return models that fit the groups of rows nearest to initial means."""
     family = energy.family
+    # searches for modes fit fewer components than the settings say
+    settings = replace(settings, n_components=energy.n_components)
     means = initial_means(settings, rows, rng, runner, n_starts)
     variance, shape = mean_variance(rows), means.shape[:2]
     q = family.n_latent + n_directions(family.n_latent, family.n_features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,25 +62,34 @@ class ObjectiveAscent(Ascent):
         self.energy = objective.require(StatisticsEnergy, "expectation maximisation")
 
     def propose(self, params: Any, statistics: Any, steps: Array | None) -> Proposals:
-        temperature = self.objective.temperature
-        if steps is not None:
-            statistics = self.energy.interpolate(params, statistics, steps, temperature)
         sound = np.ones(params.n_models, dtype=bool)
         try:
-            return self.energy.maximise(statistics, params, temperature), sound
+            return self._step(params, statistics, steps), sound
         except ValueError:
             # some have collapsed: each alone, and those that have stay as they are
             for index in range(len(sound)):
                 one = np.array([index])
+                length = None if steps is None else steps[one]
                 try:
-                    maximum = self.energy.maximise(
-                        statistics.take(one), params.take(one), temperature
-                    )
+                    maximum = self._step(params.take(one), statistics.take(one), length)
                 except ValueError:
                     sound[index] = False
                 else:
                     params = params.put(one, maximum)
         return params, sound
+
+    def _step(self, params: Any, statistics: Any, steps: Array | None) -> Any:
+        energy, temperature = self.energy, self.objective.temperature
+        if steps is not None:
+            leaps = np.flatnonzero(steps > 1)
+            if len(leaps) and not energy.exact_moments:
+                # a leap goes on in the direction of models that a full step leads to
+                own, given = params.take(leaps), statistics.take(leaps)
+                full, none = energy.maximise(given, own, temperature), np.zeros(len(leaps))
+                reached = energy.interpolate(full, given, none, temperature)
+                statistics = statistics.put(leaps, reached)
+            statistics = energy.interpolate(params, statistics, steps, temperature)
+        return energy.maximise(statistics, params, temperature)
 
     def value(self, params: Any, statistics: Any) -> Array:
         return np.asarray(statistics.objective)
@@ -248,14 +258,18 @@ def em_step(
     precision : dtype
         float64 for all further steps if sums in float32 have cancelled.
     """
+    leaps = bool(state.course.leaping.any())
+    # leaps may lead to models under which energies overflow: these are not kept
+    overflow = _may_overflow if leaps else nullcontext
 
     def expect(params: Any) -> Any:
-        return ascent.objective.expect(params, precision)
+        with overflow():
+            return ascent.objective.expect(params, precision)
 
     course = state.course
-    leaps = bool(course.leaping.any())
     steps = course.steps if leaps or ascent.objective.tilt > 0 else None
-    params, sound = ascent.propose(state.params, state.statistics, steps)
+    with overflow():
+        params, sound = ascent.propose(state.params, state.statistics, steps)
     if precision != np.float64 and not (sound | course.leaping).all():
         precision = np.float64
         state = replace(state, statistics=expect(state.params))
@@ -293,6 +307,10 @@ def em_step(
     error = _ROUNDING[np.dtype(precision)]
     done, course = course.after(gains, [error * abs(each) for each in value.tolist()], tol)
     return EMState(params, statistics, value, course), np.array(done), alive, precision
+
+
+def _may_overflow() -> np.errstate:
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def _shorter(ascent: Ascent, state: EMState, expect: Callable[[Any], Any]) -> EMState:

@@ -113,16 +113,12 @@ class PosteriorAscent(Ascent):
         sound = np.ones(params.n_models, dtype=bool)
         if steps is None:
             return self.energy.maximise_posterior(statistics, self.model_temperature), sound
-        # A fraction s of the full step: the statistics that the model expects of itself, which it
-        # maximises, are added with (1 - s) / s times the weight of the rows and the prior.
         temperature = self.objective.temperature
-        mixed = self.energy.interpolate(params, statistics, steps, temperature)
         for step in np.unique(steps):
             index = np.flatnonzero(steps == step)
+            own, given = params.take(index), statistics.take(index)
             try:
-                proposal = self.energy.maximise_posterior(
-                    mixed.take(index), step * self.model_temperature
-                )
+                proposal = self._step(own, given, steps[index], temperature)
             except ValueError:
                 if step <= 1:
                     raise
@@ -130,6 +126,20 @@ class PosteriorAscent(Ascent):
             else:
                 params = params.put(index, proposal)
         return params, sound
+
+    def _step(self, params: Any, statistics: Any, steps: Array, temperature: float) -> Any:
+        """Return models after steps of one length."""
+        energy, length = self.energy, float(steps[0])
+        if length <= 1:
+            # A fraction s of the full step: the statistics that the model expects of itself, which
+            # it maximises, are added with (1 - s) / s times the weight of the rows and the prior.
+            mixed = energy.interpolate(params, statistics, steps, temperature)
+            return energy.maximise_posterior(mixed, length * self.model_temperature)
+        # a leap goes on in the direction of models that a full step leads to
+        full = energy.maximise_posterior(statistics, self.model_temperature)
+        reached = energy.interpolate(full, statistics, np.zeros(len(steps)), temperature)
+        beyond = energy.interpolate(params, reached, steps, temperature)
+        return energy.maximise(beyond, params, temperature)
 
     def value(self, params: Any, statistics: Any) -> Array:
         log_prior = self.energy.log_prior(params) + self.energy.log_mode_measure(params)
