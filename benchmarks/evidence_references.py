@@ -397,7 +397,7 @@ def main():
     parser.add_argument("--again", action="store_true", help="compute anew what is stored")
     parser.add_argument("--compare", type=int, default=0, help="number of default fits each")
     parser.add_argument("--size", type=int, default=32, help="chains of each of eight groups")
-    parser.add_argument("--sweeps", type=int, default=1, help="after each step of a path")
+    parser.add_argument("--sweeps", type=int, default=4, help="after each step of a path")
     parser.add_argument("--adapt", type=float, default=0.5, help="spread of log weights of a step")
     parser.add_argument("--search", type=int, default=32, help="chains of searches")
     parser.add_argument("--seed", type=int, default=0)
