@@ -188,7 +188,7 @@ def tables():
     }
 
 
-def compare_fits(repetitions):
+def compare_fits(repetitions, tol):
     """Print medians over seeds of the time of a fit and of the log-likelihood it reaches."""
     print(f"{'table':26s} {'cov':10s} {'sklearn':>9s} {'skbae':>9s} {'ratio':>6s}", end="")
     print("  iterations   mean (and worst) score, ours less theirs")
@@ -199,7 +199,9 @@ def compare_fits(repetitions):
             for seed in range(repetitions):
                 settings = {"covariance_type": kind, "random_state": seed, "max_iter": 500}
                 theirs = GaussianMixture(n_components, **settings)
-                ours = BayesianGMMAutoEncoder(n_components, model_temperature=0, **settings)
+                ours = BayesianGMMAutoEncoder(
+                    n_components, model_temperature=0, tol=tol, **settings
+                )
                 taken = [seconds(model.fit, X) for model in (theirs, ours)]
                 rows.append([*taken, theirs.n_iter_, ours.n_iter_, theirs.score(X), ours.score(X)])
             table = np.array(rows)
@@ -221,6 +223,7 @@ def main():
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of settings, from 0")
     parser.add_argument("--fits", action="store_true", help="compare whole default fits")
+    parser.add_argument("--tol", type=float, default=1e-3, help="of our whole fits (0.1: as early)")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)  # tol=0 asks for every iteration
 
@@ -228,7 +231,7 @@ def main():
         pools = {(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()}
         print(f"scikit-learn {sklearn.__version__}, numpy {np.__version__}")
         if options.fits:
-            compare_fits(options.repetitions)
+            compare_fits(options.repetitions, options.tol)
             return
         print("threads:", ", ".join(f"{api} {number}" for api, number in sorted(pools)))
         print(f"median of {options.repetitions} alternating repetitions; ms per iteration\n")
