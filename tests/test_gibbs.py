@@ -57,6 +57,19 @@ def test_sweeps_are_repeated_while_rhat_is_above_its_limit(n_sweeps):
     assert any(disagreed) == (n_sweeps == 10) == any(length > 1 for length in lengths)
 
 
+def test_sweeps_are_repeated_more_often_while_chains_disagree():
+    went_on = 0
+    for seed in range(5):
+        short, _ = run(10, seed, max_lengths=2)
+        found, _ = run(10, seed, max_lengths=2, max_apart=12)
+        apart = split_rhat(short.hmaxe) > RHAT_LIMIT
+        length = found.hmaxe.shape[1] // run(10, seed, max_lengths=1)[0].hmaxe.shape[1]
+        assert (length > 2) == apart
+        assert length == 12 or split_rhat(found.hmaxe) <= RHAT_LIMIT
+        went_on += apart
+    assert went_on
+
+
 def test_sweeps_are_repeated_until_enough_draws_are_effective():
     lengths = {"max_lengths": 6, "min_lengths": 6}
     every, _ = run(100, 0, **lengths)

@@ -115,7 +115,7 @@ def sample_by_jumps(
         until += f" and the log evidence has an error below {jumps.evidence_tol:g}"
     progress.stage(
         f"jumping chains, {jumps.n_sweeps * jumps.min_lengths} to "
-        f"{jumps.n_sweeps * jumps.max_lengths} sweeps, {until}"
+        f"{jumps.n_sweeps * max(jumps.max_lengths, jumps.max_apart)} sweeps, {until}"
     )
     half = plan.n_jumping // 2
     parts = []

@@ -122,6 +122,7 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
             min_lengths=scaled(4e5, 1, 8),
             n_effective=scaled(8e8, 5000, 20_000),
             max_lengths=scaled(2.5e6, 10, 40),
+            max_apart=60,
             evidence_tol=tolerance,
             n_keep=n_models,
         ),

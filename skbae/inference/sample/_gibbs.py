@@ -65,6 +65,8 @@ class GibbsPlan:
     min_lengths, max_lengths : int
         How often the `n_sweeps` are made at least and at most; in between, again while chains
         disagree, or while the evidence is less certain than `evidence_tol`.
+    max_apart : int
+        The same limit while chains disagree, if it is larger.
     n_effective : float
         With so many effective draws, `min_lengths` need not be reached.
     max_remakes : int
@@ -85,6 +87,7 @@ class GibbsPlan:
     max_jumps: int = 300
     min_lengths: int = 1
     max_lengths: int = 4
+    max_apart: int = 0
     n_effective: float = np.inf
     max_remakes: int = 2
     evidence_tol: float | None = None
@@ -94,7 +97,7 @@ class GibbsPlan:
     def n_steps(self) -> int:
         """Upper limit of the number of steps that are reported."""
         n_jumps = min(self.n_sweeps // 2 + 1, 2 * self.max_jumps)
-        recorded = self.max_lengths * (self.n_sweeps + n_jumps)
+        recorded = max(self.max_lengths, self.max_apart) * (self.n_sweeps + n_jumps)
         return self.n_burn + self.n_rounds * self.n_between + 1 + recorded
 
 
@@ -293,8 +296,8 @@ def sample_conjugate(
     trace: list[Array] = []
     scores: list[Array] = []
     latest = _Latest(_MORE * plan.n_conditionals, starts.n_models)
-    for length in range(plan.max_lengths):
-        if length and steps.stopped:
+    for length in range(max(plan.max_lengths, plan.max_apart)):
+        if length and (steps.stopped or (length >= plan.max_lengths and not _disagree(trace))):
             break
         if 0 < length <= plan.max_remakes and _chains_stick(jumps, moves):
             # where chains have stuck, the proposals to come have density
@@ -363,15 +366,20 @@ def _is_enough(
     trace: list[Array], jumps: list[Jump], moves: GibbsMoves, plan: GibbsPlan, length: int
 ) -> bool:
     """Return whether chains agree, and know the evidence as well as they are asked to."""
-    draws = np.stack(trace, axis=1)
-    if split_rhat(draws) > RHAT_LIMIT:
+    if _disagree(trace):
         return False
-    if length < plan.min_lengths and effective_sample_size(draws) < plan.n_effective:
+    few = length < plan.min_lengths
+    if few and effective_sample_size(np.stack(trace, axis=1)) < plan.n_effective:
         return False
     if plan.evidence_tol is None:
         return True
     values, errors = np.array(_bridges(jumps, moves)).T
     return joint_error(values, errors) <= plan.evidence_tol
+
+
+def _disagree(trace: list[Array]) -> bool:
+    """Return whether chains are further apart than the verdict allows."""
+    return split_rhat(np.stack(trace, axis=1)) > RHAT_LIMIT
 
 
 def _chains_stick(jumps: list[Jump], moves: GibbsMoves) -> bool:
