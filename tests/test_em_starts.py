@@ -116,6 +116,23 @@ def test_default_fits_are_as_good_as_those_of_scikit_learn(n_features):
     assert min(gained) > -1e-5
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="fits go on to the maximum, which is further from the true means here than where "
+    "scikit-learn's default stops",
+)
+@pytest.mark.parametrize("n_features", [1, 2])
+def test_default_fits_are_as_near_to_the_true_means_as_those_of_scikit_learn(n_features):
+    ours, theirs = [], []
+    for seed in range(20):
+        X, means = two_clusters(seed, n_features)
+        ours.append(error_of_means(model(2, random_state=seed).fit(X), means))
+        reference = GaussianMixture(2, random_state=seed).fit(X)
+        theirs.append(error_of_means(reference, means))
+    assert max(ours) < 1.02 * max(theirs) < 0.15
+    assert np.median(ours) < 1.02 * np.median(theirs) < 0.1
+
+
 def test_fits_stop_when_little_is_left_to_gain():
     """Gains shrink slowly between overlapping clusters: a small one says little of the rest."""
     left = []
