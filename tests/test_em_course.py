@@ -9,10 +9,12 @@ import pytest
 from _data import overlapping_blobs, start_for
 from _instances import COVARIANCE_TYPES
 from sklearn.cluster import KMeans
+from sklearn.datasets import make_blobs
 
 from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder
 from skbae.inference.optimise._course import Course
-from skbae.inference.passes._k_means import k_means
+from skbae.inference.passes._k_means import best_k_means, k_means
+from skbae.inference.passes._starting_points import kmeans_plus_plus
 
 # Fits are stopped early on purpose in some of these tests.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -165,23 +167,47 @@ def test_k_means_is_lloyds_algorithm():
     X = overlapping_blobs()
     centres = X[:4]
     theirs = KMeans(4, init=centres, n_init=1, algorithm="lloyd", tol=0, max_iter=500).fit(X)
-    found = k_means(X, np.ones(len(X)), centres)
-    inertia = ((X[:, None] - found) ** 2).sum(axis=-1).min(axis=1).sum()
+    found, inertia = k_means(X, np.ones(len(X)), centres)
+    np.testing.assert_allclose(
+        inertia, ((X[:, None] - found) ** 2).sum(axis=-1).min(axis=1).sum(), rtol=1e-5
+    )
     assert theirs.inertia_ * (1 - 1e-12) <= inertia < 1.01 * theirs.inertia_
     far = X + 1e6
-    np.testing.assert_allclose(k_means(far, np.ones(len(X)), centres + 1e6) - 1e6, found, atol=1e-6)
+    np.testing.assert_allclose(
+        k_means(far, np.ones(len(X)), centres + 1e6)[0] - 1e6, found, atol=1e-6
+    )
 
 
 def test_k_means_counts_weights_as_repetitions():
     X, weights = overlapping_blobs(), np.arange(310) % 3 + 1
-    weighted = k_means(X, weights.astype(float), X[:4])
-    repeated = k_means(np.repeat(X, weights, axis=0), np.ones(int(weights.sum())), np.array(X[:4]))
+    weighted, _ = k_means(X, weights.astype(float), X[:4])
+    repeated, _ = k_means(
+        np.repeat(X, weights, axis=0), np.ones(int(weights.sum())), np.array(X[:4])
+    )
     np.testing.assert_allclose(weighted, repeated, rtol=1e-9)
+
+
+def test_starts_by_k_means_are_the_better_of_two_runs():
+    """A single run from k-means++ ends above the lowest inertia for two seeds in five here."""
+    X, _ = make_blobs(600, centers=6, n_features=2, cluster_std=1.0, random_state=3)
+    weights = np.ones(len(X))
+
+    def inertia(centres):
+        return ((X[:, None] - centres) ** 2).sum(axis=-1).min(axis=1).sum()
+
+    single, double = [], []
+    for seed in range(40):
+        start = kmeans_plus_plus(X, weights, 6, np.random.default_rng(seed))
+        single.append(inertia(k_means(X, weights, start)[0]))
+        double.append(inertia(best_k_means(X, weights, 6, np.random.default_rng(seed))))
+    lowest = 1.001 * min(single)
+    assert np.all(np.array(double) <= 1.000001 * np.array(single))
+    assert np.mean(np.array(double) > lowest) < 0.7 * np.mean(np.array(single) > lowest)
 
 
 def test_a_centre_without_rows_stays():
     X = np.array([[0.0], [1.0], [2.0]])
-    found = k_means(X, np.ones(3), np.array([[0.0], [1e3]]))
+    found, _ = k_means(X, np.ones(3), np.array([[0.0], [1e3]]))
     np.testing.assert_allclose(found, [[1.0], [1e3]])
 
 

@@ -18,7 +18,7 @@ from skbae.estimators._checks import check_sample_weight
 from skbae.estimators._fitted import DetailsT
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
-from skbae.inference.passes._k_means import k_means
+from skbae.inference.passes._k_means import best_k_means
 from skbae.inference.passes._starting_points import (
     MAX_DISTINCT,
     distinct_rows,
@@ -41,7 +41,13 @@ if TYPE_CHECKING:
     from skbae.inference.passes._rows import RowRunner
 
 
-INITS = ("kmeans", "k-means++", "random", "random_from_data")
+# How initial means are chosen from the rows, by `init_params`; the means of random codes otherwise.
+_CHOOSE_MEANS = {
+    "kmeans": best_k_means,
+    "k-means++": kmeans_plus_plus,
+    "random_from_data": random_rows,
+}
+INITS = (*_CHOOSE_MEANS, "random")
 
 # Relative difference of objectives that are the same up to rounding.
 _SAME_MAXIMUM = 1e-10
@@ -303,11 +309,8 @@ def initial_means(
     if init_params == "random":
         codes = random_codes(weights, n_components, n_starts, rng)
         return codes @ X / codes.sum(axis=-1, keepdims=True)
-    choose = random_rows if init_params == "random_from_data" else kmeans_plus_plus
-    means = [choose(X, weights, n_components, rng) for _ in range(n_starts)]
-    if init_params == "kmeans":
-        means = [k_means(X, weights, centres) for centres in means]
-    return np.stack(means)
+    choose = _CHOOSE_MEANS[init_params]
+    return np.stack([choose(X, weights, n_components, rng) for _ in range(n_starts)])
 
 
 def rows_to_start_from(rows: Rows, n_components: int) -> tuple[Array, Array]:

@@ -116,9 +116,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     n_init : int, default=1
         Number of starts, of which the best is kept.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
-        How starts are chosen: the centres of k-means, rows far from each other, random soft
-        components of all rows, or random rows. The choice does not depend on the order of the
-        rows, nor on whether a row of weight two is given as two rows.
+        How starts are chosen: the centres of k-means (the best of two runs), rows far from each
+        other, random soft components of all rows, or random rows. The choice does not depend on the
+        order of the rows, nor on whether a row of weight two is given as two rows.
     annealing : None, "auto" or list of float, default=None
         Start from means on which rows have settled as the temperature fell, instead of those of
         `init_params`, for fits of a single best model. Spherical components, one at first, are
