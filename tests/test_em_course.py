@@ -205,6 +205,24 @@ def test_starts_by_k_means_are_the_better_of_two_runs():
     assert np.mean(np.array(double) > lowest) < 0.7 * np.mean(np.array(single) > lowest)
 
 
+def test_of_many_rows_some_are_enough_to_compare_runs():
+    X, _ = make_blobs(20_000, centers=8, n_features=2, cluster_std=1.0, random_state=5)
+    weights = np.ones(len(X))
+    single = []
+    for seed in range(12):
+        start = kmeans_plus_plus(X, weights, 8, np.random.default_rng(seed))
+        single.append(k_means(X, weights, start)[1])
+    lowest = 1.001 * min(single)
+    ours = [
+        ((X[:, None] - best_k_means(X, weights, 8, np.random.default_rng(seed))) ** 2)
+        .sum(axis=-1)
+        .min(axis=1)
+        .sum()
+        for seed in range(12)
+    ]
+    assert np.mean(np.array(ours) > lowest) < 0.5 * np.mean(np.array(single) > lowest)
+
+
 def test_a_centre_without_rows_stays():
     X = np.array([[0.0], [1.0], [2.0]])
     found, _ = k_means(X, np.ones(3), np.array([[0.0], [1e3]]))
