@@ -28,14 +28,19 @@ def outputs(coefs, intercepts, activation, Z):
     return hidden
 
 
+def decoded(model, Z):
+    """Return the outputs of a fitted decoder."""
+    out = outputs(model.decoder_coefs_, model.decoder_intercepts_, model.activation, Z)
+    return out + Z @ model.decoder_skip_ if hasattr(model, "decoder_skip_") else out
+
+
 def log_likelihood(model, X, Z):
     """Return ``log p(x | z)`` of all pairs, (N, M)."""
-    activation = model.activation
-    out = outputs(model.decoder_coefs_, model.decoder_intercepts_, activation, Z)
+    out = decoded(model, Z)
     if model.likelihood == "gaussian":
-        square = ((X[:, None] - out[None]) ** 2).sum(axis=2)
-        s2 = model.noise_variance_
-        return -0.5 * (square / s2 + X.shape[1] * np.log(2 * np.pi * s2))
+        s2 = np.broadcast_to(model.noise_variance_, X.shape[1:])
+        square = ((X[:, None] - out[None]) ** 2 / s2).sum(axis=2)
+        return -0.5 * (square + np.log(2 * np.pi * s2).sum())
     return X @ out.T - np.logaddexp(0, out).sum(axis=1)
 
 
@@ -80,15 +85,16 @@ def converged_quadrature(model, X, temperature=1.0, n=40, tol=1e-3):
 def linear_hmax(model, X, temperature):
     """Return ``Hmax_T`` and its codes' mean and covariance for a linear decoder (closed form)."""
     (W,), (mu,) = model.decoder_coefs_, model.decoder_intercepts_
-    s2, (d, D) = model.noise_variance_, W.shape
-    precision = np.eye(d) + W @ W.T / s2
-    mean = np.linalg.solve(precision, W @ (X - mu).T / s2).T
-    base = -0.5 * D * np.log(2 * np.pi * s2)
-    C = W.T @ W + s2 * np.eye(D)
+    d, D = W.shape
+    s2 = np.broadcast_to(model.noise_variance_, D)
+    precision = np.eye(d) + W / s2 @ W.T
+    mean = np.linalg.solve(precision, W / s2 @ (X - mu).T).T
+    base = -0.5 * np.log(2 * np.pi * s2).sum()
+    C = W.T @ W + np.diag(s2)
     if temperature == 0:
         deviations = X - mu
         square = np.einsum("nd,nd->n", deviations, np.linalg.solve(C, deviations.T).T)
         return base - 0.5 * square, mean, np.zeros((d, d))
     density = multivariate_normal(mu, temperature * C).logpdf(X)
-    value = base + 0.5 * temperature * D * np.log(2 * np.pi * s2 * temperature)
+    value = base + 0.5 * temperature * np.log(2 * np.pi * s2 * temperature).sum()
     return value + temperature * density, mean, temperature * np.linalg.inv(precision)

@@ -34,7 +34,9 @@ def covariances(*shape):
 def network_rows(likelihood):
     decoder = Decoder(Network((d, 4, D), "tanh"), likelihood)
     theta = rng.normal(size=(1, decoder.n_parameters))
-    return NetworkRows(decoder, theta, np.ones(D), 2.0, rng.normal(size=(N, 4, d)), shares(N, 4))
+    return NetworkRows(
+        decoder, theta, np.ones(D), np.linspace(1, 3, D), rng.normal(size=(N, 4, d)), shares(N, 4)
+    )
 
 
 AXES = np.linalg.qr(rng.normal(size=(K, D, d)))[0].swapaxes(1, 2)

@@ -346,14 +346,18 @@ def test_gradients_of_networks(likelihood, T, weights):
     if likelihood == "gaussian":
         slope, noise = gradient["noise_variance_"], model.models_.noise_variance
         # the gradient is the difference of terms about as large as D / 2
-        compare(lambda t: {"noise_variance": noise * (1 + t)}, slope * noise[0], D / 16)
+        for feature, own in enumerate(np.eye(D)):
+            expected = slope[feature] * noise[0, feature]
+            compare(lambda t, own=own: {"noise_variance": noise * (1 + t * own)}, expected, D / 16)
     else:
         assert "noise_variance_" not in gradient
 
 
 @pytest.mark.parametrize("T", TEMPERATURES)
 def test_a_linear_decoder_has_the_gradient_of_pca(T):
-    model = network(T, "gaussian", X, hidden=(), n_components=2, n_score_samples=1024)
+    model = network(
+        T, "gaussian", X, hidden=(), noise="shared", n_components=2, n_score_samples=1024
+    )
     W, s2 = model.decoder_coefs_[0], model.noise_variance_
     gradient = hmaxe_gradient(model, OTHER)
     # PCA's energy of loadings W' and noise s2, by the formula of its energy

@@ -92,7 +92,8 @@ def test_float32_rows_give_float32_codes(instance, X):
 def test_equal_seeds_give_equal_fits(instance, X):
     assert_same(instance.make().fit(X), instance.make().fit(X), X, rtol=0)
     other = instance.make(random_state=1).fit(X)
-    assert not np.allclose(other.decoder_coefs_[0], instance.make().fit(X).decoder_coefs_[0])
+    if instance.settings.get("hidden_layer_sizes") != ():  # PCA in closed form, for any seed
+        assert not np.allclose(other.decoder_coefs_[0], instance.make().fit(X).decoder_coefs_[0])
     generator = np.random.default_rng(0)
     assert_same(instance.make(random_state=generator).fit(X), instance.make().fit(X), X, rtol=0)
 
@@ -113,12 +114,12 @@ def test_constant_and_repeated_rows_give_finite_fits(X):
     constant = np.column_stack([X, np.full(len(X), 3.0)])
     fitted = make(max_iter=100, learning_rate_init=0.01).fit(constant)
     reconstruction = fitted.inverse_transform(fitted.transform(constant))
-    np.testing.assert_allclose(reconstruction[:, 4], 3.0, atol=0.3)
+    np.testing.assert_allclose(reconstruction[:, 4], 3.0, atol=0.1)
 
 
 def test_noise_stays_above_its_floor():
     """A code as large as a row could explain it without noise."""
     X = np.random.default_rng(0).normal(size=(50, 1))
     fitted = make(n_components=1, max_iter=2000, learning_rate_init=0.05, temperature=0.0).fit(X)
-    assert fitted.noise_variance_ >= 0.99e-6 * X.var()
+    assert np.all(fitted.noise_variance_ >= 0.99e-6 * X.var())
     assert np.isfinite(fitted.hmaxe_)

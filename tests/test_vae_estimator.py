@@ -44,6 +44,7 @@ BAD_PARAMETERS = [
     ("activation", "sine", ValueError, "'tanh'"),
     ("activation", None, ValueError, "'relu'"),
     ("likelihood", "poisson", ValueError, "'bernoulli'"),
+    ("noise", "full", ValueError, "'per_feature', 'shared'"),
     ("temperature", -1, ValueError, ">= 0"),
     ("temperature", nan, ValueError, "finite"),
     ("model_temperature", -0.5, ValueError, ">= 0"),
@@ -245,13 +246,16 @@ def test_a_fit_that_ends_at_max_iter_warns(X):
 
 
 def test_warm_start(X):
-    fitted = make(warm_start=True, max_iter=30, learning_rate_init=0.01).fit(X)
+    t = np.linspace(-1, 1, len(X))
+    X = np.column_stack([t, t**2, t**3, np.abs(t)])
+    fitted = make(warm_start=True, max_iter=30, learning_rate_init=0.02).fit(X)
     first = fitted.hmaxe_
     assert fitted.fit(X).hmaxe_ > first + 0.05
     misfits = [
         ({"n_components": 3}, X),
         ({"hidden_layer_sizes": (5,)}, X),
         ({"activation": "relu"}, X),
+        ({"noise": "shared"}, X),
         ({"likelihood": "bernoulli"}, X / 8),
         ({}, X[:, :3]),
     ]
@@ -274,6 +278,8 @@ def test_partial_fit(X):
     with pytest.raises(ValueError, match="partial_fit needs the n_components"):
         model.set_params(n_components=3).partial_fit(X)
     # goes on from a fit
+    t = np.linspace(-1, 1, len(X))
+    X = np.column_stack([t, t**2, t**3, np.abs(t)])
     fitted = make(max_iter=30, learning_rate_init=0.01).fit(X)
     before = fitted.hmaxe_
     for _ in range(30):

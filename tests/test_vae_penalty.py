@@ -38,7 +38,9 @@ def problem(X, weights=None, **settings):
     frame = frame_of(architecture, rows)
     energy = fit_energy(settings, architecture, frame, noise_seed=3)
     objective = energy.minibatch_objective(rows, model.temperature, batch_size=20)
-    start = energy.join(first_parameters(architecture, frame, np.random.default_rng(1)))
+    start = energy.join(
+        first_parameters(settings, energy, merged_rows(rows), np.random.default_rng(1))
+    )
     return objective, start
 
 
@@ -54,7 +56,7 @@ def at(objective, theta, n=150):
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_gradient_by_finite_differences(kind, likelihood):
     decoder = Decoder(Network((2, 2, 3, 3), "tanh"), likelihood)
-    penalty = Ridge(decoder, 3.0) if kind is Ridge else Prior(decoder, 1.0, 1.0, 0.7)
+    penalty = Ridge(decoder, 3.0) if kind is Ridge else Prior(decoder, 1.0, 1.0, np.array([0.7]))
     theta = np.random.default_rng(0).normal(size=(2, decoder.n_parameters))
     slopes = np.empty_like(theta)
     for index in np.ndindex(theta.shape):
@@ -67,7 +69,7 @@ def test_gradient_by_finite_differences(kind, likelihood):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_penalty_is_the_decoders_weights_alone(temperature, X):
-    """Its definition, written out layer by layer."""
+    """Its definition, written out layer by layer; the linear part is free."""
     free, theta = problem(X, alpha=0.0, temperature=temperature)
     held, _ = problem(X, alpha=6.0, temperature=temperature)
     theta = theta + np.float32(0.5)  # intercepts and the noise as well
@@ -136,6 +138,7 @@ def test_a_penalised_linear_decoder_has_the_optimal_length(alpha, X):
     fitted = BayesianVAEAutoEncoder(
         2,
         hidden_layer_sizes=(),
+        noise="shared",
         alpha=alpha,
         learning_rate_init=0.01,
         max_iter=1500,
@@ -187,7 +190,7 @@ def test_scores_of_rows_held_out_have_no_penalty(X):
     frame, rng = frame_of(architecture, rows), np.random.default_rng(0)
     plain = fit_energy(settings, architecture, frame, noise_seed=3)
     energy = RecordingVAE(plain.decoder, plain.encoder, frame, plain.noise, plain.training)
-    start = first_parameters(architecture, frame, rng)
+    start = first_parameters(settings, plain, rows, rng)
     fit_networks(settings, energy, rows, start, rng, lambda number, value: False)
     kept, out = (1 / objective.share for objective in energy.made)
     assert kept + out == pytest.approx(450)

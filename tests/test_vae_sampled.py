@@ -39,7 +39,7 @@ def short_chains(**settings):
 def test_attributes_of_a_sampled_fit(X):
     fitted = short_chains(model_temperature=1.0, n_models=7, max_iter=30, n_score_samples=64).fit(X)
     assert fitted.models_.n_models == 7
-    assert fitted.models_.noise_variance.shape == (7,)
+    assert fitted.models_.noise_variance.shape == (7, X.shape[1])
     assert fitted.sampling_.method == "langevin"
     assert np.isnan(fitted.hmaxemax_)
     assert not hasattr(fitted, "log_evidence_")

@@ -13,10 +13,11 @@ from skbae.energies.vae._training_step import Batch, hard_step, weighted_step
 
 def setting(kind, n_models=2, seed=0, n=5, d=2, D=3):
     rng = np.random.default_rng(seed)
-    decoder = Decoder(Network((d, 4, D), "tanh"), kind)
-    encoder = Network((D, 4, 2 * d), "tanh")
+    network = Network((d, 4, D), "tanh", skip=True)
+    decoder = Decoder(network, kind, noise="per_feature", code_precision=0.7)
+    encoder = Network((D, 4, 2 * d), "tanh", skip=True)
     theta = np.stack([decoder.network.draw(rng) for _ in range(n_models)])
-    theta = np.concatenate([theta, np.full((n_models, decoder.rows.n_extra), -0.4)], axis=1)
+    theta = np.concatenate([theta, np.full((n_models, decoder.n_extra), -0.4)], axis=1)
     theta += 0.2 * rng.normal(size=theta.shape)
     phi = np.stack([encoder.draw(rng) for _ in range(n_models)])
     X = rng.uniform(size=(n, D))
@@ -62,7 +63,7 @@ def test_encoder_gradient_is_right_on_average(kind, shared):
     phi = phi[:1] if shared else phi
     differences = []
     direction = rng.normal(size=phi.shape)
-    for _ in range(400):
+    for _ in range(600):
         noise = rng.normal(size=(2, 3, 5, 2))
 
         def step(phi, noise=noise):
@@ -84,8 +85,9 @@ def test_encoder_gradient_is_right_on_average(kind, shared):
 def test_encoder_gradient_vanishes_where_the_proposal_is_exact():
     """Draw by draw, for a decoder that ignores the code: the posterior is the prior."""
     decoder, encoder, theta, phi, batch, rng = setting("bernoulli")
-    decoder.network.layers(theta)[0][0][:] = 0
-    encoder.layers(phi)[-1][0][:] = 0
+    for network, vector in ((decoder.network, theta), (encoder, phi)):
+        network.layers(vector)[0 if network is decoder.network else -1][0][:] = 0
+        network.layers(vector).skip[:] = 0
     noise = rng.normal(size=(2, 3, 5, 2))
     found = weighted_step(decoder, encoder, theta, phi, batch, noise, 1.0, Scratch())
     np.testing.assert_allclose(found.encoder, 0, atol=1e-12)

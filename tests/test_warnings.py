@@ -6,6 +6,7 @@ import inspect
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from _altered import short_allocations, with_plans
 from _callbacks import Stopper, callbacks
@@ -138,13 +139,15 @@ def test_warnings_point_at_the_users_line_from_every_fitting_method():
 
 
 def test_imprecise_scores_warn_at_the_users_line():
-    """It has hardly been trained, and never saw rows as far out as these."""
+    """Its hidden units are steps, after which nothing is normal."""
     fitted = BayesianVAEAutoEncoder(
         3, hidden_layer_sizes=(5,), max_iter=1, n_score_samples=4, random_state=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted.fit(50 * BITS)
+    for layer in fitted.models_.decoder_coefs:
+        layer[:] = 30 * np.random.default_rng(0).normal(size=layer.shape)
     here = two_lines_below()
     with pytest.warns(ConvergenceWarning, match="have a standard error above") as caught:
         fitted.score_samples(500 * BITS)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from skbae._types import Array, Frame, Rows
 
 # Layout of the pickled state; raised when a change makes older files unreadable.
-_STATE_FORMAT = 3
+_STATE_FORMAT = 4
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 

@@ -26,8 +26,8 @@ class Likelihood(ABC):
     Outputs have shape (S, L, n, D): S models, L codes for each of n rows.
     """
 
-    n_extra: int
-    """Number of parameters in addition to the network's."""
+    has_noise: bool
+    """Whether there are logarithms of noise variances: `extra`, one for all features or each."""
 
     scaled: bool
     """Whether rows are real numbers, which are centred and scaled before."""
@@ -58,9 +58,21 @@ class Likelihood(ABC):
 
     @abstractmethod
     def extra_gradient(
-        self, log_density: FloatArray, extra: FloatArray, n_features: int
+        self, slope: FloatArray, shares: FloatArray, extra: FloatArray
     ) -> FloatArray:
-        """Return the gradient of ``log p`` in the extra parameters, (S, L, n, n_extra)."""
+        """Return the gradient of the sum of ``shares * log p`` in the extra parameters.
+
+        Parameters
+        ----------
+        slope : ndarray of shape (S, L, n, D)
+            Gradient of ``log p`` in the outputs.
+        shares : ndarray of shape (S, L, n)
+        extra : ndarray of shape (S, n_extra)
+
+        Returns
+        -------
+        ndarray of shape (S, n_extra)
+        """
 
     @abstractmethod
     def curvature(self, outputs: FloatArray, extra: FloatArray) -> FloatArray:
@@ -94,7 +106,7 @@ class BernoulliLikelihood(Likelihood):
     log probability of that many nats.
     """
 
-    n_extra = 0
+    has_noise = False
     scaled = False
 
     def check(self, X: FloatArray) -> None:
@@ -131,9 +143,9 @@ class BernoulliLikelihood(Likelihood):
         return -np.matmul(logs, ones), gradient
 
     def extra_gradient(
-        self, log_density: FloatArray, extra: FloatArray, n_features: int
+        self, slope: FloatArray, shares: FloatArray, extra: FloatArray
     ) -> FloatArray:
-        return np.zeros((*log_density.shape, 0), log_density.dtype)
+        return np.zeros_like(extra)
 
     def curvature(self, outputs: FloatArray, extra: FloatArray) -> FloatArray:
         mean = self.mean(outputs)
@@ -158,10 +170,15 @@ class BernoulliLikelihood(Likelihood):
         return (part(mean) + part(1 - mean)).sum(axis=-1)
 
 
-class GaussianLikelihood(Likelihood):
-    """Normal noise of one variance for all features; `extra` is its logarithm."""
+def _each_feature(extra: FloatArray) -> FloatArray:
+    """Return extra parameters (S, 1 or D) with axes for draws and rows, (S, 1, 1, 1 or D)."""
+    return extra[:, None, None, :]
 
-    n_extra = 1
+
+class GaussianLikelihood(Likelihood):
+    """Normal noise; `extra` is the logarithm of its variance: of all features, or of each."""
+
+    has_noise = True
     scaled = True
 
     def check(self, X: FloatArray) -> None:
@@ -175,39 +192,46 @@ class GaussianLikelihood(Likelihood):
     ) -> tuple[FloatArray, FloatArray]:
         gradient = scratch("gaussian residual", outputs.shape, outputs.dtype)
         np.subtract(X, outputs, out=gradient)
-        precision = np.exp(-extra).astype(outputs.dtype)[:, :, None]  # (S, 1, 1)
+        root = np.exp(-0.5 * _each_feature(extra)).astype(outputs.dtype)
+        gradient *= root
         square = np.einsum("slnd,slnd->sln", gradient, gradient)
-        constant = 0.5 * X.shape[1] * (LOG_2PI + extra[:, :, None])
-        gradient *= precision[..., None]
-        return -0.5 * precision * square - constant.astype(outputs.dtype), gradient
+        gradient *= root
+        n_features = X.shape[1]
+        constant = 0.5 * n_features * (LOG_2PI + extra.mean(axis=1))[:, None, None]
+        return -0.5 * square - constant.astype(outputs.dtype), gradient
 
     def extra_gradient(
-        self, log_density: FloatArray, extra: FloatArray, n_features: int
+        self, slope: FloatArray, shares: FloatArray, extra: FloatArray
     ) -> FloatArray:
-        # square / (2 s2) is what the log density holds besides its constant
-        half = -log_density - 0.5 * n_features * (LOG_2PI + extra[:, :, None])
-        return (half - 0.5 * n_features)[..., None]
+        # d log p / d log s2 = (slope^2 s2 - 1) / 2 for each feature
+        weighted = slope * np.sqrt(shares)[..., None]
+        square = np.einsum("slnd,slnd->sd", weighted, weighted)
+        each = 0.5 * (square * np.exp(extra) - shares.sum(axis=(1, 2))[:, None])
+        return each if extra.shape[1] > 1 else each.sum(axis=1, keepdims=True)
 
     def curvature(self, outputs: FloatArray, extra: FloatArray) -> FloatArray:
-        return np.exp(-extra)[:, :, None, None]
+        return np.exp(-_each_feature(extra))
 
     def row_gradient(self, X: FloatArray, outputs: FloatArray, extra: FloatArray) -> FloatArray:
-        return (outputs - X) * np.exp(-extra)[:, :, None, None]
+        return (outputs - X) * np.exp(-_each_feature(extra))
 
     def mean(self, outputs: FloatArray) -> FloatArray:
         return outputs
 
     def variance(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
-        return np.broadcast_to(np.exp(extra[:, :, None, None]), mean.shape)
+        return np.broadcast_to(np.exp(_each_feature(extra)), mean.shape)
 
     def draw(self, mean: FloatArray, extra: FloatArray, rng: np.random.Generator) -> FloatArray:
-        deviation = np.exp(0.5 * extra[:, :, None, None])
+        deviation = np.exp(0.5 * _each_feature(extra))
         return mean + deviation * rng.standard_normal(mean.shape)
 
     def entropy(self, mean: FloatArray, extra: FloatArray) -> FloatArray:
-        own = 0.5 * mean.shape[-1] * (LOG_2PI + 1 + extra[:, :, None])
-        return np.broadcast_to(own, mean.shape[:-1])
+        own = 0.5 * mean.shape[-1] * (LOG_2PI + 1 + extra.mean(axis=1))
+        return np.broadcast_to(own[:, None, None], mean.shape[:-1])
 
+
+# Whether features share one noise variance or have one each.
+NOISES = ("per_feature", "shared")
 
 LIKELIHOODS: dict[str, Likelihood] = {
     "gaussian": GaussianLikelihood(),
@@ -225,10 +249,17 @@ class Decoder:
         From codes to outputs.
     likelihood : str
         A key of `LIKELIHOODS`.
+    noise : str, default="shared"
+        A key of `NOISES`: whether features have one noise variance, or one each.
+    code_precision : float, default=1.0
+        Precision of the prior of codes: the energy has ``-code_precision |z|^2 / 2``. It is a unit
+        of length of the codes: 1 in all methods, T in training.
     """
 
     network: Network
     likelihood: str
+    noise: str = "shared"
+    code_precision: float = 1.0
 
     @property
     def rows(self) -> Likelihood:
@@ -236,10 +267,21 @@ class Decoder:
         return LIKELIHOODS[self.likelihood]
 
     @property
+    def n_extra(self) -> int:
+        """Number of parameters in addition to the network's."""
+        if not self.rows.has_noise:
+            return 0
+        return self.network.sizes[-1] if self.noise == "per_feature" else 1
+
+    @property
     def n_parameters(self) -> int:
         """P, the noise included."""
-        return self.network.n_parameters + self.rows.n_extra
+        return self.network.n_parameters + self.n_extra
 
     def split(self, theta: FloatArray) -> tuple[Layers, FloatArray]:
         """Return the network's layers and the extra parameters (S, n_extra) of vectors (S, P)."""
         return self.network.layers(theta), theta[:, self.network.n_parameters :]
+
+    def log_code_prior(self, z: FloatArray) -> FloatArray:
+        """Return the energy of codes (..., d) themselves, (...)."""
+        return z.dtype.type(-0.5 * self.code_precision) * np.einsum("...d,...d->...", z, z)

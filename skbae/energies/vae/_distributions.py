@@ -73,8 +73,7 @@ class NetworkRows(DistributionWithDensity):
     decoder : Decoder
     theta : ndarray of shape (1, P)
         Parameters of the decoder.
-    centre : ndarray of shape (D,)
-    unit : float
+    centre, unit : ndarrays of shape (D,)
         Rows are ``centre + unit *`` rows of the decoder.
     points : ndarray of shape (N, L, d)
         Codes.
@@ -84,7 +83,7 @@ class NetworkRows(DistributionWithDensity):
     decoder: Decoder
     theta: Array
     centre: Array
-    unit: float
+    unit: Array
     points: Array
     weights: Array
 
@@ -123,7 +122,7 @@ class NetworkRows(DistributionWithDensity):
             between = (weights[:, None] * deviations).T @ deviations
             return between + np.diag(weights @ self._variances(means[:, None])[:, 0])
 
-        return self.unit**2 * self._each(one)
+        return self.unit[:, None] * self.unit * self._each(one)
 
     @property
     def variance(self) -> Array:
@@ -154,7 +153,7 @@ class NetworkRows(DistributionWithDensity):
             value, _ = self.decoder.rows.log_density(rows, outputs, extra, Scratch())
             total = tempered_logsumexp(value[0] + log_weights[n][:, None], 1.0, axis=0)
             out[..., n] = total.reshape(out.shape[:-1])
-        return out - len(self.centre) * np.log(self.unit)
+        return out - np.log(self.unit).sum()
 
     def entropy(self, n_samples: int = 100, random_state: Any = 0) -> Array:
         """Entropy in nats, (N,).
@@ -165,5 +164,5 @@ class NetworkRows(DistributionWithDensity):
         if self.points.shape[1] == 1:
             means = self._means(self.points)
             own = self.decoder.rows.entropy(np.swapaxes(means, 0, 1)[None], self._extra)[0, 0]
-            return own + len(self.centre) * np.log(self.unit)
+            return own + np.log(self.unit).sum()
         return self._entropy_by_draws(n_samples, random_state)

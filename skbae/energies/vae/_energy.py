@@ -6,7 +6,7 @@ It is computed for centred and scaled rows, see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,14 @@ from skbae.energies.vae._decoder import LIKELIHOODS, Decoder
 from skbae.energies.vae._gradients import DecoderGradient
 from skbae.energies.vae._minibatch import RowBatches, TrainingOptions, VAEObjective
 from skbae.energies.vae._network import Network, Scratch
-from skbae.energies.vae._parameters import RowFrame, VAEParameters
-from skbae.energies.vae._posterior import ModeSearch, WeightedCodes, draw_codes, find_code_modes
+from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
+from skbae.energies.vae._posterior import (
+    ModeSearch,
+    WeightedCodes,
+    better_modes,
+    draw_codes,
+    find_code_modes,
+)
 from skbae.energies.vae._training_step import encoder_output
 
 if TYPE_CHECKING:
@@ -32,7 +38,9 @@ if TYPE_CHECKING:
 
 # The centre of draws may be approximate (the tolerance is times T); at T = 0 the maximum is exact.
 _CENTRE_SEARCH = ModeSearch(30, 1e-3)
-_MAXIMUM_SEARCH = ModeSearch(200, 1e-13)
+_MAXIMUM_SEARCH = ModeSearch(400, 1e-13)
+# Standard deviations of columns that are constant up to rounding, relative to their size.
+_CONSTANT = 1e-14
 
 
 class BoundVAE(SmoothBoundEnergy):
@@ -54,13 +62,18 @@ class BoundVAE(SmoothBoundEnergy):
         theta = self.params.decoder[model : model + 1]
         phi = self.params.encoder[model : model + 1]
         _, mean, log_deviation = encoder_output(energy.encoder, phi, inputs, Scratch())
-        search = _MAXIMUM_SEARCH
-        if temperature:
-            tol = _CENTRE_SEARCH.tol * min(temperature, 1.0)
-            search = ModeSearch(_CENTRE_SEARCH.max_steps, tol)
         # far from the origin networks are flat, and the search would not move
         start = np.clip(mean[0], -10, 10)
-        found = find_code_modes(energy.decoder, theta, targets, start, search)
+        if temperature == 0:
+            # the encoder may lead to a mode that is not the best
+            found = better_modes(
+                find_code_modes(energy.decoder, theta, targets, each, _MAXIMUM_SEARCH)
+                for each in (start, 0 * start, -start)
+            )
+        else:
+            tol = _CENTRE_SEARCH.tol * min(temperature, 1.0)
+            search = ModeSearch(_CENTRE_SEARCH.max_steps, tol)
+            found = find_code_modes(energy.decoder, theta, targets, start, search)
         if temperature:
             guess = mean[0], log_deviation[0]
             noise = energy.noise[model % len(energy.noise)]
@@ -162,14 +175,16 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
         return self.frame.restore(X), codes
 
     def convolve(self, params: VAEParameters, variance: float) -> VAEParameters:
-        if not self.decoder.rows.n_extra:
+        if not self.decoder.n_extra:
             raise ValueError(
                 "denoise removes normal noise from rows of real numbers; it needs "
                 "likelihood='gaussian', got likelihood='bernoulli'. For bits, use "
                 "inverse_transform(transform(X))"
             )
         theta = params.decoder.copy()
-        theta[:, -1] = np.log(np.exp(theta[:, -1]) + variance / self.frame.unit**2)
+        _, log_noise = self.decoder.split(theta)
+        added = variance / self.frame.unit[: log_noise.shape[1]] ** 2
+        log_noise[...] = np.log(np.exp(log_noise) + added)
         return VAEParameters(theta, params.encoder)
 
     def n_parameters(self) -> int:
@@ -179,7 +194,12 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
 
     def row_batches(self, rows: Rows, temperature: float) -> RowBatches:
         """Return rows in single precision, for training steps."""
-        return RowBatches(self.decoder, self.encoder, self.frame, rows, temperature)
+        decoder = replace(self.decoder, code_precision=self._code_unit**2)
+        return RowBatches(decoder, self.encoder, self.frame, rows, temperature)
+
+    @property
+    def _code_unit(self) -> float:
+        return 1.0 if self.training is None else self.training.code_unit
 
     def minibatch_objective(self, rows: Rows, temperature: float, batch_size: int) -> VAEObjective:
         assert self.training is not None, "a fit needs training options"
@@ -188,12 +208,21 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
 
     def join(self, params: VAEParameters) -> FloatArray:
         """Return the coordinates of a single model, one vector in single precision."""
+        params = in_units_of(self.decoder, self.encoder, params, self._code_unit)
         return np.concatenate([params.decoder[0], params.encoder[0]]).astype(np.float32)
+
+    def penalty(self, params: VAEParameters) -> float:
+        """Return the penalty of a single model, in nats."""
+        assert self.training is not None, "a fit needs training options"
+        decoder = self.join(params)[None, : self.decoder.n_parameters]
+        options = self.training
+        return options.penalty_weight * float(options.penalty.value(decoder)[0])
 
     def part(self, vector: FloatArray) -> VAEParameters:
         """Return the model at coordinates, the inverse of :meth:`join`."""
         size, vector = self.decoder.n_parameters, vector.astype(np.float64)
-        return VAEParameters(vector[None, :size], vector[None, size:])
+        params = VAEParameters(vector[None, :size], vector[None, size:])
+        return in_units_of(self.decoder, self.encoder, params, 1 / self._code_unit)
 
 
 # -- from an architecture --------------------------------------------------------------------------
@@ -209,7 +238,7 @@ class Architecture:
         d and D.
     hidden_layer_sizes : tuple of int
         Hidden layers of the encoder; the decoder has them in reverse order.
-    activation, likelihood : str
+    activation, likelihood, noise : str
     """
 
     n_components: int
@@ -217,13 +246,16 @@ class Architecture:
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     likelihood: str
+    noise: str
 
     def networks(self) -> tuple[Decoder, Network]:
         """Return the decoder and the encoder."""
         d, hidden, n_features = self.n_components, self.hidden_layer_sizes, self.n_features
-        decoder = Network((d, *hidden[::-1], n_features), self.activation)
-        encoder = Network((n_features, *hidden, 2 * d), self.activation)
-        return Decoder(decoder, self.likelihood), encoder
+        # rows of real numbers start from PCA, which the linear maps of skip connections contain
+        skip = LIKELIHOODS[self.likelihood].scaled
+        decoder = Network((d, *hidden[::-1], n_features), self.activation, skip)
+        encoder = Network((n_features, *hidden, 2 * d), self.activation, skip)
+        return Decoder(decoder, self.likelihood, self.noise), encoder
 
     @property
     def n_parameters(self) -> int:
@@ -231,9 +263,16 @@ class Architecture:
         decoder, encoder = self.networks()
         return decoder.n_parameters + encoder.n_parameters
 
-    def frame(self, centre: Array, scale: float) -> RowFrame:
-        """Return the frame of rows with this mean and standard deviation."""
-        return RowFrame(centre, scale, LIKELIHOODS[self.likelihood].scaled)
+    def frame(self, centre: Array, scale: Array) -> RowFrame:
+        """Return the frame of rows with this mean and these standard deviations, (D,)."""
+        scaled = LIKELIHOODS[self.likelihood].scaled
+        common = float(np.sqrt(np.mean(scale**2))) or 1.0
+        if scaled and self.noise == "per_feature":
+            # columns that are constant, up to rounding, have the scale of the others
+            scale = np.where(scale > _CONSTANT * np.maximum(np.abs(centre), common), scale, common)
+        else:
+            scale = np.full_like(scale, common)
+        return RowFrame(centre, scale, scaled)
 
     def energy(
         self, frame: RowFrame, noise: Array, training: TrainingOptions | None = None

@@ -72,10 +72,13 @@ class DecoderGradient(RowKernel):
         outputs = decoder.network.forward(layers, z, scratch)
         shaped = outputs[-1].reshape(1, n_draws, n, -1).copy()
         targets = self.frame.targets(X)
-        log_density, slope = decoder.rows.log_density(targets, shaped, extra, scratch)
+        _, slope = decoder.rows.log_density(targets, shaped, extra, scratch)
         weighted = (codes.weights * shares[:, None]).T[None]  # (1, L, n)
-        slope *= weighted[..., None]
         gradient = np.zeros_like(theta)
+        if decoder.n_extra:
+            own = decoder.rows.extra_gradient(slope, weighted, extra)
+            gradient[:, decoder.network.n_parameters :] = own
+        slope *= weighted[..., None]
         decoder.network.backward(
             layers,
             outputs,
@@ -84,10 +87,6 @@ class DecoderGradient(RowKernel):
             scratch,
             inputs=False,
         )
-        if decoder.rows.n_extra:
-            own = decoder.rows.extra_gradient(log_density, extra, targets.shape[1])
-            n_weights = decoder.network.n_parameters
-            gradient[:, n_weights:] = np.einsum("sln,slne->se", weighted, own)
         return gradient[0]
 
     def merge(self, accumulator: Array, other: Array) -> Array:
@@ -103,8 +102,11 @@ class DecoderGradient(RowKernel):
         coefs[-1] /= frame.unit
         intercepts[-1] /= frame.unit
         found: dict[str, Any] = {"decoder_coefs": coefs, "decoder_intercepts": intercepts}
-        if decoder.rows.n_extra:
+        if slopes.skip is not None:
+            found["decoder_skip"] = slopes.skip / frame.unit
+        if decoder.n_extra:
             _, log_noise = decoder.split(self.theta)
-            noise = np.exp(log_noise[:, 0]) * frame.unit**2
-            found["noise_variance"] = gradient[:, decoder.network.n_parameters] / noise
+            noise = frame.noise(decoder, log_noise)
+            own = gradient[:, decoder.network.n_parameters :]
+            found["noise_variance"] = own.reshape(noise.shape) / noise
         return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae.energies._capabilities import BatchStep, MinibatchObjective
+from skbae.energies.vae._linear import NOISE_FLOOR
 from skbae.energies.vae._network import Scratch
 from skbae.energies.vae._training_step import Batch, Gradients, hard_step, weighted_step
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from skbae.energies.vae._parameters import RowFrame
     from skbae.energies.vae._penalty import Penalty
 
-# Least noise variance, relative to the variance of the data: with codes of as many dimensions as
-# rows have features, the noise could otherwise vanish.
-NOISE_FLOOR = 1e-6
 # Least number of draws of a code by which rows held out are scored.
 _SCORE_DRAWS = 16
 
@@ -41,12 +39,19 @@ class TrainingOptions:
         penalty is their log prior.
     score_seed : int
         Seed of the draws by which rows held out are scored.
+    code_unit : float, default=1.0
+        Unit of the codes that steps compute with, see
+        :func:`~skbae.energies.vae._parameters.in_units_of`.
+    tied_noise : bool, default=False
+        Whether the noise variances of features keep their proportions.
     """
 
     n_draws: int
     penalty: Penalty
     penalty_weight: float
     score_seed: int
+    code_unit: float = 1.0
+    tied_noise: bool = False
 
 
 class RowBatches:
@@ -152,6 +157,9 @@ class VAEObjective(MinibatchObjective):
         gradient = np.concatenate([found.decoder[0], found.encoder[0]])
         penalty = self.options.penalty
         gradient[: self.n_theta] += self.share * penalty.gradient(decoder)[0]
+        if self.options.tied_noise:
+            of_noise = gradient[self.n_theta - self.batches.decoder.n_extra : self.n_theta]
+            of_noise[...] = of_noise.mean()
         return BatchStep(gradient, float(values[0] + self.share * penalty.value(decoder)[0]))
 
     def score(self, theta: FloatArray) -> float:
@@ -166,7 +174,6 @@ class VAEObjective(MinibatchObjective):
         return total / self.n_rows
 
     def constrain(self, theta: FloatArray) -> None:
-        """Raise the noise variance to its least value, if it is below."""
-        if self.batches.decoder.rows.n_extra:
-            at = self.n_theta - 1
-            theta[at] = max(theta[at], np.float32(np.log(NOISE_FLOOR)))
+        """Raise noise variances to their least value, where they are below."""
+        log_noise = theta[self.n_theta - self.batches.decoder.n_extra : self.n_theta]
+        np.maximum(log_noise, np.float32(np.log(NOISE_FLOOR)), out=log_noise)

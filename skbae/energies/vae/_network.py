@@ -5,7 +5,9 @@ intercepts (out,). Optimisers and samplers use the vectors; :meth:`Network.layer
 them as matrices. All functions evaluate S networks at once, for inputs (S, n, in), or (1, n, in) if
 all networks have the same inputs.
 
-Hidden layers have a nonlinearity, the last layer has none. Derivatives of nonlinearities are
+Hidden layers have a nonlinearity, the last layer has none. A network may have a skip connection
+too: a linear map from its inputs that is added to its outputs, so that linear maps are networks
+with zeros in the last layer. Derivatives of nonlinearities are
 computed from their *output* h, which the forward pass keeps (``1 - h^2`` for tanh).
 """
 
@@ -18,13 +20,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from skbae._types import Array, FloatArray
 
-    Layers = list[tuple[FloatArray, FloatArray]]
+
+@dataclass(frozen=True)
+class Layers:
+    """Parameters of S networks as matrices, mostly views of vectors.
+
+    Attributes
+    ----------
+    dense : list of tuples of ndarrays
+        Matrix (S, in, out) and intercepts (S, 1, out) of each layer.
+    skip : ndarray of shape (S, in, out) or None
+        Weights of the linear map from inputs to outputs that is added to the last layer.
+    """
+
+    dense: list[tuple[FloatArray, FloatArray]]
+    skip: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    def __getitem__(self, number: int) -> tuple[FloatArray, FloatArray]:
+        return self.dense[number]
+
+    def __iter__(self) -> Iterator[tuple[FloatArray, FloatArray]]:
+        return iter(self.dense)
 
 
 class Scratch:
@@ -126,37 +151,56 @@ class Network:
         Numbers of inputs, of units of each hidden layer, and of outputs.
     activation : str
         A key of `ACTIVATIONS`.
+    skip : bool, default=False
+        Whether there is a linear map from inputs to outputs as well; a network without hidden
+        layers, which is one, has no other.
 
     Examples
     --------
-    >>> network = Network((2, 5, 3), "tanh")
-    >>> network.n_parameters
-    33
+    >>> Network((2, 5, 3), "tanh").n_parameters, Network((2, 5, 3), "tanh", skip=True).n_parameters
+    (33, 39)
     """
 
     sizes: tuple[int, ...]
     activation: str
+    skip: bool = False
+
+    @property
+    def skip_size(self) -> int:
+        """Number of weights of the skip connection."""
+        return self.sizes[0] * self.sizes[-1] if self.skip and len(self.sizes) > 2 else 0
 
     @property
     def n_parameters(self) -> int:
         """P."""
-        return sum((m + 1) * n for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        dense = sum((m + 1) * n for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        return dense + self.skip_size
 
     def layers(self, theta: FloatArray) -> Layers:
-        """Return views of matrices (S, in, out) and intercepts (S, 1, out) in vectors (S, P)."""
+        """Return views of the layers in vectors (S, P), or (S, more)."""
         found, at = [], 0
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
             matrix = theta[:, at : at + m * n].reshape(-1, m, n)
             at += m * n
             found.append((matrix, theta[:, at : at + n].reshape(-1, 1, n)))
             at += n
-        return found
+        if not self.skip_size:
+            return Layers(found)
+        skip = theta[:, at : at + self.skip_size]
+        return Layers(found, skip.reshape(-1, self.sizes[0], self.sizes[-1]))
 
-    def flatten(self, coefs: Sequence[FloatArray], intercepts: Sequence[FloatArray]) -> FloatArray:
+    def flatten(
+        self,
+        coefs: Sequence[FloatArray],
+        intercepts: Sequence[FloatArray],
+        skip: FloatArray | None = None,
+    ) -> FloatArray:
         """Return vectors (S, P) from matrices (S, in, out) and intercepts (S, out)."""
         parts = []
         for matrix, intercept in zip(coefs, intercepts, strict=True):
             parts += [matrix.reshape(len(matrix), -1), intercept]
+        if skip is not None:
+            parts.append(skip.reshape(len(skip), -1))
         return np.concatenate(parts, axis=1)
 
     def fan_in(self) -> Array:
@@ -164,21 +208,24 @@ class Network:
         parts = []
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
             parts += [np.full(m * n, float(m)), np.ones(n)]
+        parts.append(np.full(self.skip_size, float(self.sizes[0])))
         return np.concatenate(parts)
 
     def is_weight(self) -> NDArray[np.bool_]:
-        """Return for each parameter whether it is a weight, (P,); intercepts are not."""
+        """Return which parameters are weights of layers, (P,); not intercepts, nor the skip's."""
         parts = []
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
             parts += [np.ones(m * n, bool), np.zeros(n, bool)]
+        parts.append(np.zeros(self.skip_size, bool))
         return np.concatenate(parts)
 
     def draw(self, rng: np.random.Generator) -> Array:
-        """Draw initial parameters, (P,), with intercepts zero (Glorot and Bengio 2010)."""
+        """Draw initial parameters, (P,): random weights of the layers (Glorot and Bengio 2010)."""
         parts = []
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
             bound = np.sqrt(6.0 / (m + n))
             parts += [rng.uniform(-bound, bound, m * n), np.zeros(n)]
+        parts.append(np.zeros(self.skip_size))
         return np.concatenate(parts)
 
     def forward(
@@ -188,7 +235,7 @@ class Network:
 
         Parameters
         ----------
-        layers : list
+        layers : Layers
             From :meth:`layers`.
         inputs : ndarray of shape (S, n, in) or (1, n, in)
         scratch : Scratch
@@ -206,6 +253,10 @@ class Network:
             if number < len(layers) - 1:
                 activation.apply(out)
             outputs.append(out)
+        if layers.skip is not None:
+            work = scratch((name, "skip"), outputs[-1].shape, inputs.dtype)
+            np.matmul(inputs, layers.skip, out=work)
+            outputs[-1] += work
         return outputs
 
     def backward(
@@ -222,7 +273,7 @@ class Network:
 
         Parameters
         ----------
-        layers : list
+        layers : Layers
         outputs : list of ndarray
             From :meth:`forward`.
         gradient : ndarray of shape (S, n, out)
@@ -242,6 +293,9 @@ class Network:
         """
         activation = ACTIVATIONS[self.activation]
         slots = None if total is None else self.layers(total)
+        last = gradient
+        if slots is not None and slots.skip is not None:
+            np.matmul(np.swapaxes(outputs[0], 1, 2), last, out=slots.skip)
         for number in reversed(range(len(layers))):
             matrix = layers[number][0]
             if slots is not None:
@@ -256,6 +310,8 @@ class Network:
                 work = scratch((name, number, "work"), outputs[number].shape, gradient.dtype)
                 activation.chain(before, outputs[number], work)
             gradient = before
+        if layers.skip is not None:
+            gradient += np.matmul(last, np.swapaxes(layers.skip, 1, 2))
         return gradient
 
     def jacobian(self, layers: Layers, outputs: list[FloatArray]) -> FloatArray:
@@ -263,7 +319,7 @@ class Network:
 
         Parameters
         ----------
-        layers : list
+        layers : Layers
         outputs : list of ndarray
             From :meth:`forward`.
         """
@@ -278,4 +334,6 @@ class Network:
             activation.chain(tangents, output, np.empty_like(tangents))
             flat = tangents.reshape(n_models, -1, matrix.shape[1])
             tangents = np.matmul(flat, matrix).reshape(n_models, n, -1, matrix.shape[2])
+        if layers.skip is not None:
+            tangents += layers.skip[:, None]
         return tangents

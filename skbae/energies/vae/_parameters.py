@@ -1,8 +1,9 @@
 """Parameters of network autoencoders: vectors for scaled rows, layers for rows in units of X.
 
-All computation is for rows that are centred and, where they are real numbers, divided by one common
-scale, so that weights of ordinary size fit data in any units. :class:`RowFrame` converts between
-these rows and the units of X.
+All computation is for rows that are centred and, where they are real numbers, divided by a scale
+(that of each column, or one of all), so that weights of ordinary size fit data in any units.
+:class:`RowFrame` converts between these rows and the units of X. Training computes with codes of
+ordinary size too, whatever the temperature: see :func:`in_units_of`.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ class VAEModels:
     ----------
     decoder_coefs, encoder_coefs : list of ndarrays of shape (S, in, out)
     decoder_intercepts, encoder_intercepts : list of ndarrays of shape (S, out)
-    noise_variance : ndarray of shape (S,)
+    noise_variance : ndarray of shape (S,) or (S, D)
         NaN for likelihoods without noise.
+    decoder_skip, encoder_skip : ndarray of shape (S, in, out) or None
+        Weights of the linear maps from inputs to outputs; None if there are none.
     """
 
     decoder_coefs: list[Array]
@@ -55,6 +58,8 @@ class VAEModels:
     encoder_coefs: list[Array]
     encoder_intercepts: list[Array]
     noise_variance: Array
+    decoder_skip: Array | None = None
+    encoder_skip: Array | None = None
 
     @property
     def n_models(self) -> int:
@@ -64,19 +69,18 @@ class VAEModels:
 
 @dataclass(frozen=True)
 class RowFrame:
-    """Mean of the rows, and one common scale.
+    """Mean of the rows, and the scales that they are divided by.
 
     Attributes
     ----------
-    centre : ndarray of shape (D,)
-    scale : float
-        The same for all features, so that noise of equal variance keeps equal variance.
+    centre, scale : ndarrays of shape (D,)
+        The scale is the same for all features if these share one noise variance.
     scaled : bool
         Whether the rows of the decoder are centred and scaled too, or only the encoder's inputs.
     """
 
     centre: Array
-    scale: float
+    scale: Array
     scaled: bool
 
     def inputs(self, X: NDArray[Any]) -> Array:
@@ -88,14 +92,19 @@ class RowFrame:
         return self.inputs(X) if self.scaled else np.asarray(X, np.float64)
 
     @property
-    def unit(self) -> float:
-        """Scale of the decoder's rows: the factor to units of X."""
-        return self.scale if self.scaled else 1.0
+    def unit(self) -> Array:
+        """Scales of the decoder's rows, (D,): the factors to units of X."""
+        return self.scale if self.scaled else np.ones_like(self.scale)
 
     @property
     def log_volume(self) -> float:
         """Term to add to a log density of scaled rows, for the log density of X."""
-        return -len(self.centre) * float(np.log(self.unit))
+        return -float(np.log(self.unit).sum())
+
+    def noise(self, decoder: Decoder, log_noise: Array) -> Array:
+        """Return noise variances in units of X: (S, D), or (S,) if features share one."""
+        variances = np.exp(log_noise) * self.unit[: log_noise.shape[1]] ** 2
+        return variances if decoder.noise == "per_feature" else variances[:, 0]
 
     def restore(self, rows: Array) -> Array:
         """Return rows in units of X."""
@@ -109,15 +118,22 @@ class RowFrame:
         if self.scaled:
             weights[-1] *= self.scale
             intercepts[-1] = self.centre + self.scale * intercepts[-1]
+        skip = None if layers.skip is None else layers.skip * self.unit
         reading = encoder.layers(params.encoder)
         encoder_weights = [matrix.copy() for matrix, _ in reading]
-        encoder_weights[0] /= self.scale
+        encoder_weights[0] /= self.scale[:, None]
         encoder_intercepts = [intercept[:, 0].copy() for _, intercept in reading]
         encoder_intercepts[0] -= np.matmul(self.centre, encoder_weights[0])
+        encoder_skip = None
+        if reading.skip is not None:
+            encoder_skip = reading.skip / self.scale[:, None]
+            encoder_intercepts[-1] -= np.matmul(self.centre, encoder_skip)
         noise = np.full(len(params.decoder), np.nan)
-        if decoder.rows.n_extra:
-            noise = np.exp(extra[:, 0]) * self.unit**2
-        return VAEModels(weights, intercepts, encoder_weights, encoder_intercepts, noise)
+        if decoder.n_extra:
+            noise = self.noise(decoder, extra)
+        return VAEModels(
+            weights, intercepts, encoder_weights, encoder_intercepts, noise, skip, encoder_skip
+        )
 
     def from_layers(self, decoder: Decoder, encoder: Network, layered: VAEModels) -> VAEParameters:
         """Return parameters for scaled rows: the inverse of :meth:`to_layers`."""
@@ -126,12 +142,46 @@ class RowFrame:
         if self.scaled:
             weights[-1] /= self.scale
             intercepts[-1] = (intercepts[-1] - self.centre) / self.scale
-        theta = decoder.network.flatten(weights, intercepts)
-        if decoder.rows.n_extra:
-            log_noise = np.log(layered.noise_variance / self.unit**2)
-            theta = np.concatenate([theta, log_noise[:, None]], axis=1)
+        skip = None if layered.decoder_skip is None else layered.decoder_skip / self.unit
+        theta = decoder.network.flatten(weights, intercepts, skip)
+        if decoder.n_extra:
+            noise = layered.noise_variance.reshape(len(theta), -1)
+            log_noise = np.log(noise / self.unit[: noise.shape[1]] ** 2)
+            theta = np.concatenate([theta, log_noise], axis=1)
         reading = [np.array(matrix, np.float64) for matrix in layered.encoder_coefs]
         at = [np.array(each, np.float64) for each in layered.encoder_intercepts]
         at[0] += np.matmul(self.centre, reading[0])
-        reading[0] *= self.scale
-        return VAEParameters(theta, encoder.flatten(reading, at))
+        reading[0] *= self.scale[:, None]
+        encoder_skip = layered.encoder_skip
+        if encoder_skip is not None:
+            at[-1] += np.matmul(self.centre, encoder_skip)
+            encoder_skip = encoder_skip * self.scale[:, None]
+        return VAEParameters(theta, encoder.flatten(reading, at, encoder_skip))
+
+
+def in_units_of(
+    decoder: Decoder, encoder: Network, params: VAEParameters, unit: float
+) -> VAEParameters:
+    """Return the same models with codes divided by `unit`.
+
+    A posterior of codes shrinks as T falls: ``z`` is of order ``sqrt(T)``, so that networks of
+    ordinary weights would be linear in it. Training therefore computes with ``z / sqrt(T)``, whose
+    prior at T is a standard normal distribution, and the decoder's code precision is T.
+
+    Parameters
+    ----------
+    decoder, encoder : Decoder, Network
+    params : VAEParameters
+    unit : float
+        Its inverse leads back.
+    """
+    theta, phi = params.decoder.copy(), params.encoder.copy()
+    layers = decoder.network.layers(theta)
+    layers[0][0][...] *= unit
+    if layers.skip is not None:
+        layers.skip[...] *= unit
+    reading, d = encoder.layers(phi), decoder.network.sizes[0]
+    for matrix in (*reading[-1], reading.skip):
+        if matrix is not None:
+            matrix[..., :d] /= unit
+    return VAEParameters(theta, phi)

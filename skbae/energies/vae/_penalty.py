@@ -57,18 +57,19 @@ class Prior(Penalty):
     decoder : Decoder
     weight_variance : float
         v.
-    noise_shape, noise_scale : float
-        Of the prior of the noise variance of scaled rows.
+    noise_shape : float
+    noise_scale : ndarray of shape (n_extra,)
+        Of the priors of the noise variances of scaled rows.
     """
 
     def __init__(
-        self, decoder: Decoder, weight_variance: float, noise_shape: float, noise_scale: float
+        self, decoder: Decoder, weight_variance: float, noise_shape: float, noise_scale: Array
     ) -> None:
         network = decoder.network
         self.noise_at = network.n_parameters
         self.precision = np.zeros(decoder.n_parameters, np.float32)
         self.precision[: self.noise_at] = network.fan_in() / weight_variance
-        self.shape, self.scale = noise_shape, noise_scale
+        self.shape, self.scale = noise_shape, np.asarray(noise_scale, np.float32)
 
     def value(self, theta: FloatArray) -> FloatArray:
         """Return the log density of (weights, log s2)."""

@@ -26,6 +26,8 @@ from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._network import Scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from skbae._types import Array, FloatArray
 
 
@@ -96,6 +98,20 @@ class CodeModes:
     first_gradient: Array
 
 
+def better_modes(found: Iterable[CodeModes]) -> CodeModes:
+    """Return for each row the mode with the highest energy, the first of equals."""
+    best, *others = found
+    for other in others:
+        better = other.energy > best.energy
+        best = CodeModes(
+            np.where(better[:, None], other.codes, best.codes),
+            np.where(better, other.energy, best.energy),
+            np.where(better[:, None, None], other.precision, best.precision),
+            best.first_gradient,
+        )
+    return best
+
+
 class _Landscape:
     """H and its derivatives for the rows of one chunk, under one model."""
 
@@ -109,7 +125,7 @@ class _Landscape:
         value, _ = self.decoder.rows.log_density(
             self.X[rows], outputs[:, None], self.extra, Scratch()
         )
-        return value[0, 0] - 0.5 * np.einsum("nd,nd->n", z, z)
+        return value[0, 0] + self.decoder.log_code_prior(z)
 
     def derivatives(self, z: Array, rows: Any) -> tuple[Array, Array, Array]:
         """Return H (m,), its gradient (m, d) and the precision (m, d, d)."""
@@ -120,11 +136,12 @@ class _Landscape:
         value, slope = likelihood.log_density(
             self.X[rows], outputs[-1][:, None], self.extra, Scratch()
         )
-        gradient = np.matmul(jacobian, slope[0, 0][:, :, None])[..., 0] - z
+        own = z.dtype.type(self.decoder.code_precision)
+        gradient = np.matmul(jacobian, slope[0, 0][:, :, None])[..., 0] - own * z
         weighted = jacobian * np.broadcast_to(curvature, slope[0, 0].shape)[:, None]
         precision = np.matmul(weighted, np.swapaxes(jacobian, 1, 2))
-        precision += np.eye(z.shape[1], dtype=z.dtype)
-        return value[0, 0] - 0.5 * np.einsum("nd,nd->n", z, z), gradient, precision
+        precision += own * np.eye(z.shape[1], dtype=z.dtype)
+        return value[0, 0] + self.decoder.log_code_prior(z), gradient, precision
 
 
 def find_code_modes(

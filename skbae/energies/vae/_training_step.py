@@ -1,6 +1,7 @@
 r"""``Hmax_T`` of a batch of rows and its gradients, for a training step.
 
-At T > 0 the encoder proposes ``z = mu + sqrt(T) sigma eps`` and, with log weights
+At T > 0 the encoder proposes ``z = mu + sqrt(T / p) sigma eps``, with p the precision of the code's
+prior, and, with log weights
 ``log w = H / T - log q``,
 
 .. math:: \hat H_T(x) = T \log \frac1L \sum_l w_l.
@@ -101,22 +102,21 @@ def encoder_output(
 
 
 def _importance_weights(
-    log_density: FloatArray,
-    z: FloatArray,
+    energies: FloatArray,
     noise: FloatArray,
     log_deviation: FloatArray,
     temperature: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """Return ``Hmax_T`` (S, n), and the normalised weights (S, L, n) of draws z (S, L, n, d)."""
-    kind = z.dtype.type
-    log_weights = log_density - 0.5 * np.einsum("slnd,slnd->sln", z, z)
+    """Return ``Hmax_T`` (S, n), and normalised weights of draws whose energies are (S, L, n)."""
+    kind = noise.dtype.type
+    log_weights = energies
     log_weights /= kind(temperature)
     log_weights += 0.5 * np.einsum("slnd,slnd->sln", noise, noise)
     log_weights += log_deviation.sum(axis=-1)[:, None]
     peak = log_weights.max(axis=1, keepdims=True)
     weights = np.exp(log_weights - peak)
     total = weights.sum(axis=1, keepdims=True)
-    hmax = kind(temperature) * (np.log(total / z.shape[1]) + peak)[:, 0]
+    hmax = kind(temperature) * (np.log(total / noise.shape[1]) + peak)[:, 0]
     weights /= total
     return hmax, weights
 
@@ -153,7 +153,7 @@ def weighted_step(
     n_models, n_draws, n, d = noise.shape
     dtype = theta.dtype
     encoded, mean, log_deviation = encoder_output(encoder, phi, batch.inputs, scratch)
-    root = np.sqrt(dtype.type(temperature))
+    root = np.sqrt(dtype.type(temperature / decoder.code_precision))
     deviation = root * np.exp(log_deviation)
     z = scratch("z", noise.shape, dtype)
     np.multiply(noise, deviation[:, None], out=z)
@@ -164,21 +164,22 @@ def weighted_step(
     outputs = decoder.network.forward(layers, flat, scratch, "decoder")
     shaped = outputs[-1].reshape(n_models, n_draws, n, -1)
     log_density, slope = decoder.rows.log_density(batch.X, shaped, extra, scratch)
-    hmax, weights = _importance_weights(log_density, z, noise, log_deviation, temperature)
+    energies = log_density + decoder.log_code_prior(z)
+    hmax, weights = _importance_weights(energies, noise, log_deviation, temperature)
 
     gradient = scratch("decoder gradient", theta.shape, dtype)
     shared = weights * batch.shares
+    if decoder.n_extra:
+        own = decoder.rows.extra_gradient(slope, shared, extra)
+        gradient[:, decoder.network.n_parameters :] = own
     slope *= shared[..., None]
     in_codes = decoder.network.backward(
         layers, outputs, slope.reshape(outputs[-1].shape), gradient, scratch, "decoder back"
     )
     in_codes = in_codes.reshape(noise.shape)
-    if decoder.rows.n_extra:
-        own = decoder.rows.extra_gradient(log_density, extra, batch.X.shape[1])
-        gradient[:, decoder.network.n_parameters :] = np.einsum("sln,slne->se", shared, own)
 
-    # doubly reparametrised: -grad log q at z is noise / (sqrt(T) sigma), times T
-    z *= shared[..., None]
+    # doubly reparametrised: -grad log q at z is noise / deviation, times T
+    z *= dtype.type(decoder.code_precision) * shared[..., None]
     in_codes -= z
     in_codes += shared[..., None] * (noise * (dtype.type(temperature) / deviation[:, None]))
     in_codes *= weights[..., None]
@@ -210,15 +211,16 @@ def hard_step(
     layers, extra = decoder.split(theta)
     outputs = decoder.network.forward(layers, z, scratch, "decoder")
     log_density, slope = decoder.rows.log_density(batch.X, outputs[-1][:, None], extra, scratch)
-    hmax = log_density[:, 0] - 0.5 * np.einsum("snd,snd->sn", z, z)
+    hmax = log_density[:, 0] + decoder.log_code_prior(z)
     gradient = scratch("decoder gradient", theta.shape, theta.dtype)
+    if decoder.n_extra:
+        shares = np.broadcast_to(batch.shares, log_density.shape)
+        own = decoder.rows.extra_gradient(slope, shares, extra)
+        gradient[:, decoder.network.n_parameters :] = own
     slope *= batch.shares[:, None]
     decoder.network.backward(
         layers, outputs, slope[:, 0], gradient, scratch, "decoder back", inputs=False
     )
-    if decoder.rows.n_extra:
-        own = decoder.rows.extra_gradient(log_density, extra, batch.X.shape[1])
-        gradient[:, decoder.network.n_parameters :] = np.einsum("n,slne->se", batch.shares, own)
     in_mean = np.stack([modes.first_gradient for modes in found]) * batch.shares[:, None]
     nothing = np.zeros_like(in_mean)
     phi_gradient = _encoder_gradient(encoder, phi, encoded, in_mean, nothing, scratch)

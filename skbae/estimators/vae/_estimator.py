@@ -14,11 +14,13 @@ from skbae.estimators._progress import progress
 from skbae.estimators._settings import check_memory
 from skbae.estimators.vae._fit import (
     NetworkDetails,
+    code_unit,
     first_parameters,
     fit_energy,
     fit_networks,
     frame_of,
     hmaxe_of,
+    not_below_linear,
     one_more_pass,
     sampled_attributes,
     single_attributes,
@@ -53,13 +55,20 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Number d of code dimensions.
     hidden_layer_sizes : tuple of int or int, default=(128,)
         Units of the hidden layers, from the rows to the codes; the decoder has them in reverse.
-        With ``()`` the decoder is linear: probabilistic PCA (exactly with ``alpha=0``).
+        With ``()`` the decoder is linear: probabilistic PCA (exactly with ``alpha=0`` and
+        ``noise="shared"``), or factor analysis.
     activation : {"tanh", "relu", "logistic", "identity"}, default="tanh"
         Activation function of the hidden layers.
     likelihood : {"gaussian", "bernoulli"}, default="gaussian"
-        Distribution of a row given the network's outputs. "gaussian": normal with these means and
-        one variance for all features, which is fitted. "bernoulli": bits with these logits, for X
-        between 0 and 1; fractions count as probabilities of bits.
+        Distribution of a row given the network's outputs. "gaussian": normal with these means, and
+        variances that are fitted. "bernoulli": bits with these logits, for X between 0 and 1;
+        fractions count as probabilities of bits.
+    noise : {"per_feature", "shared"}, default="per_feature"
+        For a Gaussian likelihood: whether each feature has its own noise variance, so that units of
+        the columns do not matter, or all have the same, as in probabilistic PCA. Variances are not
+        below a millionth of the feature's. At ``temperature < 1`` free variances would have no
+        optimum (the likelihood grows without bound as codes copy some features), so that their
+        ratios are then held at those of the better PCA, of the rows or of the scaled rows.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
@@ -70,22 +79,25 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     weight_variance_prior : float, default=1.0
         The prior of a weight is normal with this variance, divided by the number of inputs of its
         unit; intercepts have the variance itself. With a Gaussian likelihood this is the prior for
-        rows that are centred and divided by their standard deviation (one for all features). Priors
-        are used only if models are sampled.
+        rows that are centred and divided by their standard deviations (with ``noise="shared"`` one
+        for all features). Priors are used only if models are sampled.
     noise_shape_prior : float, default=1.0
         Shape of the inverse gamma prior of the noise variance.
     noise_scale_prior : float or None, default=None
-        Its scale. None stands for ``0.1 v``, with v the mean variance of a feature.
+        Its scale. None stands for ``0.1 v``, with v the variance of the feature (with
+        ``noise="shared"`` the mean variance of a feature).
     n_models : int, default=50
         Number of draws of the models that are kept for prediction, if models are sampled.
     alpha : float, default=1.0
         Strength of the penalty on the weights of a single best decoder: ``alpha / (2 N)`` times the
         sum of their squares is subtracted from the objective, with N the sum of the weights of the
         rows fitted to (in `partial_fit`, of the given rows). It corresponds to a normal prior of
-        the weights with variance ``1 / alpha``. Intercepts and the encoder are not penalised. With
-        a Gaussian likelihood the weights are those for rows that are centred and divided by their
-        standard deviation (one for all features). If models are sampled, the prior replaces the
-        penalty and `alpha` is not used. With 0 the fit is a maximum likelihood fit.
+        the weights with variance ``1 / alpha``. Intercepts, linear parts (`decoder_skip_`) and the
+        encoder are not penalised. The weights are those for codes divided by ``sqrt(T)`` (at T = 0
+        by 0.01) and, with a Gaussian likelihood, for rows that are centred and divided by their
+        standard deviations (with ``noise="shared"`` one for all features). If models are sampled,
+        the prior replaces the penalty and `alpha` is not used. With 0 the fit is a maximum
+        likelihood fit.
     learning_rate_init : float, default=0.005
         Step size of Adam, which is constant; the fitted weights are an average over about the last
         third of the steps.
@@ -128,8 +140,13 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     decoder_intercepts_, encoder_intercepts_ : list of ndarrays of shape (out,)
         The encoder's 2d outputs are the means of a code's entries and the logarithms of their
         standard deviations (at T = 1; they grow as ``sqrt(T)``).
-    noise_variance_ : float
-        Only for ``likelihood="gaussian"``.
+    decoder_skip_ : ndarray of shape (n_components, n_features)
+        Linear map from codes to rows that is added to the output of the decoder's layers. Only for
+        ``likelihood="gaussian"`` with hidden layers.
+    encoder_skip_ : ndarray of shape (n_features, 2 * n_components)
+        The same of the encoder.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        Only for ``likelihood="gaussian"``; an array for ``noise="per_feature"``.
     loss_curve_ : list of float
         Minus the objective of each pass, as estimated during the fit, penalty included (if models
         are sampled, minus ``tau / N`` times the log prior without its constants).
@@ -165,6 +182,10 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
 
     Notes
     -----
+    Fits to real rows start from the best linear decoder, which has a closed form at any T, and the
+    result is never below it: a network is at least as good as PCA of as many components on the
+    training rows. Codes are of order ``sqrt(T)``, and at T = 0 their scale is arbitrary.
+
     Codes, of shape (n_samples, n_components), are points of the latent space: `transform` gives
     their mean under the reference model, by weighted draws around the mode, the same for every row;
     at T = 0 the best code. `encode` gives these `n_score_samples` weighted points (a single one at
@@ -201,6 +222,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         hidden_layer_sizes: Any = (128,),
         activation: str = "tanh",
         likelihood: str = "gaussian",
+        noise: str = "per_feature",
         temperature: float = 1.0,
         model_temperature: float | None = 0.0,
         tilt: float = 0.0,
@@ -228,6 +250,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.likelihood = likelihood
+        self.noise = noise
         self.temperature = temperature
         self.model_temperature = model_temperature
         self.tilt = tilt
@@ -277,22 +300,27 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         rows = merged_rows(rows)
         architecture = settings.architecture(rows.X.shape[1])
         frame = frame_of(architecture, rows)
-        noise_seed = int(rng.integers(2**32))
+        noise_seed, unit = int(rng.integers(2**32)), code_unit(settings)
+        energy = fit_energy(settings, architecture, frame, noise_seed, unit)
         if self._continues(settings):
             start = frame.from_layers(*architecture.networks(), self._reference_models())
         else:
-            start = first_parameters(architecture, frame, rng)
-        energy = fit_energy(settings, architecture, frame, noise_seed)
+            start = first_parameters(settings, energy, rows, rng)
         with progress(self, rows.X, None, None if settings.samples else settings.max_iter) as step:
             found, progress_attributes, optimizer = fit_networks(
                 settings, energy, rows, start, rng, step
             )
             params = energy.part(found.theta)
             hmaxe = hmaxe_of(energy, params, rows, runner, settings.temperature)
+            if energy.decoder.n_extra and not settings.samples:
+                better, hmaxe = not_below_linear(settings, energy, rows, params, hmaxe, runner)
+                if better is not params:
+                    params, optimizer = better, Adam(energy.join(better)).state()
             attributes = {**single_attributes(energy, params, hmaxe), **progress_attributes}
             if settings.samples:
                 attributes |= sampled_attributes(settings, energy, rows, found.theta, rng, step)
-        return Fit(attributes, self._details(settings, architecture, frame, noise_seed, optimizer))
+        details = self._details(settings, architecture, frame, noise_seed, unit, optimizer)
+        return Fit(attributes, details)
 
     def _fit_batch(
         self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
@@ -302,14 +330,16 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         if hasattr(self, "models_"):
             own = self._fitted.details
             architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed
-            energy = fit_energy(settings, architecture, frame, noise_seed)
+            unit = own.code_unit
+            energy = fit_energy(settings, architecture, frame, noise_seed, unit)
             adam, curve = Adam.resume(own.optimizer), self.loss_curve_
             rng = np.random.default_rng([noise_seed, adam.n_steps])
         else:
             architecture = settings.architecture(rows.X.shape[1])
             frame, noise_seed = frame_of(architecture, rows), int(rng.integers(2**32))
-            energy = fit_energy(settings, architecture, frame, noise_seed)
-            adam, curve = Adam(energy.join(first_parameters(architecture, frame, rng))), []
+            unit = code_unit(settings)
+            energy = fit_energy(settings, architecture, frame, noise_seed, unit)
+            adam, curve = Adam(energy.join(first_parameters(settings, energy, rows, rng))), []
         params, hmaxe, value = one_more_pass(settings, energy, rows, adam, rng, runner)
         attributes = {
             **single_attributes(energy, params, hmaxe),
@@ -317,7 +347,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             "converged_": False,
             "n_iter_": len(curve) + 1,
         }
-        details = self._details(settings, architecture, frame, noise_seed, adam.state())
+        details = self._details(settings, architecture, frame, noise_seed, unit, adam.state())
         return Fit(attributes, details)
 
     @staticmethod
@@ -326,10 +356,11 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         architecture: Architecture,
         frame: RowFrame,
         noise_seed: int,
+        unit: float,
         optimizer: dict[str, Any],
     ) -> NetworkDetails:
         n_draws = settings.n_score_samples
-        return NetworkDetails(architecture, frame, n_draws, noise_seed, optimizer)
+        return NetworkDetails(architecture, frame, n_draws, noise_seed, unit, optimizer)
 
 
 __all__ = ["BayesianVAEAutoEncoder", "VAEModels"]

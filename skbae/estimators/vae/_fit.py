@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae.energies.vae._energy import Architecture, VAEEnergy
+from skbae.energies.vae._linear import best_per_feature, best_shared, encoder_of
 from skbae.energies.vae._minibatch import TrainingOptions
-from skbae.energies.vae._parameters import RowFrame, VAEParameters
+from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
 from skbae.energies.vae._penalty import Penalty, Prior, Ridge
 from skbae.energies.vae._posterior import fixed_noise
 from skbae.estimators._sampling import warn_unless_ok
@@ -40,6 +41,13 @@ if TYPE_CHECKING:
 
 # Default scale of the prior of the noise variance, relative to the variance of the data.
 _NOISE_SCALE = 0.1
+# Unit of the codes at T = 0, where codes are the better the smaller they are; the prior of a code
+# of order one then costs 5e-5 nats, and yet holds codes that networks hardly depend on.
+_UNIT_AT_ZERO = 1e-2
+# At T = 0 the best linear decoder has codes without length: this factor below the unit.
+_SHORT = 1e3
+# Weights of the last layer relative to those usual, if a fit starts from a linear decoder.
+_NEARLY_LINEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class NetworkDetails:
     n_score_samples : int
     noise_seed : int
         Seed of the draws by which rows are scored, the same for all rows.
+    code_unit : float
+        Unit of the codes that training computes with.
     optimizer : dict
         State of Adam, with which `partial_fit` continues.
     """
@@ -62,6 +72,7 @@ class NetworkDetails:
     frame: RowFrame
     n_score_samples: int
     noise_seed: int
+    code_unit: float
     optimizer: dict[str, Any]
 
 
@@ -70,26 +81,72 @@ def frame_of(architecture: Architecture, rows: Rows) -> RowFrame:
 
     Computed from distinct rows, so that weighted and repeated rows give equal digits.
     """
-    return architecture.frame(rows.centre, float(np.sqrt(np.mean(rows.scale**2))) or 1.0)
+    return architecture.frame(rows.centre, rows.scale)
+
+
+def code_unit(settings: VAESettings) -> float:
+    """Return the unit of the codes that training computes with; that of H if models are sampled."""
+    if settings.samples:
+        return 1.0
+    return float(np.sqrt(settings.temperature)) or _UNIT_AT_ZERO
 
 
 def first_parameters(
-    architecture: Architecture, frame: RowFrame, rng: np.random.Generator
+    settings: VAESettings, energy: VAEEnergy, rows: Rows, rng: np.random.Generator
 ) -> VAEParameters:
-    """Return random weights, intercepts for the mean row, and codes of unit standard deviation."""
-    decoder, encoder = architecture.networks()
+    """Return initial parameters.
+
+    Weights are random, intercepts those of the mean row, and codes have unit standard deviation.
+    For rows of real numbers the networks are close to the best linear ones.
+    """
+    decoder, encoder, unit = energy.decoder, energy.encoder, code_unit(settings)
     theta = np.zeros((1, decoder.n_parameters))
     theta[:, : decoder.network.n_parameters] = decoder.network.draw(rng)
     layers, _ = decoder.split(theta)
-    mean = frame.targets(frame.centre[None])[0]
+    mean = energy.frame.targets(energy.frame.centre[None])[0]
     layers[-1][1][...] = decoder.rows.first_intercepts(mean)
     phi = encoder.draw(rng)[None]
-    encoder.layers(phi)[-1][0][:, :, architecture.n_components :] = 0
-    return VAEParameters(theta, phi)
+    encoder.layers(phi)[-1][0][:, :, settings.n_components :] = 0
+    params = in_units_of(decoder, encoder, VAEParameters(theta, phi), 1 / unit)
+    if not decoder.n_extra:
+        return params
+    linear = linear_parameters(settings, energy, rows, 0.0)
+    # the random part of the last layers is small beside the linear part
+    for network, own, best in (
+        (decoder.network, params.decoder, linear.decoder),
+        (encoder, params.encoder, linear.encoder),
+    ):
+        of_random, of_best = network.layers(own), network.layers(best)
+        small = _NEARLY_LINEAR * of_random[-1][0] if network.skip_size else 0.0
+        own[:, network.n_parameters :] = best[:, network.n_parameters :]
+        of_random[-1][0][...] = small + of_best[-1][0]
+        of_random[-1][1][...] = of_best[-1][1]
+        if of_random.skip is not None:
+            of_random.skip[...] = of_best.skip
+    return params
+
+
+def linear_parameters(
+    settings: VAESettings, energy: VAEEnergy, rows: Rows, temperature: float
+) -> VAEParameters:
+    """Return the best linear decoder at T of rows of real numbers, and its exact encoder."""
+    decoder, encoder, unit = energy.decoder, energy.encoder, code_unit(settings)
+    d = settings.n_components
+    find = best_per_feature if decoder.noise == "per_feature" else best_shared
+    found = find(rows, energy.frame, d, temperature)
+    reading, log_deviation = encoder_of(found, temperature)
+    theta, phi = np.zeros((1, decoder.n_parameters)), np.zeros((1, encoder.n_parameters))
+    layers, log_noise = decoder.split(theta)
+    (layers[-1][0] if layers.skip is None else layers.skip)[...] = found.weights
+    log_noise[...] = found.log_noise[: decoder.n_extra]
+    layers = encoder.layers(phi)
+    (layers[-1][0] if layers.skip is None else layers.skip)[..., :d] = reading
+    layers[-1][1][..., d:] = log_deviation
+    return in_units_of(decoder, encoder, VAEParameters(theta, phi), 1 / unit)
 
 
 def training_options(
-    settings: VAESettings, decoder: Decoder, frame: RowFrame, score_seed: int
+    settings: VAESettings, decoder: Decoder, frame: RowFrame, score_seed: int, unit: float
 ) -> TrainingOptions:
     """Return the options of the steps of a fit.
 
@@ -101,23 +158,34 @@ def training_options(
     frame : RowFrame
     score_seed : int
         Seed of the draws by which rows held out are scored.
+    unit : float
+        Of the codes that steps compute with.
     """
     penalty: Penalty = Ridge(decoder, settings.alpha)
     if settings.samples:
         given = settings.noise_scale_prior
-        scale = _NOISE_SCALE if given is None else given / frame.scale**2
+        scale = np.full(decoder.n_extra, _NOISE_SCALE)
+        if given is not None:
+            scale = given / frame.unit[: decoder.n_extra] ** 2
         penalty = Prior(decoder, settings.weight_variance_prior, settings.noise_shape_prior, scale)
     weight = settings.model_temperature or 1.0
-    return TrainingOptions(settings.n_importance_samples, penalty, weight, score_seed)
+    # below T = 1 the likelihood of free variances has no maximum: features that codes copy
+    tied = settings.temperature < 1 and not settings.samples and decoder.n_extra > 1
+    return TrainingOptions(settings.n_importance_samples, penalty, weight, score_seed, unit, tied)
 
 
 def fit_energy(
-    settings: VAESettings, architecture: Architecture, frame: RowFrame, noise_seed: int
+    settings: VAESettings,
+    architecture: Architecture,
+    frame: RowFrame,
+    noise_seed: int,
+    unit: float | None = None,
 ) -> VAEEnergy:
     """Return the energy for a fit, with training options and the draws by which it is scored."""
     noise = fixed_noise(settings.n_score_samples, settings.n_components, noise_seed)
     decoder, _ = architecture.networks()
-    options = training_options(settings, decoder, frame, noise_seed)
+    unit = code_unit(settings) if unit is None else unit
+    options = training_options(settings, decoder, frame, noise_seed, unit)
     return architecture.energy(frame, noise, options)
 
 
@@ -205,6 +273,36 @@ def hmaxe_of(
     return hmaxe
 
 
+def not_below_linear(
+    settings: VAESettings,
+    energy: VAEEnergy,
+    rows: Rows,
+    params: VAEParameters,
+    hmaxe: float,
+    runner: RowRunner,
+) -> tuple[VAEParameters, float]:
+    """Return a fit or the best linear decoder, whichever has the higher objective.
+
+    The linear part of a decoder with hidden layers has no penalty: the result's ``Hmaxe_T``, which
+    is returned too, is never below that of PCA.
+    """
+    temperature = settings.temperature
+    linear = linear_parameters(settings, energy, rows, temperature)
+    if temperature == 0:
+        linear = in_units_of(energy.decoder, energy.encoder, linear, _SHORT)
+    value = hmaxe_of(energy, linear, rows, runner, temperature)
+    lost = (energy.penalty(params) - energy.penalty(linear)) / rows.total
+    if hmaxe + lost >= value:
+        return params, hmaxe
+    # the hidden layers, which do not matter now, are kept for fits that go on from here
+    networks = energy.decoder.network, energy.encoder
+    vectors = (params.decoder, linear.decoder), (params.encoder, linear.encoder)
+    for network, (fitted, best) in zip(networks, vectors, strict=True):
+        for own, kept in list(zip(network.layers(best), network.layers(fitted), strict=True))[:-1]:
+            own[0][...], own[1][...] = kept
+    return linear, value
+
+
 def one_more_pass(
     settings: VAESettings,
     energy: VAEEnergy,
@@ -279,8 +377,13 @@ def single_attributes(energy: VAEEnergy, params: VAEParameters, hmaxe: float) ->
     attributes: dict[str, Any] = {
         f"{name}_": [each[0].copy() for each in getattr(models, name)] for name in names
     }
-    if energy.decoder.rows.n_extra:
-        attributes["noise_variance_"] = float(models.noise_variance[0])
+    for name in ("decoder_skip", "encoder_skip"):
+        skip = getattr(models, name)
+        if skip is not None:
+            attributes[f"{name}_"] = skip[0].copy()
+    if energy.decoder.n_extra:
+        noise = models.noise_variance[0]
+        attributes["noise_variance_"] = noise.copy() if np.ndim(noise) else float(noise)
     return {
         **attributes,
         "models_": models,

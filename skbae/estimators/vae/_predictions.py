@@ -48,6 +48,8 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
         "decoder_intercepts_",
         "encoder_coefs_",
         "encoder_intercepts_",
+        "decoder_skip_",
+        "encoder_skip_",
         "noise_variance_",
     )
 
@@ -104,7 +106,11 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
             layers("decoder_intercepts_"),
             layers("encoder_coefs_"),
             layers("encoder_intercepts_"),
-            np.array([getattr(self, "noise_variance_", np.nan)]),
+            np.asarray(getattr(self, "noise_variance_", np.nan))[None],
+            *(
+                np.asarray(getattr(self, name))[None] if hasattr(self, name) else None
+                for name in ("decoder_skip_", "encoder_skip_")
+            ),
         )
 
     def _bound(self, X: NDArray[Any]) -> BoundVAE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from skbae.energies.vae._decoder import LIKELIHOODS
+from skbae.energies.vae._decoder import LIKELIHOODS, NOISES
 from skbae.energies.vae._energy import Architecture
 from skbae.energies.vae._network import ACTIVATIONS
 from skbae.estimators._checks import check_integer
@@ -35,6 +35,7 @@ class VAESettings(Settings):
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     likelihood: str
+    noise: str
     weight_variance_prior: float
     noise_shape_prior: float
     noise_scale_prior: float | None
@@ -66,6 +67,7 @@ class VAESettings(Settings):
             hidden_layer_sizes=_hidden_layers(given["hidden_layer_sizes"]),
             activation=given.choice("activation", ACTIVATIONS),
             likelihood=given.choice("likelihood", LIKELIHOODS),
+            noise=given.choice("noise", NOISES),
             learning_rate_init=given.real("learning_rate_init", above=0),
             weight_variance_prior=given.real("weight_variance_prior", above=0),
             noise_shape_prior=given.real("noise_shape_prior", above=0),
@@ -85,6 +87,7 @@ class VAESettings(Settings):
             self.hidden_layer_sizes,
             self.activation,
             self.likelihood,
+            self.noise,
         )
 
 

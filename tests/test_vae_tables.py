@@ -1,0 +1,130 @@
+"""Network autoencoders on small ordinary tables: curves are found, and PCA is never better."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _tables import TABLES, parabola
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from skbae import BayesianPCAAutoEncoder, BayesianVAEAutoEncoder
+from skbae.energies.vae._decoder import Decoder
+from skbae.energies.vae._linear import best_per_feature, best_shared, encoder_of
+from skbae.energies.vae._network import Network
+from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
+from skbae.inference.passes._rows import make_rows
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*still improved"),
+    pytest.mark.filterwarnings("ignore:scores of"),
+]
+
+
+def error(model, X):
+    """Return the mean squared error of reconstructions."""
+    return np.mean((X - model.inverse_transform(model.transform(X))) ** 2)
+
+
+@pytest.mark.parametrize("noise", ["per_feature", "shared"])
+@pytest.mark.parametrize("temperature", [0.0, 1e-3, 1.0])
+def test_a_curve_is_found_at_any_temperature(temperature, noise):
+    """Codes shrink as T falls: in their own units, networks would be linear in them."""
+    X = parabola()
+    fitted = BayesianVAEAutoEncoder(1, temperature=temperature, noise=noise, random_state=0).fit(X)
+    assert error(PCA(1).fit(X), X) > 0.4
+    assert error(fitted, X) < 0.004  # of some 0.00125 that the noise has across the curve
+
+
+def test_two_codes_of_digits_are_better_than_pca_at_zero_temperature():
+    X = load_digits().data / 16
+    fitted = BayesianVAEAutoEncoder(2, temperature=0, max_iter=30, random_state=0).fit(X)
+    assert error(fitted, X) < 0.9 * error(PCA(2).fit(X), X)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_fit_is_never_below_pca_at_the_same_temperature(name, temperature):
+    """After few passes too, whatever the units of the columns."""
+    X = TABLES[name]()
+    d = max(1, min(2, X.shape[1] - 1))
+    if d == X.shape[1] and temperature < 1:
+        pytest.skip("as many codes as columns leave no noise, and both scores are those of floors")
+    fitted = BayesianVAEAutoEncoder(
+        d, hidden_layer_sizes=(8,), temperature=temperature, max_iter=3, random_state=0
+    ).fit(X)
+    linear = BayesianPCAAutoEncoder(d, temperature=temperature, model_temperature=0).fit(X)
+    assert fitted.hmaxe_ >= linear.hmaxe_ - 1e-3
+    np.testing.assert_allclose(fitted.score(X), fitted.hmaxe_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.4, 1.0, 1.7])
+@pytest.mark.parametrize("find", [best_shared, best_per_feature])
+def test_the_best_linear_decoder_by_its_definition(find, temperature):
+    """Its value by the normal density at T, its maximum by moves, its encoder by regression."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 5)) + rng.normal(size=(60, 5))
+    rows = make_rows(X, rng.uniform(0.5, 2, 60))
+    frame = RowFrame(rows.centre, np.ones(5), True)
+    found = find(rows, frame, 2, temperature)
+    deviations = X - rows.centre
+    shares = rows.weights / rows.weights.sum()
+    S = (deviations * shares[:, None]).T @ deviations
+
+    def value(W, log_noise):
+        base = -0.5 * (np.log(2 * np.pi) + log_noise).sum()
+        if temperature == 0:  # best codes: what is left in units of the noise
+            psi = np.exp(-log_noise)
+            z = np.linalg.solve((W * psi) @ W.T + 1e-12 * np.eye(2), W * psi)
+            left = np.eye(5) - z.T @ W
+            return base - 0.5 * np.trace(left.T @ S @ left * psi)
+        C = W.T @ W + temperature * np.diag(np.exp(log_noise))
+        density = -0.5 * (np.linalg.slogdet(2 * np.pi * C)[1] + np.trace(np.linalg.solve(C, S)))
+        tempered = 0.5 * (np.log(2 * np.pi * temperature) + log_noise).sum()
+        return base + temperature * (density + tempered)
+
+    best = value(found.weights, found.log_noise)
+    assert found.value == pytest.approx(best, rel=1e-6)
+    for _ in range(20):
+        move = 0.03 * rng.normal(size=found.weights.shape)
+        assert value(found.weights + move, found.log_noise) < best + 1e-9
+        if find is best_shared:
+            assert value(found.weights, found.log_noise + 0.03 * rng.normal()) < best + 1e-9
+        elif temperature >= 1:
+            assert value(found.weights, found.log_noise + 0.03 * rng.normal(size=5)) < best + 1e-5
+    shared = best_shared(rows, frame, 2, temperature)
+    assert found.value >= shared.value - 1e-9
+    reading, log_deviation = encoder_of(found, temperature)
+    psi = np.exp(-found.log_noise)
+    precision = (found.weights * psi) @ found.weights.T
+    if temperature:
+        precision = precision / temperature + np.eye(2)
+        assert np.allclose(np.exp(2 * log_deviation), np.diag(np.linalg.inv(precision)))
+    expected = np.linalg.solve(precision, found.weights * psi / (temperature or 1.0)).T
+    np.testing.assert_allclose(reading, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_other_units_of_the_codes_leave_the_model_as_it_is():
+    rng = np.random.default_rng(0)
+    decoder = Decoder(Network((2, 4, 3), "tanh", skip=True), "gaussian")
+    encoder = Network((3, 4, 4), "tanh", skip=True)
+    params = VAEParameters(
+        rng.normal(size=(1, decoder.n_parameters)), rng.normal(size=(1, encoder.n_parameters))
+    )
+    moved = in_units_of(decoder, encoder, params, 0.1)
+
+    def outputs(network, theta, inputs):
+        from skbae.energies.vae._network import Scratch
+
+        return network.forward(network.layers(theta), inputs[None], Scratch())[-1][0]
+
+    z, x = rng.normal(size=(5, 2)), rng.normal(size=(5, 3))
+    np.testing.assert_allclose(
+        outputs(decoder.network, params.decoder, z),
+        outputs(decoder.network, moved.decoder, z / 0.1),
+    )
+    codes, there = (outputs(encoder, each.encoder, x) for each in (params, moved))
+    np.testing.assert_allclose(codes[:, :2], 0.1 * there[:, :2])
+    np.testing.assert_allclose(codes[:, 2:], there[:, 2:])
+    back = in_units_of(decoder, encoder, moved, 10.0)
+    np.testing.assert_allclose(back.decoder, params.decoder)
