@@ -90,6 +90,8 @@ class Rows:
         Sum of the weights.
     centre, scale : ndarrays of shape (D,)
         Weighted mean and standard deviation of the columns: the frame in which kernels compute.
+    incomplete : bool
+        Whether entries of X are missing, NaN; centre and scale are those of the known ones.
     memo : dict
         What functions of the rows have computed and keep for their next call.
     """
@@ -99,6 +101,7 @@ class Rows:
     total: float
     centre: Array
     scale: Array
+    incomplete: bool = field(default=False, kw_only=True)
     memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

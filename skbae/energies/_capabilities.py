@@ -109,6 +109,18 @@ class NoisyEnergy(Energy):
         """Return the models of data to which independent normal noise of `variance` was added."""
 
 
+class IncompleteEnergy(Energy):
+    """Capability: rows with missing entries, NaN, of which the energy is that of the known ones.
+
+    Missing entries are integrated out at T = 1 given the code. The energy of a row without any is
+    that of the complete row.
+    """
+
+    @abstractmethod
+    def of_incomplete_rows(self) -> Self:
+        """Return the energy of such rows; for complete rows the plain one is faster."""
+
+
 class ConjugateEnergy(StatisticsEnergy):
     """Capability: Gibbs sampling at T = tau, by drawing codes and models in turn.
 

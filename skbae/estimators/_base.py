@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 
 from skbae.energies._base import SmoothBoundEnergy, require
-from skbae.energies._capabilities import NoisyEnergy
+from skbae.energies._capabilities import IncompleteEnergy, NoisyEnergy
 from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.estimators._checks import (
     LARGEST,
@@ -22,6 +22,7 @@ from skbae.estimators._fitted import DetailsT
 from skbae.estimators._transaction import FitsInTransactions, SettingsT
 from skbae.inference.passes._rows import RowRunner
 from skbae.operators._floating import own_errors
+from skbae.operators._gaps import has_gaps
 from skbae.operators._random import as_generator
 from skbae.operators._tempered import log_mean_exp, tempered_softmax, tilted_mean
 
@@ -76,21 +77,39 @@ class BayesianAutoEncoder(
 
     def _read(self, X: Any) -> NDArray[Any]:
         """Return validated rows, float32 if they were given as float32, otherwise float64."""
+        return self._read_within_range(X, ensure_all_finite=True)
+
+    def _read_rows(self, X: Any) -> NDArray[Any]:
+        """Return validated rows, with NaN for missing entries where the family takes these."""
+        if not self._takes_missing:
+            return self._read(X)
+        return self._read_within_range(X, ensure_all_finite="allow-nan")
+
+    def _read_within_range(self, X: Any, ensure_all_finite: Any) -> NDArray[Any]:
         self._check_usable()
-        X = self._validated(X, reset=False)
+        X = self._validated(X, reset=False, ensure_all_finite=ensure_all_finite)
         limit = LARGEST / np.sqrt(X.shape[1])
         flat = X.ravel(order="K")
         with np.errstate(over="ignore"):
             total = float(np.dot(flat, flat))
         if total <= limit**2:
             return X  # one pass instead of two
-        largest = max(float(X.max(initial=0.0)), -float(X.min(initial=0.0)))
+        largest = max(
+            float(np.fmax.reduce(flat, initial=0.0)), -float(np.fmin.reduce(flat, initial=0.0))
+        )
         if largest > limit:
             raise ValueError(
                 "X is too large: squares of rows overflow. Scale the columns (the largest entry is "
                 f"{largest:.3g}, and may be {limit:.3g})."
             )
         return X
+
+    def _energy_for(self, X: NDArray[Any]) -> Any:
+        """Return the energy for rows X, some of which may have missing entries."""
+        energy = self._energy()
+        if not (self._takes_missing and has_gaps(X)):
+            return energy
+        return require(energy, IncompleteEnergy, "missing entries of X").of_incomplete_rows()
 
     def _precision_for(self, X: NDArray[Any]) -> Any:
         """Return the precision of products with rows: double for float32 rows far from the fit.
@@ -105,7 +124,8 @@ class BayesianAutoEncoder(
         return X.dtype if np.all(far <= _FAR * frame.scale) else np.float64
 
     def _bound(self, X: NDArray[Any]) -> BoundEnergy:
-        return self._energy().bind(self._parameters(), self._fitted.frame, self._precision_for(X))
+        energy = self._energy_for(X)
+        return energy.bind(self._parameters(), self._fitted.frame, self._precision_for(X))
 
     def _map(self, function: Callable[..., Any], X: NDArray[Any], chunk_rows: int) -> Any:
         with RowRunner() as runner:
@@ -127,7 +147,7 @@ class BayesianAutoEncoder(
             The Notes of the class say what a code is, and which models it is computed from; float32
             for float32 rows.
         """
-        X = self._read(X)
+        X = self._read_rows(X)
         return self._transform_rows(X).astype(X.dtype, copy=False)
 
     @own_errors()
@@ -162,7 +182,7 @@ class BayesianAutoEncoder(
             With ``mean``, ``variance``, ``covariance``, ``sample`` and ``entropy`` for each of the
             rows; its class is the family's.
         """
-        return self._encode_rows(self._read(X))
+        return self._encode_rows(self._read_rows(X))
 
     @own_errors()
     def decode(self, Z: Any) -> DistributionWithDensity:
@@ -233,7 +253,7 @@ class BayesianAutoEncoder(
         ndarray of shape (n_samples,)
             In nats, ``log mean_m exp(Hmax_T(x, m))``.
         """
-        return self._score_rows(self._read(X), self._fitted.temperature)
+        return self._score_rows(self._read_rows(X), self._fitted.temperature)
 
     def _score_rows(self, X: NDArray[Any], temperature: float) -> Array:
         bound = self._bound(X)
@@ -258,7 +278,7 @@ class BayesianAutoEncoder(
         `temperature` is T of the comparison, not of the fit. Models without a density score
         ``-inf``.
         """
-        X = self._read(X)
+        X = self._read_rows(X)
         if not self._has_density():
             return np.full((self._parameters().n_models, len(X)), -np.inf)
         return self._hmax_by_model(X, temperature)
@@ -270,7 +290,7 @@ class BayesianAutoEncoder(
 
     def _was_fitted_to(self, X: Any) -> bool:
         """Return whether X has the size, mean and scale of the training rows, up to rounding."""
-        rows = self._read(X)
+        rows = self._read_rows(X)
         return self._fitted.training_rows is not None and self._fitted.training_rows.describes(rows)
 
     @own_errors()
@@ -304,11 +324,11 @@ class BayesianAutoEncoder(
         ndarray of shape (n_samples, n_features)
             In nats per unit of X; at ``temperature=1`` the score of the density.
         """
-        X = self._read(X)
+        X = self._read_rows(X)
         return self._gradient(self._parameters(), X, self._fitted.temperature)
 
     def _gradient(self, params: Any, X: NDArray[Any], temperature: float) -> Array:
-        bound = self._energy().bind(params, self._fitted.frame, self._precision_for(X))
+        bound = self._energy_for(X).bind(params, self._fitted.frame, self._precision_for(X))
         smooth = require(bound, SmoothBoundEnergy, "the gradient in x")
 
         def function(chunk: NDArray[Any]) -> Array:
@@ -328,7 +348,8 @@ class BayesianAutoEncoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Noisy rows.
+            Noisy rows. Missing entries, where the family takes them, are replaced by their
+            expectation given the noisy known ones.
         noise_variance : float
             Variance v of the noise of every feature, >= 0.
 
@@ -337,12 +358,15 @@ class BayesianAutoEncoder(
         ndarray of shape (n_samples, n_features)
         """
         variance = check_real("noise_variance", noise_variance, at_least=0)
-        X = self._read(X)
+        X = self._read_rows(X)
         self._require_density("denoise")
         energy = require(self._energy(), NoisyEnergy, "denoise")
         noisy = energy.convolve(self._parameters(), variance)
-        moved = X + variance * self._gradient(noisy, X, 1.0)
-        return moved.astype(X.dtype, copy=False)
+        return self._expected_clean(noisy, X, variance).astype(X.dtype, copy=False)
+
+    def _expected_clean(self, noisy: Any, X: NDArray[Any], variance: float) -> NDArray[Any]:
+        """Return ``E[clean | noisy]`` of rows, given models of noisy rows (Tweedie's identity)."""
+        return np.asarray(X + variance * self._gradient(noisy, X, 1.0))
 
     @own_errors()
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Any, Any]:
@@ -367,5 +391,6 @@ class BayesianAutoEncoder(
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._takes_missing
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

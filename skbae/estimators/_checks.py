@@ -179,31 +179,72 @@ def check_range(X: NDArray[Any], rows: Rows, names: Any = None) -> None:
     names : array-like of shape (D,) or None, default=None
         Of the columns; None stands for their numbers.
     """
-
-    def named(column: int) -> str:
-        return f"column {column if names is None else names[column]!r}"
-
     with np.errstate(over="ignore", invalid="ignore"):
         # sums over all rows and columns must have room as well
         most = LARGEST / np.sqrt(X.shape[1] * max(rows.total, 1.0))
         beyond = ~(np.hypot(rows.centre, rows.scale) <= most)
     if beyond.any():
-        largest = np.maximum(X.max(axis=0), -X.min(axis=0))
+        largest = np.fmax(np.fmax.reduce(X, axis=0), -np.fmin.reduce(X, axis=0))
         column = int(np.where(beyond, largest, -np.inf).argmax())
         raise ValueError(
             f"X is too large: its squares overflow. Divide the columns by a constant (the largest "
-            f"entry of {named(column)} is {largest[column]:.3g}, and its root mean square may be "
-            f"{most:.3g})."
+            f"entry of {_named(column, names)} is {largest[column]:.3g}, and its root mean square "
+            f"may be {most:.3g})."
         )
     small = np.flatnonzero(rows.scale < _SMALLEST)
-    small = small[np.any(X[:, small] != X[0, small], axis=0)]  # the others are constant
+    own = X[:, small]
+    # the others are constant
+    small = small[np.fmax.reduce(own, axis=0) != np.fmin.reduce(own, axis=0)]
     if len(small):
         column = int(small[0])
-        entry = float(np.maximum(X[:, column].max(), -X[:, column].min()))
+        entry = float(np.fmax(np.fmax.reduce(X[:, column]), -np.fmin.reduce(X[:, column])))
         raise ValueError(
             "X is too small: variances underflow. Multiply the columns by a constant (the standard "
-            f"deviation of {named(column)} must be {_SMALLEST:g} at least, and its largest entry "
-            f"is {entry:.3g})."
+            f"deviation of {_named(column, names)} must be {_SMALLEST:g} at least, and its largest "
+            f"entry is {entry:.3g})."
+        )
+
+
+def _named(column: int, names: Any) -> str:
+    return f"column {column if names is None else names[column]!r}"
+
+
+def check_known(X: NDArray[Any], names: Any = None) -> None:
+    """Raise ValueError if all entries of a column of X are missing.
+
+    Parameters
+    ----------
+    X : ndarray of shape (N, D)
+        Rows of positive weight, NaN where an entry is missing.
+    names : array-like of shape (D,) or None, default=None
+        Of the columns; None stands for their numbers.
+    """
+    empty = np.flatnonzero(np.isnan(X).all(axis=0))
+    if len(empty):
+        raise ValueError(
+            f"X has no known entry in {_named(int(empty[0]), names)} (of rows of positive weight), "
+            "so that nothing is known of it; drop the column"
+        )
+
+
+def check_known_together(X: NDArray[Any], names: Any = None) -> None:
+    """Raise ValueError if two columns of X are not known together in any row.
+
+    Parameters
+    ----------
+    X : ndarray of shape (N, D)
+        NaN where an entry is missing.
+    names : array-like of shape (D,) or None, default=None
+        Of the columns; None stands for their numbers.
+    """
+    known = (~np.isnan(X)).astype(np.float32)
+    apart = np.argwhere(known.T @ known == 0)
+    if len(apart):
+        first, second = (_named(int(column), names) for column in apart[0])
+        raise ValueError(
+            f"no row of X has known entries in both {first} and {second}, so that their covariance "
+            "is not determined; drop one of them, choose covariance_type 'diag' or 'spherical', or "
+            "set model_temperature above 0 to have a prior"
         )
 
 

@@ -12,13 +12,16 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import EMResult
+from skbae.energies.mixture._completion import ConditionalRows
 from skbae.estimators._annealing import Annealing, annealed_means
-from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_sample_weight
 from skbae.estimators._fitted import DetailsT
+from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.inference.passes._filled import filled_rows
 from skbae.inference.passes._k_means import best_k_means
+from skbae.inference.passes._rows import make_rows
 from skbae.inference.passes._starting_points import (
     MAX_DISTINCT,
     distinct_rows,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, Rows
+    from skbae.energies.mixture._completion import ConditionalDistribution
     from skbae.energies.mixture._energy import BoundMixture, MixtureEnergy, MixtureParameters
     from skbae.estimators._plans import SamplerPlans
     from skbae.inference.passes._rows import RowRunner
@@ -103,10 +107,11 @@ def mixture_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[
     }
 
 
+EnergyT = TypeVar("EnergyT", bound="MixtureEnergy[Any]")
 MixtureSettingsT = TypeVar("MixtureSettingsT", bound=MixtureSettings)
 
 
-class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
+class MixtureAutoEncoder(CompletingAutoEncoder[MixtureSettingsT, DetailsT]):
     """Base of the estimators of mixtures."""
 
     _instead_of_editing: ClassVar = (
@@ -185,7 +190,15 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
         return self._energy()
 
     def _bound(self, X: NDArray[Any]) -> BoundMixture:
-        return self._energy().bind(self._parameters(), self._fitted.frame, self._precision_for(X))
+        energy: MixtureEnergy[Any] = self._energy_for(X)
+        return energy.bind(self._parameters(), self._fitted.frame, self._precision_for(X))
+
+    def _condition_rows(
+        self, params: MixtureParameters, X: NDArray[Any], temperature: float
+    ) -> ConditionalDistribution:
+        energy = self._energy().of_incomplete_rows()
+        bound = energy.bind(params, self._fitted.frame, np.float64)
+        return ConditionalRows(X, bound, temperature)
 
     def _joint(
         self, X: NDArray[Any], finish: Callable[[Array, float], NDArray[Any]]
@@ -222,7 +235,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
         -------
         ndarray of int of shape (n_samples,)
         """
-        return self._joint(self._read(X), partial(first_maximum, axis=0))
+        return self._joint(self._read_rows(X), partial(first_maximum, axis=0))
 
     @own_errors()
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -237,7 +250,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
         ndarray of shape (n_samples, n_components)
             ``(mean_m exp H)^(1/T)``, normalised; float32 for float32 rows.
         """
-        return self._component_probabilities(self._read(X))
+        return self._component_probabilities(self._read_rows(X))
 
     # -- criteria ------------------------------------------------------------------------------
 
@@ -277,7 +290,7 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
 
     def _log_likelihood(self, X: Any, sample_weight: Any, method: str) -> tuple[float, float]:
         """Return the log density of all rows at T = 1, and how many rows they count as."""
-        X = self._read(X)
+        X = self._read_rows(X)
         self._require_density(method)
         values = self._score_rows(X, 1.0)
         weights = check_sample_weight(sample_weight, len(values))
@@ -285,6 +298,11 @@ class MixtureAutoEncoder(BayesianAutoEncoder[MixtureSettingsT, DetailsT]):
             return float(values.sum()), float(len(values))
         used = weights > 0
         return float(values[used] @ weights[used]), float(weights.sum())
+
+
+def of_rows(energy: EnergyT, rows: Rows) -> EnergyT:
+    """Return the energy for rows, which takes longer where entries are missing."""
+    return energy.of_incomplete_rows() if rows.incomplete else energy
 
 
 def initial_means(
@@ -303,7 +321,7 @@ def initial_means(
             n_components,
             settings.equal_weights,
             settings.temperature,
-            rows,
+            make_rows(X, weights) if rows.incomplete else rows,
             runner,
         )
     if init_params == "random":
@@ -316,6 +334,8 @@ def initial_means(
 def rows_to_start_from(rows: Rows, n_components: int) -> tuple[Array, Array]:
     """Return distinct rows and their weights; warn if they are fewer than components."""
     X, weights = distinct_rows(rows, max(MAX_DISTINCT, 4 * n_components))
+    if rows.incomplete:
+        X = filled_rows(X, weights)
     if len(X) < n_components:
         warnings.warn(
             f"X has {len(X)} distinct rows, fewer than n_components={n_components}: some components"

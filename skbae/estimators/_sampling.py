@@ -18,8 +18,9 @@ from skbae.inference.sample._many_rows import sample_many_rows
 from skbae.inference.sample._tempering import sample_tempered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from skbae._types import Rows
     from skbae.estimators._progress import Steps
     from skbae.estimators._settings import Settings
     from skbae.inference._objective import Objective
@@ -33,10 +34,16 @@ def run_gibbs(
     rng: np.random.Generator,
     settings: Settings,
     on_step: Callable[[int, float], bool],
+    complete: Sequence[Rows] = (),
 ) -> SamplingRun:
-    """Sample at T = tau by Gibbs sweeps; the number of sweeps depends on the number of rows."""
+    """Sample at T = tau by Gibbs sweeps; the number of sweeps depends on the number of rows.
+
+    Where entries are missing, `complete` has two sets of rows in which they are filled in.
+    """
     n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
-    return sample_many_rows(objective, fitted, rng, n_chains=n_chains, plan=plan, on_step=on_step)
+    return sample_many_rows(
+        objective, fitted, rng, n_chains=n_chains, plan=plan, on_step=on_step, complete=complete
+    )
 
 
 def run_allocations(

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skbae._version import __version__
-from skbae.estimators._checks import check_range, check_sample_weight
+from skbae.estimators._checks import check_known, check_range, check_sample_weight
 from skbae.estimators._fitted import (
     DetailsT,
     Fit,
@@ -63,6 +63,8 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
     _plans: ClassVar[SamplerPlans] = SamplerPlans()
     _reference_names: ClassVar[tuple[str, ...]]
     _instead_of_editing: ClassVar[str] = ""
+    # whether NaN in X means that an entry is missing
+    _takes_missing: ClassVar[bool] = False
 
     n_jobs: int | None
     random_state: Any
@@ -106,7 +108,8 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Dense, finite rows; float32 is kept as such.
+            Dense, finite rows; float32 is kept as such. Mixtures and PCA take NaN for missing
+            entries, which are assumed to be missing at random.
         y : Ignored
             Present by convention.
         sample_weight : array-like of shape (n_samples,) or None, default=None
@@ -126,7 +129,8 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         """
         with self._transaction():
             settings = self._check_parameters()
-            X = self._validated(X, ensure_min_samples=2)
+            finite = "allow-nan" if self._takes_missing else True
+            X = self._validated(X, ensure_min_samples=2, ensure_all_finite=finite)
             self._work_on(settings, X, sample_weight, self._fit_rows, self._check_before_fit)
         return self
 
@@ -172,6 +176,8 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         rng = as_generator(self.random_state)
         with RowRunner(settings.n_threads) as runner:
             rows = self._make_rows(settings, X, weights, runner)
+            if rows.incomplete:
+                check_known(X, getattr(self, "feature_names_in_", None))
             check_range(X, rows, getattr(self, "feature_names_in_", None))
             found = work(settings, rows, rng, runner)
         self._write(

@@ -12,16 +12,18 @@ small enough: single precision, double precision, or differences from each compo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import ArrayRecord, Frame
+from skbae.energies.gaussian._incomplete import bind_incomplete
+from skbae.energies.gaussian._parameters import GaussianMoments, GaussianParameters
 from skbae.energies.gaussian._splits import SCORES, CovarianceScores, MeanScores
 from skbae.energies.mixture._components import (
     DifferentiableFamily,
     FeatureKernel,
+    IncompleteFamily,
     NoisyComponentFamily,
     SmoothComponentKernel,
     SplittableFamily,
@@ -33,11 +35,12 @@ from skbae.energies.mixture._components import (
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Self
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, Frame
     from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.mixture._components import ComponentKernel
     from skbae.energies.mixture._splits import SplitScores
@@ -47,27 +50,6 @@ if TYPE_CHECKING:
 # errors of most rows are much smaller, and those of means even more so.
 _SINGLE_TOLERANCE = 4e-2
 _DOUBLE_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class GaussianParameters(ArrayRecord):
-    """Means (S, K, D) and precision factors (S, C) + tail of the covariance's shape."""
-
-    means: Array
-    factors: Array
-
-
-@dataclass(frozen=True)
-class GaussianMoments(ArrayRecord):
-    """Sums over rows, relative to a reference point of each component.
-
-    ``first`` (S, K, D) adds ``r (x - reference)``; ``second`` (S, C) + tail adds the moments of
-    ``x - reference``, over all components when tied.
-    """
-
-    first: Array
-    second: Array
-    reference: Array
 
 
 class ExpandedKernel(FeatureKernel, SmoothComponentKernel):
@@ -262,7 +244,9 @@ def bind_gaussians(
     return LocalKernel(shape, tied, log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
 
 
-class GaussianComponents(NoisyComponentFamily, DifferentiableFamily, SplittableFamily):
+class GaussianComponents(
+    NoisyComponentFamily, DifferentiableFamily, SplittableFamily, IncompleteFamily
+):
     """Gaussian components of one covariance shape, tied or not.
 
     Parameters
@@ -281,11 +265,17 @@ class GaussianComponents(NoisyComponentFamily, DifferentiableFamily, SplittableF
     ) -> None:
         self.shape, self.n_components, self.tied = shape, n_components, tied
         self.n_features, self.reg_covar = shape.n_features, reg_covar
+        self._bind: Callable[..., ComponentKernel] = bind_gaussians
 
     def kernel(
         self, log_weights: Array, params: GaussianParameters, frame: Frame, dtype: Any
     ) -> ComponentKernel:
-        return bind_gaussians(self.shape, log_weights, params, frame, dtype)
+        return self._bind(self.shape, log_weights, params, frame, dtype)
+
+    def of_incomplete_rows(self) -> Self:
+        family = copy(self)
+        family._bind = bind_incomplete
+        return family
 
     def maximise(
         self,

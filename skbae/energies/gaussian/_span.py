@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import Frame
+from skbae._types import Frame, Rows
 from skbae.energies._distribution import DistributionWithDensity
 from skbae.energies.gaussian._components import GaussianComponents, GaussianParameters
 from skbae.energies.gaussian._covariance import Full
+from skbae.energies.mixture._completion import ConditionalDistribution
 from skbae.energies.mixture._distributions import GaussianMixtureRows
 from skbae.energies.mixture._energy import BoundMixture, MixtureEnergy, MixtureParameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Rows
+    from skbae._types import Array
     from skbae.energies._base import DerivedKernel
     from skbae.energies._capabilities import Splits
     from skbae.energies.gaussian._covariance import CovarianceShape
     from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
+    from skbae.energies.mixture._completion import ConditionalRows
 
 # A column is constant if its standard deviation is this small beside its largest entry, and an
 # affine function of others if they leave this part of its variance.
@@ -112,13 +114,17 @@ def column_span(rows: Rows, dependent: bool) -> ColumnSpan | None:
     Returns
     -------
     ColumnSpan or None
-        None also where no column varies.
+        None also where no column varies. Of rows with missing entries, only columns whose known
+        entries are all equal are found.
     """
     X, scale = rows.X, rows.scale
-    largest = np.maximum(np.abs(X.max(axis=0)), np.abs(X.min(axis=0))).astype(np.float64)
+    least, most = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
+    largest = np.maximum(np.abs(most), np.abs(least)).astype(np.float64)
     varies = scale > _CONSTANT * largest
     if not varies.any():
         return None
+    if rows.incomplete:
+        return None if varies.all() else _without_constants(least, varies)
     kept = every = np.flatnonzero(varies)
     standard = np.zeros((0, len(kept)))
     if dependent:
@@ -131,6 +137,27 @@ def column_span(rows: Rows, dependent: bool) -> ColumnSpan | None:
     if len(kept) == X.shape[1]:
         return None
     return _span(rows, kept, varies, standard)
+
+
+def _without_constants(values: NDArray[Any], varies: NDArray[np.bool_]) -> ColumnSpan:
+    """Return the span without columns that have one value each."""
+    kept = np.flatnonzero(varies)
+    loadings = np.zeros((len(varies), len(kept)))
+    loadings[kept, np.arange(len(kept))] = 1.0
+    return ColumnSpan(kept, np.where(varies, 0.0, values.astype(np.float64)), loadings)
+
+
+def dependent_columns(rows: Rows) -> NDArray[np.intp]:
+    """Return columns of rows with gaps that are affine functions of others in all complete rows.
+
+    There must be at least twice as many complete rows as columns to tell.
+    """
+    whole = rows.X[~np.isnan(rows.X).any(axis=1)]
+    if len(whole) < 2 * rows.X.shape[1]:
+        return np.zeros(0, dtype=np.intp)
+    centre, scale = whole.mean(axis=0, dtype=np.float64), whole.std(axis=0, dtype=np.float64)
+    found = column_span(Rows(whole, None, float(len(whole)), centre, scale), dependent=True)
+    return np.zeros(0, dtype=np.intp) if found is None else found.dependent
 
 
 def same_columns(first: ColumnSpan | None, second: ColumnSpan | None) -> bool:
@@ -243,10 +270,14 @@ class SpannedMixture(MixtureEnergy[GaussianComponents]):
     inner : MixtureEnergy
         Of the kept columns.
     span : ColumnSpan
+    incomplete : bool, default=False
+        Whether rows may have missing entries, as those of `inner` may.
     """
 
-    def __init__(self, inner: GaussianMixtureEnergy, span: ColumnSpan) -> None:
-        self.inner, self.span = inner, span
+    def __init__(
+        self, inner: GaussianMixtureEnergy, span: ColumnSpan, incomplete: bool = False
+    ) -> None:
+        self.inner, self.span, self.incomplete = inner, span, incomplete
         super().__init__(inner.family, inner.equal_weights)
         self.n_features = len(span.offset)
 
@@ -256,6 +287,9 @@ class SpannedMixture(MixtureEnergy[GaussianComponents]):
         kept = self.span.kept
         bound = self.inner.bind(params, Frame(frame.centre[kept], frame.scale[kept]), dtype)
         return _SpannedBound(bound, self.span)
+
+    def of_incomplete_rows(self) -> SpannedMixture:
+        return SpannedMixture(self.inner.of_incomplete_rows(), self.span, incomplete=True)
 
     def gradient_kernel(
         self, params: MixtureParameters, frame: Frame, temperature: float
@@ -299,7 +333,8 @@ class SpannedMixture(MixtureEnergy[GaussianComponents]):
         family = GaussianComponents(
             Full(self.n_features), self.n_components, self.inner.family.tied, 0.0
         )
-        return MixtureEnergy(family, self.equal_weights)
+        noisy = MixtureEnergy(family, self.equal_weights)
+        return noisy.of_incomplete_rows() if self.incomplete else noisy
 
 
 class _SpannedBound(BoundMixture):
@@ -307,15 +342,14 @@ class _SpannedBound(BoundMixture):
 
     def __init__(self, bound: BoundMixture, span: ColumnSpan) -> None:
         super().__init__(bound.kernel, bound.absent, bound.family, bound.components)
-        self.span = span
+        self.inner, self.span = bound, span
 
     def joint(self, X: NDArray[Any], temperature: float = 1.0) -> Array:
         return super().joint(np.ascontiguousarray(X[:, self.span.kept]), temperature)
 
     def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         # the plain bound, since this one would select columns twice
-        plain = BoundMixture(self.kernel, self.absent, self.family, self.components)
-        hmax, gradient = plain.hmax_gradient(
+        hmax, gradient = self.inner.hmax_gradient(
             np.ascontiguousarray(X[:, self.span.kept]), temperature
         )
         complete = np.zeros((*gradient.shape[:-1], X.shape[1]))
@@ -357,4 +391,61 @@ class CompletedRows(DistributionWithDensity):
 
     def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
         """Entropy in nats of the kept columns, (N,); see GaussianMixtureRows."""
+        return self.inner.entropy(n_samples, random_state)
+
+
+@dataclass(frozen=True)
+class CompletedConditional(ConditionalDistribution):
+    """Rows of all columns given their known entries, of which only some columns have a density.
+
+    What is known of a column without a density says nothing about the others.
+
+    Attributes
+    ----------
+    X : ndarray of shape (N, D)
+        NaN where an entry is missing.
+    inner : ConditionalRows
+        Distribution of the kept columns. Densities and entropies are its own.
+    span : ColumnSpan
+    """
+
+    X: Array
+    inner: ConditionalRows
+    span: ColumnSpan
+
+    def _or_known(self, values: Array) -> Array:
+        return np.where(np.isnan(self.X), values, self.X)
+
+    @property
+    def mean(self) -> Array:
+        return self._or_known(self.span.complete(self.inner.mean))
+
+    @property
+    def covariance(self) -> Array:
+        complete = self.span.loadings @ self.inner.covariance @ self.span.loadings.T
+        missing = np.isnan(self.X)
+        return complete * (missing[:, :, None] & missing[:, None])
+
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        return self._or_known(self.span.complete(self.inner._draw(n_samples, rng)))
+
+    def quantile(self, probability: float) -> Array:
+        several = np.count_nonzero(self.span.loadings, axis=1) > 1
+        if np.isnan(self.X[:, several]).any():
+            raise ValueError(
+                "quantiles of columns that are functions of several others are not available "
+                f"(columns {np.flatnonzero(several).tolist()}); draw rows with sample instead"
+            )
+        upward = np.maximum(self.span.loadings, 0.0)
+        found = self.span.offset + self.inner.quantile(probability) @ upward.T
+        downward = self.span.loadings - upward
+        if downward.any():
+            found = found + self.inner.quantile(1.0 - probability) @ downward.T
+        return self._or_known(found)
+
+    def log_density(self, X: Array) -> Array:
+        return self.inner.log_density(X[..., self.span.kept])
+
+    def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
+        """Entropy in nats of the missing entries of kept columns, (N,)."""
         return self.inner.entropy(n_samples, random_state)

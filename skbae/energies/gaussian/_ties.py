@@ -30,6 +30,7 @@ def value_gaps(rows: Rows) -> Array:
     gaps = np.zeros(rows.X.shape[1])
     for j in range(len(gaps)):
         values = np.unique(rows.X[:, j])
+        values = values[~np.isnan(values)]
         if 1 < len(values) <= max(2.0, _FEW_VALUES * len(rows.X)):
             gaps[j] = float(np.median(np.diff(values)))
     return gaps

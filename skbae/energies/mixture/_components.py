@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from skbae._types import Array, Frame
     from skbae.energies.mixture._collapsed import CollapsedComponents
     from skbae.energies.mixture._splits import SplitScores
+    from skbae.operators._gaps import Gaps
 
 Components = TypeVar("Components", bound=ArrayRecord)
 
@@ -68,9 +69,13 @@ class Workspace:
     n : int
         Number of rows of the chunk.
     arrays : dict
+    gaps : Gaps
+        Which entries are missing; only for kernels of rows with gaps.
     """
 
-    def __init__(self, key: WorkspaceKey, **arrays: NDArray[Any]) -> None:
+    gaps: Gaps
+
+    def __init__(self, key: WorkspaceKey, **arrays: Any) -> None:
         self.key, self.arrays = key, arrays
         self.source: NDArray[Any] | None = None
         self.n = 0
@@ -101,6 +106,14 @@ class ComponentKernel(ABC):
         The first array belongs to the workspace and may be overwritten by the caller.
         """
 
+    def code_entropies(self, workspace: Workspace) -> Array | None:
+        """Return what T times the energies (S, K, n) grow by, where it depends on the row.
+
+        It is of components with a code of their own, whose posterior varies less or more with what
+        is known of a row; None where it is the same for all rows.
+        """
+        return None
+
     @abstractmethod
     def zero(self) -> list[Array]:
         """Return empty sums."""
@@ -129,6 +142,46 @@ class SmoothComponentKernel(ComponentKernel):
     @abstractmethod
     def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
         """Return ``sum_k codes_k dH_k/dx`` of shape (S, n, D) for codes of shape (S, K, n)."""
+
+
+class CompletingKernel(SmoothComponentKernel):
+    """Capability: rows with missing entries, which each component completes.
+
+    Energies are those of the known entries, and sums those that components expect of complete rows.
+    The methods below follow a call of :meth:`energies`. Cells count components of all models,
+    ``s K + k``.
+    """
+
+    @abstractmethod
+    def completed(self, workspace: Workspace) -> Array:
+        """Return the expected rows given their known entries, (S, K, D, n)."""
+
+    @abstractmethod
+    def variances(self, workspace: Workspace, temperature: float) -> Array:
+        """Return the variances of missing entries, (S, K, D, n); zero for known ones.
+
+        The temperature is that of codes of the components' own.
+        """
+
+    @abstractmethod
+    def covariances(self, workspace: Workspace, temperature: float) -> Array:
+        """Return the covariances of missing entries, (S, K, D, D, n); zero for known ones."""
+
+    @abstractmethod
+    def draw(
+        self,
+        cells: NDArray[np.intp],
+        workspace: Workspace,
+        temperature: float,
+        rng: np.random.Generator,
+    ) -> Array:
+        """Draw rows given their known entries, (R, D, n), from the cells (R, n)."""
+
+    @abstractmethod
+    def accumulate_drawn(
+        self, sums: list[Array], codes: NDArray[Any], rows: Array, workspace: Workspace
+    ) -> None:
+        """Add the statistics of rows (S, D, n) drawn for codes (S, K, n) that are 0 or 1."""
 
 
 class FeatureKernel(ComponentKernel):
@@ -365,6 +418,14 @@ class SplittableFamily(ComponentFamily):
         family = copy(self)
         family.n_components = n_components
         return family
+
+
+class IncompleteFamily(ComponentFamily):
+    """Capability: rows with missing entries."""
+
+    @abstractmethod
+    def of_incomplete_rows(self) -> Self:
+        """Return the family whose kernel is a :class:`CompletingKernel`."""
 
 
 class NoisyComponentFamily(ComponentFamily):

@@ -11,7 +11,7 @@ from scipy.special import gammaln
 from skbae._types import ArrayRecord
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.energies.mixture._collapsed import CollapsedMixture
-from skbae.energies.mixture._components import ConjugateComponentFamily
+from skbae.energies.mixture._components import CompletingKernel, ConjugateComponentFamily
 from skbae.energies.mixture._coordinates import MixtureCoordinates
 from skbae.energies.mixture._energy import (
     MixtureEnergy,
@@ -91,14 +91,48 @@ class MixtureDraws(MixtureExpectation):
         rng: np.random.Generator | None,
     ) -> None:
         self.kernel.load(X, workspace)
-        own, shared = weighted_energies(self.kernel, self.absent, workspace)
+        own, shared = weighted_energies(self.kernel, self.absent, workspace, self.temperature)
         codes, _, hmax = self.codes(own, weights, rng)
         if shared is not None:
             hmax += shared
         accumulator.energy += hmax.sum(axis=-1) if weights is None else hmax @ weights
         accumulator.mass += len(X) if weights is None else weights.sum()
+        self._add(accumulator.sums, codes, weights, workspace, rng)
+
+    def _add(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        weights: Array | None,
+        workspace: Workspace,
+        rng: np.random.Generator | None,
+    ) -> None:
+        """Add the chunk's statistics given codes."""
         row_weights = None if weights is None else weights[None]
-        self.kernel.accumulate(accumulator.sums, codes, row_weights, workspace)
+        self.kernel.accumulate(sums, codes, row_weights, workspace)
+
+
+class CompletedDraws(MixtureDraws):
+    """The pass of a Gibbs sweep over rows with gaps: a code and the missing entries are drawn."""
+
+    kernel: CompletingKernel
+
+    def _add(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        weights: Array | None,
+        workspace: Workspace,
+        rng: np.random.Generator | None,
+    ) -> None:
+        if weights is not None or rng is None:
+            raise ValueError(
+                "a sweep over rows with missing entries draws each row once: it takes no weights"
+            )
+        first = self.kernel.n_components * np.arange(len(codes))
+        cells = first[:, None] + codes.argmax(axis=1)
+        rows = self.kernel.draw(cells, workspace, self.temperature, rng)
+        self.kernel.accumulate_drawn(sums, codes, rows, workspace)
 
 
 class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], CollapsibleEnergy):
@@ -122,7 +156,8 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], CollapsibleEnerg
         self, params: MixtureParameters, frame: Frame, dtype: Any, temperature: float
     ) -> MixtureDraws:
         kernel, absent = self._kernel(params, frame, dtype)
-        return MixtureDraws(kernel, absent, temperature, 0.0)
+        draws = CompletedDraws if isinstance(kernel, CompletingKernel) else MixtureDraws
+        return draws(kernel, absent, temperature, 0.0)
 
     def conditional(self, statistics: MixtureStatistics, temperature: float) -> MixtureConditional:
         return self.conditional_of(statistics.counts, statistics.moments, temperature)

@@ -19,6 +19,7 @@ from skbae.energies._base import (
     require,
 )
 from skbae.energies._capabilities import (
+    IncompleteEnergy,
     NoisyEnergy,
     ParameterGradientEnergy,
     Splits,
@@ -28,6 +29,7 @@ from skbae.energies.mixture._components import (
     ComponentFamily,
     ComponentKernel,
     DifferentiableFamily,
+    IncompleteFamily,
     NoisyComponentFamily,
     SmoothComponentKernel,
     SplittableFamily,
@@ -107,14 +109,17 @@ def soft_codes(
 
 
 def weighted_energies(
-    kernel: ComponentKernel, absent: NDArray[np.bool_], workspace: Workspace
+    kernel: ComponentKernel, absent: NDArray[np.bool_], workspace: Workspace, temperature: float
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return a kernel's energies, minus infinity for components `absent` (S, K).
+    """Return a kernel's energies at T, minus infinity for components `absent` (S, K).
 
     Infinite log weights are added after the matrix product, since a product of infinity with zero
     is NaN.
     """
     own, shared = kernel.energies(workspace)
+    inner = kernel.code_entropies(workspace) if temperature else None
+    if inner is not None:
+        own = own + temperature * inner
     if absent.any():
         own[absent] = -np.inf
     return own, shared
@@ -151,7 +156,7 @@ class MixtureExpectation(RowKernel):
         rng: np.random.Generator | None,
     ) -> None:
         self.kernel.load(X, workspace)
-        own, shared = weighted_energies(self.kernel, self.absent, workspace)
+        own, shared = weighted_energies(self.kernel, self.absent, workspace, self.temperature)
         codes, norm, hmax = self.codes(own, weights, rng)
         if shared is not None:
             hmax += shared
@@ -260,12 +265,14 @@ class BoundMixture(SmoothBoundEnergy, EnumerableBoundEnergy):
         """
         workspace = self.kernel.workspace(len(X), None)
         self.kernel.load(X, workspace)
-        own, shared = weighted_energies(self.kernel, self.absent, workspace)
-        own = own.astype(np.float64, copy=False)
-        inner = self.family.code_entropy(self.components, temperature)
-        if inner is not None:
-            own = own + inner[..., None]
+        own, shared = weighted_energies(self.kernel, self.absent, workspace, temperature)
+        own = self.with_code_entropy(own.astype(np.float64, copy=False), temperature)
         return own if shared is None else own + shared[:, None]
+
+    def with_code_entropy(self, energies: Array, temperature: float) -> Array:
+        """Return energies (S, K, n) with the term at T of components' own codes."""
+        inner = self.family.code_entropy(self.components, temperature)
+        return energies if inner is None else energies + inner[..., None]
 
     def code_energies(self, X: NDArray[Any]) -> Array:
         if self.family.code_entropy(self.components, 1.0) is not None:
@@ -286,7 +293,9 @@ class BoundMixture(SmoothBoundEnergy, EnumerableBoundEnergy):
         return tempered_logsumexp(joint, temperature, axis=1), kernel.code_gradient(X, codes)
 
 
-class MixtureEnergy(SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, Generic[Family]):
+class MixtureEnergy(
+    SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, IncompleteEnergy, Generic[Family]
+):
     """``H(x, m, k) = log w_k + H_k(x)``.
 
     Parameters
@@ -451,6 +460,13 @@ class MixtureEnergy(SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, Gene
     def convolve(self, params: MixtureParameters, variance: float) -> MixtureParameters:
         family = require(self.family, NoisyComponentFamily, "adding noise")
         return MixtureParameters(params.weights, family.convolve(params.components, variance))
+
+    def of_incomplete_rows(self) -> Self:
+        energy = copy(self)
+        family = require(self.family, IncompleteFamily, "missing entries of X")
+        energy.family = family.of_incomplete_rows()  # type: ignore[assignment]
+        energy.exact_moments = energy.family.exact_moments
+        return energy
 
     def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:
         """Return the models with labels reordered; `order` has shape (S, K)."""

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from skbae._types import Frame
 from skbae.energies.gaussian._components import GaussianParameters
-from skbae.energies.gaussian._span import CompletedRows, same_columns
+from skbae.energies.gaussian._span import CompletedConditional, CompletedRows, same_columns
+from skbae.energies.mixture._completion import ConditionalRows
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture._energy import MixtureParameters
 from skbae.estimators._checks import check_codes, check_probabilities, check_shape
 from skbae.estimators._fitted import Fit
-from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
+from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference, of_rows
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import (
     internal_energy,
@@ -33,6 +35,8 @@ from skbae.estimators.gmm._fit import (
     local_maximum,
     on_columns_with_density,
     reference_attributes,
+    rows_of_weight_one,
+    search_rows,
     starts,
     warn_of_columns,
     warn_of_floor,
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from skbae._types import Array, Rows, SamplingRun
     from skbae.energies._distribution import DistributionWithDensity
     from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
+    from skbae.energies.mixture._completion import ConditionalDistribution
     from skbae.estimators.gmm._fit import GaussianMixtureModels
     from skbae.inference.passes._rows import RowRunner
 
@@ -372,7 +377,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         rng: np.random.Generator,
         runner: RowRunner,
     ) -> Fit[GaussianMixtureForm]:
-        settings, rows = on_columns_with_density(settings, rows)
+        settings, rows = on_columns_with_density(settings, rows, self._column_names())
         fit = self._fit_sampled if settings.samples else self._fit_best
         found = Fit(fit(settings, rows, rng, runner), settings.form(rows.X.shape[1]))
         warn_of_columns(settings.span, self._column_names())
@@ -412,8 +417,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     ) -> dict[str, Any]:
         """Fit the single best model."""
         form = settings.form(rows.X.shape[1])
+        if rows.incomplete:
+            settings.check_gaps(rows.X, getattr(self, "feature_names_in_", None))
         floor = settings.floor(rows)
-        energy = form.energy(floor)
+        energy = of_rows(form.energy(floor), rows)
         models = self._start(settings, energy, rows, rng, runner, settings.n_init)
         earlier = getattr(self, "lower_bounds_", []) if self._continues(settings) else []
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
@@ -443,6 +450,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         runner: RowRunner,
     ) -> dict[str, Any]:
         """Sample the models; the reference is the mode found from the best of them."""
+        if rows.incomplete and settings.sweeps:
+            rows = rows_of_weight_one(rows)
         form, tau = settings.form(rows.X.shape[1]), settings.model_temperature
         energy = conjugate_energy(settings, rows, runner)
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
@@ -470,18 +479,19 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         if not (settings.sweeps and whole):
             with progress(self, rows.X, None, None) as step:
                 return run_tempered(objective, rng, settings, step)
-        few = allocation_work(objective) <= _MOST_ALLOCATION_WORK
+        few = allocation_work(objective) <= _MOST_ALLOCATION_WORK and not rows.incomplete
         if few or settings.n_components > MAX_RELABELLED:
             with progress(self, rows.X, None, None) as step:
                 return run_allocations(objective, rng, settings, settings.evidence_tol, step)
         # starts need positive variances, even with reg_covar=0
         form = settings.form(rows.X.shape[1])
         floor = np.maximum(settings.floor(rows), relative_floor(rows, form.n_components))
-        plain = form.energy(floor)
+        plain = of_rows(form.energy(floor), rows)
         models = self._start(settings, plain, rows, rng, runner, max(settings.n_init, 8))
+        complete = search_rows(objective, models, rng) if rows.incomplete else ()
         n_steps = settings.plans.gibbs(len(rows.X), settings.n_models)[1].n_steps
         with progress(self, rows.X, None, n_steps) as step:
-            return run_gibbs(objective, models, rng, settings, step)
+            return run_gibbs(objective, models, rng, settings, step, complete)
 
     # -- codes ---------------------------------------------------------------------------------
 
@@ -521,6 +531,20 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
             factors = form.span.restrict_factors(form.shape, factors)
             means = np.ascontiguousarray(means[..., form.span.kept])
         return MixtureParameters(weights, GaussianParameters(means, factors))
+
+    def _condition_rows(
+        self, params: MixtureParameters, X: NDArray[Any], temperature: float
+    ) -> ConditionalDistribution:
+        span = self._fitted.details.span
+        # models of noisy rows have a density of all columns
+        if span is None or params.components.means.shape[-1] == X.shape[1]:
+            return super()._condition_rows(params, X, temperature)
+        kept, frame = span.kept, self._fitted.frame
+        energy = self._fitted.details.energy().of_incomplete_rows()
+        own = Frame(frame.centre[kept], frame.scale[kept])
+        bound = energy.bind(params, own, np.float64)
+        inner = ConditionalRows(np.ascontiguousarray(X[:, kept]), bound, temperature)
+        return CompletedConditional(X, inner, span)
 
     def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
         return self._component_probabilities(X)

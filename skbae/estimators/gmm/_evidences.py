@@ -116,7 +116,9 @@ def prior_of(fitted: BayesianGMMAutoEncoder, rows: Rows) -> ResolvedPrior:
     ValueError
         If parameters were changed since the fit.
     """
-    settings, rows = on_columns_with_density(fitted._check_parameters(), rows)
+    settings, rows = on_columns_with_density(
+        fitted._check_parameters(), rows, fitted._column_names()
+    )
     state = fitted._fitted
     now = (settings.form(rows.X.shape[1]), settings.temperature, settings.model_temperature)
     if now != (state.details, state.temperature, state.model_temperature):

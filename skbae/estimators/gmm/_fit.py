@@ -19,11 +19,17 @@ from skbae.energies.gaussian._mixture import (
     models_from_assignment,
     nearest_mean_models,
 )
-from skbae.energies.gaussian._span import ColumnSpan, column_span
+from skbae.energies.gaussian._span import ColumnSpan, column_span, dependent_columns
 from skbae.energies.gaussian._ties import gains_from_ties
+from skbae.energies.mixture._completion import ConditionalRows
 from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.energies.mixture._energy import MixtureParameters, MixtureStatistics
-from skbae.estimators._mixture import initial_means, random_codes, rows_to_start_from
+from skbae.estimators._mixture import (
+    initial_means,
+    of_rows,
+    random_codes,
+    rows_to_start_from,
+)
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.gmm._settings import (
     GaussianMixtureForm,
@@ -31,6 +37,8 @@ from skbae.estimators.gmm._settings import (
     GivenStart,
     relative_floor,
 )
+from skbae.inference._objective import Objective
+from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import make_rows
 from skbae.inference.passes._starting_points import distinct_rows
 
@@ -40,7 +48,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, EMResult, Rows
-    from skbae.inference._objective import Objective
     from skbae.inference.passes._rows import RowRunner
 
 # Smallest ratio of a variance to what was added to it that is not worth a warning.
@@ -53,6 +60,9 @@ _TYPICAL_COMPONENTS = 5.0
 _GAIN_FROM_TIES = 3.0
 # Columns that a warning names.
 _MOST_NAMED = 10
+# Part of the mean variance that is added to the covariance of rows with gaps, the default scale of
+# the prior, so that it has an inverse.
+_PRIOR_FLOOR = 1e-8
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,7 @@ def conjugate_energy(
     """Return the mixture with its prior; parameters given as None are computed from the rows."""
     form = settings.form(rows.X.shape[1])
     prior = resolved_prior(settings, rows, runner)
-    return conjugate_gaussian_mixture(
+    energy = conjugate_gaussian_mixture(
         form.n_components,
         form.n_features,
         form.covariance_type,
@@ -180,6 +190,7 @@ def conjugate_energy(
         covariance=prior.covariance,
         centre=rows.centre,
     )
+    return of_rows(energy, rows)
 
 
 def resolved_prior(
@@ -207,7 +218,7 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
     prior proper.
     """
     shape = form.shape
-    single = gaussian_mixture(1, form.n_features, form.covariance_type)
+    single = of_rows(gaussian_mixture(1, form.n_features, form.covariance_type), rows)
     variance = float(np.mean(rows.scale**2))
     if variance == 0:
         raise ValueError(
@@ -215,6 +226,8 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
             "covariance_prior, or set model_temperature=0"
         )
     models = nearest_mean_models(single, rows.centre[None, None], variance)
+    if rows.incomplete:
+        return _fitted_covariance(form, single, models, rows, runner)
     statistics = runner.reduce(single.expectation(models, rows.frame, np.float64, 0.0, 0.0), rows)
     second = statistics.moments.second - statistics.counts.sum() * shape.moment(
         statistics.moments.first / rows.total
@@ -231,6 +244,41 @@ def _row_covariance(form: GaussianMixtureForm, rows: Rows, runner: RowRunner) ->
         "linearly dependent columns, or give "
         "covariance_prior"
     )
+
+
+def _fitted_covariance(
+    form: GaussianMixtureForm,
+    single: GaussianMixtureEnergy,
+    start: MixtureParameters,
+    rows: Rows,
+    runner: RowRunner,
+) -> Array:
+    """Return the covariance of a single normal distribution fitted to rows with gaps."""
+    single.family.reg_covar = _PRIOR_FLOOR * float(np.mean(rows.scale**2))
+    found = expectation_maximisation(
+        Objective(single, rows, runner, 1.0), start, tol=1e-6, max_iter=500, dtype=np.float64
+    )
+    return form.shape.covariances(found.params.components.factors)[0, 0]
+
+
+def rows_of_weight_one(rows: Rows) -> Rows:
+    """Return rows repeated as often as their weights say, where these are integers."""
+    if rows.weights is None or np.any(rows.weights != np.round(rows.weights)):
+        return rows
+    return make_rows(np.repeat(rows.X, rows.weights.astype(int), axis=0), None)
+
+
+def search_rows(
+    objective: Objective, models: MixtureParameters, rng: np.random.Generator
+) -> list[Rows]:
+    """Return two sets of rows whose missing entries are drawn from a mixture of fitted models.
+
+    Searches for allocations look at complete rows; their modes are improved on the known entries.
+    """
+    rows = objective.rows
+    bound = objective.energy.bind(models, rows.frame, np.float64)
+    drawn = ConditionalRows(rows.X.astype(np.float64), bound, 1.0).sample(2, rng)
+    return [make_rows(each, rows.weights) for each in drawn]
 
 
 # -- negative tilts --------------------------------------------------------------------------------
@@ -353,7 +401,7 @@ def warn_of_floor(
 
 
 def on_columns_with_density(
-    settings: GaussianMixtureSettings, rows: Rows
+    settings: GaussianMixtureSettings, rows: Rows, names: Sequence[str]
 ) -> tuple[GaussianMixtureSettings, Rows]:
     """Return settings and rows without columns that are constant or affine functions of others.
 
@@ -365,10 +413,21 @@ def on_columns_with_density(
     if not settings.samples:
         return settings, rows
     span = column_span(rows, dependent=not settings.spherical)
+    if rows.incomplete and not settings.spherical:
+        _refuse_dependent(rows, names)
     if span is None:
         return settings, rows
     reduced = make_rows(np.ascontiguousarray(rows.X[:, span.kept]), rows.weights)
     return settings.on_span(span), reduced
+
+
+def _refuse_dependent(rows: Rows, names: Sequence[str]) -> None:
+    columns = dependent_columns(rows)
+    if len(columns):
+        raise ValueError(
+            f"columns of X are affine functions of others ({_listed(columns, names)}), and rows "
+            "have missing entries: sampling models needs X without such columns"
+        )
 
 
 def warn_of_columns(span: ColumnSpan | None, names: Sequence[str]) -> None:

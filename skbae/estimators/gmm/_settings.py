@@ -17,7 +17,7 @@ from skbae.energies.gaussian._mixture import GaussianMixtureEnergy, gaussian_mix
 from skbae.energies.gaussian._precision_prior import precision_prior
 from skbae.energies.gaussian._span import ColumnSpan, SpannedMixture
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
-from skbae.estimators._checks import check_real, check_shape
+from skbae.estimators._checks import check_known_together, check_real, check_shape
 from skbae.estimators._mixture import MixtureSettings, mixture_settings
 from skbae.estimators._settings import Given, check_memory
 from skbae.inference.passes._starting_points import (
@@ -28,6 +28,8 @@ from skbae.inference.passes._starting_points import (
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from numpy.typing import NDArray
 
     from skbae._types import Array, Rows
     from skbae.estimators._plans import SamplerPlans
@@ -246,6 +248,18 @@ class GaussianMixtureSettings(MixtureSettings):
         check_memory(size, self.n_models if self.samples else 1, what)
         if self.samples:
             self._check_sampler(n_rows, form)
+
+    def check_gaps(self, X: NDArray[Any], names: Any) -> None:
+        """Raise ValueError if a single best model does not follow from rows with missing entries.
+
+        Parameters
+        ----------
+        X : ndarray of shape (N, D)
+        names : array-like of shape (D,) or None
+            Of the columns.
+        """
+        if COVARIANCE_TYPES[self.covariance_type][0].name == "full":
+            check_known_together(X, names)
 
     @property
     def sweeps(self) -> bool:

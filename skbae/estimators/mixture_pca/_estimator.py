@@ -209,6 +209,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
 
     _settings_class: ClassVar = PCAMixtureSettings
     _code_class: ClassVar = SubspaceCodes
+    _takes_missing: ClassVar = False
     _reference_names: ClassVar = (
         "weights_",
         "means_",

@@ -12,6 +12,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from skbae._types import Rows
+from skbae.operators._gaps import has_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +49,14 @@ def make_rows(X: NDArray[Any], weights: Array | None) -> Rows:
     Parameters
     ----------
     X : ndarray of shape (N, D)
+        NaN where an entry is missing.
     weights : ndarray of shape (N,) or None
         Positive.
 
     Returns
     -------
     Rows
+        The centre of a column without known entries is NaN.
     """
     total = float(len(X)) if weights is None else float(weights.sum())
     pilot = X[0].astype(np.float64)
@@ -69,9 +72,30 @@ def make_rows(X: NDArray[Any], weights: Array | None) -> Rows:
             w = (ones if weights is None else weights[start:])[: len(chunk)]
             first += w @ deviations
             second += w @ np.square(deviations, out=deviations)
+        if np.isnan(first).any() and has_gaps(X):
+            return _incomplete_rows(X, weights, total)
         shift = first / total
         variance = np.maximum(second / total - shift**2, 0.0)
     return Rows(X, weights, total, pilot + shift, np.sqrt(variance))
+
+
+def _incomplete_rows(X: NDArray[Any], weights: Array | None, total: float) -> Rows:
+    """Return rows of which some entries are missing, with moments of the known ones."""
+    known = ~np.isnan(X)
+    pilot = X[known.argmax(axis=0), np.arange(X.shape[1])].astype(np.float64)
+    mass, first, second = np.zeros((3, X.shape[1]))
+    step = max(64, (1 << 17) // X.shape[1])
+    for start in range(0, len(X), step):
+        own = known[start : start + step]
+        deviations = np.where(own, X[start : start + step] - pilot, 0.0)
+        w = np.ones(len(own)) if weights is None else weights[start : start + step]
+        mass += w @ own
+        first += w @ deviations
+        second += w @ np.square(deviations, out=deviations)
+    mass = np.where(mass > 0, mass, np.nan)
+    shift = first / mass
+    variance = np.maximum(second / mass - shift**2, 0.0)
+    return Rows(X, weights, total, pilot + shift, np.sqrt(variance), incomplete=True)
 
 
 def _take(spare: SimpleQueue[Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import Rows
+from skbae.operators._gaps import has_gaps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # Distinct rows from which starting points are chosen: enough to contain rows of a component with a
 # thousandth of the weight, and few enough to cost less than one pass over many rows.
 MAX_DISTINCT = 1 << 14
+# What a missing entry adds to the projection of a row.
+_MISSING = 0.6180339887
 
 
 def distinct_rows(rows: Rows, limit: int = MAX_DISTINCT) -> tuple[Array, Array]:
@@ -46,7 +49,7 @@ def distinct_rows(rows: Rows, limit: int = MAX_DISTINCT) -> tuple[Array, Array]:
 
 
 def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
-    keys = _projection(rows.X, 0)
+    keys = _projection(rows.X, 0, rows.incomplete)
     weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
     chosen = np.arange(len(keys))
     if len(keys) > limit:
@@ -58,10 +61,13 @@ def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
                 break
             fraction *= 4
         keys, weights = keys[chosen], weights[chosen]
-    order = np.lexsort((_projection(rows.X[chosen], 1), keys))
+    order = np.lexsort((_projection(rows.X[chosen], 1, rows.incomplete), keys))
     X = rows.X[chosen[order]].astype(np.float64)
     new = np.ones(len(X), dtype=bool)
-    new[1:] = np.any(X[1:] != X[:-1], axis=1)
+    differ = X[1:] != X[:-1]
+    if rows.incomplete:
+        differ &= ~(np.isnan(X[1:]) & np.isnan(X[:-1]))
+    new[1:] = np.any(differ, axis=1)
     group = np.cumsum(new) - 1
     return X[new], np.asarray(np.bincount(group, weights=weights[order]), dtype=np.float64)
 
@@ -71,11 +77,12 @@ def _direction(n_features: int, which: int) -> Array:
     return np.random.default_rng(1015 + which).uniform(0.5, 1.0, (n_features,))
 
 
-def _projection(X: NDArray[Any], which: int) -> Array:
+def _projection(X: NDArray[Any], which: int, incomplete: bool) -> Array:
     """Project rows on a fixed direction, feature by feature, so that equal rows give equal bits."""
     total = np.zeros(len(X))
     for feature, factor in enumerate(_direction(X.shape[1], which)):
-        total += X[:, feature].astype(np.float64) * factor
+        column = X[:, feature].astype(np.float64) * factor
+        total += np.where(np.isnan(column), _MISSING, column) if incomplete else column
     return total + 0.0  # turns -0.0 into 0.0
 
 
@@ -120,6 +127,8 @@ def shortest_intervals(X: Array, weights: Array, share: float) -> Array:
     >>> shortest_intervals(X, np.ones(6), 0.5).tolist()
     [1.0]
     """
+    if has_gaps(X):
+        return np.array([_of_known(column, weights, share) for column in X.T])
     needed = share * weights.sum()
     if np.all(weights == weights[0]):  # of any column the same: sorting alone is faster
         return _shortest(np.sort(X, axis=0), weights, needed)
@@ -128,6 +137,11 @@ def shortest_intervals(X: Array, weights: Array, share: float) -> Array:
         order = np.argsort(column, kind="stable")
         widths[feature] = _shortest(column[order], weights[order], needed)
     return widths
+
+
+def _of_known(column: Array, weights: Array, share: float) -> float:
+    known = ~np.isnan(column)
+    return float(shortest_intervals(column[known, None], weights[known], share)[0])
 
 
 def _shortest(values: Array, weights: Array, needed: float) -> Any:

@@ -18,9 +18,9 @@ from skbae.inference.sample._allocation_search import SearchPlan, search
 from skbae.inference.sample._gibbs import sample_conjugate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from skbae._types import SamplingRun
+    from skbae._types import Rows, SamplingRun
     from skbae.inference._objective import Objective
     from skbae.inference.sample._gibbs import GibbsPlan
 
@@ -65,7 +65,11 @@ def models_by_subset_search(objective: Objective, rng: np.random.Generator) -> A
 
 
 def chain_starts(
-    objective: Objective, fitted: Any, n_chains: int, rng: np.random.Generator
+    objective: Objective,
+    fitted: Any,
+    n_chains: int,
+    rng: np.random.Generator,
+    complete: Sequence[Rows] = (),
 ) -> tuple[Any, list[str]]:
     """Return models for chains on many rows to start from, and reasons for doubt.
 
@@ -81,13 +85,16 @@ def chain_starts(
         Fits to begin with.
     n_chains : int
     rng : Generator
+    complete : sequence of Rows, default=()
+        Where entries of the rows are missing: two sets of complete rows, for the two searches.
 
     Returns
     -------
     starts : ArrayRecord
     doubts : list of str
     """
-    searched = [models_by_subset_search(objective, rng) for _ in range(2)]
+    of_search = [replace(objective, rows=rows) for rows in complete] or [objective, objective]
+    searched = [models_by_subset_search(each, rng) for each in of_search]
     parts = [*searched, fitted]
     joined = type(fitted).concatenate(parts)
     source = np.repeat(np.arange(len(parts)), [part.n_models for part in parts])
@@ -116,6 +123,7 @@ def sample_many_rows(
     n_chains: int,
     plan: GibbsPlan,
     on_step: Callable[[int, float], bool] | None = None,
+    complete: Sequence[Rows] = (),
 ) -> SamplingRun:
     """Sample at T = tau by Gibbs chains that start at the modes found on some of the rows.
 
@@ -130,12 +138,14 @@ def sample_many_rows(
     plan : GibbsPlan
     on_step : callable or None
         See :func:`~skbae.inference.sample._gibbs.sample_conjugate`.
+    complete : sequence of Rows, default=()
+        See :func:`chain_starts`.
 
     Returns
     -------
     SamplingRun
         With a doubt if independent searches lead to modes of different height.
     """
-    starts, doubts = chain_starts(objective, fitted, n_chains, rng)
+    starts, doubts = chain_starts(objective, fitted, n_chains, rng, complete)
     run = sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
     return replace(run, doubts=(*run.doubts, *doubts))

@@ -1,0 +1,92 @@
+"""Inverses and factors of many small positive definite matrices, side by side.
+
+Matrices have the shape (..., m, m, n): the last axis counts them, so that every operation runs over
+contiguous numbers, which for small m is several times faster than one matrix after the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from skbae._types import Array
+
+# Above this size, LAPACK on one matrix after the other is faster.
+_SMALL = 24
+
+
+def inverses(matrices: Array) -> tuple[Array, Array]:
+    """Return the inverses and the log determinants of positive definite matrices.
+
+    Parameters
+    ----------
+    matrices : ndarray of shape (..., m, m, n)
+        May be overwritten.
+
+    Returns
+    -------
+    inverses : ndarray of shape (..., m, m, n)
+    log_det : ndarray of shape (..., n)
+        NaN where a matrix is not positive definite.
+
+    Examples
+    --------
+    >>> found, log_det = inverses(np.array([[4.0, 2.0], [2.0, 3.0]])[..., None])
+    >>> found[..., 0].tolist(), float(np.exp(log_det[0]).round(12))
+    ([[0.375, -0.25], [-0.25, 0.5]], 8.0)
+    """
+    size = matrices.shape[-2]
+    if size > _SMALL:
+        return _by_lapack(matrices)
+    pivots = np.empty((*matrices.shape[:-3], size, matrices.shape[-1]))
+    if size == 1:
+        pivots[...] = matrices[..., 0, :, :]
+        return 1.0 / matrices, _log_of(pivots)
+    for k in range(size):
+        # a step of Gauss-Jordan elimination, which needs no pivoting here
+        pivot = matrices[..., k, k, :]
+        pivots[..., k, :] = pivot
+        row = matrices[..., k, :, :] / pivot[..., None, :]
+        row[..., k, :] = 1.0 / pivot
+        column = matrices[..., :, k, :].copy()
+        column[..., k, :] = 0.0
+        matrices[..., :, k, :] = 0.0
+        matrices -= column[..., :, None, :] * row[..., None, :, :]
+        matrices[..., k, :, :] = row
+    return matrices, _log_of(pivots)
+
+
+def _log_of(pivots: Array) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.log(pivots).sum(axis=-2)
+
+
+def _by_lapack(matrices: Array) -> tuple[Array, Array]:
+    first = np.moveaxis(matrices, -1, -3)
+    sign, log_det = np.linalg.slogdet(first)
+    found = np.moveaxis(np.linalg.inv(first), -3, -1)
+    return found, np.where(sign > 0, log_det, np.nan)
+
+
+def lower_factors(matrices: Array) -> Array:
+    """Return lower triangular L with ``L L'`` the matrices (..., m, m, n).
+
+    Examples
+    --------
+    >>> lower_factors(np.array([[4.0, 2.0], [2.0, 3.0]])[..., None])[..., 0].round(4).tolist()
+    [[2.0, 0.0], [1.0, 1.4142]]
+    """
+    size = matrices.shape[-2]
+    if size > _SMALL:
+        first = np.moveaxis(matrices, -1, -3)
+        return np.moveaxis(np.linalg.cholesky(first), -3, -1)
+    lower = np.zeros_like(matrices)
+    for k in range(size):
+        own = lower[..., k, :k, :]
+        left = matrices[..., k:, k, :] - np.einsum(
+            "...ijn,...jn->...in", lower[..., k:, :k, :], own
+        )
+        lower[..., k:, k, :] = left / np.sqrt(left[..., :1, :])
+    return lower
