@@ -54,7 +54,7 @@ class GapGroup:
     pattern: NDArray[np.intp] | None
     cells: NDArray[np.intp]
 
-    def to_rows(self, values: Array) -> Array:
+    def to_rows(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return values of patterns (..., U) for each row, (..., R)."""
         return values if self.pattern is None else values[..., self.pattern]
 

@@ -66,7 +66,7 @@ def _log_of(pivots: Array) -> Array:
 def _by_lapack(matrices: Array) -> tuple[Array, Array]:
     first = np.moveaxis(matrices, -1, -3)
     sign, log_det = np.linalg.slogdet(first)
-    found = np.moveaxis(np.linalg.inv(first), -3, -1)
+    found = np.moveaxis(np.asarray(np.linalg.inv(first), np.float64), -3, -1)
     return found, np.where(sign > 0, log_det, np.nan)
 
 
@@ -81,7 +81,7 @@ def lower_factors(matrices: Array) -> Array:
     size = matrices.shape[-2]
     if size > _SMALL:
         first = np.moveaxis(matrices, -1, -3)
-        return np.moveaxis(np.linalg.cholesky(first), -3, -1)
+        return np.moveaxis(np.asarray(np.linalg.cholesky(first), np.float64), -3, -1)
     lower = np.zeros_like(matrices)
     for k in range(size):
         own = lower[..., k, :k, :]

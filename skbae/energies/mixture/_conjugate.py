@@ -129,7 +129,7 @@ class CompletedDraws(MixtureDraws):
             raise ValueError(
                 "a sweep over rows with missing entries draws each row once: it takes no weights"
             )
-        first = self.kernel.n_components * np.arange(len(codes))
+        first = self.absent.shape[1] * np.arange(len(codes))
         cells = first[:, None] + codes.argmax(axis=1)
         rows = self.kernel.draw(cells, workspace, self.temperature, rng)
         self.kernel.accumulate_drawn(sums, codes, rows, workspace)

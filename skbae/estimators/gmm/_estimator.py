@@ -488,7 +488,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         floor = np.maximum(settings.floor(rows), relative_floor(rows, form.n_components))
         plain = of_rows(form.energy(floor), rows)
         models = self._start(settings, plain, rows, rng, runner, max(settings.n_init, 8))
-        complete = search_rows(objective, models, rng) if rows.incomplete else ()
+        complete = search_rows(plain, rows, models, rng) if rows.incomplete else ()
         n_steps = settings.plans.gibbs(len(rows.X), settings.n_models)[1].n_steps
         with progress(self, rows.X, None, n_steps) as step:
             return run_gibbs(objective, models, rng, settings, step, complete)

@@ -269,14 +269,13 @@ def rows_of_weight_one(rows: Rows) -> Rows:
 
 
 def search_rows(
-    objective: Objective, models: MixtureParameters, rng: np.random.Generator
+    energy: GaussianMixtureEnergy, rows: Rows, models: MixtureParameters, rng: np.random.Generator
 ) -> list[Rows]:
     """Return two sets of rows whose missing entries are drawn from a mixture of fitted models.
 
     Searches for allocations look at complete rows; their modes are improved on the known entries.
     """
-    rows = objective.rows
-    bound = objective.energy.bind(models, rows.frame, np.float64)
+    bound = energy.bind(models, rows.frame, np.float64)
     drawn = ConditionalRows(rows.X.astype(np.float64), bound, 1.0).sample(2, rng)
     return [make_rows(each, rows.weights) for each in drawn]
 

@@ -58,7 +58,7 @@ def filled_rows(X: Array, weights: Array) -> Array:
     mean, covariance = np.zeros(size), np.eye(size)
     parts: list[Array] = []
     for _ in range(_STEPS):
-        precision = np.linalg.inv(covariance + _RIDGE * np.eye(size))
+        precision = np.asarray(np.linalg.inv(covariance + _RIDGE * np.eye(size)), np.float64)
         first, second = np.zeros(size), np.zeros((size, size))
         parts = []
         for gaps, share in chunks:
