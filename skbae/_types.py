@@ -237,7 +237,8 @@ class SamplingResult:
     n_chains, n_sweeps : int
         Chains (or islands of particles), and the steps made by each.
     rhat : float
-        Split R-hat of ``Hmaxe`` over the chains: 1 when they agree.
+        R-hat of ``Hmaxe`` over the chains: 1 when they agree. Split R-hat; of 64 chains and more,
+        only differences between chains that persist count.
     ess : float
         Effective number of independent draws of ``Hmaxe``.
     log_evidence, log_evidence_error : float

@@ -11,7 +11,13 @@ from scipy.special import logsumexp
 
 from skbae._types import SamplingRun
 from skbae.inference.evidence._bridge import bridge_estimate
-from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
+from skbae.inference.evidence._convergence import (
+    effective_sample_size,
+    persistent_rhat,
+    rhat,
+    split_rhat,
+    standard_error,
+)
 from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.operators._labels import match_labels
 from skbae.operators._permanent import log_permanent
@@ -139,6 +145,40 @@ def test_rhat_notices_shifts_and_drifts():
     assert np.isnan(split_rhat(good[:, :3]))
     assert split_rhat(np.ones((3, 10))) == 1
     assert split_rhat(np.ones((3, 10)) * np.arange(3)[:, None]) == np.inf
+
+
+def test_rhat_of_many_chains_leaves_out_their_monte_carlo_errors():
+    """The chains have forgotten their starts six times over, but are not ten times as long."""
+    for seed in range(20):
+        draws = autoregressive(256, 120, 0.9, seed)
+        assert persistent_rhat(draws) < 1.05 < split_rhat(draws)
+        assert rhat(draws) == persistent_rhat(draws)
+        assert rhat(draws[:63]) == split_rhat(draws[:63])
+
+
+@pytest.mark.parametrize("n_chains", [64, 256])
+def test_rhat_of_many_chains_notices_memory_groups_and_drifts(n_chains):
+    n_apart = n_chains // 16
+    for seed in range(20):
+        slow = autoregressive(n_chains, 60, 0.98, seed)
+        assert persistent_rhat(slow) > 1.2
+        good = autoregressive(n_chains, 300, 0.8, seed)
+        assert persistent_rhat(good) < 1.03
+        apart = good.copy()
+        apart[:n_apart] += 3
+        assert persistent_rhat(apart) > 1.1
+        # all chains start at one end, and all drift there
+        assert persistent_rhat(good + 2 * 0.99 ** np.arange(300)) > 1.1
+        # some leave a place apart in the middle: what they have left is not the end
+        moved = good.copy()
+        moved[: 4 * n_apart, :150] += 3
+        assert persistent_rhat(moved) > 1.05
+
+
+def test_rhat_of_many_chains_that_are_short_or_constant():
+    assert np.isnan(persistent_rhat(autoregressive(64, 5, 0.3)))
+    assert persistent_rhat(np.ones((70, 10))) == 1
+    assert persistent_rhat(np.ones((70, 10)) * np.arange(70)[:, None]) == np.inf
 
 
 # -- bridges -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Convergence of chains: split R-hat, effective sample size, standard error."""
+"""Convergence of chains: R-hat, effective sample size, standard error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,68 @@ import numpy as np
 
 if TYPE_CHECKING:
     from skbae._types import Array
+
+
+# So many chains tell how far they differ apart from their Monte Carlo errors.
+_MANY = 64
+
+
+def rhat(draws: Array) -> float:
+    """Return the potential scale reduction of chains: 1 when they agree.
+
+    This is :func:`split_rhat` of few chains, and :func:`persistent_rhat` of many, which need not be
+    long.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (S, T)
+        T draws of each of S chains.
+    """
+    return persistent_rhat(draws) if len(draws) >= _MANY else split_rhat(draws)
+
+
+def persistent_rhat(draws: Array) -> float:
+    """Return the potential scale reduction of many chains by differences that persist.
+
+    The means of chains differ by their Monte Carlo errors, which split R-hat counts as well, so
+    that each chain must be ten times as long as it takes to forget, and by what chains have not
+    forgotten. The latter is the same in the first and the last third of the draws: the covariance
+    of the chains' means over both, and two of its standard errors, are taken as the variance
+    between chains. What all chains have in common, a drift, adds its own. Nested R-hat (Margossian
+    et al. 2024) compares groups of chains with common starts for the same reason.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (S, T)
+        T draws of each of S chains.
+
+    Returns
+    -------
+    float
+        1 when chains have forgotten their first third; NaN for fewer than six draws a chain.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> draws = np.repeat(rng.standard_normal((256, 15)), 4, axis=1)  # each step is made four times
+    >>> persistent_rhat(draws) < 1.02, split_rhat(draws) > 1.05
+    (True, True)
+    >>> draws[:20] += 2  # chains that stay apart
+    >>> persistent_rhat(draws) > 1.1
+    True
+    """
+    third = draws.shape[1] // 3
+    if third < 2:
+        return float("nan")
+    first, last = draws[:, :third].mean(axis=1), draws[:, -third:].mean(axis=1)
+    drift = first.mean() - last.mean()
+    products = (first - first.mean()) * (last - last.mean())
+    persistent = (products.sum() + 2 * products.std() * np.sqrt(len(draws))) / (len(draws) - 1)
+    within = draws.var(axis=1, ddof=1).mean()
+    between = max(float(persistent), 0.0) + drift**2 / 2
+    if within == 0:
+        return 1.0 if between == 0 else float("inf")
+    return float(np.sqrt(1 + between / within))
 
 
 def split_rhat(draws: Array) -> float:

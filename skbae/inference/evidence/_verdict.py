@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skbae._types import SamplingResult, SamplingRun
-from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
+from skbae.inference.evidence._convergence import effective_sample_size, rhat, standard_error
 from skbae.operators._tempered import log_mean_exp
 
 # (limit beyond which a result is "suspect", limit beyond which it has "failed").
@@ -134,7 +134,7 @@ def assess(run: SamplingRun) -> SamplingResult:
         if short > 0:
             # a rigorous bound: what lies below it is wrong, by chance or for a reason
             log_evidence = bound
-    rhat, ess = split_rhat(run.hmaxe), effective_sample_size(run.hmaxe)
+    reduction, ess = rhat(run.hmaxe), effective_sample_size(run.hmaxe)
     balance = balance_of(run.scores)
     level, reasons = 0, list[str]()
 
@@ -154,8 +154,8 @@ def assess(run: SamplingRun) -> SamplingResult:
     if run.doubts:
         level = 1
         reasons += run.doubts
-    if np.isfinite(rhat) or not run.stopped:
-        judge(rhat, _RHAT, f"chains disagree (R-hat {rhat:.3g}, limit {_RHAT[0]:g})")
+    if np.isfinite(reduction) or not run.stopped:
+        judge(reduction, _RHAT, f"chains disagree (R-hat {reduction:.3g}, limit {_RHAT[0]:g})")
     judge(ess, _ESS, f"few effective draws ({ess:.0f}, limit {_ESS[0]:g})", -1.0)
     if known:
         judge(
@@ -185,7 +185,7 @@ def assess(run: SamplingRun) -> SamplingResult:
         run.method,
         run.hmaxe.shape[0],
         run.n_sweeps,
-        rhat,
+        reduction,
         ess,
         log_evidence,
         float(np.hypot(error, short)) if short > 0 else error,

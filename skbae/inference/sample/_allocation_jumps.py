@@ -187,20 +187,18 @@ class KnownMoves(GibbsMoves):
         return state, statistics
 
     def _visit(self, params: Any) -> tuple[GibbsState, Any, Labels]:
-        models, rng = self.models, self.rng
-        mixture, energy = models.mixture, models.energy
+        models, mixture, rng = self.models, self.models.mixture, self.rng
         log_f = models.log_f(params)
         log_sum = tempered_logsumexp(log_f, 1.0, axis=1).sum(axis=1)
         codes = _collapsed.draw_labels(log_f, rng)
         counts, sums = mixture.sums(codes)
-        statistics = energy.allocated(counts / mixture.heat, mixture.moments(sums))
+        statistics = models.energy.allocated(counts / mixture.heat, mixture.moments(sums))
         jumped = [
             known.jump(part, rng)[0] for known, part in zip(self.known, _halves(codes), strict=True)
         ]
         conditional = models.conditional(*mixture.sums(np.concatenate(jumped)))
         hmaxe = log_sum * (models.temperature / mixture.n_rows)
-        log_target = energy.log_prior(params) + log_sum
-        return GibbsState(params, hmaxe, log_target, conditional), statistics, codes
+        return GibbsState(params, hmaxe, conditional), statistics, codes
 
     def visited_evidence(self) -> tuple[float, float, float]:
         """Return log evidence, its error and the share of the posterior, by what was known.

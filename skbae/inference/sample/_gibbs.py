@@ -18,7 +18,7 @@ import numpy as np
 from skbae._types import Array, ArrayRecord, SamplingRun
 from skbae.energies._capabilities import ConjugateEnergy
 from skbae.inference.evidence._bridge import bridge_estimate, importance_estimate
-from skbae.inference.evidence._convergence import effective_sample_size, split_rhat
+from skbae.inference.evidence._convergence import effective_sample_size, rhat, split_rhat
 from skbae.inference.evidence._verdict import RHAT_LIMIT, combine_evidence, joint_error
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
@@ -38,6 +38,9 @@ _MORE = 4
 _BETWEEN_SCORES = 3
 # Sweeps between jumps, if all jumps are accepted.
 _BETWEEN = 4.0
+# More draws than are needed are made where an effective one takes fewer sweeps than this, and where
+# there are fewer effective ones.
+_CHEAP, _FEWEST = 10.0, 1000.0
 # R-hat of log ratios of target to proposal from which on chains have stuck.
 _STICKY = 1.1
 
@@ -111,15 +114,12 @@ class GibbsState(ArrayRecord):
         S models.
     hmaxe : ndarray of shape (S,)
         ``Hmaxe_T`` of the models.
-    log_target : ndarray of shape (S,)
-        ``log prior + (N / T) Hmaxe_T``.
     conditional : ArrayRecord
         ``p(m | X, codes)`` given codes drawn with these models.
     """
 
     params: Any
     hmaxe: Array
-    log_target: Array
     conditional: Any
 
 
@@ -184,9 +184,12 @@ class GibbsMoves:
         temperature = self.objective.temperature
         statistics = self.objective.sweep(params, self.seeds.spawn(1)[0])
         conditional = self.energy.conditional(statistics, temperature)
-        power = self.objective.power(temperature)
-        log_target = self.energy.log_prior(params) + power * statistics.hmaxe
-        return GibbsState(params, statistics.hmaxe, log_target, conditional), statistics
+        return GibbsState(params, statistics.hmaxe, conditional), statistics
+
+    def log_target(self, state: GibbsState) -> Array:
+        """Return ``log prior + (N / T) Hmaxe_T`` of the chains' models, (S,)."""
+        power = self.objective.power(self.objective.temperature)
+        return self.energy.log_prior(state.params) + power * state.hmaxe
 
     def step(self, state: GibbsState) -> tuple[GibbsState, Any]:
         """Draw models given codes, then codes given models; return the codes' statistics too."""
@@ -216,10 +219,11 @@ class GibbsMoves:
         sizes = [max(len(i), p.n_models) for i, p in zip(self.islands, proposals, strict=True)]
         params, log_q = self._draw(proposals, sizes)
         drawn = self.init(params)
+        log_target = self.log_target(drawn)
         start = 0
         for island, size in zip(self.islands, sizes, strict=True):
             part = slice(start, start + size)
-            log_weights = drawn.log_target[part] - log_q[part]
+            log_weights = log_target[part] - log_q[part]
             chosen = start + systematic_resample(log_weights, len(island), self.rng)
             state = state.put(island, drawn.take(chosen))
             start += size
@@ -232,10 +236,10 @@ class GibbsMoves:
             self._log_density(proposal, state.params.take(island))
             for proposal, island in zip(crossed, self.islands, strict=True)
         ]
-        target_ratios = state.log_target - np.concatenate(log_q)
+        target_ratios = self.log_target(state) - np.concatenate(log_q)
         params, new_q = self._draw(crossed, [len(island) for island in self.islands])
         drawn = self.init(params)
-        proposal_ratios = drawn.log_target - new_q
+        proposal_ratios = self.log_target(drawn) - new_q
         accepted = np.log(self.rng.random(len(target_ratios))) < (proposal_ratios - target_ratios)
         index = np.flatnonzero(accepted)
         return state.put(index, drawn.take(index)), Jump(target_ratios, proposal_ratios, accepted)
@@ -368,9 +372,12 @@ def _is_enough(
     """Return whether chains agree, and know the evidence as well as they are asked to."""
     if _disagree(trace):
         return False
-    few = length < plan.min_lengths
-    if few and effective_sample_size(np.stack(trace, axis=1)) < plan.n_effective:
-        return False
+    if length < plan.min_lengths:
+        draws = np.stack(trace, axis=1)
+        n_effective = effective_sample_size(draws)
+        few = n_effective < _FEWEST or n_effective > draws.size / _CHEAP
+        if few and n_effective < plan.n_effective:
+            return False
     if plan.evidence_tol is None:
         return True
     values, errors = np.array(_bridges(jumps, moves)).T
@@ -379,7 +386,7 @@ def _is_enough(
 
 def _disagree(trace: list[Array]) -> bool:
     """Return whether chains are further apart than the verdict allows."""
-    return split_rhat(np.stack(trace, axis=1)) > RHAT_LIMIT
+    return rhat(np.stack(trace, axis=1)) > RHAT_LIMIT
 
 
 def _chains_stick(jumps: list[Jump], moves: GibbsMoves) -> bool:
