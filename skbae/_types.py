@@ -203,6 +203,8 @@ class SamplingRun:
         infinity where they hardly vary.
     n_modes : int
         Modes, or groups of modes that chains travel between, that draws come from.
+    hmaxe_spread : ndarray of shape (S, T) or float
+        Variance of ``Hmaxe_T`` given what its trace is a mean over; 0 where the trace is of models.
     """
 
     params: Any
@@ -221,6 +223,7 @@ class SamplingRun:
     n_modes: int = 1
     first_share: float = float("nan")
     first_shape: float = float("-inf")
+    hmaxe_spread: Array | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,10 @@ class SamplingResult:
         Modes, or groups of modes that chains travel between, that the draws come from.
     estimates : dict
         From the name of a way to estimate the log evidence to its value and standard error.
+    hmaxe_error, hmaxe_variance, hmaxe_variance_error : float
+        Standard error of the mean of ``Hmaxe`` over ``p(m)`` (of its tilted counterpart where there
+        is a tilt), its variance, and the standard error of this. Times ``(N / tau)^2`` the variance
+        is the heat capacity of the models.
     """
 
     method: str
@@ -274,3 +281,6 @@ class SamplingResult:
     log_evidence_lower_bound: float = float("nan")
     n_modes: int = 1
     estimates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    hmaxe_error: float = float("nan")
+    hmaxe_variance: float = float("nan")
+    hmaxe_variance_error: float = float("nan")

@@ -341,5 +341,5 @@ def test_what_has_no_critical_temperature_is_refused_by_name():
         critical_temperatures(sampled, constant)
     with pytest.raises(Exception, match="not fitted"):
         critical_temperatures(BayesianGMMAutoEncoder(), SKEWED)
-    with pytest.raises(TypeError, match="needs a fitted estimator of skbae, got ndarray"):
+    with pytest.raises(TypeError, match="needs an estimator of skbae, got ndarray"):
         critical_temperatures(SKEWED, SKEWED)

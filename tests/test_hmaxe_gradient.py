@@ -471,7 +471,7 @@ def test_single_precision_and_lists_are_read_as_elsewhere():
 
 def test_what_has_no_gradient_is_refused_by_name():
     model = fitted(BayesianGMMAutoEncoder(2, model_temperature=0, random_state=0))
-    with pytest.raises(TypeError, match="needs a fitted estimator of skbae, got PCA"):
+    with pytest.raises(TypeError, match="needs an estimator of skbae, got PCA"):
         hmaxe_gradient(PCA().fit(X), X)
     with pytest.raises(ValueError, match="4 features"):
         hmaxe_gradient(model, X[:, :2])

@@ -319,6 +319,10 @@ class Proposal(ABC):
     def objective(self, theta: Array, numbers: Array) -> tuple[Array, Array]:
         """Return ``Hmaxe_T`` (S,), and numbers (S, B) whose expectation over ``p(m)`` is zero."""
 
+    def spread(self, theta: Array, numbers: Array) -> Array | float:
+        """Return the variance of ``Hmaxe_T`` given these, where `objective` is a mean, (S,)."""
+        return 0.0
+
     @abstractmethod
     def models(self, theta: Array, numbers: Array, rng: np.random.Generator) -> Any:
         """Return the models, an ArrayRecord; what neither says is drawn given the rest."""

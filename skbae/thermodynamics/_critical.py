@@ -14,21 +14,14 @@ from skbae.inference._objective import Objective
 from skbae.inference.optimise._splitting import cool
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._floating import own_errors
-from skbae.thermodynamics._gradient import checked_estimator
+from skbae.thermodynamics._frames import frame
+from skbae.thermodynamics._gradient import checked_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array
     from skbae.inference.optimise._splitting import Cooled
-
-
-def _pandas() -> Any:
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError("to_frame needs pandas, which is not installed") from error
-    return pd
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ class SplitTree:
             "ends": self.ends,
             "share": self.shares,
         }
-        return _pandas().DataFrame(columns).rename_axis("node")
+        return frame(columns, "node")
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ class CriticalTemperatures:
             "critical_temperature": self.temperatures,
             "above": self.temperatures > self.temperature,
         }
-        return _pandas().DataFrame(columns).rename_axis("component")
+        return frame(columns, "component")
 
 
 @own_errors()
@@ -178,7 +171,7 @@ def critical_temperatures(
     >>> bool(np.isclose(tree.hmaxe, model.hmaxe_, atol=1e-3))
     True
     """
-    estimator = checked_estimator(estimator, "critical_temperatures")
+    estimator = checked_kind(estimator, "critical_temperatures")
     X = estimator._read(X).astype(np.float64, copy=False)
     weights = check_sample_weight(sample_weight, len(X))
     if weights is not None:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-def checked_estimator(estimator: Any, function: str) -> BayesianAutoEncoder[Any, Any]:
+def checked_kind(estimator: Any, function: str) -> BayesianAutoEncoder[Any, Any]:
     """Return the estimator, or raise TypeError unless it is one of skbae's."""
     if not isinstance(estimator, BayesianAutoEncoder):
         raise TypeError(
-            f"{function} needs a fitted estimator of skbae, got {type(estimator).__name__}; of a "
+            f"{function} needs an estimator of skbae, got {type(estimator).__name__}; of a "
             "Pipeline, pass the last step and the rows that enter it"
         )
     return estimator
@@ -93,7 +93,7 @@ def hmaxe_gradient(
     >>> max(float(np.abs(value).max()) for value in gradient.values()) < 1e-3
     True
     """
-    estimator = checked_estimator(estimator, "hmaxe_gradient")
+    estimator = checked_kind(estimator, "hmaxe_gradient")
     X = estimator._read(X)
     weights = check_sample_weight(sample_weight, len(X))
     energy = require(estimator._energy(), ParameterGradientEnergy, "hmaxe_gradient")

@@ -85,6 +85,10 @@ class FactorCoordinates(ABC):
         """Return ``F'^-1 v`` for vectors (S, K, D)."""
 
     @abstractmethod
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        """Return ``F^-1 v`` for vectors (S, K, D)."""
+
+    @abstractmethod
     def frame_moments(self, factors: Array, moments: Array) -> Array:
         """Return the moments of ``F' x`` from those of x."""
 
@@ -144,6 +148,10 @@ class FullCoordinates(FactorCoordinates):
         lower = triangular_inverse(np.swapaxes(factors, -1, -2))
         return np.matmul(lower, vectors[..., None])[..., 0]
 
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        lower = triangular_inverse(np.swapaxes(factors, -1, -2))
+        return np.matmul(vectors[..., None, :], lower)[..., 0, :]
+
     def frame_moments(self, factors: Array, moments: Array) -> Array:
         return np.matmul(np.swapaxes(factors, -1, -2), np.matmul(moments, factors))
 
@@ -183,6 +191,9 @@ class DiagonalCoordinates(FactorCoordinates):
 
     def solve_transposed(self, factors: Array, vectors: Array) -> Array:
         return vectors / factors
+
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        return self.solve_transposed(factors, vectors)
 
     def frame_moments(self, factors: Array, moments: Array) -> Array:
         return factors**2 * moments

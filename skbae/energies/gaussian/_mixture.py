@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skbae.energies._capabilities import ChartedEnergy
 from skbae.energies.gaussian import _normal_wishart as conjugate
+from skbae.energies.gaussian._charts import GaussianCharts
 from skbae.energies.gaussian._collapsed import CollapsedGaussians, operations_per_row
 from skbae.energies.gaussian._components import GaussianComponents, GaussianParameters
 from skbae.energies.gaussian._coordinates import GaussianCoordinates
@@ -206,6 +208,13 @@ class ConjugateGaussians(GaussianCoordinates, GaussianComponents, ConjugateCompo
         return conjugate.log_marginal(self.kind, self.prior, counts, moments, temperature)
 
 
+class BayesianGaussianMixture(SmoothConjugateMixture, ChartedEnergy):
+    """A Gaussian mixture with its conjugate prior, and charts for sampling from modes."""
+
+    def charts(self, params: MixtureParameters, power: float) -> GaussianCharts:
+        return GaussianCharts(self, params, power)
+
+
 def conjugate_gaussian_mixture(
     n_components: int,
     n_features: int,
@@ -219,7 +228,7 @@ def conjugate_gaussian_mixture(
     degrees_of_freedom: float,
     covariance: Array,
     centre: Array,
-) -> SmoothConjugateMixture:
+) -> BayesianGaussianMixture:
     """Return a Gaussian mixture with its conjugate prior.
 
     Parameters
@@ -239,7 +248,7 @@ def conjugate_gaussian_mixture(
 
     Returns
     -------
-    SmoothConjugateMixture
+    BayesianGaussianMixture
     """
     shape_class, tied = COVARIANCE_TYPES[covariance_type]
     shape = shape_class(n_features)
@@ -251,4 +260,4 @@ def conjugate_gaussian_mixture(
         np.broadcast_to(covariance, (1, n_covariances, *shape.tail)).copy(),
     )
     family = ConjugateGaussians(shape, n_components, tied, reg_covar, prior, centre)
-    return SmoothConjugateMixture(family, np.full(n_components, concentration), equal_weights)
+    return BayesianGaussianMixture(family, np.full(n_components, concentration), equal_weights)

@@ -96,3 +96,19 @@ class MixtureCoordinates(GradientEnergy):
         shares = log_gamma_draws(concentration, rng)
         components = self.family.draw_prior_coordinates(n_models, rng)
         return np.concatenate([shares, components], axis=1)
+
+
+def log_density_of_shares(
+    log_gammas: Array, concentration: Array, total: float
+) -> tuple[Array, Array]:
+    """Return the log density of the logarithms of K positive numbers (..., K), and its gradient.
+
+    Divided by their sum the numbers are Dirichlet, with some concentration (K,); the sum is
+    independent, and a gamma variable of shape `total`.
+    """
+    gammas = np.exp(log_gammas)
+    sums = gammas.sum(axis=-1)
+    log_sums, excess = np.log(sums), total - concentration.sum()
+    value = log_gammas @ concentration + excess * log_sums - sums
+    value += gammaln(concentration.sum()) - gammaln(concentration).sum() - gammaln(total)
+    return value, concentration + gammas * (excess / sums - 1)[..., None]

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import digamma, gammaln, polygamma
 
 from skbae.energies._capabilities import Charts
+from skbae.energies.mixture._coordinates import log_density_of_shares
 from skbae.energies.pca._loadings import log_density_of_diagonal, turn_lower
 from skbae.operators._constants import LOG_2PI
 
@@ -176,19 +177,8 @@ class PCAMixtureCharts(Charts):
         return shape * log_gammas - np.exp(log_gammas) - gammaln(shape)
 
     def _log_weights(self, log_gammas: Array) -> tuple[Array, Array]:
-        """Return the log prior of the logarithms of K gamma variables, and its gradient.
-
-        Divided by their sum they are Dirichlet; the sum is independent, and a gamma variable.
-        """
-        concentration, power = self._concentration, self._sum
-        gammas = np.exp(log_gammas)
-        total = gammas.sum(axis=-1)
-        log_total = np.log(total)
-        excess = power - concentration.sum()
-        value = log_gammas @ concentration + excess * log_total - total
-        value += gammaln(concentration.sum()) - gammaln(concentration).sum() - gammaln(power)
-        gradient = concentration + gammas * (excess / total - 1)[..., None]
-        return value, gradient
+        """Return the log prior of the logarithms of K gamma variables, and its gradient."""
+        return log_density_of_shares(log_gammas, self._concentration, self._sum)
 
     def locate(self, theta: Array) -> tuple[Array, Array, Array, Array]:
         n = len(theta)

@@ -368,6 +368,13 @@ class PCAProposal(Proposal):
             scores.append(score)
         return np.concatenate(values), np.concatenate(scores)
 
+    def spread(self, theta: Array, numbers: Array) -> Array:
+        parts = []
+        for begin in range(0, len(theta), self._batch):
+            part = slice(begin, begin + self._batch)
+            parts.append(_spread_by_mean(self.energy, *self._draw(theta[part], numbers[part])[0]))
+        return np.concatenate(parts)
+
     def models(self, theta: Array, numbers: Array, rng: np.random.Generator) -> PCAParameters:
         energy = self.energy
         (squares, noise, frames), _ = self._draw(theta, numbers)
@@ -445,6 +452,22 @@ def _explicit_axes(moments: RowMoments, prior_mean: Array, size: int) -> tuple[A
     padded = np.zeros(axes.shape[1])
     padded[: len(variances)] = variances
     return axes, padded
+
+
+def _spread_by_mean(energy: PCAInEigenbasis, squares: Array, noise: Array, frames: Array) -> Array:
+    """Return the variance of ``Hmaxe_T`` over the model's mean, given the rest, (S,).
+
+    Along a direction of variance c, ``Hmaxe_T`` falls by ``y^2 / (2 c)`` with the offset y of the
+    mean, which is normal.
+    """
+    m, inner = energy.prior.mean_variance, energy._seen(frames)[1]
+    scaled, variances = energy.power * m, squares + noise[:, None]
+    shares, noise_share = variances / (variances + scaled), noise / (noise + scaled)
+    outer_square = energy.offset @ energy.offset - (inner**2).sum(axis=1)
+    n_others = energy.n_features - energy.n_components
+    own = (shares * m) ** 2 * (0.5 + inner**2 * shares / m) / variances**2
+    others = (noise_share * m) ** 2 * (0.5 * n_others + outer_square * noise_share / m) / noise**2
+    return np.asarray(own.sum(axis=1) + others)
 
 
 def _objective_and_scores(

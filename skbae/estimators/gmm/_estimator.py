@@ -10,6 +10,7 @@ import numpy as np
 
 from skbae._types import Frame
 from skbae.energies.gaussian._components import GaussianParameters
+from skbae.energies.gaussian._mixture import BayesianGaussianMixture
 from skbae.energies.gaussian._span import CompletedConditional, CompletedRows, same_columns
 from skbae.energies.mixture._completion import ConditionalRows
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
@@ -22,6 +23,7 @@ from skbae.estimators._progress import progress
 from skbae.estimators._sampling import (
     internal_energy,
     run_allocations,
+    run_charted,
     run_gibbs,
     run_tempered,
     summarise,
@@ -41,6 +43,7 @@ from skbae.estimators.gmm._fit import (
     warn_of_columns,
     warn_of_floor,
 )
+from skbae.estimators.gmm._mode_starts import sampling_starts
 from skbae.estimators.gmm._settings import (
     GaussianMixtureForm,
     GaussianMixtureSettings,
@@ -66,6 +69,10 @@ if TYPE_CHECKING:
 # Rows times components times numbers a row adds to sums: above, mixtures are sampled by passes over
 # the rows instead of searches and chains of allocations.
 _MOST_ALLOCATION_WORK = 1.5e6
+# At other temperatures, densities of so many components at most are summed over all labellings.
+_MOST_CHARTED = 8
+# Number of rows (divided by tau) below which sampling at other temperatures starts from the prior.
+_FEW_ROWS = 8.0
 
 
 class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, GaussianMixtureForm]):
@@ -473,12 +480,19 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     def _sample(
         self, settings: GaussianMixtureSettings, objective: Objective, rng: np.random.Generator
     ) -> SamplingRun:
-        """Sample by Gibbs sweeps if T = tau, t = 0 and weights are integers, else by tempering."""
+        """Sample by sweeps if T = tau, t = 0 and weights are integers, else from modes or prior."""
         rows, runner = objective.rows, objective.runner
         whole = rows.weights is None or np.all(rows.weights == np.round(rows.weights))
-        if not (settings.sweeps and whole):
+        single = settings.n_components == 1 and settings.tilt == 0 and not rows.incomplete
+        if single:  # with one code, Hmax_T does not depend on T
+            objective = replace(objective, temperature=settings.model_temperature)
+        if not ((settings.sweeps or single) and whole):
             with progress(self, rows.X, None, None) as step:
-                return run_tempered(objective, rng, settings, step)
+                if rows.incomplete or settings.n_components > _MOST_CHARTED:
+                    return run_tempered(objective, rng, settings, step)
+                with_prior = objective.require(BayesianGaussianMixture, "sampling from modes")
+                starts = sampling_starts(settings, with_prior, rows, rng, runner)
+                return run_charted(objective, starts, rng, settings, step, _FEW_ROWS)
         few = allocation_work(objective) <= _MOST_ALLOCATION_WORK and not rows.incomplete
         if few or settings.n_components > MAX_RELABELLED:
             with progress(self, rows.X, None, None) as step:

@@ -24,7 +24,7 @@ from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSet
 from skbae.estimators.pca._fit import mean_variance
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.sample._allocation_modes import Pool
+from skbae.inference.sample._allocation_modes import each_found_twice
 from skbae.inference.sample._allocation_search import search
 from skbae.inference.sample._mode_search import ModeStarts
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from skbae._types import Array, Rows
     from skbae.inference.passes._rows import RowRunner
+    from skbae.inference.sample._allocation_modes import Pool
 
 # Tolerance and iterations of the fits from which modes are searched.
 _TOL, _MAX_ITER = 1e-5, 100
@@ -130,21 +131,11 @@ def _searched(
     mixture = CollapsedMixture(components, energy.concentration, energy.equal_weights)
     plan = settings.plans.mode_search(mixture.n_rows)
     pools: list[Pool] = []
-    while len(pools) < 2 or (len(pools) < _MAX_SEARCHES and not _each_found_twice(pools)):
+    while len(pools) < 2 or (len(pools) < _MAX_SEARCHES and not each_found_twice(pools, _NEAR)):
         pools.append(search(mixture, plan, np.random.default_rng(rng.integers(2**63))))
     best = max(pool.log_mass[0] for pool in pools)
     found = [pool.labels[pool.log_mass > best - _FAR] for pool in pools]
     return [models_of(energy, mixture, components, labels) for labels in found if len(labels)]
-
-
-def _each_found_twice(pools: list[Pool]) -> bool:
-    """Return whether each mode near the best is in the pools of two searches."""
-    best = max(pool.log_mass[0] for pool in pools)
-    return all(
-        any(other is not pool and other.nearest(labels) is not None for other in pools)
-        for pool in pools
-        for labels in pool.labels[pool.log_mass > best - _NEAR]
-    )
 
 
 def models_of(

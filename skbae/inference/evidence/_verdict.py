@@ -85,6 +85,21 @@ def balance_of(scores: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(ratios)))) if ratios else float("nan")
 
 
+def variance_of(draws: np.ndarray, spread: np.ndarray | float = 0.0) -> tuple[float, float]:
+    """Return the variance of chains (S, T), and its standard error.
+
+    Where the draws are conditional means, `spread` is the variance given the same.
+
+    Examples
+    --------
+    >>> variance, error = variance_of(np.random.default_rng(0).standard_normal((4, 5000)))
+    >>> round(variance, 1), round(error, 3)  # the error is that of 20,000 draws, sqrt(2 / 20,000)
+    (1.0, 0.01)
+    """
+    squares = (draws - draws.mean()) ** 2 + spread
+    return float(squares.mean()), standard_error(squares)
+
+
 def evidence_contradictions(run: SamplingRun, log_evidence: float, error: float) -> list[str]:
     """Return contradictions of a log evidence with its lower bound or with other estimates.
 
@@ -196,4 +211,6 @@ def assess(run: SamplingRun) -> SamplingResult:
         run.log_evidence_lower_bound,
         run.n_modes,
         dict(run.estimates),
+        standard_error(run.hmaxe),
+        *variance_of(run.hmaxe, run.hmaxe_spread),
     )

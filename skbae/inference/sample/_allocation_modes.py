@@ -154,3 +154,13 @@ class Pool:
         place = int(np.searchsorted(-self.log_mass, -log_mass))
         self.labels = np.insert(self.labels, place, labels, axis=0)[: self.size]
         self.log_mass = np.insert(self.log_mass, place, log_mass)[: self.size]
+
+
+def each_found_twice(pools: list[Pool], near: float) -> bool:
+    """Return whether each mode within so many nats of the best is in the pools of two searches."""
+    best = max(pool.log_mass[0] for pool in pools)
+    return all(
+        any(other is not pool and other.nearest(labels) is not None for other in pools)
+        for pool in pools
+        for labels in pool.labels[pool.log_mass > best - near]
+    )

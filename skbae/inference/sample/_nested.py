@@ -369,6 +369,7 @@ def _report(
         acceptance=float(np.mean(accepted)),
         stopped=stopped,
         method="nested",
+        hmaxe_spread=np.broadcast_to(proposal.spread(theta, rest), len(theta)).reshape(-1, n),
         n_sweeps=len(accepted) * plan.n_moves,
         doubts=doubts,
     )

@@ -1,0 +1,114 @@
+"""``Hmaxe`` of models around a fitted network or machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skbae.energies.vae._parameters import VAEParameters
+from skbae.estimators.rbm._fit import make_energy, rates_of
+from skbae.estimators.vae._fit import fit_energy, hmaxe_of
+from skbae.estimators.vae._target import VAETarget
+from skbae.inference._objective import Objective
+from skbae.inference.optimise._early_stopping import merged_rows
+from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._around_optimum import ChainPlan, HeldTarget, values_around
+from skbae.inference.sample._langevin import LangevinPlan, sample_langevin
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, FloatArray
+    from skbae.estimators.rbm._estimator import BayesianRBMAutoEncoder
+    from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
+
+# Chains and steps around a network; batches have this many rows at least.
+_CHAINS = LangevinPlan(batch_size=512, n_chains=4, n_burn=1500, n_steps=3000, n_keep=80)
+
+
+class HeldNetworks(VAETarget):
+    """Decoders around a fitted one, under a normal density in place of the prior.
+
+    Parameters
+    ----------
+    centre : ndarray of shape (P,)
+        The fitted decoder.
+    precision : float
+    arguments : tuple
+        Of VAETarget.
+    """
+
+    def __init__(self, centre: FloatArray, precision: float, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.centre, self.precision = centre, precision
+
+    def prior_gradient(self, theta: FloatArray) -> FloatArray:
+        """Return the gradient of the log of the normal density, (S, P)."""
+        return theta.dtype.type(self.precision) * (self.centre - theta)
+
+    def prior_precision(self) -> Array:
+        """Return its precision, (P,)."""
+        return np.full(len(self.centre), self.precision)
+
+
+def network_values(
+    fitted: BayesianVAEAutoEncoder,
+    X: NDArray[Any],
+    weights: Array | None,
+    tau: float,
+    precision: float,
+    rng: np.random.Generator,
+) -> tuple[Array, float]:
+    """Return ``Hmaxe`` of decoders around a fitted one, (chains, draws), and its own.
+
+    All are integrated with the encoder that chains have trained.
+    """
+    settings, details = fitted._check_parameters(), fitted._fitted.details
+    rows = merged_rows(make_rows(X, weights))
+    energy = fit_energy(
+        replace(settings, model_temperature=tau),
+        details.architecture,
+        details.frame,
+        details.noise_seed,
+    )
+    best = energy.join(fitted._reference())
+    size = energy.decoder.n_parameters
+    theta, temperature = best[:size], fitted._fitted.temperature
+    rate = settings.learning_rate_init
+    target = HeldNetworks(theta, precision, energy, rows, best[size:], temperature, tau, rate)
+    plan = replace(_CHAINS, batch_size=max(_CHAINS.batch_size, int(target.scale / 48)))
+    run = sample_langevin(target, theta, plan, rng, on_step=lambda *_: False)
+    phi = target.encoder.average.astype(np.float64)[None]
+    decoders = np.concatenate([theta[None].astype(np.float64), run.params])
+    with RowRunner(settings.n_threads) as runner:
+        values = np.array(
+            [
+                hmaxe_of(energy, VAEParameters(each[None], phi), rows, runner, temperature)
+                for each in decoders
+            ]
+        )
+    return values[1:].reshape(-1, plan.n_chains).T, float(values[0])
+
+
+def machine_values(
+    fitted: BayesianRBMAutoEncoder,
+    X: NDArray[Any],
+    weights: Array | None,
+    tau: float,
+    precision: float,
+    rng: np.random.Generator,
+) -> tuple[Array, float]:
+    """Return ``Hmaxe`` of machines around a fitted one, (chains, draws), and its own."""
+    settings, details = fitted._check_parameters(), fitted._fitted.details
+    form, scaling = details.form, details.scaling
+    rows = merged_rows(scaling.enter(make_rows(X, weights)))
+    energy = make_energy(form, rates_of(form, rows), settings.prior(rows, scaling.scale))
+    theta = energy.unconstrain(scaling.re_enter(fitted._reference()))
+    with RowRunner(settings.n_threads) as runner:
+        objective = Objective(energy, rows, runner, fitted._fitted.temperature)
+        best = float(objective.value_and_gradient(theta)[0][0])
+        held = HeldTarget(objective, theta[0], precision)
+        values = values_around(held, objective.power(tau), ChainPlan(), rng)
+    return values, best

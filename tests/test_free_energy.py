@@ -1,0 +1,292 @@
+"""Free energy curves: closed forms, quadrature and draws of the prior; integration of G."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from _data import GALAXIES, GALAXIES_EVIDENCE, GALAXIES_PRIOR
+from _rbm_oracles import prior_log_likelihoods
+from scipy.special import logsumexp, multigammaln
+from scipy.stats import gamma, norm
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+
+from skbae import (
+    BayesianGMMAutoEncoder,
+    BayesianMixturePCAAutoEncoder,
+    BayesianPCAAutoEncoder,
+    BayesianRBMAutoEncoder,
+    BayesianVAEAutoEncoder,
+)
+from skbae.thermodynamics import free_energy_curve, learning_coefficient
+from skbae.thermodynamics._free_energy import checked_convexity
+
+IRIS = load_iris().data
+ROWS = np.random.default_rng(0).standard_normal((40, 1)) * 1.5 + 2.0
+FEW = np.array([-1.3, -1.0, -0.7, 0.1, 1.2, 1.5, 1.9, 2.0])[:, None]
+BITS = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 0, 1], [0, 1, 0.0]])
+
+
+def quietly(function, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **kwargs)
+
+
+def functionals(log_prior, F, power):
+    """Return Hmaxemax, G, information gain and heat capacity of models with weights and values."""
+    log_z = logsumexp(log_prior + power * F)
+    p = np.exp(log_prior + power * F - log_z)
+    G = p @ F
+    variance = p @ (F - G) ** 2
+    return log_z / power, G, power * G - log_z, power**2 * variance
+
+
+def assert_point(curve, index, expected, errors=4.0, slack=0.0):
+    names = ("hmaxemax", "internal_energy", "information_gain", "heat_capacity")
+    for name, value in zip(names, expected, strict=True):
+        gap = abs(getattr(curve, name)[index] - value)
+        assert gap < errors * getattr(curve, f"{name}_error")[index] + slack, (name, index)
+
+
+def single_quadrature(X, tau):
+    """Return the functionals of one normal component by a grid over mean and log precision."""
+    m0, variance = X.mean(), X.var()
+    scale = variance / 25.0  # the default covariance_prior in one dimension, 5^(-2 / D)
+    logs = np.linspace(-9.0, 9.0, 1201)
+    precision = np.exp(logs)[:, None]
+    spread = 1 / np.sqrt(0.01 * precision)
+    u = np.linspace(-9.0, 9.0, 1201)
+    mean = m0 + u * spread  # the prior of the mean, standardised
+    log_prior = gamma.logpdf(precision, 1.5, scale=2 / scale) + logs[:, None] + norm.logpdf(u)
+    log_prior = log_prior + np.log((logs[1] - logs[0]) * (u[1] - u[0]))
+    square = variance + (m0 - mean) ** 2
+    F = 0.5 * np.log(precision / (2 * np.pi)) - 0.5 * precision * square
+    return functionals(log_prior.ravel(), F.ravel(), len(X) / tau)
+
+
+def test_one_component_is_as_by_quadrature():
+    taus = np.array([40.0, 10.0, 3.0, 1.0])
+    curve = free_energy_curve(BayesianGMMAutoEncoder(1, random_state=0), ROWS, taus)
+    assert set(curve.status) == {"ok"}
+    for index, tau in enumerate(taus):
+        expected = single_quadrature(ROWS, tau)
+        slack = 0.02 + 0.1 * tau / len(ROWS)
+        assert abs(curve.hmaxemax[index] - expected[0]) < 1e-6
+        assert abs(curve.internal_energy[index] - expected[1]) < slack
+        assert_point(curve, index, expected, slack=1e-6)
+
+
+def log_evidence_of_one_component(X, tau):
+    """Return the log evidence of a normal-Wishart prior at power 1 / tau, in closed form."""
+    N, D = X.shape
+    n = N / tau
+    kappa, dof = 0.01, D + 2.0
+    scale = np.cov(X.T, bias=True) / 5 ** (2 / D)
+    after = scale + n * np.cov(X.T, bias=True)  # the prior's mean is that of the rows
+    value = -0.5 * n * D * np.log(np.pi) + 0.5 * D * np.log(kappa / (kappa + n))
+    value += multigammaln(0.5 * (dof + n), D) - multigammaln(0.5 * dof, D)
+    logs = np.linalg.slogdet(scale)[1], np.linalg.slogdet(after)[1]
+    return value + 0.5 * dof * logs[0] - 0.5 * (dof + n) * logs[1]
+
+
+def test_one_component_in_four_dimensions_has_its_closed_form_and_integrates_to_it():
+    curve = free_energy_curve(BayesianGMMAutoEncoder(1, random_state=1), IRIS)
+    power = len(IRIS) / curve.model_temperatures
+    assert power[0] == pytest.approx(1.0)
+    assert power[-1] == pytest.approx(len(IRIS))
+    exact = np.array([log_evidence_of_one_component(IRIS, len(IRIS) / each) for each in power])
+    np.testing.assert_allclose(power * curve.hmaxemax, exact, rtol=1e-9)
+    # G is the slope of the exact log evidence
+    step = 1e-4 * power
+    slope = np.array(
+        [
+            log_evidence_of_one_component(IRIS, len(IRIS) / (p + h))
+            - log_evidence_of_one_component(IRIS, len(IRIS) / (p - h))
+            for p, h in zip(power, step, strict=True)
+        ]
+    ) / (2 * step)
+    assert np.all(np.abs(curve.internal_energy - slope) < 4 * curve.internal_energy_error)
+    differences, errors = curve.integrated()
+    assert np.all(np.abs(differences - np.diff(exact)) < 4 * errors + 0.02)
+
+
+def mixture_by_prior_draws(X, tau, n=400_000):
+    """Return the functionals of two components by draws of the default prior."""
+    rng = np.random.default_rng(7)
+    precision = rng.gamma(1.5, 2 / (X.var() / 25.0), (n, 2))
+    means = X.mean() + rng.standard_normal((n, 2)) / np.sqrt(0.01 * precision)
+    weights = rng.dirichlet([1.0, 1.0], n)
+    F = np.zeros(n)
+    for x in X[:, 0]:
+        logs = np.log(weights) + norm.logpdf(x, means, 1 / np.sqrt(precision))
+        F += logsumexp(logs, axis=1) / len(X)
+    return functionals(np.full(n, -np.log(n)), F, len(X) / tau)
+
+
+def test_mixtures_at_other_temperatures_are_as_by_draws_of_the_prior():
+    taus = np.array([8.0, 4.0, 2.0])
+    curve = quietly(free_energy_curve, BayesianGMMAutoEncoder(2, random_state=0), FEW, taus)
+    for index, tau in enumerate(taus):
+        assert_point(curve, index, mixture_by_prior_draws(FEW, tau), slack=0.03)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_machines_are_as_by_draws_of_the_prior(temperature):
+    taus = np.array([7.0, 2.0, 1.0])
+    model = BayesianRBMAutoEncoder(2, temperature=temperature, random_state=0)
+    curve = free_energy_curve(model, BITS, taus)
+    values = prior_log_likelihoods(BITS, 2, 200_000, np.random.default_rng(1), temperature)
+    for index, tau in enumerate(taus):
+        expected = functionals(np.full(len(values), -np.log(len(values))), values / 7, 7 / tau)
+        assert_point(curve, index, expected, slack=0.02)
+
+
+def integration_gap(curve):
+    """Return what the integral of G misses of the log evidence, in joint errors, at each step."""
+    power = curve.n_rows / curve.model_temperatures
+    log_evidence, errors = power * curve.hmaxemax, power * curve.hmaxemax_error
+    found, of_integral = curve.integrated()
+    joint = np.sqrt(of_integral**2 + errors[1:] ** 2 + errors[:-1] ** 2)
+    return np.diff(log_evidence) - found, joint
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        BayesianPCAAutoEncoder(1, random_state=0),
+        pytest.param(BayesianPCAAutoEncoder(2, random_state=1), marks=pytest.mark.slow),
+        pytest.param(
+            BayesianMixturePCAAutoEncoder(1, n_latent=1, random_state=0), marks=pytest.mark.slow
+        ),
+    ],
+    ids=["pca-1", "pca-2", "mixture-of-pca"],
+)
+def test_the_integral_of_g_is_the_log_evidence(model):
+    curve = quietly(free_energy_curve, model, IRIS, np.geomspace(20.0, 1.0, 6))
+    gap, joint = integration_gap(curve)
+    assert abs(gap.sum()) < 4 * np.sqrt((joint**2).sum())
+    assert np.all(np.abs(gap) < 4.5 * joint + 0.05)
+
+
+def iris_mixture_gap(n_components, seed, taus):
+    """Return by how much evidence at the highest tau and the integral of G miss that of a fit."""
+    model = BayesianGMMAutoEncoder(n_components, random_state=seed)
+    curve = quietly(free_energy_curve, model, IRIS, taus)
+    own = quietly(model.fit, IRIS)
+    power = len(IRIS) / taus
+    start = power[0] * curve.hmaxemax[0]
+    differences, errors = curve.integrated()
+    error = np.sqrt((power[0] * curve.hmaxemax_error[0]) ** 2 + (errors**2).sum())
+    return start + differences.sum() - own.log_evidence_, np.hypot(error, own.hmaxemax_error_ * 150)
+
+
+def test_the_integral_of_g_is_the_evidence_of_irises_below_the_transition():
+    gap, error = iris_mixture_gap(2, 0, np.geomspace(4.0, 1.0, 5))
+    assert abs(gap) < 4 * error
+    assert error < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_components", [2, 3])
+def test_the_integral_of_g_is_the_evidence_of_irises_for_five_seeds(n_components, seed):
+    taus = np.concatenate(
+        [np.geomspace(150, 12, 6), np.linspace(11, 4, 22), np.geomspace(3.5, 1, 6)]
+    )
+    gap, error = iris_mixture_gap(n_components, seed, taus)
+    assert abs(gap) < 4 * error
+
+
+def test_g_falls_as_the_models_are_heated():
+    model = BayesianGMMAutoEncoder(3, random_state=0, **GALAXIES_PRIOR)
+    curve = quietly(free_energy_curve, model, GALAXIES, [82.0, 10.0, 1.0])
+    assert np.all(np.diff(curve.internal_energy) > 0)
+    assert np.all(np.diff(curve.hmaxemax) > 0)
+    assert np.all(np.diff(curve.information_gain) > 0)
+    assert abs(82 * curve.hmaxemax[-1] - GALAXIES_EVIDENCE[3][0]) < 0.1
+
+
+def test_the_plateau_of_the_heat_capacity_is_the_learning_coefficient():
+    X = np.random.default_rng(3).standard_normal((1000, 2))
+    model = BayesianGMMAutoEncoder(1, random_state=0)
+    curve = free_energy_curve(model, X, [7.0, 3.0, 1.0])
+    found = learning_coefficient(model, X)
+    errors = np.hypot(curve.heat_capacity_error, found.error)
+    assert np.all(np.abs(curve.heat_capacity - found.value) < 4 * errors)
+    assert np.all(np.abs(curve.heat_capacity - 2.5) < 4 * curve.heat_capacity_error + 0.05)
+
+
+def test_log_evidences_that_g_rules_out_are_suspect():
+    power = np.array([1.0, 2.0, 4.0])
+    G = np.array([-3.0, -2.0, -1.0])
+    log_evidence = np.array([-4.0, -6.5, -9.4])
+    none = np.zeros(3)
+    status = ["ok"] * 3
+    found = checked_convexity(power, (log_evidence, none), (G, none), status, [()] * 3)
+    assert found == (("ok",) * 3, ((),) * 3)
+    log_evidence[2] = -10.6  # below -6.5 + 2 * G(2)
+    status, reasons = checked_convexity(power, (log_evidence, none), (G, none), status, [()] * 3)
+    assert status == ("ok", "suspect", "suspect")
+    assert "rules out" in reasons[2][0]
+    wide = np.full(3, 0.1)
+    assert (
+        checked_convexity(power, (log_evidence, wide), (G, none), ["ok"] * 3, [()] * 3)[0]
+        == ("ok",) * 3
+    )
+
+
+def test_the_estimator_is_left_as_it_is():
+    model = BayesianGMMAutoEncoder(1, model_temperature=0, random_state=0).fit(ROWS)
+    before = dict(vars(model))
+    curve = free_energy_curve(model, ROWS)
+    assert vars(model) == before
+    assert curve.model_temperatures[-1] == pytest.approx(1.0)
+    assert len(curve.model_temperatures) == 10
+
+
+def test_rows_of_weight_two_are_rows_twice():
+    model = BayesianGMMAutoEncoder(1, random_state=0)
+    twice = free_energy_curve(model, np.repeat(ROWS, 2, axis=0), [5.0])
+    weighted = free_energy_curve(model, ROWS, [5.0], sample_weight=np.full(len(ROWS), 2.0))
+    np.testing.assert_allclose(weighted.hmaxemax, twice.hmaxemax, rtol=1e-9)
+
+
+def test_curves_are_tables(monkeypatch):
+    curve = free_energy_curve(BayesianPCAAutoEncoder(1, random_state=0), IRIS, [10.0, 1.0])
+    pandas = pytest.importorskip("pandas")
+    table = curve.to_frame()
+    assert isinstance(table, pandas.DataFrame)
+    assert table["heat_capacity"].tolist() == curve.heat_capacity.tolist()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="needs pandas"):
+        curve.to_frame()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "taus", "error", "message"),
+    [
+        (PCA(1), None, TypeError, "needs an estimator of skbae, got PCA"),
+        (BayesianVAEAutoEncoder(1), None, TypeError, "BayesianVAEAutoEncoder explores"),
+        (BayesianGMMAutoEncoder(1, tilt=0.5), None, ValueError, "needs tilt=0, got tilt=0.5"),
+        (
+            BayesianGMMAutoEncoder(1),
+            [1.0, 0.0],
+            ValueError,
+            "model_temperatures must be a finite number > 0",
+        ),
+        (BayesianGMMAutoEncoder(1), [], ValueError, "model_temperatures is empty"),
+        (
+            BayesianGMMAutoEncoder(1, temperature=0, model_temperature=0),
+            None,
+            ValueError,
+            "give model_temperatures",
+        ),
+    ],
+)
+def test_refusals_name_what_is_wrong(estimator, taus, error, message):
+    with pytest.raises(error, match=message):
+        free_energy_curve(estimator, ROWS, taus)

@@ -1,0 +1,188 @@
+"""Learning coefficients: exact values of regular and singular families, global and local."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from skbae import (
+    BayesianGMMAutoEncoder,
+    BayesianPCAAutoEncoder,
+    BayesianRBMAutoEncoder,
+    BayesianVAEAutoEncoder,
+)
+from skbae.functionals import hmaxe
+from skbae.thermodynamics import _learning, learning_coefficient
+
+
+def normal_rows(n_rows, n_features, seed=0):
+    return np.random.default_rng(seed).standard_normal((n_rows, n_features))
+
+
+def line(n_rows, n_features, seed=0):
+    """Return rows about a straight line, with isotropic noise."""
+    rng = np.random.default_rng(seed)
+    along = 1.5 * rng.standard_normal((n_rows, 1)) @ rng.standard_normal((1, n_features))
+    return along + 0.5 * rng.standard_normal((n_rows, n_features))
+
+
+def of_pca(n_features, n_components, rank):
+    """Return the coefficient of PCA with d axes on rows with r, derived here.
+
+    Mean and noise are regular: (D + 1) / 2. Loadings W, up to rotations, have W W' = C near a C of
+    rank r: the manifold of these, of dimension D r - r (r - 1) / 2, is regular, and W W' grows by
+    V V' outside it, with V of D - r rows and d - r columns, about V = 0: the square of V V' is of
+    fourth order in all of them, which counts (D - r) (d - r) / 4.
+    """
+    D, d, r = n_features, n_components, rank
+    return (D + 1) / 2 + (D * r - r * (r - 1) / 2) / 2 + (d - r) * (D - r) / 4
+
+
+def assert_agree(found, exact, bias):
+    """Both estimates are within their errors and what N is too small for."""
+    assert found.status == "ok"
+    assert not found.local
+    assert found.method == "variance"
+    assert abs(found.value - exact) < 4 * found.error + bias
+    assert abs(found.slope - exact) < 4 * found.slope_error + bias
+    assert found.error < 0.2
+    assert found.slope_error < 0.2
+
+
+@pytest.mark.parametrize(("kind", "exact"), [("full", 2.5), ("diag", 2.0), ("spherical", 1.5)])
+def test_regular_families_have_half_their_parameters(kind, exact):
+    model = BayesianGMMAutoEncoder(1, covariance_type=kind, random_state=0)
+    assert_agree(learning_coefficient(model, normal_rows(1000, 2)), exact, 0.02)
+
+
+@pytest.mark.parametrize(("n_components", "bias"), [(1, 0.1), (2, 0.4)])
+def test_pca_with_axes_more_than_the_truth(n_components, bias):
+    """With a superfluous axis the coefficient is approached slowly, from above."""
+    model = BayesianPCAAutoEncoder(n_components, random_state=0)
+    found = learning_coefficient(model, line(2000, 5))
+    assert_agree(found, of_pca(5, n_components, 1), bias)
+    regular = (5 + 1 + 5 * n_components - n_components * (n_components - 1) / 2) / 2
+    if n_components == 2:  # less than half the number of parameters, clearly
+        assert found.value < regular - 4 * found.error
+
+
+def two_components():
+    """Return two normal components of variance one, with free means and weights."""
+    return BayesianGMMAutoEncoder(
+        2,
+        covariance_type="tied_spherical",
+        degrees_of_freedom_prior=1e6,
+        covariance_prior=1e6,
+        mean_precision_prior=0.1,
+        random_state=0,
+    )
+
+
+def quietly(*args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return learning_coefficient(*args, **kwargs)
+
+
+def test_a_superfluous_component_counts_less_than_its_parameters():
+    """Exactly 3/4 in the limit (Yamazaki and Watanabe), and 3/2 if it were regular."""
+    found = quietly(two_components(), normal_rows(1000, 1, seed=1))
+    assert found.status != "failed"
+    assert abs(found.value - 0.75) < 4 * found.error + 0.15
+    assert abs(found.slope - 0.75) < 4 * found.slope_error + 0.15
+    assert found.value + 4 * found.error < 1.5
+
+
+@pytest.mark.slow
+def test_coefficients_of_a_superfluous_unit_rise_towards_their_limit():
+    """3 D / 4 in the limit: D / 2 for the bits, and D / 4 for the weights w of the unit.
+
+    To independent bits a unit adds couplings ``w_i w_j``, whose squares are of fourth order in all
+    of the D weights about w = 0, which counts D / 4; where one weight alone is not zero, the
+    others count (D - 1) / 2, which is not less for D >= 2. The unit's intercept counts nothing.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for n_rows in (100, 1000, 10_000):
+        bits = (rng.random((n_rows, 3)) < [0.3, 0.5, 0.6]).astype(float)
+        found.append(learning_coefficient(BayesianRBMAutoEncoder(1, random_state=0), bits))
+    values = np.array([each.value for each in found])
+    errors = np.array([each.error for each in found])
+    assert np.all(np.diff(values) > -2 * np.hypot(errors[1:], errors[:-1]))
+    assert np.all(values < 9 / 4 + 4 * errors)
+
+
+def test_estimates_that_disagree_are_suspect(monkeypatch):
+    model, X = BayesianGMMAutoEncoder(1, random_state=0), normal_rows(200, 1)
+    whole = _learning.fits_at
+
+    def altered(*args):
+        fits = whole(*args)
+        fits[0].internal_energy_ -= 0.1
+        return fits
+
+    monkeypatch.setattr(_learning, "fits_at", altered)
+    with pytest.warns(match="learning_coefficient is suspect: the variance of the energy gives"):
+        assert learning_coefficient(model, X).status == "suspect"
+
+
+# -- local -----------------------------------------------------------------------------------------
+
+
+def test_a_linear_decoder_has_the_local_coefficient_of_pca():
+    """Chains hold the encoder's codes to those of the decoder meanwhile."""
+    X = line(600, 4, seed=2)
+    network = BayesianVAEAutoEncoder(
+        1, hidden_layer_sizes=(), max_iter=300, alpha=0.0, random_state=0
+    ).fit(X)
+    pca = BayesianPCAAutoEncoder(1, model_temperature=0).fit(X)
+    assert hmaxe(network, X)[0] > pca.hmaxe_ - 0.01
+    found = quietly(network, X)
+    assert found.local
+    assert found.method == "local"
+    assert np.isnan(found.slope)
+    assert abs(found.value - of_pca(4, 1, 1)) < 4 * found.error + 0.25
+    assert found.error < 0.4
+
+
+def test_machines_have_local_coefficients():
+    """A machine with a unit that the rows need is regular: half its parameters."""
+    rng = np.random.default_rng(4)
+    common = rng.random((3000, 1)) < 0.5
+    X = (rng.random((3000, 4)) < np.where(common, 0.9, 0.2)).astype(float)
+    machine = quietly_fitted(BayesianRBMAutoEncoder(1, random_state=0), X)
+    found = learning_coefficient(machine, X, local=True, localisation=1e-3)
+    assert found.status == "ok"
+    assert abs(found.value - 9 / 2) < 4 * found.error + 0.2
+    assert found.error < 0.3
+    held = learning_coefficient(machine, X, local=True, localisation=1e4)
+    assert held.value < 1.0  # chains that cannot move find nothing
+
+
+def quietly_fitted(model, X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(X)
+
+
+def test_machines_of_many_units_are_local_by_default():
+    for n_components, local in ((12, False), (13, True)):
+        machine = BayesianRBMAutoEncoder(n_components)
+        assert _learning._only_local(machine, machine._check_parameters(), 20) is local
+
+
+def test_refusals_name_what_is_wrong():
+    X = normal_rows(50, 2)
+    with pytest.raises(TypeError, match="of networks is local"):
+        learning_coefficient(BayesianVAEAutoEncoder(1), X, local=False)
+    with pytest.raises(ValueError, match="needs tilt=0, got tilt=1"):
+        learning_coefficient(BayesianGMMAutoEncoder(1, tilt=1.0), X)
+    with pytest.raises(ValueError, match="more than 3 rows, got 2"):
+        learning_coefficient(BayesianGMMAutoEncoder(1), X[:2])
+    model = BayesianGMMAutoEncoder(1, random_state=0).fit(X)
+    with pytest.raises(TypeError, match="set local=False"):
+        learning_coefficient(model, X, local=True)
+    with pytest.raises(ValueError, match="localisation must be"):
+        learning_coefficient(model, X, local=True, localisation=0.0)
