@@ -11,6 +11,7 @@ from _mixture_oracles import enumerated_log_evidence
 from _oracles import dense_covariances, em_step, hmax, joint_energies, tilted
 from _samplers import make_prior, small_data
 from _subspaces import some_components
+from scipy import stats
 from scipy.special import logsumexp
 
 from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder
@@ -25,6 +26,7 @@ from skbae.energies.gaussian._components import (
 )
 from skbae.energies.gaussian._covariance import COVARIANCE_TYPES as SHAPES
 from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture, gaussian_mixture
+from skbae.energies.gaussian._whitened import WhitenedKernel, whitening_bound
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
 from skbae.energies.mixture_pca._components import PCAFamily
 from skbae.energies.mixture_pca._kernel import ProductKernel
@@ -98,6 +100,114 @@ def test_energies_equal_scipy(kind):
         expected = joint_energies(X, weights[s], params.means[s], dense[s]).T
         np.testing.assert_allclose(energies_of(expanded, X)[s], expected, rtol=1e-11)
         np.testing.assert_allclose(energies_of(local, X)[s], expected, rtol=1e-11)
+
+
+def whitened_problem(dtype=np.float64, size=40, spread=1.0, distance=0.0):
+    """Return a kernel of whitened rows, one of differences, and rows of each component.
+
+    The components have different scales along different directions; all is far from the centre.
+    """
+    rng = np.random.default_rng(6)
+    shape = SHAPES["full"][0](size)
+    mixing = rng.normal(size=(S, K, size, size)) * np.geomspace(0.1, 10, size)[:, None]
+    covariances = mixing @ np.swapaxes(mixing, -1, -2) / size
+    covariances += 0.1 * np.einsum("skii->ski", covariances)[..., None] * np.eye(size)
+    params = GaussianParameters(
+        distance + spread * rng.normal(size=(S, K, size)), shape.factorise(covariances)
+    )
+    log_weights = np.log(rng.dirichlet(np.ones(K), size=S))
+    frame = Frame(np.full(size, 0.2), 1.0 + np.abs(rng.normal(size=size)))
+    noise = rng.normal(size=(S, K, 12, size))
+    rows = params.means[:, :, None] + np.einsum(
+        "skij,sknj->skni", np.linalg.cholesky(covariances), noise
+    )
+    X = rows.reshape(-1, size).astype(dtype)
+    bound = whitening_bound(params, frame, dtype)
+    white = WhitenedKernel(shape, log_weights, params, frame.centre, dtype, bound)
+    return white, LocalKernel(shape, False, log_weights, params), X
+
+
+@pytest.mark.parametrize("size", [1, 7, 31, 32, 45])
+def test_whitened_rows_have_the_same_energies(size):
+    white, local, X = whitened_problem(size=size)
+    expected = energies_of(local, X)
+    np.testing.assert_allclose(energies_of(white, X), expected, rtol=1e-11)
+    for s in range(S):
+        cells = local.params
+        dense = local.shape.covariances(cells.factors)
+        reference = [
+            stats.multivariate_normal(cells.means[s, k], dense[s, k]).logpdf(X) for k in range(K)
+        ]
+        prior = (local.constant - local.shape.half_log_det(cells.factors))[s]
+        prior = prior + 0.5 * size * np.log(2 * np.pi)
+        np.testing.assert_allclose(expected[s], prior[:, None] + reference, rtol=1e-8)
+    rng = np.random.default_rng(3)
+    codes = np.moveaxis(rng.dirichlet(np.ones(K), size=(S, 9)), -1, 1)
+    np.testing.assert_allclose(
+        white.code_gradient(X[:9], codes), local.code_gradient(X[:9], codes), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("codes_are", ["shared", "of few components", "hard"])
+def test_whitened_rows_have_the_same_moments(codes_are, dtype):
+    """Codes that are negligible are left out, and no digit is lost by that."""
+    white, local, X = whitened_problem(dtype, spread=30.0)
+    codes = np.moveaxis(
+        np.random.default_rng(2).dirichlet(np.ones(K), size=(S, len(X))), -1, 1
+    ).astype(dtype)
+    if codes_are != "shared":
+        energies = energies_of(white, X)
+        codes = np.exp(energies - energies.max(axis=1, keepdims=True))
+        codes /= codes.sum(axis=1, keepdims=True)
+        if codes_are == "hard":
+            codes = np.round(codes)
+        bounds = white.negligible(codes.reshape(S * K, -1)).reshape(S, K, 1)
+        assert np.mean(codes > bounds) < 0.6, "no row is left out"
+    tolerance = 1e-12 if dtype == np.float64 else 2e-6
+    for ours, theirs in zip(moments_of(white, X, codes), moments_of(local, X, codes), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spread", [1.0, 30.0, 300.0, 1e4])
+def test_rounding_errors_of_whitened_rows_are_below_their_bound(dtype, spread):
+    white, local, X = whitened_problem(dtype, spread=spread, distance=spread)
+    difference = np.abs(energies_of(white, X) - energies_of(local, X))
+    own = difference.reshape(S, K, S, K, -1)
+    worst = max(own[s, k, s, k].max() for s in range(S) for k in range(K))
+    bound = white.rounding.max()
+    assert worst <= bound + 1e3 * np.finfo(dtype).eps
+    assert bound < 1e4 * worst + 1e3 * np.finfo(dtype).eps, "a bound that is useless"
+
+
+def test_a_component_that_no_row_of_a_chunk_belongs_to_keeps_its_small_sums():
+    white, local, X = whitened_problem(spread=3.0)
+    codes = np.full((S, K, len(X)), 1e-200)
+    codes[:, 0] = 1.0
+    codes[:, 2] = 0.0
+    codes[:, 2, 5] = 1e-40
+    ours, theirs = moments_of(white, X, codes), moments_of(local, X, codes)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-9)
+
+
+def test_rows_are_whitened_where_columns_are_many_for_the_components():
+    def choice(n_components, size, distance, dtype):
+        shape = SHAPES["full"][0](size)
+        params = GaussianParameters(
+            np.zeros((1, n_components, size)), np.tile(np.eye(size), (1, n_components, 1, 1))
+        )
+        frame = Frame(np.full(size, distance), np.ones(size))
+        kernel = bind_gaussians(shape, np.zeros((1, n_components)), params, frame, dtype)
+        return type(kernel), kernel.dtype
+
+    assert choice(5, 16, 0.0, np.float64) == (WhitenedKernel, np.float64)
+    assert choice(5, 12, 0.0, np.float64) == (ExpandedKernel, np.float64)
+    assert choice(10, 20, 0.0, np.float32) == (ExpandedKernel, np.float32)
+    assert choice(10, 20, 1e3, np.float32) == (WhitenedKernel, np.float32)
+    assert choice(10, 64, 1e6, np.float32) == (WhitenedKernel, np.float64)
+    assert choice(10, 64, 1e160, np.float64) == (LocalKernel, np.float64)
 
 
 @each_kind

@@ -20,6 +20,7 @@ import numpy as np
 from skbae.energies.gaussian._incomplete import bind_incomplete
 from skbae.energies.gaussian._parameters import GaussianMoments, GaussianParameters
 from skbae.energies.gaussian._splits import SCORES, CovarianceScores, MeanScores
+from skbae.energies.gaussian._whitened import WhitenedKernel, whitening_bound
 from skbae.energies.mixture._components import (
     DifferentiableFamily,
     FeatureKernel,
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
 # errors of most rows are much smaller, and those of means even more so.
 _SINGLE_TOLERANCE = 4e-2
 _DOUBLE_TOLERANCE = 1e-6
+# Rows are whitened where they have so many columns, at least, and for each component of all models.
+_MANY_COLUMNS, _COLUMNS_PER_COMPONENT = 16.0, 3.0
+# The same where this allows single precision.
+_COLUMNS_IN_SINGLE = 2.0
 
 
 class ExpandedKernel(FeatureKernel, SmoothComponentKernel):
@@ -229,15 +234,23 @@ def bind_gaussians(
     params: GaussianParameters,
     frame: Frame,
     dtype: Any,
-) -> ExpandedKernel | LocalKernel:
+) -> ExpandedKernel | WhitenedKernel | LocalKernel:
     """Return the cheapest kernel that is accurate enough for these parameters."""
     tied = params.factors.shape[1] == 1
     single = np.dtype(dtype) == np.float32
+    whitens = shape.name == "full" and not tied
+    share = shape.n_features / max(log_weights.size, _MANY_COLUMNS / _COLUMNS_PER_COMPONENT)
     for precision, tolerance in ((np.float32, _SINGLE_TOLERANCE), (np.float64, _DOUBLE_TOLERANCE)):
         if precision is np.float32 and not single:
             continue
         bound = rounding_bound(shape, params, frame, precision)
-        if bound.max() < tolerance:
+        accurate = bound.max() < tolerance
+        gains_single = precision is np.float32 and not accurate
+        if whitens and share >= (_COLUMNS_IN_SINGLE if gains_single else _COLUMNS_PER_COMPONENT):
+            white = whitening_bound(params, frame, precision)
+            if white.max() < tolerance:
+                return WhitenedKernel(shape, log_weights, params, frame.centre, precision, white)
+        if accurate:
             return ExpandedKernel(shape, tied, log_weights, params, frame.centre, precision, bound)
     reach = np.broadcast_to(frame.scale, params.means.shape)
     bound = _roundoff(shape, params, reach, np.finfo(np.float64))
