@@ -50,8 +50,8 @@ class Setting:
     iterations: int
 
     def __str__(self):
-        size = f"{self.rows // 1000}k x {self.features}, K={self.components}"
-        return f"{size:17s} {self.covariance_type:4s} {self.dtype}"
+        size = f"{self.rows:,} x {self.features}, K={self.components}"
+        return f"{size:19s} {self.covariance_type:9s} {self.dtype}"
 
 
 SETTINGS = [
@@ -60,7 +60,12 @@ SETTINGS = [
     Setting(50_000, 64, 10, "full", "float64", 8),
     Setting(100_000, 5, 5, "full", "float64", 40),
     Setting(200_000, 20, 10, "diag", "float64", 30),
+    Setting(100_000, 20, 50, "spherical", "float64", 8),
     Setting(200_000, 20, 10, "full", "float32", 12),
+    Setting(50_000, 64, 10, "full", "float32", 8),
+    Setting(200_000, 20, 10, "diag", "float32", 30),
+    Setting(2_000, 10, 5, "full", "float64", 100),
+    Setting(300, 4, 3, "full", "float64", 150),
 ]
 
 
@@ -74,10 +79,12 @@ def problem(setting, seed=0):
     precision = 1 / X.var(axis=0)
     if setting.covariance_type == "full":
         precision = np.diag(precision)
+    elif setting.covariance_type == "spherical":
+        precision = 1 / X.var()
     start = {
         "weights_init": np.full(setting.components, 1 / setting.components),
         "means_init": X[rng.choice(len(X), setting.components, replace=False)],
-        "precisions_init": np.broadcast_to(precision, (setting.components, *precision.shape)),
+        "precisions_init": np.broadcast_to(precision, (setting.components, *np.shape(precision))),
     }
     X = X.astype(setting.dtype)
     return X, {name: value.astype(setting.dtype) for name, value in start.items()}
@@ -235,7 +242,7 @@ def main():
             return
         print("threads:", ", ".join(f"{api} {number}" for api, number in sorted(pools)))
         print(f"median of {options.repetitions} alternating repetitions; ms per iteration\n")
-        print(f"{'setting':31s} {'sklearn':>8s} {'skbae':>8s} {'ratio':>6s}", end="")
+        print(f"{'setting':38s} {'sklearn':>8s} {'skbae':>8s} {'ratio':>6s}", end="")
         print(f" {'(range)':>13s} {'floor':>6s}   score difference")
         medians, floors = [], []
         for number, setting in enumerate(SETTINGS):
@@ -247,7 +254,7 @@ def main():
             medians.append(np.median(ratios))
             floors.append(floor)
             spread = f"({ratios.min():.1f}-{ratios.max():.1f})"
-            print(f"{setting!s:31s} {theirs * 1e3:8.1f} {ours * 1e3:8.1f}", end="")
+            print(f"{setting!s:38s} {theirs * 1e3:8.1f} {ours * 1e3:8.1f}", end="")
             print(f" {medians[-1]:6.2f} {spread:>13s} {floor:6.1f}   {difference:+.1e}", flush=True)
     print(f"\ngeometric mean {np.exp(np.mean(np.log(medians))):.2f}, minimum {min(medians):.2f}")
     print(
