@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,9 @@ class CompletingAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
     known entries of the row say.
     """
 
-    _takes_missing: ClassVar[bool] = True
+    @property
+    def _takes_missing(self) -> bool:
+        return True
 
     @abstractmethod
     def _condition_rows(

@@ -63,8 +63,6 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
     _plans: ClassVar[SamplerPlans] = SamplerPlans()
     _reference_names: ClassVar[tuple[str, ...]]
     _instead_of_editing: ClassVar[str] = ""
-    # whether NaN in X means that an entry is missing
-    _takes_missing: ClassVar[bool] = False
 
     n_jobs: int | None
     random_state: Any
@@ -73,6 +71,11 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
     _fitted: FittedState[DetailsT]
 
     # -- implemented by families -------------------------------------------------------------------
+
+    @property
+    def _takes_missing(self) -> bool:
+        """Whether NaN in X means that an entry is missing."""
+        return False
 
     def _check_parameters(self) -> SettingsT:
         """Return the settings: the constructor's parameters, read once and checked."""

@@ -71,9 +71,12 @@ class Workspace:
     arrays : dict
     gaps : Gaps
         Which entries are missing; only for kernels of rows with gaps.
+    temperature : float
+        T, at which energies are computed.
     """
 
     gaps: Gaps
+    temperature: float = 1.0
 
     def __init__(self, key: WorkspaceKey, **arrays: Any) -> None:
         self.key, self.arrays = key, arrays

@@ -116,6 +116,7 @@ def weighted_energies(
     Infinite log weights are added after the matrix product, since a product of infinity with zero
     is NaN.
     """
+    workspace.temperature = temperature
     own, shared = kernel.energies(workspace)
     inner = kernel.code_entropies(workspace) if temperature else None
     if inner is not None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from skbae.energies.mixture._components import (
     DifferentiableFamily,
+    IncompleteFamily,
     NoisyComponentFamily,
     SplittableFamily,
     appended,
@@ -31,6 +32,7 @@ from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments, bind_c
 from skbae.energies.mixture_pca._splits import SubspaceScores
 from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
 from skbae.energies.pca._gradients import ProjectedMoments, subspace_gradient
+from skbae.energies.pca._incomplete import RegressedSubspaces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +126,7 @@ def _leading(matrices: Array) -> tuple[Array, Array]:
     return values[..., ::-1], np.swapaxes(vectors[..., ::-1], -1, -2)
 
 
-class PCAFamily(NoisyComponentFamily, DifferentiableFamily, SplittableFamily):
+class PCAFamily(NoisyComponentFamily, DifferentiableFamily, SplittableFamily, IncompleteFamily):
     """PCA components with d code dimensions.
 
     Parameters
@@ -165,6 +167,11 @@ class PCAFamily(NoisyComponentFamily, DifferentiableFamily, SplittableFamily):
         with np.errstate(divide="ignore"):
             ratios = np.log(params.precisions * params.noise[..., None])
         return 0.5 * temperature * ratios.sum(axis=2)
+
+    def of_incomplete_rows(self) -> IncompletePCAFamily:
+        return IncompletePCAFamily(
+            self.n_components, self.n_latent, self.n_features, self.tied_noise, self.noise_floor
+        )
 
     # -- maximisation --------------------------------------------------------------------------
 
@@ -448,7 +455,9 @@ class PCAFamily(NoisyComponentFamily, DifferentiableFamily, SplittableFamily):
         n_noise = 1 if self.tied_noise else self.n_components
         return self.n_components * (subspace + self.n_features) + n_noise
 
-    def explained_variance(self, counts: Array, moments: PCAMoments) -> Array:
+    def explained_variance(
+        self, counts: Array, moments: PCAMoments, params: PCAComponents
+    ) -> Array:
         """Return the variances of the rows along the components, (S, K, d); zero without rows."""
         d = self.n_latent
         safe = np.where(counts > 0, counts, 1.0)[..., None]
@@ -456,6 +465,10 @@ class PCAFamily(NoisyComponentFamily, DifferentiableFamily, SplittableFamily):
         along = np.einsum("skqd,skqd->skq", moments.products[:, :, :d], basis) / safe
         shift = np.einsum("skqd,skd->skq", basis, moments.first) / safe
         return np.maximum(along - shift**2, 0.0)
+
+
+class IncompletePCAFamily(RegressedSubspaces, PCAFamily):
+    """PCA components of rows with missing entries; they need no further directions."""
 
 
 class PCAMixture(MixtureEnergy[PCAFamily]):

@@ -95,12 +95,9 @@ class SubspaceCodes(Distribution):
         blocks = own[..., :, None] * own[..., None, :]
         blocks[..., 1:, 1:] += self.spread[..., None] * np.eye(n_latent)
         blocks *= self.probabilities[..., None, None]
-        ones = np.arange(n_components)[:, None]
-        codes = n_components + np.arange(n_components * n_latent).reshape(n_components, n_latent)
-        index = np.concatenate([ones, codes], axis=1)  # where (1, y_k) is in the linear code
         mean = np.asarray(self.mean, np.float64)
         found = -mean[:, :, None] * mean[:, None]
-        for k, at in enumerate(index):
+        for k, at in enumerate(_places(n_components, n_latent)):
             found[:, at[:, None], at] += blocks[:, k]
         return found
 
@@ -126,6 +123,71 @@ class SubspaceCodes(Distribution):
         free = self.spread > 0
         own = np.where(free, 0.5 * (_LOG_2PIE + np.log(np.where(free, self.spread, 1.0))), 0.0)
         return CategoricalCodes(self.probabilities).entropy() + self.probabilities @ own.sum(axis=1)
+
+
+@dataclass(frozen=True)
+class SubspaceCodesOfGaps(Distribution):
+    """The distribution of codes of rows with missing entries: covariances differ between rows.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N, K)
+    coordinates : ndarray of shape (N, K, d)
+        Expected coordinates under each component, in data units along its directions.
+    spreads : ndarray of shape (N, K, d, d)
+        Covariances of the coordinates.
+    """
+
+    probabilities: Array
+    coordinates: Array
+    spreads: Array
+
+    @property
+    def mean(self) -> Array:
+        """Expected linear code, (N, K (1 + d))."""
+        return linear_code(self.probabilities, self.coordinates)
+
+    @property
+    def covariance(self) -> Array:
+        mean = np.asarray(self.mean, np.float64)
+        own = np.concatenate([np.ones((*self.probabilities.shape, 1)), self.coordinates], axis=2)
+        blocks = own[..., :, None] * own[..., None, :]
+        blocks[..., 1:, 1:] += self.spreads
+        blocks *= self.probabilities[..., None, None]
+        found = -mean[:, :, None] * mean[:, None]
+        for k, at in enumerate(_places(*self.coordinates.shape[1:])):
+            found[:, at[:, None], at] += blocks[:, k]
+        return found
+
+    @property
+    def mode(self) -> NDArray[np.intp]:
+        """Most probable component, (N,)."""
+        return np.argmax(self.probabilities, axis=1)
+
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        picked = CategoricalCodes(self.probabilities).sample(n_samples, rng)
+        values, vectors = np.linalg.eigh(self.spreads)
+        roots = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+        noise = rng.standard_normal((n_samples, *self.coordinates.shape))
+        drawn = self.coordinates + np.matmul(roots, noise[..., None])[..., 0]
+        drawn *= picked[..., None]
+        drawn = drawn.reshape(*picked.shape[:2], -1)
+        return np.concatenate([picked, drawn.astype(picked.dtype, copy=False)], axis=2)
+
+    def entropy(self) -> Array:
+        """Return the entropy in nats, (N,), as of :class:`SubspaceCodes`."""
+        values = np.linalg.eigvalsh(self.spreads)
+        free = values > 1e-14 * values.max(axis=-1, keepdims=True, initial=0.0)
+        own = np.where(free, 0.5 * (_LOG_2PIE + np.log(np.where(free, values, 1.0))), 0.0)
+        within = (self.probabilities * own.sum(axis=2)).sum(axis=1)
+        return CategoricalCodes(self.probabilities).entropy() + within
+
+
+def _places(n_components: int, n_latent: int) -> NDArray[np.intp]:
+    """Return where (1, y_k) of each component is in the linear code, (K, 1 + d)."""
+    ones = np.arange(n_components)[:, None]
+    codes = n_components + np.arange(n_components * n_latent).reshape(n_components, n_latent)
+    return np.concatenate([ones, codes], axis=1)
 
 
 @dataclass(frozen=True)

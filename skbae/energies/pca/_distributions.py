@@ -124,6 +124,49 @@ class GaussianCodes(Distribution):
         return _normal_entropy(np.linalg.eigvalsh(self.covariance))
 
 
+@dataclass(frozen=True)
+class GaussianCodesOfGaps(Distribution):
+    """The distribution of codes of rows with missing entries: covariances differ between rows.
+
+    Attributes
+    ----------
+    coordinates : ndarray of shape (S, N, d)
+        Expected codes under each of S models.
+    covariances : ndarray of shape (S, N, d, d)
+    """
+
+    coordinates: Array
+    covariances: Array
+
+    @property
+    def mean(self) -> Array:
+        return self.coordinates.mean(axis=0)
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of each row's code, (N, d, d): within models and between them."""
+        deviations = np.moveaxis(self.coordinates - self.mean, 0, 1)  # (N, S, d)
+        between = np.matmul(np.swapaxes(deviations, 1, 2), deviations)
+        return self.covariances.mean(axis=0) + between / len(self.coordinates)
+
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        n_models, n_rows, size = self.coordinates.shape
+        models = rng.integers(n_models, size=(n_samples, n_rows))
+        values, vectors = np.linalg.eigh(self.covariances)
+        roots = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+        noise = rng.standard_normal((n_samples, n_rows, size))
+        rows = np.arange(n_rows)
+        steps = np.matmul(roots[models, rows], noise[..., None])[..., 0]
+        return (self.coordinates[models, rows] + steps).astype(self.coordinates.dtype, copy=False)
+
+    def entropy(self) -> Array:
+        """Entropy in nats, (N,), exact for a single model; else as of :class:`GaussianCodes`."""
+        single = len(self.coordinates) == 1
+        return _normal_entropy(
+            np.linalg.eigvalsh(self.covariances[0] if single else self.covariance)
+        )
+
+
 def _normal_entropy(variances: NDArray[Any]) -> Array:
     """Return the entropy of normals with variances (..., d) along their axes."""
     free = variances > _DEGENERATE * variances.max(axis=-1, keepdims=True, initial=0.0)

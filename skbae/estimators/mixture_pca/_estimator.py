@@ -9,13 +9,15 @@ import numpy as np
 
 from skbae.energies.mixture_pca._distributions import (
     SubspaceCodes,
+    SubspaceCodesOfGaps,
     SubspaceRows,
     linear_code,
     split_code,
 )
+from skbae.energies.pca._incomplete import codes_of_gaps
 from skbae.estimators._checks import check_probabilities
 from skbae.estimators._fitted import Fit
-from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference
+from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference, of_rows
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import internal_energy, summarise
 from skbae.estimators.mixture_pca._fit import (
@@ -29,6 +31,7 @@ from skbae.estimators.mixture_pca._fit import (
     in_units,
     reference_attributes,
     starts_of_fit,
+    starts_with_gaps,
 )
 from skbae.estimators.mixture_pca._sampling import sample_models
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
@@ -42,6 +45,7 @@ from skbae.estimators.pca._units import (
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
+from skbae.operators._gaps import has_gaps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -209,7 +213,6 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
 
     _settings_class: ClassVar = PCAMixtureSettings
     _code_class: ClassVar = SubspaceCodes
-    _takes_missing: ClassVar = False
     _reference_names: ClassVar = (
         "weights_",
         "means_",
@@ -312,9 +315,11 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         runner: RowRunner,
     ) -> dict[str, Any]:
         """Fit the single best model."""
-        energy = form_for(settings, rows).energy()
+        energy = of_rows(form_for(settings, rows).energy(), rows)
         if self._continues(settings):
             models = continued(self._reference(), rng)
+        elif rows.incomplete:
+            models = starts_with_gaps(settings, rows, rng, runner)
         elif settings.n_components == 1:
             models = closed_form(settings, rows, runner, rng)
         else:
@@ -407,8 +412,21 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         """Return the factors by which codes are shorter than coordinates of rows, (K, d)."""
         return 1.0 - self._noise()[:, None] * self.component_precisions_
 
+    def _codes_of_gaps(self, X: NDArray[Any]) -> tuple[Array, Array]:
+        """Return expected codes (N, K, d) of rows with gaps, and their covariances by T."""
+        energy = self._energy().of_incomplete_rows()
+        bound = energy.bind(self._reference(), self._fitted.frame, np.float64)
+
+        def function(chunk: NDArray[Any]) -> tuple[Array, Array]:
+            codes, spreads = codes_of_gaps(bound, chunk)
+            return np.swapaxes(codes[0], 0, 1), np.swapaxes(spreads[0], 0, 1)
+
+        return self._map(function, X, bound.chunk_rows)
+
     def _coordinates(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return expected codes (N, K, d) under each component of the reference model."""
+        if has_gaps(X):
+            return self._codes_of_gaps(X)[0].astype(X.dtype, copy=False)
         offsets = np.einsum("kid,kd->ki", self.components_, self.means_)
         directions = self.components_.reshape(offsets.size, X.shape[1])
         along = (X @ directions.T).reshape(len(X), *offsets.shape) - offsets
@@ -422,7 +440,14 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         directions = self.components_.reshape(n_components * n_latent, n_features)
         return Z @ np.concatenate([self.means_, directions]).astype(Z.dtype, copy=False)
 
-    def _encode_rows(self, X: NDArray[Any]) -> SubspaceCodes:
+    def _encode_rows(self, X: NDArray[Any]) -> SubspaceCodes | SubspaceCodesOfGaps:
+        if has_gaps(X):
+            coordinates, spreads = self._codes_of_gaps(X)
+            return SubspaceCodesOfGaps(
+                self._component_probabilities(X),
+                coordinates.astype(X.dtype, copy=False),
+                self._fitted.temperature * spreads,
+            )
         spread = self._fitted.temperature * self._noise()[:, None] * np.maximum(self._shrink(), 0.0)
         return SubspaceCodes(self._component_probabilities(X), self._coordinates(X), spread)
 
@@ -443,3 +468,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         check_probabilities(probabilities, f"the first {n_components} columns of Z")
         certain = np.zeros((n_components, n_latent))
         return self._decode_distribution(SubspaceCodes(probabilities, coordinates, certain))
+
+    @property
+    def _takes_missing(self) -> bool:
+        tau = self.temperature if self.model_temperature is None else self.model_temperature
+        return tau == 0

@@ -21,11 +21,13 @@ from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWith
 from skbae.estimators._mixture import initial_means
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.estimators.pca._fit import best_model, mean_variance
+from skbae.inference.passes._filled import filled_rows
 from skbae.inference.passes._principal_axes import (
     choose_solver,
     leading_axes,
     rows_with_covariance,
 )
+from skbae.inference.passes._rows import make_rows
 from skbae.inference.passes._starting_points import distinct_rows
 
 if TYPE_CHECKING:
@@ -144,6 +146,32 @@ def starts_of_fit(
     return MixtureParameters.concatenate([models, more])
 
 
+def starts_with_gaps(
+    settings: PCAMixtureSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+) -> MixtureParameters:
+    """Return models that fit rows in which missing entries are filled in."""
+    filled = rows_filled(rows)
+    if settings.n_components == 1:
+        models = closed_form(settings, filled, runner, rng)
+    else:
+        energy = form_for(settings, filled).energy()
+        models = starts_of_fit(settings, energy, filled, rng, runner)
+    own = models.components
+    own = replace(own, directions=own.directions[:, :, :0])
+    if settings.temperature == 0:
+        return replace(models, components=own)
+    # directions without a prior have no energy; melted ones would stay as they are
+    least = 0.1 / np.broadcast_to(own.noise, own.means.shape[:2])[..., None]
+    precisions = np.clip(own.precisions, 1e-6 * least, 9.0 * least)
+    return replace(models, components=replace(own, precisions=precisions))
+
+
+def rows_filled(rows: Rows) -> Rows:
+    """Return distinct rows in which missing entries are filled in."""
+    X, weights = distinct_rows(rows)
+    return make_rows(filled_rows(X, weights), weights)
+
+
 def closed_form(
     settings: PCAMixtureSettings, rows: Rows, runner: RowRunner, rng: np.random.Generator
 ) -> MixtureParameters:
@@ -194,7 +222,7 @@ def as_models(
     components = params.components
     kernel = energy.expectation(params, rows.frame, np.float64, temperature, 0.0)
     statistics = runner.reduce(kernel, rows)
-    explained = energy.family.explained_variance(statistics.counts, statistics.moments)
+    explained = energy.family.explained_variance(statistics.counts, statistics.moments, components)
     noise = components.noise
     return PCAMixtureModels(
         params.weights,

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skbae.energies.pca._distributions import GaussianCodes, GaussianRows, posterior_codes
+from skbae.energies.mixture._completion import ConditionalRows
+from skbae.energies.pca._distributions import (
+    GaussianCodes,
+    GaussianCodesOfGaps,
+    GaussianRows,
+    posterior_codes,
+)
 from skbae.energies.pca._energy import NOISE_FLOOR, PCAEnergy, PCAParameters
-from skbae.estimators._base import BayesianAutoEncoder
+from skbae.energies.pca._incomplete import IncompletePCAEnergy, codes_of_gaps
 from skbae.estimators._checks import check_integer
 from skbae.estimators._fitted import Fit
+from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import summarise
 from skbae.estimators._stacklevel import users_stacklevel
@@ -29,6 +36,7 @@ from skbae.estimators.pca._fit import (
     reference_attributes,
     reference_model,
     row_moments,
+    start_with_gaps,
     tilted_model,
 )
 from skbae.estimators.pca._settings import PCADetails, PCASettings
@@ -38,9 +46,12 @@ from skbae.estimators.pca._units import (
     run_from_units,
     unit_of,
 )
+from skbae.inference._objective import Objective
+from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._principal_axes import RowsWithCovariance, rows_with_covariance
 from skbae.inference.passes._rows import make_rows
 from skbae.operators._floating import own_errors
+from skbae.operators._gaps import has_gaps
 from skbae.operators._random import as_generator
 
 if TYPE_CHECKING:
@@ -54,7 +65,7 @@ if TYPE_CHECKING:
 _OF_FEATURES = "covariance_eigh"
 
 
-class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
+class BayesianPCAAutoEncoder(CompletingAutoEncoder[PCASettings, PCADetails]):
     """Principal component analysis as a Bayesian autoencoder.
 
     The code of a row x is a point z of a d-dimensional subspace, and the energy is
@@ -269,6 +280,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         self, settings: PCASettings, X: NDArray[Any], weights: Array | None, runner: RowRunner
     ) -> Rows:
         """Return the rows with their mean and scale, and their covariance where it is needed."""
+        if has_gaps(X):
+            return make_rows(X, weights)
         solver = settings.solver(*X.shape)
         sampled = settings.samples and needs_covariance(*X.shape)
         if sampled or settings.tilt != 0 or (not settings.samples and solver == _OF_FEATURES):
@@ -296,6 +309,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> dict[str, Any]:
         """Fit the single best model."""
+        if rows.incomplete:
+            return self._fit_with_gaps(settings, rows, rng, runner)
         solver = "covariance_eigh" if settings.tilt != 0 else settings.solver(*rows.X.shape)
         spectrum = find_spectrum(settings, rows, runner, rng, solver)
         params, hmaxe = best_model(spectrum, settings.temperature)
@@ -310,12 +325,7 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
             along = np.matmul(params.components, rows.covariance)
             explained = np.maximum((along * params.components).sum(axis=2), 0.0)
             if not converged and not step.stopped:
-                warnings.warn(
-                    f"{settings.estimator}: the tilted fit did not converge within "
-                    f"max_iter={settings.max_iter} iterations; increase max_iter or tol",
-                    ConvergenceWarning,
-                    stacklevel=users_stacklevel(),
-                )
+                self._warn_of_iterations(settings)
         models = as_models(params, explained, params)
         return {
             **reference_attributes(models, rows),
@@ -329,6 +339,45 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
             "converged_": converged,
             "n_iter_": n_iter,
         }
+
+    def _fit_with_gaps(
+        self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> dict[str, Any]:
+        """Fit the single best model to rows with missing entries."""
+        start = start_with_gaps(settings, rows, runner, rng)
+        energy = IncompletePCAEnergy(*start.components.shape[1:])
+        objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
+        with progress(self, rows.X, None, settings.max_iter) as step:
+            found = expectation_maximisation(
+                objective, start, tol=settings.tol, max_iter=settings.max_iter, on_iteration=step
+            )
+        params, converged = found.params, bool(found.converged[0])
+        if not converged and settings.max_iter and not step.stopped:
+            self._warn_of_iterations(settings)
+        explained = energy.explained_variance(objective.expect(params), params)
+        models, hmaxe = as_models(params, explained, params), float(found.hmaxe[0])
+        return {
+            **reference_attributes(models, rows),
+            "models_": models,
+            "hmaxe_": hmaxe,
+            "hmaxemax_": hmaxe,
+            "hmaxemax_error_": 0.0,
+            "internal_energy_": hmaxe,
+            "lower_bound_": float(found.objective[0]),
+            "lower_bounds_": [float(objective[0]) for objective in found.history],
+            "converged_": converged,
+            "n_iter_": int(found.n_iter[0]),
+        }
+
+    @staticmethod
+    def _warn_of_iterations(settings: PCASettings) -> None:
+        what = "tilted fit" if settings.tilt else "fit to rows with missing entries"
+        warnings.warn(
+            f"{settings.estimator}: the {what} did not converge within "
+            f"max_iter={settings.max_iter} iterations; increase max_iter or tol",
+            ConvergenceWarning,
+            stacklevel=users_stacklevel(),
+        )
 
     def _fit_sampled(
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
@@ -403,7 +452,31 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         state = self._fitted
         return max(state.temperature, state.model_temperature) > 0 or not self.n_components_
 
+    def _energy_for(self, X: NDArray[Any]) -> PCAEnergy:
+        return IncompletePCAEnergy(*self.components_.shape) if has_gaps(X) else self._energy()
+
+    def _condition_rows(
+        self, params: PCAParameters, X: NDArray[Any], temperature: float
+    ) -> ConditionalRows:
+        energy = IncompletePCAEnergy(*self.components_.shape)
+        return ConditionalRows(X, energy.bind(params, self._fitted.frame, np.float64), temperature)
+
+    def _codes_of_gaps(self, params: PCAParameters, X: NDArray[Any]) -> tuple[Array, Array]:
+        """Return codes (S, N, d) of rows with gaps, and their covariances by T."""
+        energy = IncompletePCAEnergy(*self.components_.shape)
+        bound = energy.bind(params, self._fitted.frame, np.float64)
+
+        def function(chunk: NDArray[Any]) -> tuple[Array, Array]:
+            codes, spreads = codes_of_gaps(bound, chunk)
+            return np.swapaxes(codes[:, 0], 0, 1), np.swapaxes(spreads[:, 0], 0, 1)
+
+        codes, spreads = self._map(function, X, bound.chunk_rows)
+        return np.swapaxes(codes, 0, 1), np.swapaxes(spreads, 0, 1)
+
     def _transform_rows(self, X: NDArray[Any]) -> NDArray[Any]:
+        if has_gaps(X):
+            codes, _ = self._codes_of_gaps(self._reference(), X)
+            return (codes[0] / self._code_scale).astype(X.dtype, copy=False)
         shrink = np.maximum(1.0 - self.noise_variance_ * self.component_precisions_, 0.0)
         encoder = (shrink / self._code_scale)[:, None] * self.components_
         # far from the origin, subtract the mean first: the difference of two products loses digits
@@ -420,13 +493,29 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         decoder = self._code_scale[:, None] * self.components_
         return Z @ decoder.astype(Z.dtype, copy=False) + self.mean_.astype(Z.dtype, copy=False)
 
-    def _encode_rows(self, X: NDArray[Any]) -> GaussianCodes:
+    def _encode_rows(self, X: NDArray[Any]) -> GaussianCodes | GaussianCodesOfGaps:
+        if has_gaps(X):
+            return self._encode_gaps(X)
         coordinates, covariances = posterior_codes(
             X, self._parameters(), self.mean_, self.components_, self._fitted.temperature
         )
         scale = self._code_scale
         coordinates = (coordinates / scale).astype(X.dtype, copy=False)
         return GaussianCodes(coordinates, covariances / np.multiply.outer(scale, scale))
+
+    def _encode_gaps(self, X: NDArray[Any]) -> GaussianCodesOfGaps:
+        """Return codes of rows with gaps, in the coordinates of the reference."""
+        params, scale = self._parameters(), self._code_scale
+        codes, spreads = self._codes_of_gaps(params, X)
+        turned = np.matmul(self.components_, np.swapaxes(params.components, 1, 2))
+        shift = (params.means - self.mean_) @ self.components_.T
+        coordinates = np.matmul(codes, np.swapaxes(turned, 1, 2)) + shift[:, None]
+        turn = turned[:, None]
+        covariances = np.matmul(np.matmul(turn, spreads), np.swapaxes(turn, 2, 3))
+        return GaussianCodesOfGaps(
+            (coordinates / scale).astype(X.dtype, copy=False),
+            self._fitted.temperature * covariances / np.multiply.outer(scale, scale),
+        )
 
     def _decode_distribution(self, codes: GaussianCodes) -> GaussianRows:
         scale = self._code_scale
@@ -496,3 +585,8 @@ class BayesianPCAAutoEncoder(BayesianAutoEncoder[PCASettings, PCADetails]):
         precision = (self.components_.T * excess) @ self.components_
         precision.flat[:: len(precision) + 1] += 1.0 / self.noise_variance_
         return precision
+
+    @property
+    def _takes_missing(self) -> bool:
+        tau = self.temperature if self.model_temperature is None else self.model_temperature
+        return tau == 0
