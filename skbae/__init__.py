@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from skbae._version import __version__
 
 if TYPE_CHECKING:
+    from skbae.estimators.conditional._regressor import ConditionalRegressor
     from skbae.estimators.gmm._estimator import BayesianGMMAutoEncoder
     from skbae.estimators.mixture_pca._estimator import BayesianMixturePCAAutoEncoder
     from skbae.estimators.pca._estimator import BayesianPCAAutoEncoder
@@ -24,6 +25,7 @@ __all__ = [
     "BayesianPCAAutoEncoder",
     "BayesianRBMAutoEncoder",
     "BayesianVAEAutoEncoder",
+    "ConditionalRegressor",
     "__version__",
 ]
 
@@ -34,6 +36,7 @@ _ESTIMATORS = {
     "BayesianPCAAutoEncoder": "skbae.estimators.pca._estimator",
     "BayesianRBMAutoEncoder": "skbae.estimators.rbm._estimator",
     "BayesianVAEAutoEncoder": "skbae.estimators.vae._estimator",
+    "ConditionalRegressor": "skbae.estimators.conditional._regressor",
 }
 
 

@@ -31,6 +31,7 @@ LAYERS = [
 OPEN_FOLDERS = {"skbae.energies.mixture"}
 PARENTS = {
     "skbae.energies.mixture_pca": {"skbae.energies.pca"},
+    "skbae.estimators.conditional": {"skbae.estimators.gmm"},
     "skbae.estimators.mixture_pca": {"skbae.estimators.pca"},
 }
 

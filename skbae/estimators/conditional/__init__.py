@@ -1,0 +1,1 @@
+"""Regression by the conditional distribution of a joint density."""
