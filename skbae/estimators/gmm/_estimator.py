@@ -486,13 +486,21 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         single = settings.n_components == 1 and settings.tilt == 0 and not rows.incomplete
         if single:  # with one code, Hmax_T does not depend on T
             objective = replace(objective, temperature=settings.model_temperature)
-        if not ((settings.sweeps or single) and whole):
+        # missing entries are drawn from the density of rows, which is that of the target at T = 1
+        sweeps = settings.sweeps and not (rows.incomplete and settings.temperature != 1)
+        if not ((sweeps or single) and whole):
             with progress(self, rows.X, None, None) as step:
                 if rows.incomplete or settings.n_components > _MOST_CHARTED:
                     return run_tempered(objective, rng, settings, step)
                 with_prior = objective.require(BayesianGaussianMixture, "sampling from modes")
                 starts = sampling_starts(settings, with_prior, rows, rng, runner)
                 return run_charted(objective, starts, rng, settings, step, _FEW_ROWS)
+        if rows.incomplete and settings.n_components > MAX_RELABELLED:
+            raise ValueError(
+                f"n_components must be at most {MAX_RELABELLED} for models to be sampled on rows "
+                f"with missing entries, got {settings.n_components}; set model_temperature=0 to "
+                "fit the single best model"
+            )
         few = allocation_work(objective) <= _MOST_ALLOCATION_WORK and not rows.incomplete
         if few or settings.n_components > MAX_RELABELLED:
             with progress(self, rows.X, None, None) as step:
