@@ -35,7 +35,7 @@ def likelihood(machine, train, test):
     size, n_units = train.shape[1], len(machine.components_)
     energy = RBMEnergy(n_units, size, layer, base_rates(layer, rows.centre, rows.scale))
     arrays = machine.components_, machine.intercept_visible_, machine.intercept_hidden_
-    params = RBMParameters(*(array[None] for array in arrays), np.ones(1), np.full(1, np.nan))
+    params = RBMParameters(*(array[None] for array in arrays), np.ones((1, 1)), np.full(1, np.nan))
     if n_units <= 20:
         log_partition, error = energy.log_partition(params)[0], 0.0
     else:

@@ -19,7 +19,9 @@ def joint(X, components, visible, hidden, noise=None):
     return np.array(
         [
             [
-                -((x - visible) ** 2).sum() / (2 * noise) + h @ components @ x / noise + hidden @ h
+                -((x - visible) ** 2 / (2 * noise)).sum()
+                + h @ components @ (x / noise)
+                + hidden @ h
                 for h in H
             ]
             for x in X
@@ -42,8 +44,8 @@ def mixture_of(components, visible, hidden, noise):
     H = states(len(components))
     means = visible + H @ components
     size = len(visible)
-    log_masses = hidden @ H.T + ((means**2).sum(axis=1) - (visible**2).sum()) / (2 * noise)
-    log_masses = log_masses + 0.5 * size * np.log(2 * np.pi * noise)
+    log_masses = hidden @ H.T + ((means**2 - visible**2) / (2 * noise)).sum(axis=1)
+    log_masses = log_masses + 0.5 * np.log(2 * np.pi * np.broadcast_to(noise, size)).sum()
     log_z = log_sum(log_masses)
     return log_masses - log_z, means, log_z
 

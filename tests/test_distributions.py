@@ -11,7 +11,7 @@ from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture_pca._distributions import SubspaceCodes, SubspaceRows
 from skbae.energies.pca._distributions import GaussianCodes, GaussianRows
-from skbae.energies.rbm._distributions import BernoulliCodes, IsotropicRows, ReconstructedRows
+from skbae.energies.rbm._distributions import BernoulliCodes, IndependentRows, ReconstructedRows
 from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._distributions import NetworkRows, WeightedPoints
 from skbae.energies.vae._network import Network
@@ -59,7 +59,8 @@ DISTRIBUTIONS = {
         np.array([0.2, 0.7]),
     ),
     "bits": BernoulliCodes(rng.random((N, d))),
-    "isotropic": IsotropicRows(rng.normal(size=(N, D)), 0.4),
+    "isotropic": IndependentRows(rng.normal(size=(N, D)), 0.4),
+    "independent": IndependentRows(rng.normal(size=(N, D)), np.linspace(0.2, 0.7, D)),
     "reconstructed-bits": ReconstructedRows(
         rng.random((N, d)), rng.normal(size=(d, D)), np.zeros(D), None
     ),

@@ -159,12 +159,12 @@ def test_foreign_state_is_refused(written, X):
     """A file of another layout, newer or older, must not load into something half right."""
     fitted = model().fit(X)
     state = fitted.__getstate__()
-    assert state.pop("_skbae_state")["format"] == 3
+    assert state.pop("_skbae_state")["format"] == 4
     if written is not None:
         state["_skbae_state"] = written
     version = written["version"] if written else "unknown"
     with pytest.raises(
-        ValueError, match=rf"saved by skbae {version}.*reads format 3.*fit it again"
+        ValueError, match=rf"saved by skbae {version}.*reads format 4.*fit it again"
     ):
         BayesianGMMAutoEncoder.__new__(BayesianGMMAutoEncoder).__setstate__(state)
 

@@ -81,7 +81,7 @@ def machine(visible, n_components, n_features, seed, size=0.6):
         size * rng.standard_normal((1, n_components, n_features)),
         rng.standard_normal((1, n_features)),
         rng.standard_normal((1, n_components)),
-        np.ones(1),
+        np.ones((1, 1)),
         np.array([np.nan]),
     )
     layer = LAYERS[visible]()

@@ -12,7 +12,7 @@ from sklearn.neural_network import BernoulliRBM
 
 from skbae import BayesianRBMAutoEncoder
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
-from skbae.energies.rbm._visible import LAYERS, RBMParameters
+from skbae.energies.rbm._visible import LAYERS, GaussianLayer, RBMParameters
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._partition import estimate_partition
 from skbae.inference.optimise._contrastive import contrastive_divergence
@@ -34,6 +34,13 @@ def energy_of(visible, rows, n_components=3):
     rates = base_rates(layer, rows.centre, rows.scale)
     prior = RBMPrior(0.8, 1.7, 2.0, 0.6)
     return RBMEnergy(n_components, rows.X.shape[1], layer, rates, prior)
+
+
+def per_feature(energy):
+    """Return the energy with a noise variance for each feature, if it has noise."""
+    if energy.layer.has_noise:
+        energy.layer = GaussianLayer(per_feature=True)
+    return energy
 
 
 def evaluate(energy, theta, rows, temperature):
@@ -61,6 +68,7 @@ def test_gradients_by_finite_differences(visible, temperature, n_components):
     weights = np.random.default_rng(1).uniform(0.5, 2, 40)
     rows = make_rows(rows_of(visible), weights)
     energy = energy_of(visible, rows, n_components)
+    energy = per_feature(energy) if n_components == 6 else energy
     theta = 0.7 * energy.draw_prior_coordinates(3, np.random.default_rng(2))
     objective, gradient = evaluate(energy, theta, rows, temperature)
     numeric = differences(lambda t: evaluate(energy, t, rows, temperature)[0], theta)
@@ -299,7 +307,7 @@ def test_a_hundred_units_are_better_than_twelve_and_than_scikit_learn(digits):
         theirs.components_[None],
         theirs.intercept_visible_[None],
         theirs.intercept_hidden_[None],
-        np.ones(1),
+        np.ones((1, 1)),
         np.array([np.nan]),
     )
     energy = energy_of("bernoulli", make_rows(train, None), 100)

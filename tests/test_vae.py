@@ -263,10 +263,10 @@ def test_best_codes_at_zero_temperature(iris, bits):
         np.testing.assert_allclose(found, energy(codes), rtol=1e-9, atol=1e-9)
         scale = codes.std(axis=0)  # codes shrink with T: at T = 0 only their unit is left
         for move in np.diag(scale):
-            ahead, behind = energy(codes + 1e-3 * move), energy(codes - 1e-3 * move)
+            ahead, behind = energy(codes + 1e-4 * move), energy(codes - 1e-4 * move)
             assert np.all(found >= np.maximum(ahead, behind) - 1e-9)
             # arrived, not only too weary to go on: steps must not swing across a curved mode
-            assert np.abs(ahead - behind).max() / 2e-3 < 1e-3
+            assert np.abs(ahead - behind).max() / 2e-4 < 1e-3
         side = np.linspace(-4, 4, 81)
         grid = scale * np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
         values = log_likelihood(model, X, grid) - 0.5 * (grid**2).sum(axis=1)

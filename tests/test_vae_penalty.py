@@ -154,7 +154,8 @@ def test_a_penalised_linear_decoder_has_the_optimal_length(alpha, X):
 
 
 def test_hmaxe_has_no_penalty_and_losses_have(X):
-    fits = {alpha: make(alpha=alpha, max_iter=1, batch_size=150).fit(X) for alpha in (0, 30, 60)}
+    still = {"max_iter": 1, "batch_size": 150, "learning_rate_init": 1e-9}
+    fits = {alpha: make(alpha=alpha, **still).fit(X) for alpha in (0, 30, 60)}
     first = {alpha: fitted.loss_curve_[0] for alpha, fitted in fits.items()}
     assert first[30] > first[0] + 0.1
     assert first[60] - first[0] == pytest.approx(2 * (first[30] - first[0]), rel=1e-4)

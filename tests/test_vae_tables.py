@@ -47,15 +47,43 @@ def test_two_codes_of_digits_are_better_than_pca_at_zero_temperature():
 def test_a_fit_is_never_below_pca_at_the_same_temperature(name, temperature):
     """After few passes too, whatever the units of the columns."""
     X = TABLES[name]()
-    d = max(1, min(2, X.shape[1] - 1))
+    d = max(1, min(2, X.shape[1] - 1))  # PCA has no T = 2 for more codes than half the columns
     if d == X.shape[1] and temperature < 1:
         pytest.skip("as many codes as columns leave no noise, and both scores are those of floors")
     fitted = BayesianVAEAutoEncoder(
         d, hidden_layer_sizes=(8,), temperature=temperature, max_iter=3, random_state=0
     ).fit(X)
-    linear = BayesianPCAAutoEncoder(d, temperature=temperature, model_temperature=0).fit(X)
-    assert fitted.hmaxe_ >= linear.hmaxe_ - 1e-3
+    # below T = 1 noise of each feature is that of the scaled rows
+    scale = X.std(axis=0) if temperature < 1 else np.ones(X.shape[1])
+    linear = BayesianPCAAutoEncoder(d, temperature=temperature, model_temperature=0)
+    assert fitted.hmaxe_ >= linear.fit(X / scale).hmaxe_ - np.log(scale).sum() - 1e-3
+    shared = BayesianVAEAutoEncoder(
+        d,
+        hidden_layer_sizes=(8,),
+        temperature=temperature,
+        noise="shared",
+        max_iter=3,
+        random_state=0,
+    ).fit(X)
+    assert shared.hmaxe_ >= linear.fit(X).hmaxe_ - 1e-3
     np.testing.assert_allclose(fitted.score(X), fitted.hmaxe_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0])
+def test_units_of_single_columns_do_not_matter(temperature):
+    X = TABLES["wine"]()[:, :5]
+    units = np.array([1e-3, 1.0, 7.0, 1e4, 0.3])
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 20, "temperature": temperature}
+    here = BayesianVAEAutoEncoder(2, random_state=0, **settings).fit(X)
+    there = BayesianVAEAutoEncoder(2, random_state=0, **settings).fit(units * X)
+    assert there.hmaxe_ + np.log(units).sum() == pytest.approx(here.hmaxe_, abs=1e-3)
+    np.testing.assert_allclose(there.noise_variance_ / units**2, here.noise_variance_, rtol=1e-2)
+    back = there.inverse_transform(there.transform(units * X)) / units
+    np.testing.assert_allclose(
+        back / X.std(axis=0), here.inverse_transform(here.transform(X)) / X.std(axis=0), atol=0.01
+    )
+    left = ((X - here.inverse_transform(here.transform(X))) ** 2).mean(axis=0)
+    assert np.all(left < X.var(axis=0))  # no column is given up for the others
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.4, 1.0, 1.7])

@@ -147,7 +147,7 @@ def test_imprecise_scores_warn_at_the_users_line():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted.fit(50 * BITS)
     for layer in fitted.models_.decoder_coefs:
-        layer[:] = 30 * np.random.default_rng(0).normal(size=layer.shape)
+        layer[:] = 300 * np.random.default_rng(0).normal(size=layer.shape)
     here = two_lines_below()
     with pytest.warns(ConvergenceWarning, match="have a standard error above") as caught:
         fitted.score_samples(500 * BITS)

@@ -82,18 +82,18 @@ class BernoulliCodes(DistributionWithDensity):
 
 
 @dataclass(frozen=True)
-class IsotropicRows(DistributionWithDensity):
-    """A normal distribution of one variance for each of N rows.
+class IndependentRows(DistributionWithDensity):
+    """A normal distribution of independent features for each of N rows.
 
     Attributes
     ----------
     means : ndarray of shape (N, D)
-    noise : float
-        Variance of each feature.
+    noise : float or ndarray of shape (D,)
+        Variance of each feature, the same for all rows.
     """
 
     means: Array
-    noise: float
+    noise: float | Array
 
     @property
     def mean(self) -> Array:
@@ -101,7 +101,7 @@ class IsotropicRows(DistributionWithDensity):
 
     @property
     def variance(self) -> Array:
-        return np.full(self.means.shape, self.noise)
+        return np.broadcast_to(self.noise, self.means.shape).copy()
 
     @property
     def covariance(self) -> Array:
@@ -112,12 +112,15 @@ class IsotropicRows(DistributionWithDensity):
         return self.means + np.sqrt(self.noise) * noise
 
     def log_density(self, X: Array) -> Array:
-        square = ((X - self.means) ** 2).sum(axis=-1) / self.noise
-        return -0.5 * (square + self.means.shape[1] * np.log(2 * np.pi * self.noise))
+        square = ((X - self.means) ** 2 / self.noise).sum(axis=-1)
+        return -0.5 * (square + self._log_volume())
+
+    def _log_volume(self) -> float:
+        noise = np.broadcast_to(self.noise, self.means.shape[1:])
+        return float(np.log(2 * np.pi * noise).sum())
 
     def entropy(self) -> Array:
-        each = 0.5 * np.log(2 * np.pi * np.e * self.noise)
-        return np.full(len(self.means), self.means.shape[1] * each)
+        return np.full(len(self.means), 0.5 * (self.means.shape[1] + self._log_volume()))
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,14 @@ class ReconstructedRows(DistributionWithDensity):
         Probabilities of the bits.
     weights : ndarray of shape (d, D)
     intercept : ndarray of shape (D,)
-    noise : float or None
+    noise : float, ndarray of shape (D,) or None
         Variance of real features; None for binary ones.
     """
 
     probabilities: Array
     weights: Array
     intercept: Array
-    noise: float | None
+    noise: float | Array | None
 
     def _codes(self, row: int) -> tuple[Array, Array]:
         """Return codes (M, d) of a row and their log weights (M,)."""
@@ -152,11 +155,11 @@ class ReconstructedRows(DistributionWithDensity):
         uniforms = np.random.default_rng(0).random((_DRAWN_CODES, len(p)))
         return (uniforms < p).astype(np.float64), np.full(_DRAWN_CODES, -np.log(_DRAWN_CODES))
 
-    def _given(self, codes: Array) -> BernoulliCodes | IsotropicRows:
+    def _given(self, codes: Array) -> BernoulliCodes | IndependentRows:
         means = self.intercept + codes @ self.weights
         if self.noise is None:
             return BernoulliCodes(expit(means))
-        return IsotropicRows(means, self.noise)
+        return IndependentRows(means, self.noise)
 
     @property
     def mean(self) -> Array:

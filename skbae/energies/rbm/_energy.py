@@ -45,18 +45,23 @@ MAX_CONVOLVED_UNITS = 14
 _STEPS_TO_DRAW = 200
 # States of chains over which the expectations of a machine too large to be enumerated are averaged.
 _STATES_TO_EXPECT = 40_000
+# Least noise variance of real features, which are scaled: of each feature, or if they share one.
+_NOISE_FLOORS = {True: 1e-3, False: 1e-6}
 # Least probability of a binary feature in the base model, where all rows have the same value.
 _LEAST_RATE = 1e-3
 
 
 @dataclass(frozen=True)
 class RBMPrior:
-    """Normal weights and intercepts (mean 0), ``s2 ~ InvGamma(shape, scale)``."""
+    """Normal weights and intercepts (mean 0), ``s2 ~ InvGamma(shape, scale)``.
+
+    The scale is that of all noise variances, or an array of one for each, (k,).
+    """
 
     weight_variance: float
     intercept_variance: float
     noise_shape: float
-    noise_scale: float
+    noise_scale: float | Array
 
 
 def base_rates(layer: VisibleLayer, mean: Array, scale: Array) -> BaseRates:
@@ -106,6 +111,7 @@ class RBMEnergy(
         self.layer, self.rates, self.prior = layer, rates, prior
         self.chains = chains
         self._split = np.cumsum([n_components * n_features, n_features, n_components])
+        self._log_noise_floor = float(np.log(_NOISE_FLOORS[layer.n_noise(n_features) > 1]))
 
     # -- Energy --------------------------------------------------------------------------------
 
@@ -171,7 +177,7 @@ class RBMEnergy(
         return NoisyMachine(params.weights, params.visible, params.noise + variance, log_weights)
 
     def n_parameters(self) -> int:
-        return int(self._split[-1]) + int(self.layer.has_noise)
+        return int(self._split[-1]) + self.layer.n_noise(self.n_features)
 
     # -- GradientEnergy ------------------------------------------------------------------------
 
@@ -197,7 +203,9 @@ class RBMEnergy(
             names = ["components", "intercept_visible", "intercept_hidden"]
             found = dict(zip(names, parts[:3], strict=True))
             if self.layer.has_noise:
-                found["noise_variance"] = parts[3][:, 0] / params.noise
+                found["noise_variance"] = parts[3] / params.noise
+                if self.layer.n_noise(self.n_features) == 1:
+                    found["noise_variance"] = found["noise_variance"][:, 0]
             return found
 
         if self.chains is None:
@@ -230,18 +238,20 @@ class RBMEnergy(
 
     def coordinate_kinds(self) -> NDArray[np.intp]:
         kinds = np.repeat(np.arange(3), np.diff(self._split, prepend=0))
-        return np.append(kinds, 3) if self.layer.has_noise else kinds
+        return np.append(kinds, np.full(self.layer.n_noise(self.n_features), 3))
 
     def unconstrain(self, params: RBMParameters) -> Array:
         parts = [params.weights.reshape(params.n_models, -1), params.visible, params.hidden]
         if self.layer.has_noise:
-            parts.append(np.log(params.noise)[:, None])
+            parts.append(np.log(params.noise))
         return np.concatenate(parts, axis=1)
 
     def constrain(self, theta: Array) -> RBMParameters:
         first, second, third = self._split
         shape = (len(theta), self.n_components, self.n_features)
-        noise = np.exp(theta[:, -1]) if self.layer.has_noise else np.ones(len(theta))
+        noise = np.ones((len(theta), 1))
+        if self.layer.has_noise:
+            noise = np.exp(np.maximum(theta[:, third:], self._log_noise_floor))
         return RBMParameters(
             theta[:, :first].reshape(shape),
             theta[:, first:second],
@@ -264,9 +274,11 @@ class RBMEnergy(
         gradient = -normal / variances
         if self.layer.has_noise:
             shape, scale = prior.noise_shape, prior.noise_scale
-            inverse = scale * np.exp(-theta[:, -1])
-            value = value + shape * (np.log(scale) - theta[:, -1]) - gammaln(shape) - inverse
-            gradient = np.concatenate([gradient, (inverse - shape)[:, None]], axis=1)
+            log_noise = theta[:, len(variances) :]
+            inverse = scale * np.exp(-log_noise)
+            each = shape * (np.log(scale) - log_noise) - gammaln(shape) - inverse
+            value = value + each.sum(axis=1)
+            gradient = np.concatenate([gradient, inverse - shape], axis=1)
         return value, gradient
 
     def objective_gradient(
@@ -278,13 +290,16 @@ class RBMEnergy(
         temperature: float,
     ) -> Array:
         parts = self._contrasts(params, statistics)
+        if self.layer.has_noise:  # below the floor the noise does not change
+            parts[3] = np.where(theta[:, self._split[-1] :] < self._log_noise_floor, 0.0, parts[3])
         return np.concatenate([part.reshape(len(theta), -1) for part in parts], axis=1)
 
     def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
         prior, variances = self._prior_and_variances()
         theta = rng.standard_normal((n_models, len(variances))) * np.sqrt(variances)
         if self.layer.has_noise:
-            gammas = np.maximum(rng.standard_gamma(prior.noise_shape, (n_models, 1)), 1e-300)
+            shape = n_models, self.layer.n_noise(self.n_features)
+            gammas = np.maximum(rng.standard_gamma(prior.noise_shape, shape), 1e-300)
             log_noise = np.log(prior.noise_scale) - np.log(gammas)
             theta = np.concatenate([theta, log_noise], axis=1)
         return theta
@@ -361,18 +376,18 @@ class RBMEnergy(
                 strict=True,
             )
         )
-        s2 = float(params.noise[0])
+        s2 = params.noise[0]  # (k,)
         # offsets are means of the rows: with those of the chains, fits may oscillate (Melchior et
         # al.)
         offset_x, offset_h = ours.visible[0], ours.hidden[0]
         visible = s2 * visible
         pair = s2 * pair - np.outer(hidden, offset_x) - np.outer(offset_h, visible)
         visible = visible - offset_h @ pair
-        hidden = hidden - pair @ offset_x / s2
+        hidden = hidden - pair @ (offset_x / s2)
         # for real units the curvature grows like 1 / s2, so that step sizes are multiplied by s2
-        parts = [s2 * pair.ravel(), s2 * visible, s2 * hidden]
+        parts = [(s2 * pair).ravel(), s2 * visible, s2.mean() * hidden]
         if noise:
-            parts.append(2.0 * s2 / self.n_features * noise[0])
+            parts.append(2.0 * s2 * len(s2) / self.n_features * noise[0])
         return np.concatenate(parts)
 
     def proper_score(self, params: RBMParameters, X: Array) -> Array:

@@ -102,7 +102,7 @@ class BoundRBM(SmoothBoundEnergy, EnumerableBoundEnergy):
 
     def __init__(self, params: RBMParameters, layer: VisibleLayer) -> None:
         self.params, self.layer = params, layer
-        self.couplings = params.weights / params.noise[:, None, None]
+        self.couplings = params.weights / params.noise[:, None]
         n_models, n_codes, n_features = params.weights.shape
         self.chunk_rows = chunk_rows(n_models * (n_codes + n_features))
 
@@ -149,7 +149,7 @@ class Contrast(RowKernel):
         self.log_partition, self.machine = enumerated
         n_models, n_codes, n_features = params.weights.shape
         # chunks are sized for 64 machines; more are processed in several parts
-        self.couplings = params.weights / params.noise[:, None, None]
+        self.couplings = params.weights / params.noise[:, None]
         self.chunk_rows = chunk_rows(min(n_models, 64) * (n_codes + n_features))
 
     def workspace(self, n_rows: int, previous: Any = None) -> None:
@@ -162,7 +162,7 @@ class Contrast(RowKernel):
             "pair": np.zeros((n_models, n_codes, n_features)),
             "hidden": np.zeros((n_models, n_codes)),
             "visible": np.zeros(n_features),
-            "square": np.zeros(n_models),
+            "square": np.zeros((n_models, n_features)),
         }
 
     @np.errstate(under="ignore")  # probabilities very close to 0 or 1

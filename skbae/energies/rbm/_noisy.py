@@ -40,14 +40,14 @@ class BoundNoisyMachine(SmoothBoundEnergy):
 
     def _joint(self, X: NDArray[Any]) -> Array:
         X = X.astype(np.float64, copy=False)
-        noise = self.params.noise[:, None, None]
-        centre = self.params.visible[:, None]
-        means = self.means - centre
-        deviations = X - centre
+        centre, root = self.params.visible[:, None], np.sqrt(self.params.noise)[:, None]
+        means = (self.means - centre) / root
+        deviations = (X - centre) / root
         square = (deviations**2).sum(axis=2)[:, :, None] + (means**2).sum(axis=2)[:, None]
         square = square - 2 * np.matmul(deviations, np.swapaxes(means, 1, 2))
-        constant = 0.5 * X.shape[1] * (LOG_2PI + np.log(noise))
-        return self.params.log_weights[:, None] - 0.5 * square / noise - constant
+        log_noise = np.log(self.params.noise).mean(axis=1)[:, None, None]
+        constant = 0.5 * X.shape[1] * (LOG_2PI + log_noise)
+        return self.params.log_weights[:, None] - 0.5 * square - constant
 
     def hmax(self, X: NDArray[Any], temperature: float) -> Array:
         return tempered_logsumexp(self._joint(X), temperature)
@@ -55,5 +55,5 @@ class BoundNoisyMachine(SmoothBoundEnergy):
     def hmax_gradient(self, X: NDArray[Any], temperature: float) -> tuple[Array, Array]:
         joint = self._joint(X)
         expected = np.matmul(tempered_softmax(joint, temperature), self.means)
-        noise = self.params.noise[:, None, None]
+        noise = self.params.noise[:, None]
         return tempered_logsumexp(joint, temperature), (expected - X) / noise

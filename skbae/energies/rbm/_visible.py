@@ -40,10 +40,10 @@ _LARGE = 20.0
 
 @dataclass(frozen=True)
 class RBMParameters(ArrayRecord):
-    """Machines: ``weights`` (S, d, D), ``visible`` (S, D), ``hidden`` (S, d), ``noise`` (S,).
+    """Machines: ``weights`` (S, d, D), ``visible`` (S, D), ``hidden`` (S, d), ``noise`` (S, k).
 
-    The noise is the variance s2 of Gaussian units, and 1 for binary ones; ``log_partition`` (S,) is
-    NaN until it is computed.
+    The noise is the variance s2 of Gaussian units, one for all (k = 1) or one each (k = D), and 1
+    for binary ones (k = 1); ``log_partition`` (S,) is NaN until it is computed.
     """
 
     weights: Array
@@ -57,8 +57,8 @@ class RBMParameters(ArrayRecord):
 class Moments(ArrayRecord):
     """Expectations of which the energy's gradient is a linear function.
 
-    ``pair`` (S, d, D) of h x', ``hidden`` (S, d), ``visible`` (S, D), ``square`` (S,) of
-    ``|x - b|^2``, which is not used for binary units.
+    ``pair`` (S, d, D) of h x', ``hidden`` (S, d), ``visible`` (S, D), ``square`` (S, D) of
+    ``(x - b)^2``, which is not used for binary units.
     """
 
     pair: Array
@@ -96,6 +96,10 @@ class VisibleLayer(ABC):
     name: str
     has_noise: bool
 
+    def n_noise(self, n_features: int) -> int:
+        """Return k, the number of noise variances that are fitted."""
+        return 0
+
     @abstractmethod
     def own(self, params: RBMParameters, X: NDArray[Any]) -> Array:
         """Return the energy of rows without hidden units, (S, n)."""
@@ -106,7 +110,7 @@ class VisibleLayer(ABC):
 
     @abstractmethod
     def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
-        """Return weighted sums over rows of :meth:`own` and of ``|x - b|^2``, (S,) each."""
+        """Return weighted sums over rows of :meth:`own`, (S,), and of ``(x - b)^2``, (S, D)."""
 
     @abstractmethod
     def mean(self, params: RBMParameters, codes: Array) -> Array:
@@ -144,8 +148,8 @@ class VisibleLayer(ABC):
         """
 
     @abstractmethod
-    def start(self, rates: BaseRates) -> tuple[Array, float]:
-        """Return the intercepts (D,) and noise variance of the model of independent features."""
+    def start(self, rates: BaseRates) -> tuple[Array, Array]:
+        """Return intercepts (D,) and noise variances (k,) of the model of independent features."""
 
     # -- the path of annealing -----------------------------------------------------------------
 
@@ -185,7 +189,7 @@ class BinaryLayer(VisibleLayer):
         return params.visible[:, None]
 
     def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
-        return params.visible @ (weights @ X), np.zeros(params.n_models)
+        return params.visible @ (weights @ X), np.zeros(params.visible.shape)
 
     def mean(self, params: RBMParameters, codes: Array) -> Array:
         return expit(params.visible[0] + codes @ params.weights[0])
@@ -209,7 +213,7 @@ class BinaryLayer(VisibleLayer):
     def expectations(self, params: RBMParameters) -> tuple[Array, Moments]:
         *layers, hidden = self._layers(params)
         sums = sum_two_layers(*layers)
-        none = np.zeros(params.n_models)
+        none = np.zeros(params.visible.shape)
         if hidden:
             return sums.log_sum, Moments(sums.pairs, sums.units, sums.others, none)
         pair = np.swapaxes(sums.pairs, 1, 2)
@@ -247,8 +251,8 @@ class BinaryLayer(VisibleLayer):
             score += X[:, i] * gap - softplus(gap)
         return score
 
-    def start(self, rates: BaseRates) -> tuple[Array, float]:
-        return np.log(rates.mean) - np.log1p(-rates.mean), 1.0
+    def start(self, rates: BaseRates) -> tuple[Array, Array]:
+        return np.log(rates.mean) - np.log1p(-rates.mean), np.ones(1)
 
     def base_log_sum(self, rates: BaseRates) -> float:
         return float(-np.log1p(-rates.mean).sum())
@@ -273,26 +277,35 @@ class BinaryLayer(VisibleLayer):
 
 
 class GaussianLayer(VisibleLayer):
-    """Real visible units with a common variance."""
+    """Real visible units, with a variance of their own or a common one.
+
+    Parameters
+    ----------
+    per_feature : bool, default=False
+    """
 
     name, has_noise = "gaussian", True
 
+    def __init__(self, per_feature: bool = False) -> None:
+        self.per_feature = per_feature
+
+    def n_noise(self, n_features: int) -> int:
+        return n_features if self.per_feature else 1
+
     def own(self, params: RBMParameters, X: NDArray[Any]) -> Array:
-        deviations = X - params.visible[:, None]
-        squares = np.einsum("snd,snd->sn", deviations, deviations)
-        return -0.5 * squares / params.noise[:, None]
+        deviations = (X - params.visible[:, None]) / np.sqrt(params.noise)[:, None]
+        return -0.5 * np.einsum("snd,snd->sn", deviations, deviations)
 
     def own_gradient(self, params: RBMParameters, X: NDArray[Any]) -> Array:
-        return (params.visible[:, None] - X) / params.noise[:, None, None]
+        return (params.visible[:, None] - X) / params.noise[:, None]
 
     def own_sums(self, params: RBMParameters, X: Array, weights: Array) -> tuple[Array, Array]:
         # squares about the rows' mean lose no digits, and no array has the size of models times
         # rows
         total = weights.sum()
         mean = weights @ X / total
-        within = weights @ ((X - mean) ** 2).sum(axis=1)
-        square = within + total * ((params.visible - mean) ** 2).sum(axis=1)
-        return -0.5 * square / params.noise, square
+        square = weights @ (X - mean) ** 2 + total * (params.visible - mean) ** 2
+        return -0.5 * (square / params.noise).sum(axis=1), square
 
     def mean(self, params: RBMParameters, codes: Array) -> Array:
         return params.visible[0] + codes @ params.weights[0]
@@ -305,13 +318,12 @@ class GaussianLayer(VisibleLayer):
         return n_components
 
     def _layer(self, params: RBMParameters) -> tuple[Array, Array]:
-        noise = params.noise[:, None]
-        fields = params.hidden + np.einsum("sjd,sd->sj", params.weights, params.visible) / noise
-        couplings = np.matmul(params.weights, np.swapaxes(params.weights, 1, 2))
-        return fields, couplings / noise[..., None]
+        scaled = params.weights / params.noise[:, None]
+        fields = params.hidden + np.einsum("sjd,sd->sj", scaled, params.visible)
+        return fields, np.matmul(scaled, np.swapaxes(params.weights, 1, 2))
 
     def _constant(self, params: RBMParameters) -> Array:
-        return 0.5 * params.visible.shape[1] * (LOG_2PI + np.log(params.noise))
+        return 0.5 * params.visible.shape[1] * (LOG_2PI + np.log(params.noise).mean(axis=1))
 
     def log_partition(self, params: RBMParameters) -> Array:
         return self._constant(params) + log_sum_one_layer(*self._layer(params))
@@ -321,8 +333,7 @@ class GaussianLayer(VisibleLayer):
         pulled = np.matmul(sums.pairs, params.weights)
         pair = sums.units[:, :, None] * params.visible[:, None] + pulled
         shift = np.einsum("sj,sjd->sd", sums.units, params.weights)
-        square = params.visible.shape[1] * params.noise
-        square = square + (pulled * params.weights).sum(axis=(1, 2))
+        square = params.noise + (pulled * params.weights).sum(axis=1)
         moments = Moments(pair, sums.units, params.visible + shift, square)
         return self._constant(params) + sums.log_sum, moments
 
@@ -331,26 +342,30 @@ class GaussianLayer(VisibleLayer):
         return log_weights_one_layer(fields[0], couplings[0]), True
 
     def energy_gradient(self, params: RBMParameters, moments: Moments) -> list[Array]:
-        noise = params.noise[:, None]
-        explained = (params.weights * moments.pair).sum(axis=(1, 2))
+        noise = params.noise
+        explained = (params.weights * moments.pair).sum(axis=1)
+        of_noise = 0.5 * moments.square - explained
+        if not self.per_feature:
+            of_noise = of_noise.sum(axis=1, keepdims=True)
         return [
-            moments.pair / noise[..., None],
+            moments.pair / noise[:, None],
             (moments.visible - params.visible) / noise,
             moments.hidden,
-            ((0.5 * moments.square - explained) / params.noise)[:, None],
+            of_noise / noise,
         ]
 
     def proper_score(self, params: RBMParameters, X: Array) -> Array:
         """Score matching (Hyvarinen 2005): ``-(|g|^2 / 2 + div g)`` for the gradient g in x."""
         noise, weights = params.noise[0], params.weights[0]
-        codes = expit(X @ weights.T / noise + params.hidden[0])
+        codes = expit(X @ (weights / noise).T + params.hidden[0])
         gradient = (params.visible[0] - X + codes @ weights) / noise
-        lengths = (weights**2).sum(axis=1)
-        divergence = (codes * (1 - codes)) @ lengths / noise**2 - X.shape[1] / noise
+        lengths = ((weights / noise) ** 2).sum(axis=1)
+        divergence = (codes * (1 - codes)) @ lengths - X.shape[1] * (1 / noise).mean()
         return -(0.5 * (gradient**2).sum(axis=1) + divergence)
 
-    def start(self, rates: BaseRates) -> tuple[Array, float]:
-        return rates.mean, float(rates.variance.mean())
+    def start(self, rates: BaseRates) -> tuple[Array, Array]:
+        noise = rates.variance if self.per_feature else rates.variance.mean(keepdims=True)
+        return rates.mean, noise
 
     def base_log_sum(self, rates: BaseRates) -> float:
         return float(0.5 * (LOG_2PI + np.log(rates.variance)).sum())

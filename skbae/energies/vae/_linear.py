@@ -107,16 +107,18 @@ def best_per_feature(rows: Rows, frame: RowFrame, d: int, temperature: float) ->
     """Return a linear decoder with a noise variance for each feature.
 
     At T >= 1 a maximum, factor analysis, which is not below PCA of the rows or of the scaled rows.
-    At T < 1 there is none, since variances of d features that are copied vanish; then the
-    variances are those of the better PCA.
+    At T < 1 there is none, since variances of d features that are copied vanish; then it is PCA of
+    the scaled rows.
     """
     root = root_of_covariance(rows, frame)
+    if temperature < 1:
+        return _with_level(root, np.zeros(root.shape[1]), d, temperature)
     of_pca = -2 * np.log(frame.scale)
     best = _with_level(root, np.zeros(root.shape[1]), d, temperature)
     other = _with_level(root, of_pca - of_pca.mean(), d, temperature)
     if other.value > best.value + _EQUAL:  # rounding does not decide
         best = other
-    if temperature < 1 or root.shape[1] > _MOST_FEATURES:
+    if root.shape[1] > _MOST_FEATURES:
         return best
     floor = np.log(NOISE_FLOOR)
 

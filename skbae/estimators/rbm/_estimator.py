@@ -18,6 +18,7 @@ from skbae.estimators.rbm._fit import (
     MachineDetails,
     Scaling,
     as_models,
+    few_units,
     fit_by_contrast,
     fit_exactly,
     make_energy,
@@ -27,6 +28,7 @@ from skbae.estimators.rbm._fit import (
     sampling_plan,
     shifted,
     single_model,
+    with_small_weights,
 )
 from skbae.estimators.rbm._predictions import MachinePredictions
 from skbae.estimators.rbm._settings import RBMSettings, check_range
@@ -53,8 +55,11 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     n_components : int, default=256
         Number d of hidden units.
     visible : {"bernoulli", "gaussian"}, default="bernoulli"
-        "bernoulli": features in [0, 1], bits or their probabilities. "gaussian": real features,
-        which share one variance s2 given the code and should therefore be scaled alike.
+        "bernoulli": features in [0, 1], bits or their probabilities. "gaussian": real features.
+    noise : {"per_feature", "shared"}, default="per_feature"
+        For Gaussian features: whether each has its own variance s2 given the code, so that units of
+        the columns do not matter, or all have the same. A feature's own variance is not below a
+        thousandth of its variance, a common one not below a millionth of the mean variance.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
@@ -70,8 +75,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     weight_variance_prior, intercept_variance_prior : float, default=1.0
         Variances of the normal priors, mean 0, of weights and intercepts. Priors are used only if
         models are sampled. For real features they are those of machines of features centred at
-        their means and divided by ``sqrt(v)``, with v the mean variance of a feature, so that units
-        do not matter.
+        their means and divided by ``sqrt(v)``, with v the variance of the feature (with
+        ``noise="shared"`` the mean variance of a feature), so that units do not matter.
     noise_shape_prior : float, default=1.0
         Shape of the inverse gamma prior of s2.
     noise_scale_prior : float or None, default=None
@@ -79,8 +84,11 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     n_models : int, default=50
         Number of draws of the models that are kept for prediction, if models are sampled.
     n_init : int or "auto", default="auto"
-        Number of starts of an exact fit, of which the best on all rows is kept; "auto": 3.
-        Contrastive divergence has a single start.
+        Number of starts of an exact fit, of which the best on all rows is kept; "auto": 3. For
+        Gaussian features the first is a mixture of two normal distributions, the second has units
+        that split the rows in turn, and the others, as all for bits, have small random weights.
+        Contrastive divergence has a single start: for Gaussian features a machine of six units that
+        was fitted exactly, below which no fit ends.
     learning_rate_init : float, default=1.0
         Initial learning rate of contrastive divergence, in units of the inverse of the largest
         variance of the rows along a direction; it falls linearly to a hundredth of that.
@@ -119,8 +127,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         Weights, as in scikit-learn's BernoulliRBM.
     intercept_visible_ : ndarray of shape (n_features,)
     intercept_hidden_ : ndarray of shape (n_components,)
-    noise_variance_ : float
-        s2; only for Gaussian features.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        s2; only for Gaussian features, an array for ``noise="per_feature"``.
     log_partition_, log_partition_error_ : float
         log Z and its standard error, which is 0 if log Z is exact.
     chains_ : ndarray of shape (n_chains, n_features)
@@ -150,7 +158,9 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     --------
     sklearn.neural_network.BernoulliRBM : Without a likelihood, reconstruction or real features.
 
-    Notes ----- Codes, of shape (n_samples, n_components), are bits: `transform` gives
+    Notes
+    -----
+    Codes, of shape (n_samples, n_components), are bits: `transform` gives
     ``P(h = 1 | x)`` of the reference model (bits at T = 0), `encode` the distribution of
     independent bits. `inverse_transform` accepts soft codes in place of bits. `decode` gives, for
     codes, independent bits or normal features; for what `encode` returned a mixture over all codes.
@@ -184,6 +194,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         n_components: int = 256,
         *,
         visible: str = "bernoulli",
+        noise: str = "per_feature",
         temperature: float = 1.0,
         model_temperature: float | None = 0.0,
         tilt: float = 0.0,
@@ -209,6 +220,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     ) -> None:
         self.n_components = n_components
         self.visible = visible
+        self.noise = noise
         self.temperature = temperature
         self.model_temperature = model_temperature
         self.tilt = tilt
@@ -241,9 +253,10 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         form = self._fitted.details.form
         if form != settings.form(n_features):
             raise ValueError(
-                f"{what} needs the n_components, visible and number of features of the fitted "
-                f"model, {form.n_components}, {form.visible!r} and {form.n_features}; got "
-                f"{settings.n_components}, {settings.visible!r} and {n_features}"
+                f"{what} needs the n_components, visible, noise and number of features of the "
+                f"fitted model, {form.n_components}, {form.visible!r}, {form.noise!r} and "
+                f"{form.n_features}; got {settings.n_components}, {settings.visible!r}, "
+                f"{settings.noise!r} and {n_features}"
             )
 
     def _fit_rows(
@@ -259,14 +272,20 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     ) -> Fit[MachineDetails]:
         """Fit the single best model."""
         form = settings.form(rows.X.shape[1])
-        scaling = Scaling.of(form, rows)
-        merged = merged_rows(scaling.enter(rows))
+        # of distinct rows, so that weighted and repeated rows give equal digits
+        distinct = merged_rows(rows)
+        scaling = Scaling.of(form, distinct)
+        merged = merged_rows(scaling.enter(distinct))  # in an order that units do not matter for
         energy = make_energy(form, rates_of(form, merged))
         exact = settings.partition != "ais" and energy.n_enumerated() <= MAX_ENUMERATED_UNITS
         n_steps = settings.step_limit(exact) * (settings.n_starts if exact else 1)
         with progress(self, rows.X, None, n_steps) as step:
             if exact:
                 found = fit_exactly(settings, energy, merged, rng, runner, step)
+            elif energy.layer.has_noise:
+                few = few_units(settings, energy, merged, rng)
+                theta = with_small_weights(energy, few[0], rng)
+                found = fit_by_contrast(settings, energy, merged, rng, step, theta)
             else:
                 found = fit_by_contrast(settings, energy, merged, rng, step)
         if found.warning:
@@ -275,6 +294,14 @@ class BayesianRBMAutoEncoder(MachinePredictions):
                 ConvergenceWarning,
                 stacklevel=users_stacklevel(),
             )
+        fit = single_model(settings, energy, scaling, found, rows, rng)
+        if exact or not energy.layer.has_noise:
+            return fit
+        params, objective = few
+        error = fit.attributes["log_partition_error_"]
+        if fit.attributes["hmaxe_"] - error >= objective + scaling.shift_of_energies:
+            return fit
+        found = replace(found, theta=energy.unconstrain(params)[0], chains=None)
         return single_model(settings, energy, scaling, found, rows, rng)
 
     def _fit_batch(
@@ -317,7 +344,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         plain, shift = make_energy(form, rates), scaling.shift_of_energies
         run = shifted(run, shift, objective.power(tau), tau)
         draws, mode = scaling.leave(draws), scaling.leave(best.params)
-        kept = as_models(replace(draws, log_partition=plain.log_partition(draws)))
+        draws = replace(draws, log_partition=plain.log_partition(draws))
+        kept = as_models(draws, form.per_feature)
         mode = replace(mode, log_partition=plain.log_partition(mode))
         attributes = {
             **reference_attributes(form, mode),

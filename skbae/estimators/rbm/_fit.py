@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae._types import ArrayRecord, Rows
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
 from skbae.energies.rbm._kernel import BoundRBM
+from skbae.energies.rbm._starts import mixture_start, splitting_start
 from skbae.energies.rbm._visible import BaseRates, RBMParameters
 from skbae.estimators._fitted import Fit
 from skbae.estimators._stacklevel import users_stacklevel
@@ -36,8 +37,16 @@ if TYPE_CHECKING:
 MAX_ENUMERATED_UNITS = 12
 # Least number of particles of an island, for machines whose evaluation is costly.
 _FEWEST_PARTICLES = 128
+# Digits after the decimal point of scaled rows.
+_DIGITS = 10
+# Standard deviations of columns that are constant up to rounding, relative to their size.
+_CONSTANT = 1e-14
 # Standard deviation of the initial weights; small, so that hidden probabilities start near 1/2.
 _FIRST_WEIGHTS = 0.01
+# Units and steps of the exact fit from which machines of real features with many units start.
+_FEW_UNITS, _FEW_STEPS = 6, 200
+# Starts of machines of real features.
+_INFORMED = (mixture_start, splitting_start)
 # Largest number of steps of the fit to all rows that follows early stopping.
 _LAST_STEPS = 100
 
@@ -51,7 +60,7 @@ class RBMModels(ArrayRecord):
     components : ndarray of shape (S, d, D)
     intercept_visible : ndarray of shape (S, D)
     intercept_hidden : ndarray of shape (S, d)
-    noise_variance : ndarray of shape (S,)
+    noise_variance : ndarray of shape (S,) or (S, D)
         1 for binary features.
     log_partition : ndarray of shape (S,)
     """
@@ -63,11 +72,10 @@ class RBMModels(ArrayRecord):
     log_partition: Array
 
 
-def as_models(params: RBMParameters) -> RBMModels:
+def as_models(params: RBMParameters, per_feature: bool) -> RBMModels:
     """Return machines in the form of ``models_``."""
-    return RBMModels(
-        params.weights, params.visible, params.hidden, params.noise, params.log_partition
-    )
+    noise = params.noise if per_feature else params.noise[:, 0]
+    return RBMModels(params.weights, params.visible, params.hidden, noise, params.log_partition)
 
 
 def as_parameters(models: RBMModels) -> RBMParameters:
@@ -76,7 +84,7 @@ def as_parameters(models: RBMModels) -> RBMParameters:
         models.components,
         models.intercept_visible,
         models.intercept_hidden,
-        models.noise_variance,
+        models.noise_variance.reshape(len(models.components), -1),
         models.log_partition,
     )
 
@@ -98,35 +106,50 @@ def rates_of(form: MachineForm, rows: Rows) -> BaseRates:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Frame in which a machine is fitted: real rows are centred and divided by one scale."""
+    """Frame in which a machine is fitted: real rows are centred and divided by scales.
+
+    Attributes
+    ----------
+    centre, scale : ndarrays of shape (D,)
+        The scale is the same for all features if these share one noise variance.
+    """
 
     centre: Array
-    scale: float
+    scale: Array
 
     @classmethod
     def of(cls, form: MachineForm, rows: Rows) -> Scaling:
         """Return the frame of these rows."""
         if not form.layer.has_noise:
-            return cls(np.zeros(rows.X.shape[1]), 1.0)
-        scale = float(np.sqrt(np.mean(rows.scale**2)))
-        if scale == 0:
+            return cls(np.zeros(rows.X.shape[1]), np.ones(rows.X.shape[1]))
+        common = float(np.sqrt(np.mean(rows.scale**2)))
+        if common == 0:
             raise ValueError(
                 "all rows of X are equal: the variance of X, and so of the noise, would be zero"
             )
+        scale = np.full_like(rows.scale, common)
+        if form.noise == "per_feature":
+            # columns that are constant, up to rounding, have the scale of the others
+            least = _CONSTANT * np.maximum(np.abs(rows.centre), common)
+            scale = np.where(rows.scale > least, rows.scale, common)
         return cls(rows.centre, scale)
 
     @property
     def shift_of_energies(self) -> float:
         """What a machine's energies of rows in units of X have more than those of scaled rows."""
-        return -len(self.centre) * float(np.log(self.scale))
+        return -float(np.log(self.scale).sum())
 
     def enter(self, rows: Rows) -> Rows:
         """Return the scaled rows."""
-        return make_rows((rows.X - self.centre) / self.scale, rows.weights)
+        scaled = (rows.X - self.centre) / self.scale
+        if np.any(self.scale != 1):
+            # fits that leave a saddle would magnify the rounding errors that depend on units of X
+            scaled = np.round(scaled, _DIGITS)
+        return make_rows(scaled, rows.weights)
 
     def leave(self, params: RBMParameters) -> RBMParameters:
         """Return machines of scaled rows as machines of rows in units of X."""
-        pull = params.weights @ self.centre / (self.scale * params.noise[:, None])
+        pull = (params.weights / params.noise[:, None]) @ (self.centre / self.scale)
         return replace(
             params,
             weights=self.scale * params.weights,
@@ -137,7 +160,7 @@ class Scaling:
 
     def re_enter(self, params: RBMParameters) -> RBMParameters:
         """Return machines of rows in units of X as machines of scaled rows."""
-        pull = params.weights @ self.centre / params.noise[:, None]
+        pull = (params.weights / params.noise[:, None]) @ self.centre
         return replace(
             params,
             weights=params.weights / self.scale,
@@ -207,10 +230,30 @@ def first_theta(energy: RBMEnergy, rng: np.random.Generator) -> Array:
         _FIRST_WEIGHTS * rng.standard_normal((1, *shape)),
         visible[None],
         np.zeros((1, shape[0])),
-        np.array([noise]),
+        noise[None],
         np.array([np.nan]),
     )
     return energy.unconstrain(params)[0]
+
+
+def starts(
+    settings: RBMSettings, energy: RBMEnergy, rows: Rows, rng: np.random.Generator
+) -> list[Array]:
+    """Return coordinates of the starts of an exact fit.
+
+    Machines of real features start from a mixture of two normal distributions, then from units that
+    split what is left by those before; all others from small random weights.
+    """
+    found = []
+    for number in range(settings.n_starts):
+        theta = first_theta(energy, rng)
+        if energy.layer.has_noise and number < len(_INFORMED):
+            small = energy.at(theta).weights[0]
+            per_feature = energy.layer.n_noise(energy.n_features) > 1
+            params = _INFORMED[number](rows, energy.n_components, per_feature, small)
+            theta = energy.unconstrain(params)[0]
+        found.append(theta)
+    return found
 
 
 def step_scale(rows: Rows) -> float:
@@ -269,10 +312,10 @@ def fit_exactly(
     maximise = partial(maximise_lbfgs, tol=settings.tol, patience=settings.n_iter_no_change)
     taken = 0
     best: tuple[float, LBFGSResult] | None = None
-    for _ in range(settings.n_starts):
+    for start in starts(settings, energy, kept, rng):
         found = maximise(
             on_kept,
-            first_theta(energy, rng),
+            start,
             held,
             max_iter=settings.step_limit(True),
             on_step=partial(_report, on_step, taken),
@@ -289,15 +332,73 @@ def fit_exactly(
     found = best[1]
     theta = found.theta
     if held is not None and not on_step.stopped and found.n_iter:
-        more = maximise(objective, theta, None, max_iter=_LAST_STEPS, enough=found.objective)
+        # the value may be out of reach of all rows; then no more steps than the fit took
+        n_steps = min(_LAST_STEPS, found.n_iter)
+        more = maximise(objective, theta, None, max_iter=n_steps, enough=found.objective)
         theta = more.theta
+    if energy.layer.has_noise:
+        theta = not_below_mixture(energy, objective, theta)
     warning = "" if on_step.stopped else found.warning
     return MachineFit(theta, found.scores, found.n_iter, found.converged, warning)
+
+
+def not_below_mixture(energy: RBMEnergy, objective: Objective, theta: Array) -> Array:
+    """Return the fit or a mixture of two normal distributions, whichever is better on all rows.
+
+    A fit is chosen by rows held out, or from other starts, and could be worse than this special
+    case on all rows.
+    """
+    per_feature = energy.layer.n_noise(energy.n_features) > 1
+    none = np.zeros((energy.n_components, energy.n_features))
+    mixture = energy.unconstrain(
+        mixture_start(objective.rows, energy.n_components, per_feature, none)
+    )[0]
+    both = np.stack([theta, mixture])
+    values = objective.expect(energy.constrain(both)).objective
+    return mixture if values[1] > values[0] else theta
 
 
 def _report(on_step: Steps, before: int, number: int, value: float) -> bool:
     """Report a step of a fit, counted over all starts."""
     return bool(on_step(before + number, value))
+
+
+def few_units(
+    settings: RBMSettings, energy: RBMEnergy, rows: Rows, rng: np.random.Generator
+) -> tuple[RBMParameters, float]:
+    """Return a machine of real rows with a few units, fitted exactly, and its objective.
+
+    The other units have no weights: it is a special case that a fit by contrastive divergence
+    starts from, and must not fall below.
+    """
+    n_few, n_units = min(_FEW_UNITS, energy.n_components), energy.n_components
+    small = RBMEnergy(n_few, energy.n_features, energy.layer, energy.rates)
+    fewer = replace(settings, early_stopping=False, n_init=2, max_iter=_FEW_STEPS)
+    with RowRunner(settings.n_threads) as runner:
+        objective = Objective(small, rows, runner, settings.temperature)
+        best = max(
+            (
+                maximise_lbfgs(
+                    objective, start, None, max_iter=_FEW_STEPS, tol=settings.tol, patience=1
+                )
+                for start in starts(fewer, small, rows, rng)
+            ),
+            key=lambda found: found.objective,
+        )
+    few, padding = small.at(best.theta), ((0, 0), (0, n_units - n_few))
+    weights = np.pad(few.weights, (*padding, (0, 0)))
+    hidden = np.pad(few.hidden, padding)
+    log_partition = small.log_partition(few) + (n_units - n_few) * np.log(2)
+    params = replace(few, weights=weights, hidden=hidden, log_partition=log_partition)
+    # a unit without weights adds T log 2 to the rows' sums, and log 2 to log Z
+    lost = (n_units - n_few) * (1 - settings.temperature) * np.log(2)
+    return params, best.objective - lost
+
+
+def with_small_weights(energy: RBMEnergy, params: RBMParameters, rng: np.random.Generator) -> Array:
+    """Return coordinates of a machine with small random numbers added to its weights."""
+    small = _FIRST_WEIGHTS * rng.standard_normal(params.weights.shape)
+    return energy.unconstrain(replace(params, weights=params.weights + small))[0]
 
 
 def fit_by_contrast(
@@ -315,7 +416,13 @@ def fit_by_contrast(
     # at T != 1 no proper score of held-out rows can be computed without the partition function
     if settings.early_stopping and settings.temperature == 1 and n_passes is None:
         kept, held = hold_out(rows, settings.validation_fraction, rng)
-    theta = first_theta(energy, rng) if theta is None else theta
+    if theta is None:
+        theta = first_theta(energy, rng)
+        if energy.layer.has_noise:
+            small = energy.at(theta).weights[0]
+            per_feature = energy.layer.n_noise(energy.n_features) > 1
+            params = splitting_start(rows, energy.n_components, per_feature, small)
+            theta = energy.unconstrain(params)[0]
     if chains is None:
         chains = energy.layer.base_draw(energy.rates, settings.n_chains, rng)
     found = contrastive_divergence(
@@ -454,7 +561,7 @@ def single_model(
         "validation_scores_": found.scores,
         "converged_": found.converged,
         "n_iter_": found.n_iter,
-        "models_": as_models(params),
+        "models_": as_models(params, form.per_feature),
     }
     persistent = None if found.chains is None else scaling.centre + scaling.scale * found.chains
     return Fit(attributes, MachineDetails(form, rates, scaling, persistent))
@@ -469,5 +576,6 @@ def reference_attributes(form: MachineForm, params: RBMParameters) -> dict[str, 
         "log_partition_": float(params.log_partition[0]),
     }
     if form.layer.has_noise:
-        attributes["noise_variance_"] = float(params.noise[0])
+        noise = params.noise[0]
+        attributes["noise_variance_"] = noise.copy() if form.per_feature else float(noise[0])
     return attributes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from skbae.energies.rbm._distributions import BernoulliCodes, IsotropicRows, ReconstructedRows
+from skbae.energies.rbm._distributions import BernoulliCodes, IndependentRows, ReconstructedRows
 from skbae.energies.rbm._kernel import tempered_bits
 from skbae.energies.rbm._visible import RBMParameters
 from skbae.estimators._batches import BatchAutoEncoder
@@ -58,8 +58,8 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
         check_range(type(self).__name__, self._fitted.details.form.visible, X)
         return X
 
-    def _noise(self) -> float:
-        return getattr(self, "noise_variance_", 1.0)
+    def _noise(self) -> Array:
+        return np.atleast_1d(getattr(self, "noise_variance_", 1.0))
 
     def _reference(self) -> RBMParameters:
         """Return the reference model."""
@@ -67,7 +67,7 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
             self.components_[None],
             self.intercept_visible_[None],
             self.intercept_hidden_[None],
-            np.array([self._noise()]),
+            self._noise()[None],
             np.array([self.log_partition_]),
         )
 
@@ -75,7 +75,7 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
         temperature = self._fitted.temperature
 
         def function(chunk: NDArray[Any]) -> Array:
-            activations = chunk @ (self.components_.T / self._noise()) + self.intercept_hidden_
+            activations = chunk @ (self.components_ / self._noise()).T + self.intercept_hidden_
             return tempered_bits(activations, temperature)
 
         return self._map(function, X, 4096)
@@ -92,9 +92,9 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
             codes.probabilities, self.components_, self.intercept_visible_, noise
         )
 
-    def _decode_codes(self, Z: Array) -> BernoulliCodes | IsotropicRows:
+    def _decode_codes(self, Z: Array) -> BernoulliCodes | IndependentRows:
         mean, noise = self._expected_rows(Z), getattr(self, "noise_variance_", None)
-        return BernoulliCodes(mean) if noise is None else IsotropicRows(mean, noise)
+        return BernoulliCodes(mean) if noise is None else IndependentRows(mean, noise)
 
     @own_errors()
     def gibbs(self, v: Any, random_state: Any = None) -> Array:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from skbae.energies.rbm._energy import RBMPrior
-from skbae.energies.rbm._visible import LAYERS, VisibleLayer
+from skbae.energies.rbm._visible import LAYERS, GaussianLayer, VisibleLayer
 from skbae.estimators._settings import Given, Settings, check_memory, common_settings
 
 if TYPE_CHECKING:
@@ -14,13 +16,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Rows
+    from skbae._types import Array, Rows
     from skbae.estimators._plans import SamplerPlans
 
 # Largest number of units that are enumerated once, for the partition function of a single model.
 MAX_EXACT_UNITS = 20
 # Largest number of units that are enumerated for each of many sampled models.
 MAX_SAMPLED_UNITS = 12
+# Whether real features have a noise variance each, or share one.
+NOISES = ("per_feature", "shared")
 # Default number of starts of an exact fit.
 _N_STARTS = 3
 # Default numbers of steps of an exact fit, and of passes of contrastive divergence.
@@ -34,17 +38,23 @@ class MachineForm:
     Attributes
     ----------
     n_components, n_features : int
-    visible : str
+    visible, noise : str
     """
 
     n_components: int
     n_features: int
     visible: str
+    noise: str
+
+    @property
+    def per_feature(self) -> bool:
+        """Whether features have a noise variance each."""
+        return self.visible == "gaussian" and self.noise == "per_feature"
 
     @property
     def layer(self) -> VisibleLayer:
         """The kind of visible units."""
-        return LAYERS[self.visible]()
+        return GaussianLayer(True) if self.per_feature else LAYERS[self.visible]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +71,7 @@ class RBMSettings(Settings):
 
     n_components: int
     visible: str
+    noise: str
     partition: str
     weight_variance_prior: float
     intercept_variance_prior: float
@@ -91,6 +102,7 @@ class RBMSettings(Settings):
             **common,
             n_components=given.integer("n_components", minimum=1),
             visible=given.choice("visible", LAYERS),
+            noise=given.choice("noise", NOISES),
             partition=given.choice("partition", ("auto", "exact", "ais")),
             weight_variance_prior=given.real("weight_variance_prior", above=0),
             intercept_variance_prior=given.real("intercept_variance_prior", above=0),
@@ -109,7 +121,7 @@ class RBMSettings(Settings):
 
     def form(self, n_features: int) -> MachineForm:
         """Return the form of models with this number of features."""
-        return MachineForm(self.n_components, n_features, self.visible)
+        return MachineForm(self.n_components, n_features, self.visible, self.noise)
 
     @property
     def n_starts(self) -> int:
@@ -122,22 +134,22 @@ class RBMSettings(Settings):
             return _EXACT_STEPS if exact else _PASSES
         return self.max_iter
 
-    def prior(self, rows: Rows, scale: float) -> RBMPrior:
+    def prior(self, rows: Rows, scale: Array) -> RBMPrior:
         """Return the prior of machines of scaled rows.
 
         Parameters
         ----------
         rows : Rows
             Divided by `scale`.
-        scale : float
+        scale : ndarray of shape (D,)
         """
         given = self.noise_scale_prior
-        noise = 0.1 * float((rows.scale**2).mean()) if given is None else given / scale**2
+        noise = np.full(len(scale), 0.1) if given is None else given / scale**2
         return RBMPrior(
             self.weight_variance_prior,
             self.intercept_variance_prior,
             self.noise_shape_prior,
-            noise or 1.0,  # bits that are all equal have no noise
+            noise[: self.form(len(scale)).layer.n_noise(len(scale)) or 1],
         )
 
     def check_size(self, n_features: int) -> None:

@@ -20,6 +20,7 @@ from skbae.estimators.vae._fit import (
     fit_networks,
     frame_of,
     hmaxe_of,
+    in_order_of_columns,
     not_below_linear,
     one_more_pass,
     sampled_attributes,
@@ -99,12 +100,15 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         the prior replaces the penalty and `alpha` is not used. With 0 the fit is a maximum
         likelihood fit.
     learning_rate_init : float, default=0.005
-        Step size of Adam, which is constant; the fitted weights are an average over about the last
-        third of the steps.
+        Step size of Adam. It is constant until the objective levels off, or for the first 60 % of
+        `max_iter`, and then falls linearly to a hundredth in two thirds as many passes; the fitted
+        weights are an average over about the last third of the steps. With `early_stopping` it is
+        constant.
     batch_size : int or "auto", default="auto"
         Number of distinct rows in a step; "auto" stands for 100.
-    max_iter : int, default=200
-        Largest number of passes over the rows.
+    max_iter : int, default=300
+        Largest number of passes over the rows; over few rows a pass goes repeatedly, until it has
+        made ten steps.
     n_importance_samples : int, default=10
         Number of codes drawn for each row in a step of the fit, if T > 0. With few of them the
         objective is below ``Hmaxe_T`` on average; with more it is closer.
@@ -117,11 +121,12 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         score. No rows are held out if fewer than two distinct rows would be left in either part.
     validation_fraction : float, default=0.1
         Expected share of the rows to hold out; a row of weight two is two rows.
-    n_iter_no_change : int, default=20
-        Stop when the mean objective of so many passes is no improvement over that of as many passes
-        before; with `early_stopping`, after so many passes without a best score of the rows held
-        out.
-    tol : float, default=1e-4
+    n_iter_no_change : int, default=30
+        The objective has levelled off when its mean over so many passes is no improvement over that
+        of as many passes before; with `early_stopping`, the fit stops after so many passes without
+        a best score of the rows held out. A fit that ends at `max_iter` has converged if the
+        objective rose in its last tenth by less than a fiftieth of all that it rose.
+    tol : float, default=1e-3
         Smallest improvement that counts, in nats a row.
     warm_start : bool, default=False
         Start from the current fitted model, if there is one.
@@ -233,13 +238,13 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         alpha: float = 1.0,
         learning_rate_init: float = 0.005,
         batch_size: Any = "auto",
-        max_iter: int = 200,
+        max_iter: int = 300,
         n_importance_samples: int = 10,
         n_score_samples: int = 128,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 20,
-        tol: float = 1e-4,
+        n_iter_no_change: int = 30,
+        tol: float = 1e-3,
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 1,
@@ -297,7 +302,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[NetworkDetails]:
         LIKELIHOODS[settings.likelihood].check(rows.X)
-        rows = merged_rows(rows)
+        rows = in_order_of_columns(merged_rows(rows))
         architecture = settings.architecture(rows.X.shape[1])
         frame = frame_of(architecture, rows)
         noise_seed, unit = int(rng.integers(2**32)), code_unit(settings)
@@ -326,7 +331,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[NetworkDetails]:
         LIKELIHOODS[settings.likelihood].check(rows.X)
-        rows = merged_rows(rows)
+        rows = in_order_of_columns(merged_rows(rows))
         if hasattr(self, "models_"):
             own = self._fitted.details
             architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed

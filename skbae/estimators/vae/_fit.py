@@ -28,6 +28,7 @@ from skbae.inference.optimise._minibatch import (
     fit_minibatches,
     one_pass,
 )
+from skbae.inference.passes._rows import make_rows
 from skbae.inference.sample._langevin import sample_langevin
 from skbae.operators._tempered import tilted_mean
 
@@ -46,8 +47,14 @@ _NOISE_SCALE = 0.1
 _UNIT_AT_ZERO = 1e-2
 # At T = 0 the best linear decoder has codes without length: this factor below the unit.
 _SHORT = 1e3
+# Largest intercept of a hidden unit at the start.
+_BEND = 1.0
 # Weights of the last layer relative to those usual, if a fit starts from a linear decoder.
-_NEARLY_LINEAR = 0.1
+_NEARLY_LINEAR = 0.3
+# Share of the passes in which the learning rate falls.
+_COOLING = 0.4
+# Least number of steps of a pass; it goes over few rows repeatedly.
+_LEAST_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,12 @@ class NetworkDetails:
     noise_seed: int
     code_unit: float
     optimizer: dict[str, Any]
+
+
+def in_order_of_columns(rows: Rows) -> Rows:
+    """Return the rows sorted by their columns, an order that does not depend on their units."""
+    order = np.lexsort(rows.X.T[::-1])
+    return make_rows(rows.X[order], None if rows.weights is None else rows.weights[order])
 
 
 def frame_of(architecture: Architecture, rows: Rows) -> RowFrame:
@@ -118,6 +131,10 @@ def first_parameters(
     ):
         of_random, of_best = network.layers(own), network.layers(best)
         small = _NEARLY_LINEAR * of_random[-1][0] if network.skip_size else 0.0
+        for hidden in list(of_random)[:-1]:
+            # without intercepts all units would be odd functions of the codes, and curves that are
+            # even have no gradient in them
+            hidden[1][...] = rng.uniform(-_BEND, _BEND, hidden[1].shape)
         own[:, network.n_parameters :] = best[:, network.n_parameters :]
         of_random[-1][0][...] = small + of_best[-1][0]
         of_random[-1][1][...] = of_best[-1][1]
@@ -200,6 +217,8 @@ def minibatch_plan(settings: VAESettings, n_rows: int) -> MinibatchPlan:
         settings.learning_rate_init,
         tol=settings.tol,
         patience=settings.n_iter_no_change,
+        least_steps=_LEAST_STEPS,
+        cooling=_COOLING,
     )
 
 

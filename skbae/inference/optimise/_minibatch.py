@@ -34,6 +34,9 @@ _STILL_IMPROVED = (
     "the objective still improved after max_iter={} passes; increase max_iter, tol or "
     "learning_rate_init, or set early_stopping=True"
 )
+# Share of the passes of cooling whose mean objectives tell whether it still improves at the end:
+# whether they rose by more than this share of the rise since the first pass.
+_LAST_SHARE, _SMALL_SHARE = 0.25, 0.02
 # Smallest factor of a falling learning rate.
 _LAST_RATE = 0.01
 
@@ -130,6 +133,10 @@ class MinibatchPlan:
     least_steps : int
         Least number of steps of a pass; it goes over the rows repeatedly if they make fewer
         batches.
+    cooling : float
+        Share of the passes at the end in which the rate falls linearly to a hundredth, if no rows
+        are held out. They begin when the objective levels off, or else so that they end at
+        `max_passes`; the fit has converged if the objective levels off before they end.
     """
 
     batch_size: int
@@ -139,6 +146,7 @@ class MinibatchPlan:
     tol: float = 0.0
     patience: int | None = None
     least_steps: int = 1
+    cooling: float = 0.0
 
     def steps_of_a_pass(self, n_rows: int) -> tuple[int, int]:
         """Return how often a pass goes over the rows, and how many steps it makes in all."""
@@ -223,6 +231,7 @@ def one_pass(
     plan: MinibatchPlan,
     rng: np.random.Generator,
     memory: Any = None,
+    share: float = 1.0,
 ) -> tuple[float | None, Any]:
     """Make one pass over the rows.
 
@@ -230,6 +239,8 @@ def one_pass(
     ----------
     objective, optimiser, plan, rng, memory
         As for :func:`fit_minibatches`.
+    share : float, default=1.0
+        Factor of the learning rate, beside the plan's schedule.
 
     Returns
     -------
@@ -255,7 +266,7 @@ def one_pass(
         elif total is not None:
             total += step.value * len(index)
         factor = plan.schedule(optimiser.n_steps, plan.max_passes * n_steps)
-        optimiser.ascend(step.direction, plan.rate * factor)
+        optimiser.ascend(step.direction, plan.rate * factor * share)
         objective.constrain(optimiser.theta)
     if not np.isfinite(optimiser.theta).all():
         raise DivergedError
@@ -307,12 +318,68 @@ def settled(
     return optimiser.theta if value(optimiser.theta) > reached else optimiser.average
 
 
-def _levelled_off(scores: list[float], plan: MinibatchPlan) -> bool:
+def _levelled_off(scores: list[float], n_passes: int | None, tol: float) -> bool:
     """Return whether the mean score of the last passes is no improvement over those before."""
-    if plan.patience is None or len(scores) < 2 * plan.patience:
+    if n_passes is None or len(scores) < 2 * n_passes:
         return False
-    before = np.mean(scores[-2 * plan.patience : -plan.patience])
-    return bool(np.mean(scores[-plan.patience :]) <= before + plan.tol)
+    before = np.mean(scores[-2 * n_passes : -n_passes])
+    return bool(np.mean(scores[-n_passes:]) <= before + tol)
+
+
+class Cooling:
+    """Decides after each pass whether to go on, and at which share of the learning rate.
+
+    Parameters
+    ----------
+    plan : MinibatchPlan
+
+    Attributes
+    ----------
+    share : float
+        Factor of the rate of the next pass.
+    converged : bool
+        Whether the objective has levelled off: before the rate falls, or, up to a small share of all
+        that it rose, at the end.
+
+    Examples
+    --------
+    >>> plan = MinibatchPlan(1, 10, 0.1, patience=2, cooling=0.4)
+    >>> cooling, scores, shares = Cooling(plan), [], []
+    >>> for number in range(10):
+    ...     shares.append(round(cooling.share, 3))
+    ...     scores.append(0.0)
+    ...     if cooling.ends(scores):
+    ...         break
+    >>> shares
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.667, 0.333]
+    """
+
+    def __init__(self, plan: MinibatchPlan) -> None:
+        self.plan = plan
+        self.share, self.converged = 1.0, False
+        self._first = self._n_passes = 0
+
+    def ends(self, scores: list[float]) -> bool:
+        """Return whether the fit ends after the passes with these scores."""
+        plan, made = self.plan, len(scores)
+        left = plan.max_passes - made
+        if not self._n_passes:
+            self.converged = _levelled_off(scores, plan.patience, plan.tol)
+            if not plan.cooling:
+                return self.converged
+            usual = int(np.ceil(plan.cooling / (1 - plan.cooling) * made))
+            if not self.converged and left > usual:
+                return False
+            self._first, self._n_passes = made, min(usual, left)
+        done = made - self._first
+        self.share = max(1 - done / max(self._n_passes, 1), _LAST_RATE)
+        if done < self._n_passes:
+            return False
+        last = max(1, int(_LAST_SHARE * self._n_passes))
+        rise = max(float(np.mean(scores[-last:])) - scores[0], 0.0)
+        enough = plan.tol + _SMALL_SHARE * rise
+        self.converged = self.converged or _levelled_off(scores, last, enough)
+        return True
 
 
 def fit_minibatches(
@@ -353,20 +420,20 @@ def fit_minibatches(
     """
     objectives: list[float | None] = []
     scores: list[float] = []
-    best = BestModel(plan.patience, plan.tol)
+    best, cooling = BestModel(plan.patience, plan.tol), Cooling(plan)
     levelled_off = stopped = False
     for number in range(1, plan.max_passes + 1):
-        value, memory = one_pass(objective, optimiser, plan, rng, memory)
+        value, memory = one_pass(objective, optimiser, plan, rng, memory, cooling.share)
         score = value
         if held is not None or score is None:
             score = (objective if held is None else held).score(optimiser.average)
         objectives.append(value)
         scores.append(score)
-        levelled_off = best.update(optimiser.average, score)
+        ends = levelled_off = best.update(optimiser.average, score)
         if held is None:
-            levelled_off = _levelled_off(scores, plan)
+            ends, levelled_off = cooling.ends(scores), cooling.converged
         stopped = on_pass is not None and on_pass(number, score)
-        if stopped or levelled_off:
+        if stopped or ends:
             break
     theta = best.theta if held is not None else None
     if theta is None:
