@@ -45,6 +45,8 @@ MAX_CONVOLVED_UNITS = 14
 _STEPS_TO_DRAW = 200
 # States of chains over which the expectations of a machine too large to be enumerated are averaged.
 _STATES_TO_EXPECT = 40_000
+# Beyond it a fit has diverged.
+_LARGEST_LOG_NOISE = 600.0
 # Least noise variance of real features, which are scaled: of each feature, or if they share one.
 _NOISE_FLOORS = {True: 1e-3, False: 1e-6}
 # Least probability of a binary feature in the base model, where all rows have the same value.
@@ -251,7 +253,7 @@ class RBMEnergy(
         shape = (len(theta), self.n_components, self.n_features)
         noise = np.ones((len(theta), 1))
         if self.layer.has_noise:
-            noise = np.exp(np.maximum(theta[:, third:], self._log_noise_floor))
+            noise = np.exp(np.clip(theta[:, third:], self._log_noise_floor, _LARGEST_LOG_NOISE))
         return RBMParameters(
             theta[:, :first].reshape(shape),
             theta[:, first:second],

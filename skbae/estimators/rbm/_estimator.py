@@ -21,6 +21,7 @@ from skbae.estimators.rbm._fit import (
     few_units,
     fit_by_contrast,
     fit_exactly,
+    fit_from_few_units,
     make_energy,
     match_units,
     rates_of,
@@ -28,7 +29,6 @@ from skbae.estimators.rbm._fit import (
     sampling_plan,
     shifted,
     single_model,
-    with_small_weights,
 )
 from skbae.estimators.rbm._predictions import MachinePredictions
 from skbae.estimators.rbm._settings import RBMSettings, check_range
@@ -284,8 +284,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
                 found = fit_exactly(settings, energy, merged, rng, runner, step)
             elif energy.layer.has_noise:
                 few = few_units(settings, energy, merged, rng)
-                theta = with_small_weights(energy, few[0], rng)
-                found = fit_by_contrast(settings, energy, merged, rng, step, theta)
+                found = fit_from_few_units(settings, energy, merged, rng, step, few[0])
             else:
                 found = fit_by_contrast(settings, energy, merged, rng, step)
         if found.warning:

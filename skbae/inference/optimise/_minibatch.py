@@ -319,7 +319,7 @@ def settled(
 
 
 def _levelled_off(scores: list[float], n_passes: int | None, tol: float) -> bool:
-    """Return whether the mean score of the last passes is no improvement over those before."""
+    """Return whether the mean score of the last passes is no better than of those before."""
     if n_passes is None or len(scores) < 2 * n_passes:
         return False
     before = np.mean(scores[-2 * n_passes : -n_passes])
@@ -338,8 +338,8 @@ class Cooling:
     share : float
         Factor of the rate of the next pass.
     converged : bool
-        Whether the objective has levelled off: before the rate falls, or, up to a small share of all
-        that it rose, at the end.
+        Whether the objective has levelled off: before the rate falls, or, up to a small share of
+        all that it rose, at the end.
 
     Examples
     --------
