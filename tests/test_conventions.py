@@ -46,7 +46,9 @@ def test_no_random_state_follows_numpys_global_seed(name, blobs):
         np.random.seed(seed)  # noqa: NPY002
         scores.append(model.fit(blobs).score(blobs))
         draws.append(model.sample(3)[0])
-    assert scores[0] == scores[1] != scores[2]
+    assert scores[0] == scores[1]
+    # a fit may have one best start, whatever the seed
+    assert scores[0] != scores[2] or not np.array_equal(draws[0], draws[2])
     np.testing.assert_array_equal(draws[0], draws[1])
     assert not np.array_equal(model.sample(3)[0], model.sample(3)[0])
 

@@ -23,6 +23,7 @@ from skbae.inference.evidence._partition import estimate_partition
 from skbae.inference.optimise._contrastive import contrastive_divergence
 from skbae.inference.optimise._early_stopping import hold_out
 from skbae.inference.optimise._lbfgs import LBFGSResult, maximise_lbfgs
+from skbae.inference.optimise._minibatch import DivergedError
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 from skbae.operators._labels import match_labels
@@ -395,10 +396,26 @@ def few_units(
     return params, best.objective - lost
 
 
-def with_small_weights(energy: RBMEnergy, params: RBMParameters, rng: np.random.Generator) -> Array:
-    """Return coordinates of a machine with small random numbers added to its weights."""
-    small = _FIRST_WEIGHTS * rng.standard_normal(params.weights.shape)
-    return energy.unconstrain(replace(params, weights=params.weights + small))[0]
+def fit_from_few_units(
+    settings: RBMSettings,
+    energy: RBMEnergy,
+    rows: Rows,
+    rng: np.random.Generator,
+    on_step: Steps,
+    few: RBMParameters,
+) -> MachineFit:
+    """Fit by contrastive divergence from a machine with a few units; return it if the fit diverges.
+
+    Small random numbers are added to its weights.
+    """
+    small = _FIRST_WEIGHTS * rng.standard_normal(few.weights.shape)
+    theta = energy.unconstrain(replace(few, weights=few.weights + small))[0]
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return fit_by_contrast(settings, energy, rows, rng, on_step, theta)
+    except DivergedError as error:
+        warning = f"contrastive divergence: {error}. The fit is that of {_FEW_UNITS} units"
+        return MachineFit(energy.unconstrain(few)[0], [], 1, False, warning)
 
 
 def fit_by_contrast(
