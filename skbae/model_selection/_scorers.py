@@ -241,7 +241,7 @@ def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     Returns
     -------
     float
-        ``-mean (X - reconstruction)^2`` over all entries.
+        ``-mean (X - reconstruction)^2`` over all known entries.
 
     Raises
     ------
@@ -277,7 +277,9 @@ def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
         )
     reconstruction = np.asarray(estimator.inverse_transform(estimator.transform(X)), np.float64)
     difference = np.asarray(X, dtype=np.float64) - reconstruction
-    return _finite(-float(np.mean(difference**2)), "reconstruction_scorer")
+    known = ~np.isnan(np.asarray(X, dtype=np.float64))
+    error = np.mean(np.square(difference), where=known) if known.any() else 0.0
+    return _finite(-float(error), "reconstruction_scorer")
 
 
 def _finite(score: float, name: str) -> float:
