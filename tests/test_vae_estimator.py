@@ -44,6 +44,7 @@ BAD_PARAMETERS = [
     ("activation", "sine", ValueError, "'tanh'"),
     ("activation", None, ValueError, "'relu'"),
     ("likelihood", "poisson", ValueError, "'bernoulli'"),
+    ("outside", "ignore", ValueError, "'clip', 'error'"),
     ("noise", "full", ValueError, "'per_feature', 'shared'"),
     ("temperature", -1, ValueError, ">= 0"),
     ("temperature", nan, ValueError, "finite"),
@@ -102,7 +103,7 @@ def test_rows_outside_the_unit_interval_raise(X):
         model.fit(X)
     with pytest.raises(NotFittedError):
         model.transform(X)
-    fitted = model.fit(X / 8)
+    fitted = model.fit(X / 8).set_params(outside="error")
     for method in (fitted.transform, fitted.score_samples, fitted.encode, fitted.score_gradient):
         with pytest.raises(ValueError, match="between 0 and 1"):
             method(X)

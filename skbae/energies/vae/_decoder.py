@@ -33,10 +33,6 @@ class Likelihood(ABC):
     """Whether rows are real numbers, which are centred and scaled before."""
 
     @abstractmethod
-    def check(self, X: FloatArray) -> None:
-        """Raise ValueError if rows are outside the range of the distribution."""
-
-    @abstractmethod
     def first_intercepts(self, mean: FloatArray) -> FloatArray:
         """Return outputs whose expected row is close to `mean`."""
 
@@ -109,15 +105,6 @@ class BernoulliLikelihood(Likelihood):
     has_noise = False
     scaled = False
 
-    def check(self, X: FloatArray) -> None:
-        low, high = X.min(), X.max()
-        if low < 0 or high > 1:
-            raise ValueError(
-                "likelihood='bernoulli' needs X between 0 and 1 (bits, or probabilities of bits), "
-                f"got values from {low:g} to {high:g}; scale X (MinMaxScaler), or set "
-                "likelihood='gaussian'"
-            )
-
     def first_intercepts(self, mean: FloatArray) -> FloatArray:
         # means are clipped, so that logits of constant columns are finite
         bounded = np.clip(mean, 0.01, 0.99)
@@ -180,9 +167,6 @@ class GaussianLikelihood(Likelihood):
 
     has_noise = True
     scaled = True
-
-    def check(self, X: FloatArray) -> None:
-        pass
 
     def first_intercepts(self, mean: FloatArray) -> FloatArray:
         return mean

@@ -13,6 +13,7 @@ from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import run_tempered, summarise
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators._unit_interval import fitted_rows
 from skbae.estimators.rbm._fit import (
     MAX_ENUMERATED_UNITS,
     MachineDetails,
@@ -31,7 +32,7 @@ from skbae.estimators.rbm._fit import (
     single_model,
 )
 from skbae.estimators.rbm._predictions import MachinePredictions
-from skbae.estimators.rbm._settings import RBMSettings, check_range
+from skbae.estimators.rbm._settings import RBMSettings
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._early_stopping import merged_rows
 from skbae.inference.optimise._mode import best_start, find_mode
@@ -60,6 +61,9 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         For Gaussian features: whether each has its own variance s2 given the code, so that units of
         the columns do not matter, or all have the same. A feature's own variance is not below a
         thousandth of its variance, a common one not below a millionth of the mean variance.
+    outside : {"clip", "error"}, default="clip"
+        For binary features: what methods of the fitted model do with rows that leave [0, 1] by more
+        than rounding: clip them with a warning, or raise ValueError. Fits refuse such rows.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
@@ -195,6 +199,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         *,
         visible: str = "bernoulli",
         noise: str = "per_feature",
+        outside: str = "clip",
         temperature: float = 1.0,
         model_temperature: float | None = 0.0,
         tilt: float = 0.0,
@@ -221,6 +226,7 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         self.n_components = n_components
         self.visible = visible
         self.noise = noise
+        self.outside = outside
         self.temperature = temperature
         self.model_temperature = model_temperature
         self.tilt = tilt
@@ -262,7 +268,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     def _fit_rows(
         self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[MachineDetails]:
-        check_range(settings.estimator, settings.visible, rows.X)
+        if settings.visible == "bernoulli":
+            rows = fitted_rows(rows, settings.estimator, "visible")
         if settings.samples:
             return self._fit_sampled(settings, rows, rng, runner)
         return self._fit_best(settings, rows, rng, runner)
@@ -306,7 +313,8 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     def _fit_batch(
         self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[MachineDetails]:
-        check_range(settings.estimator, settings.visible, rows.X)
+        if settings.visible == "bernoulli":
+            rows = fitted_rows(rows, settings.estimator, "visible")
         form = settings.form(rows.X.shape[1])
         first = not hasattr(self, "models_")
         scaling = Scaling.of(form, rows) if first else self._fitted.details.scaling

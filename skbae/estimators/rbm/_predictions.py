@@ -10,8 +10,9 @@ from skbae.energies.rbm._distributions import BernoulliCodes, IndependentRows, R
 from skbae.energies.rbm._kernel import tempered_bits
 from skbae.energies.rbm._visible import RBMParameters
 from skbae.estimators._batches import BatchAutoEncoder
+from skbae.estimators._unit_interval import predicted_rows
 from skbae.estimators.rbm._fit import MachineDetails, as_parameters, make_energy
-from skbae.estimators.rbm._settings import RBMSettings, check_range
+from skbae.estimators.rbm._settings import RBMSettings
 from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 
@@ -36,6 +37,7 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
     )
 
     visible: str
+    outside: str
     components_: Array
     intercept_visible_: Array
     intercept_hidden_: Array
@@ -55,7 +57,8 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
 
     def _read(self, X: Any) -> NDArray[Any]:
         X = super()._read(X)
-        check_range(type(self).__name__, self._fitted.details.form.visible, X)
+        if self._fitted.details.form.visible == "bernoulli":
+            return predicted_rows(X, type(self).__name__, "visible", self.outside)
         return X
 
     def _noise(self) -> Array:

@@ -1,20 +1,19 @@
-"""Settings of BayesianRBMAutoEncoder, and the range of rows that it accepts."""
+"""Settings of BayesianRBMAutoEncoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from skbae.energies.rbm._energy import RBMPrior
 from skbae.energies.rbm._visible import LAYERS, GaussianLayer, VisibleLayer
 from skbae.estimators._settings import Given, Settings, check_memory, common_settings
+from skbae.estimators._unit_interval import OUTSIDE
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from numpy.typing import NDArray
 
     from skbae._types import Array, Rows
     from skbae.estimators._plans import SamplerPlans
@@ -72,6 +71,7 @@ class RBMSettings(Settings):
     n_components: int
     visible: str
     noise: str
+    outside: str
     partition: str
     weight_variance_prior: float
     intercept_variance_prior: float
@@ -103,6 +103,7 @@ class RBMSettings(Settings):
             n_components=given.integer("n_components", minimum=1),
             visible=given.choice("visible", LAYERS),
             noise=given.choice("noise", NOISES),
+            outside=given.choice("outside", OUTSIDE),
             partition=given.choice("partition", ("auto", "exact", "ais")),
             weight_variance_prior=given.real("weight_variance_prior", above=0),
             intercept_variance_prior=given.real("intercept_variance_prior", above=0),
@@ -173,13 +174,3 @@ class RBMSettings(Settings):
                 f"partition='exact' enumerates the states of {layer}, which may have at most "
                 f"{MAX_EXACT_UNITS + 5} units, got {smaller}; set partition='ais'"
             )
-
-
-def check_range(estimator: str, visible: str, X: NDArray[Any]) -> None:
-    """Raise ValueError unless the rows are in the range of the visible units."""
-    if visible == "bernoulli" and (X.min() < 0 or X.max() > 1):
-        raise ValueError(
-            f"Negative values in data passed to {estimator}, or values above 1: X must lie in "
-            f"[0, 1] for visible='bernoulli', got values from {X.min():g} to {X.max():g}; scale "
-            "it, or set visible='gaussian'"
-        )

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.energies.vae._decoder import LIKELIHOODS
 from skbae.energies.vae._parameters import VAEModels
 from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
 from skbae.estimators._settings import check_memory
+from skbae.estimators._unit_interval import fitted_rows
 from skbae.estimators.vae._fit import (
     NetworkDetails,
     code_unit,
@@ -70,6 +70,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         below a millionth of the feature's. At ``temperature < 1`` free variances would have no
         optimum (the likelihood grows without bound as codes copy some features), so that their
         ratios are then held at those of the better PCA, of the rows or of the scaled rows.
+    outside : {"clip", "error"}, default="clip"
+        For a Bernoulli likelihood: what methods of the fitted model do with rows that leave [0, 1]
+        by more than rounding: clip them with a warning, or raise ValueError. Fits refuse such rows.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
@@ -228,6 +231,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         activation: str = "tanh",
         likelihood: str = "gaussian",
         noise: str = "per_feature",
+        outside: str = "clip",
         temperature: float = 1.0,
         model_temperature: float | None = 0.0,
         tilt: float = 0.0,
@@ -256,6 +260,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         self.activation = activation
         self.likelihood = likelihood
         self.noise = noise
+        self.outside = outside
         self.temperature = temperature
         self.model_temperature = model_temperature
         self.tilt = tilt
@@ -301,7 +306,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     def _fit_rows(
         self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[NetworkDetails]:
-        LIKELIHOODS[settings.likelihood].check(rows.X)
+        if settings.likelihood == "bernoulli":
+            rows = fitted_rows(rows, settings.estimator, "likelihood")
         rows = in_order_of_columns(merged_rows(rows))
         architecture = settings.architecture(rows.X.shape[1])
         frame = frame_of(architecture, rows)
@@ -330,7 +336,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     def _fit_batch(
         self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[NetworkDetails]:
-        LIKELIHOODS[settings.likelihood].check(rows.X)
+        if settings.likelihood == "bernoulli":
+            rows = fitted_rows(rows, settings.estimator, "likelihood")
         rows = in_order_of_columns(merged_rows(rows))
         if hasattr(self, "models_"):
             own = self._fitted.details

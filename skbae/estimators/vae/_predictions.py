@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skbae.energies.vae._decoder import LIKELIHOODS
 from skbae.energies.vae._distributions import NetworkRows, WeightedPoints
 from skbae.energies.vae._parameters import VAEModels, VAEParameters
 from skbae.energies.vae._posterior import fixed_noise
 from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_integer
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators._unit_interval import predicted_rows
 from skbae.estimators.vae._fit import NetworkDetails
 from skbae.estimators.vae._settings import VAESettings
 from skbae.operators._floating import own_errors
@@ -53,6 +53,7 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
         "noise_variance_",
     )
 
+    outside: str
     decoder_coefs_: list[Array]
     decoder_intercepts_: list[Array]
     encoder_coefs_: list[Array]
@@ -62,7 +63,8 @@ class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
 
     def _read(self, X: Any) -> NDArray[Any]:
         X = super()._read(X)
-        LIKELIHOODS[self._fitted.details.architecture.likelihood].check(X)
+        if self._fitted.details.architecture.likelihood == "bernoulli":
+            return predicted_rows(X, type(self).__name__, "likelihood", self.outside)
         return X
 
     # -- densities -----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from skbae.energies.vae._energy import Architecture
 from skbae.energies.vae._network import ACTIVATIONS
 from skbae.estimators._checks import check_integer
 from skbae.estimators._settings import Given, Settings, common_settings
+from skbae.estimators._unit_interval import OUTSIDE
 
 if TYPE_CHECKING:
     from typing import Self
@@ -36,6 +37,7 @@ class VAESettings(Settings):
     activation: str
     likelihood: str
     noise: str
+    outside: str
     weight_variance_prior: float
     noise_shape_prior: float
     noise_scale_prior: float | None
@@ -68,6 +70,7 @@ class VAESettings(Settings):
             activation=given.choice("activation", ACTIVATIONS),
             likelihood=given.choice("likelihood", LIKELIHOODS),
             noise=given.choice("noise", NOISES),
+            outside=given.choice("outside", OUTSIDE),
             learning_rate_init=given.real("learning_rate_init", above=0),
             weight_variance_prior=given.real("weight_variance_prior", above=0),
             noise_shape_prior=given.real("noise_shape_prior", above=0),
