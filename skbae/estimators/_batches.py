@@ -44,19 +44,21 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
         self._check_same_shape(settings, n_features, "warm_start=True")
 
     def _check_before_batch(self, settings: SettingsT, n_rows: int, n_features: int) -> None:
-        self._check_data(settings, n_rows, n_features)
+        stream = self._fitted.stream if hasattr(self, "models_") else None
+        self._check_data(settings, n_rows + (0 if stream is None else stream.n_rows), n_features)
         if hasattr(self, "models_"):
             self._check_same_shape(settings, n_features, "partial_fit")
 
     @available_if(supports_partial_fit)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Make one pass over a batch of rows, starting from the fitted model if there is one.
+        """Learn from a batch of rows, starting from the fitted model if there is one.
 
-        Available with ``model_temperature=0`` only, since sampling needs all rows at once. The
-        first call (or an earlier ``fit``) determines the centre and scale that later calls use, so
-        its rows should be representative. The learning rate is constant, `learning_rate_init`, and
-        no rows are held out. Attributes computed on training rows, such as `hmaxe_`, refer to the
-        rows of the latest call.
+        Available with ``model_temperature=0`` only, since sampling needs all rows at once. The rows
+        of the first call (or of an earlier ``fit``) should be representative: the model starts from
+        them. Networks make one pass over the batch, at the constant learning rate
+        `learning_rate_init`, and hold no rows out; mixtures make steps of expectation maximisation
+        that become shorter with `learning_decay`. Attributes computed on training rows, such as
+        `hmaxe_`, refer to the rows of the latest call.
 
         Parameters
         ----------
@@ -78,6 +80,7 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
             first = not hasattr(self, "models_")
             if not first:
                 self._check_usable()
-            X = self._validated(X, reset=first)
+            finite = "allow-nan" if self._takes_missing else True
+            X = self._validated(X, reset=first, ensure_all_finite=finite)
             self._work_on(settings, X, sample_weight, self._fit_batch, self._check_before_batch)
         return self

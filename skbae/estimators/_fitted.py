@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array, Frame, Rows
+    from skbae.estimators._stream import Stream
 
 DetailsT = TypeVar("DetailsT")
 
@@ -80,10 +81,13 @@ class Fit(Generic[DetailsT]):
         Fitted attributes by name, ``models_`` among them.
     details : object
         What else the methods of the family need: a frozen dataclass of builtins and arrays.
+    stream : Stream or None, default=None
+        What has been seen of a stream of rows, if these are a batch of it.
     """
 
     attributes: dict[str, Any]
     details: DetailsT
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ class FittedState(Generic[DetailsT]):
     reference : dict
         Copies of the fitted attributes that define the reference model, by which it is noticed that
         these were edited.
+    stream : Stream or None, default=None
+        What has been seen of a stream of rows; None for models that were made from parameters.
     """
 
     temperature: float
@@ -113,3 +119,4 @@ class FittedState(Generic[DetailsT]):
     training_rows: RowSummary | None
     details: DetailsT
     reference: dict[str, Any]
+    stream: Stream | None = None

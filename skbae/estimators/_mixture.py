@@ -14,11 +14,14 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae._types import EMResult
 from skbae.energies.mixture._completion import ConditionalRows
 from skbae.estimators._annealing import Annealing, annealed_means
+from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_sample_weight
-from skbae.estimators._fitted import DetailsT
+from skbae.estimators._fitted import DetailsT, Fit
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators._stream import Stream
+from skbae.inference._objective import Objective
 from skbae.inference.passes._filled import filled_rows
 from skbae.inference.passes._k_means import best_k_means
 from skbae.inference.passes._rows import make_rows
@@ -72,6 +75,8 @@ class MixtureSettings(Settings):
     annealing: Annealing | None
     tol: float
     max_iter: int
+    learning_decay: float
+    forgetting: float
 
     def check_enough_rows(self, n_rows: int) -> None:
         """Raise ValueError unless there are as many rows as components."""
@@ -102,16 +107,34 @@ def mixture_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[
         "n_init": given.integer("n_init", minimum=1),
         "max_iter": given.integer("max_iter", minimum=0),
         "tol": given.real("tol", at_least=0),
+        **_read_learning(given),
         "weight_concentration_prior": given.real("weight_concentration_prior", above=0),
         "mean_precision_prior": given.real("mean_precision_prior", above=0),
     }
 
 
 EnergyT = TypeVar("EnergyT", bound="MixtureEnergy[Any]")
+
+
+def _read_learning(given: Given) -> dict[str, float]:
+    """Return the settings of ``partial_fit``."""
+    decay, forgetting = given.real("learning_decay", above=0), given.real("forgetting", at_least=0)
+    if decay > 1:
+        raise ValueError(
+            "learning_decay must be above 0 and at most 1 (above 0.5 for batches to be averaged), "
+            f"got {given['learning_decay']!r}"
+        )
+    if forgetting >= 1:
+        raise ValueError(f"forgetting must be at least 0 and below 1, got {given['forgetting']!r}")
+    return {"learning_decay": decay, "forgetting": forgetting}
+
+
 MixtureSettingsT = TypeVar("MixtureSettingsT", bound=MixtureSettings)
 
 
-class MixtureAutoEncoder(CompletingAutoEncoder[MixtureSettingsT, DetailsT]):
+class MixtureAutoEncoder(
+    BatchAutoEncoder[MixtureSettingsT, DetailsT], CompletingAutoEncoder[MixtureSettingsT, DetailsT]
+):
     """Base of the estimators of mixtures."""
 
     _instead_of_editing: ClassVar = (
@@ -178,6 +201,70 @@ class MixtureAutoEncoder(CompletingAutoEncoder[MixtureSettingsT, DetailsT]):
         ndarray of shape (n_samples,)
         """
         return self.fit(X, y, sample_weight).predict(X)
+
+    # -- batches -------------------------------------------------------------------------------
+
+    @property
+    def n_samples_seen_(self) -> int:
+        """Number of rows fitted to, those of all calls of ``partial_fit`` among them."""
+        stream = self._fitted.stream if hasattr(self, "models_") else None
+        if stream is None:
+            raise AttributeError(
+                f"this {type(self).__name__} has no n_samples_seen_: it has not been fitted to rows"
+            )
+        return stream.n_rows
+
+    @abstractmethod
+    def _continued(self, rng: np.random.Generator) -> MixtureParameters:
+        """Return the fitted model as a start."""
+
+    @abstractmethod
+    def _energy_of_batch(self, settings: MixtureSettingsT, rows: Rows) -> MixtureEnergy[Any]:
+        """Return the energy with the floors of a fit to a batch."""
+
+    @abstractmethod
+    def _public(
+        self,
+        settings: MixtureSettingsT,
+        energy: MixtureEnergy[Any],
+        params: MixtureParameters,
+        rows: Rows,
+        runner: RowRunner,
+    ) -> dict[str, Any]:
+        """Return a single best model as fitted attributes, ``models_`` among them."""
+
+    def _fit_batch(
+        self, settings: MixtureSettingsT, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[DetailsT]:
+        """Fit to the first batch; of a later one, take a step with each piece (stepwise EM).
+
+        A model is the maximum of its own expected statistics, so that these need not be kept.
+        """
+        if not hasattr(self, "models_"):
+            return self._fit_rows(settings, rows, rng, runner)
+        stream = self._fitted.stream
+        if stream is None:  # parameters that were given count as much as the batch
+            stream = replace(Stream.begin(rows), n_rows=0)
+        params, energy = self._continued(rng), self._energy_of_batch(settings, rows)
+        temperature = settings.temperature
+        n_steps = 0
+        for piece in stream.pieces(rows):
+            objective = Objective(energy, piece, runner, temperature, settings.tilt)
+            share = stream.share(piece.total, settings.learning_decay, settings.forgetting)
+            found = objective.expect(params, rows.X.dtype)
+            mixed = energy.interpolate(params, found, np.array([share]), temperature)
+            params = energy.maximise(mixed, params, temperature)
+            stream, n_steps = stream.after(piece), n_steps + 1
+        seen = replace(rows, centre=stream.frame.centre, scale=stream.frame.scale)
+        now = Objective(energy, seen, runner, temperature, settings.tilt).expect(params)
+        hmaxe, value = float(now.hmaxe[0]), float(now.objective[0])
+        attributes = {
+            **self._public(settings, energy, params, seen, runner),
+            **single_model(hmaxe, [value]),
+            "converged_": False,
+            "n_iter_": n_steps,
+        }
+        return Fit(attributes, self._fitted.details, stream)
 
     # -- components ----------------------------------------------------------------------------
 
@@ -370,14 +457,21 @@ def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[st
     n_iter = int(found.n_iter[best])
     hmaxe = float(found.hmaxe[best])
     return found.params.take(slice(best, best + 1)), {
+        **single_model(hmaxe, [float(values[best]) for values in found.history[: n_iter + 1]]),
+        "converged_": bool(found.converged[best]),
+        "n_iter_": n_iter,
+    }
+
+
+def single_model(hmaxe: float, history: list[float]) -> dict[str, Any]:
+    """Return the fitted attributes that tell how good a single model is."""
+    return {
         "hmaxe_": hmaxe,
         "hmaxemax_": hmaxe,
         "hmaxemax_error_": 0.0,
         "internal_energy_": hmaxe,
-        "lower_bound_": float(found.objective[best]),
-        "lower_bounds_": [float(values[best]) for values in found.history[: n_iter + 1]],
-        "converged_": bool(found.converged[best]),
-        "n_iter_": n_iter,
+        "lower_bound_": history[-1],
+        "lower_bounds_": history,
     }
 
 

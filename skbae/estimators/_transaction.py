@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -24,6 +25,7 @@ from skbae.estimators._fitted import (
 from skbae.estimators._plans import SamplerPlans
 from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, with_callbacks
 from skbae.estimators._settings import Given, Settings
+from skbae.estimators._stream import Stream
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
@@ -183,10 +185,11 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
                 check_known(X, getattr(self, "feature_names_in_", None))
             check_range(X, rows, getattr(self, "feature_names_in_", None))
             found = work(settings, rows, rng, runner)
+        stream = Stream.begin(rows) if found.stream is None else found.stream
         self._write(
-            found,
+            replace(found, stream=stream),
             (settings.temperature, settings.model_temperature, settings.tilt),
-            rows.frame,
+            stream.frame,
             RowSummary.of(given, rows),
         )
 
@@ -202,7 +205,7 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
             if name not in ("n_features_in_", "feature_names_in_"):
                 delattr(self, name)
         reference = self._copied_reference(found.attributes)
-        state = FittedState(*temperatures, frame, summary, found.details, reference)
+        state = FittedState(*temperatures, frame, summary, found.details, reference, found.stream)
         self.__dict__.update(found.attributes, _fitted=state)
 
     def _adopt(self, found: Fit[DetailsT], frame: Frame, names: Any = None) -> Self:

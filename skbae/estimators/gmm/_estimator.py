@@ -150,6 +150,12 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         iteration changes nothing.
     max_iter : int, default=100
         Largest number of iterations. With 0 the start itself is kept and scored.
+    learning_decay : float, default=0.7
+        How fast the steps of ``partial_fit`` become shorter: after t batches like ``t^-decay``. At
+        1 all batches count alike, below 1 later ones count more; above 0.5 their noise averages
+        out.
+    forgetting : float, default=0.0
+        Least share of the model that a batch replaces, below 1, to follow rows that change.
     warm_start : bool, default=False
         Start from the current fitted model, if there is one.
     verbose : int, default=0
@@ -193,6 +199,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         made since it would have lowered the objective; or sweeps of each chain.
     models_ : GaussianMixtureModels
         The kept models, with components in the order of the reference model's.
+    n_samples_seen_ : int
+        Number of rows fitted to, by all calls of ``partial_fit`` or the latest ``fit``.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.
@@ -275,6 +283,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         reg_covar: float | None = None,
         tol: float = 1e-3,
         max_iter: int = 100,
+        learning_decay: float = 0.7,
+        forgetting: float = 0.0,
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 1,
@@ -303,6 +313,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         self.reg_covar = reg_covar
         self.tol = tol
         self.max_iter = max_iter
+        self.learning_decay = learning_decay
+        self.forgetting = forgetting
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
@@ -362,7 +374,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     def _check_data(self, settings: GaussianMixtureSettings, n_rows: int, n_features: int) -> None:
         settings.check_data(n_rows, n_features)
 
-    def _check_warm_start(self, settings: GaussianMixtureSettings, n_features: int) -> None:
+    def _check_same_shape(
+        self, settings: GaussianMixtureSettings, n_features: int, what: str
+    ) -> None:
         has, new = self._fitted.details, settings.form(n_features)
         columns = self.means_.shape[1]
         if (has.n_components, columns, has.covariance_type) != (
@@ -371,7 +385,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
             new.covariance_type,
         ):
             raise ValueError(
-                "warm_start=True needs the n_components, number of features and covariance_type of "
+                f"{what} needs the n_components, number of features and covariance_type of "
                 f"the fitted model, {has.n_components}, {columns} and "
                 f"{has.covariance_type!r}; got {new.n_components}, {new.n_features} and "
                 f"{new.covariance_type!r}"
@@ -447,7 +461,26 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         best, attributes = best_of(found, settings.max_iter, step.stopped)
         if settings.max_iter:
             warn_of_floor(settings, best, floor, rows)
-        return {**reference_attributes(form, best), **attributes, "models_": as_models(form, best)}
+        return {**self._public(settings, energy, best, rows, runner), **attributes}
+
+    def _continued(self, rng: np.random.Generator) -> MixtureParameters:
+        return self._reference()
+
+    def _energy_of_batch(
+        self, settings: GaussianMixtureSettings, rows: Rows
+    ) -> GaussianMixtureEnergy:
+        return of_rows(self._fitted.details.energy(settings.floor(rows)), rows)
+
+    def _public(
+        self,
+        settings: GaussianMixtureSettings,
+        energy: Any,
+        params: MixtureParameters,
+        rows: Rows,
+        runner: RowRunner,
+    ) -> dict[str, Any]:
+        form = settings.form(rows.X.shape[1])
+        return {**reference_attributes(form, params), "models_": as_models(form, params)}
 
     def _fit_sampled(
         self,

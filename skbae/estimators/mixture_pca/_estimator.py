@@ -123,6 +123,12 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         :class:`BayesianGMMAutoEncoder`.
     max_iter : int, default=100
         Largest number of iterations.
+    learning_decay : float, default=0.7
+        How fast the steps of ``partial_fit`` become shorter: after t batches like ``t^-decay``. At
+        1 all batches count alike, below 1 later ones count more; above 0.5 their noise averages
+        out.
+    forgetting : float, default=0.0
+        Least share of the model that a batch replaces, below 1, to follow rows that change.
     warm_start : bool, default=False
         Start from the current fitted model, if there is one.
     verbose : int, default=0
@@ -169,6 +175,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         Passes over the rows that steps of the best start took.
     models_ : PCAMixtureModels
         The kept models, with components in the order of the reference model's.
+    n_samples_seen_ : int
+        Number of rows fitted to, by all calls of ``partial_fit`` or the latest ``fit``.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.
@@ -251,6 +259,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         annealing: Any = None,
         tol: float = 1e-3,
         max_iter: int = 100,
+        learning_decay: float = 0.7,
+        forgetting: float = 0.0,
         warm_start: bool = False,
         verbose: int = 0,
         verbose_interval: int = 1,
@@ -276,6 +286,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         self.annealing = annealing
         self.tol = tol
         self.max_iter = max_iter
+        self.learning_decay = learning_decay
+        self.forgetting = forgetting
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
@@ -287,13 +299,13 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     def _check_data(self, settings: PCAMixtureSettings, n_rows: int, n_features: int) -> None:
         settings.check_data(n_rows, n_features)
 
-    def _check_warm_start(self, settings: PCAMixtureSettings, n_features: int) -> None:
+    def _check_same_shape(self, settings: PCAMixtureSettings, n_features: int, what: str) -> None:
         form = self._fitted.details
         has = (form.n_components, form.n_latent, form.n_features, form.tied_noise)
         new = (settings.n_components, settings.n_latent, n_features, settings.tied_noise)
         if new != has:
             raise ValueError(
-                "warm_start=True needs the n_components, n_latent, number of features and "
+                f"{what} needs the n_components, n_latent, number of features and "
                 f"tied_noise of the fitted model, {has}; got {new}"
             )
 
@@ -317,7 +329,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         """Fit the single best model."""
         energy = of_rows(form_for(settings, rows).energy(), rows)
         if self._continues(settings):
-            models = continued(self._reference(), rng)
+            models = self._continued(rng)
         elif rows.incomplete:
             models = starts_with_gaps(settings, rows, rng, runner)
         elif settings.n_components == 1:
@@ -333,8 +345,24 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
                 on_iteration=step,
             )
         best, attributes = best_of(found, settings.max_iter, step.stopped)
-        kept = as_models(energy, best, rows, runner, settings.temperature)
-        return {**reference_attributes(kept), **attributes, "models_": kept}
+        return {**self._public(settings, energy, best, rows, runner), **attributes}
+
+    def _continued(self, rng: np.random.Generator) -> MixtureParameters:
+        return continued(self._reference(), rng)
+
+    def _energy_of_batch(self, settings: PCAMixtureSettings, rows: Rows) -> PCAMixture:
+        return of_rows(self._fitted.details.energy(), rows)
+
+    def _public(
+        self,
+        settings: PCAMixtureSettings,
+        energy: Any,
+        params: MixtureParameters,
+        rows: Rows,
+        runner: RowRunner,
+    ) -> dict[str, Any]:
+        kept = as_models(energy, params, rows, runner, settings.temperature)
+        return {**reference_attributes(kept), "models_": kept}
 
     def _fit_sampled(
         self,
