@@ -1,4 +1,4 @@
-"""Mixtures that learn from batches of rows: partial_fit."""
+"""Mixtures and PCA that learn from batches of rows: partial_fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from _instances import COVARIANCE_TYPES
 from sklearn.base import clone
 
-from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder
+from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
 from skbae._types import Frame
 from skbae.estimators._stream import Stream
 from skbae.inference.passes._rows import make_rows
@@ -224,3 +224,74 @@ def test_mistakes_are_named_and_change_nothing():
         model.set_params(n_components=2).partial_fit(X[:, :1])
     np.testing.assert_array_equal(model.means_, means)
     assert model.n_samples_seen_ == 200
+
+
+# -- PCA: exact in any split -----------------------------------------------------------------------
+
+
+def pca(n_components=None, **settings):
+    return BayesianPCAAutoEncoder(n_components, model_temperature=0, **settings)
+
+
+def spiked(n_rows, n_features, seed=0, offset=0.0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n_rows, n_features)) * np.geomspace(10, 0.1, n_features) + offset
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("size", [1, 13, 90])
+def test_pca_of_batches_is_that_of_all_rows(size, temperature):
+    X = spiked(180, 6, offset=3.0)
+    weights = np.random.default_rng(1).integers(1, 4, 180).astype(float)
+    settings = {"temperature": temperature, "whiten": True}
+    for own in (None, weights):
+        own_of_first = None if own is None else own[:10]
+        parts = pca(3, **settings).partial_fit(X[:10], sample_weight=own_of_first)
+        for start in range(10, 180, size):
+            part = slice(start, start + size)
+            parts.partial_fit(X[part], sample_weight=None if own is None else own[part])
+        whole = pca(3, **settings).fit(X, sample_weight=own)
+        for name in ("mean_", "components_", "noise_variance_", "explained_variance_",
+                     "explained_variance_ratio_", "singular_values_", "hmaxe_"):  # fmt: skip
+            np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-9)
+        np.testing.assert_allclose(parts.transform(X), whole.transform(X), rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(parts.score_samples(X), whole.score_samples(X), rtol=1e-9)
+        assert parts.n_samples_seen_ == whole.n_samples_seen_ == 180
+
+
+def test_batches_of_a_column_far_from_zero_keep_their_digits():
+    X = spiked(300, 4, offset=1e6)
+    parts, whole = fed(pca(2), X, 20), pca(2).fit(X)
+    np.testing.assert_allclose(parts.explained_variance_, whole.explained_variance_, rtol=1e-7)
+
+
+@pytest.mark.parametrize("n_components", [None, 0.9, "mle", 3])
+def test_the_number_of_components_follows_from_all_rows(n_components):
+    X = spiked(200, 5)
+    parts, whole = fed(pca(n_components), X, 50), pca(n_components).fit(X)
+    assert parts.n_components_ == whole.n_components_
+    np.testing.assert_allclose(parts.noise_variance_, whole.noise_variance_, rtol=1e-9, atol=1e-12)
+
+
+def test_fewer_rows_than_columns_and_then_more():
+    X = spiked(40, 12)
+    model = pca(4).partial_fit(X[:6])
+    np.testing.assert_allclose(model.explained_variance_, pca(4).fit(X[:6]).explained_variance_)
+    model.partial_fit(X[6:])
+    np.testing.assert_allclose(model.explained_variance_, pca(4).fit(X).explained_variance_)
+
+
+def test_pca_refuses_batches_that_would_not_be_exact():
+    X = spiked(60, 3)
+    fitted = pca(2).fit(X)
+    with pytest.raises(ValueError, match="continues what partial_fit began"):
+        fitted.partial_fit(X)
+    assert fitted.n_samples_seen_ == 60
+    with pytest.raises(ValueError, match="needs tilt=0"):
+        pca(2, tilt=0.5).partial_fit(X)
+    holes = X.copy()
+    holes[3, 1] = np.nan
+    with pytest.raises(ValueError, match="without missing entries"):
+        pca(2).partial_fit(holes)
+    with pytest.raises(ValueError, match="all rows of X are equal"):
+        pca(1).partial_fit(np.ones((5, 3)))

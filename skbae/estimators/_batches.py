@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,25 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
         if hasattr(self, "models_"):
             self._check_same_shape(settings, n_features, "partial_fit")
 
+    def _next_batch(
+        self, settings: SettingsT, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[DetailsT]:
+        before = self._fitted.stream if hasattr(self, "models_") else None
+        found = self._fit_batch(settings, rows, rng, runner)
+        if found.stream is not None or before is None:
+            return found
+        return replace(found, stream=before.after(rows))
+
+    @property
+    def n_samples_seen_(self) -> int:
+        """Number of rows fitted to, those of all calls of ``partial_fit`` among them."""
+        stream = self._fitted.stream if hasattr(self, "models_") else None
+        if stream is None:
+            raise AttributeError(
+                f"this {type(self).__name__} has no n_samples_seen_: it has not been fitted to rows"
+            )
+        return stream.n_rows
+
     @available_if(supports_partial_fit)
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from a batch of rows, starting from the fitted model if there is one.
@@ -57,7 +77,8 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
         of the first call (or of an earlier ``fit``) should be representative: the model starts from
         them. Networks make one pass over the batch, at the constant learning rate
         `learning_rate_init`, and hold no rows out; mixtures make steps of expectation maximisation
-        that become shorter with `learning_decay`. Attributes computed on training rows, such as
+        that become shorter with `learning_decay`; PCA adds to the moments of all rows so far, so
+        that it is the same as one fit to all of them. Attributes computed on training rows, such as
         `hmaxe_`, refer to the rows of the latest call.
 
         Parameters
@@ -82,5 +103,5 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
                 self._check_usable()
             finite = "allow-nan" if self._takes_missing else True
             X = self._validated(X, reset=first, ensure_all_finite=finite)
-            self._work_on(settings, X, sample_weight, self._fit_batch, self._check_before_batch)
+            self._work_on(settings, X, sample_weight, self._next_batch, self._check_before_batch)
         return self

@@ -71,6 +71,18 @@ def equal(value: Any, kept: Any) -> bool:
         return False
 
 
+def single_model(hmaxe: float, history: list[float]) -> dict[str, Any]:
+    """Return the fitted attributes that tell how good a single model is."""
+    return {
+        "hmaxe_": hmaxe,
+        "hmaxemax_": hmaxe,
+        "hmaxemax_error_": 0.0,
+        "internal_energy_": hmaxe,
+        "lower_bound_": history[-1],
+        "lower_bounds_": history,
+    }
+
+
 @dataclass(frozen=True)
 class Fit(Generic[DetailsT]):
     """Result of fitting a family to rows.

@@ -16,7 +16,7 @@ from skbae.energies.mixture._completion import ConditionalRows
 from skbae.estimators._annealing import Annealing, annealed_means
 from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_sample_weight
-from skbae.estimators._fitted import DetailsT, Fit
+from skbae.estimators._fitted import DetailsT, Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
@@ -203,16 +203,6 @@ class MixtureAutoEncoder(
         return self.fit(X, y, sample_weight).predict(X)
 
     # -- batches -------------------------------------------------------------------------------
-
-    @property
-    def n_samples_seen_(self) -> int:
-        """Number of rows fitted to, those of all calls of ``partial_fit`` among them."""
-        stream = self._fitted.stream if hasattr(self, "models_") else None
-        if stream is None:
-            raise AttributeError(
-                f"this {type(self).__name__} has no n_samples_seen_: it has not been fitted to rows"
-            )
-        return stream.n_rows
 
     @abstractmethod
     def _continued(self, rng: np.random.Generator) -> MixtureParameters:
@@ -460,18 +450,6 @@ def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[st
         **single_model(hmaxe, [float(values[best]) for values in found.history[: n_iter + 1]]),
         "converged_": bool(found.converged[best]),
         "n_iter_": n_iter,
-    }
-
-
-def single_model(hmaxe: float, history: list[float]) -> dict[str, Any]:
-    """Return the fitted attributes that tell how good a single model is."""
-    return {
-        "hmaxe_": hmaxe,
-        "hmaxemax_": hmaxe,
-        "hmaxemax_error_": 0.0,
-        "internal_energy_": hmaxe,
-        "lower_bound_": history[-1],
-        "lower_bounds_": history,
     }
 
 

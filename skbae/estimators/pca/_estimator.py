@@ -19,12 +19,14 @@ from skbae.energies.pca._distributions import (
 )
 from skbae.energies.pca._energy import NOISE_FLOOR, PCAEnergy, PCAParameters
 from skbae.energies.pca._incomplete import IncompletePCAEnergy, codes_of_gaps
+from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_integer
-from skbae.estimators._fitted import Fit
+from skbae.estimators._fitted import Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import summarise
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators._stream import Stream
 from skbae.estimators.pca._dimension import sample_best_dimension
 from skbae.estimators.pca._fit import (
     as_models,
@@ -32,6 +34,7 @@ from skbae.estimators.pca._fit import (
     best_model,
     find_spectrum,
     mean_variance,
+    moments_of_stream,
     needs_covariance,
     reference_attributes,
     reference_model,
@@ -65,7 +68,9 @@ if TYPE_CHECKING:
 _OF_FEATURES = "covariance_eigh"
 
 
-class BayesianPCAAutoEncoder(CompletingAutoEncoder[PCASettings, PCADetails]):
+class BayesianPCAAutoEncoder(
+    BatchAutoEncoder[PCASettings, PCADetails], CompletingAutoEncoder[PCASettings, PCADetails]
+):
     """Principal component analysis as a Bayesian autoencoder.
 
     The code of a row x is a point z of a d-dimensional subspace, and the energy is
@@ -167,6 +172,8 @@ class BayesianPCAAutoEncoder(CompletingAutoEncoder[PCASettings, PCADetails]):
     n_iter_ : int
     models_ : PCAModels
         The kept models.
+    n_samples_seen_ : int
+        Number of rows fitted to, by all calls of ``partial_fit`` or the latest ``fit``.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.
@@ -292,18 +299,72 @@ class BayesianPCAAutoEncoder(CompletingAutoEncoder[PCASettings, PCADetails]):
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[PCADetails]:
         mean_variance(rows)
+        self._check_can_whiten(settings, rows)
+        fit = self._fit_sampled if settings.samples else self._fit_best
+        fitted = fit(settings, rows, rng, runner)
+        return Fit(fitted, PCADetails(self._scale_of_codes(settings, rows, fitted)))
+
+    @staticmethod
+    def _check_can_whiten(settings: PCASettings, rows: Rows) -> None:
         if settings.whiten and not rows.total > 1:
             raise ValueError(
                 "whiten=True divides by the standard deviation with divisor N - 1, and the sum N "
                 f"of sample_weight is {rows.total:g}; give weights that sum to more than 1"
             )
-        fit = self._fit_sampled if settings.samples else self._fit_best
-        fitted = fit(settings, rows, rng, runner)
+
+    @staticmethod
+    def _scale_of_codes(settings: PCASettings, rows: Rows, fitted: dict[str, Any]) -> Array:
         scale = np.ones(fitted["n_components_"])
         if settings.whiten:
             deviation = np.sqrt(fitted["explained_variance_"] * rows.total / (rows.total - 1))
             scale = np.where(deviation > 0, deviation, scale)
-        return Fit(fitted, PCADetails(scale))
+        return scale
+
+    def _check_same_shape(self, settings: PCASettings, n_features: int, what: str) -> None:
+        """Accept any number of components: they follow from the moments of all rows."""
+
+    def _fit_batch(
+        self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> Fit[PCADetails]:
+        """Add a batch to the moments of all rows so far, of which the best model is exact."""
+        if settings.tilt != 0 or rows.incomplete:
+            what = "tilt=0" if settings.tilt != 0 else "rows without missing entries"
+            raise ValueError(
+                f"partial_fit of BayesianPCAAutoEncoder needs {what}: the model follows from the "
+                "mean and covariance of all rows so far. fit takes all rows at once, and "
+                "BayesianMixturePCAAutoEncoder has a partial_fit of steps"
+            )
+        batch = rows_with_covariance(rows.X, rows.weights, runner)
+        stream, covariance = Stream.begin(rows), batch.covariance
+        if hasattr(self, "models_"):
+            known = self._fitted.details.covariance
+            if known is None or self._fitted.stream is None:
+                raise ValueError(
+                    "partial_fit of BayesianPCAAutoEncoder continues what partial_fit began, and "
+                    "this model was fitted to all rows at once, of which fit keeps no covariance; "
+                    "begin with partial_fit of an estimator that is not fitted, such as "
+                    "sklearn.base.clone(estimator)"
+                )
+            before, stream = self._fitted.stream, self._fitted.stream.after(rows)
+            share = rows.total / stream.seen
+            apart = batch.centre - before.frame.centre
+            covariance = (1 - share) * known + share * covariance
+            covariance += share * (1 - share) * np.outer(apart, apart)
+        seen = moments_of_stream(stream, covariance)
+        mean_variance(seen)
+        self._check_can_whiten(settings, seen)
+        spectrum = find_spectrum(settings, seen, runner, rng, _OF_FEATURES)
+        params, hmaxe = best_model(spectrum, settings.temperature)
+        models = as_models(params, spectrum.variances[None], params)
+        fitted = {
+            **reference_attributes(models, seen),
+            "models_": models,
+            **single_model(hmaxe, [hmaxe]),
+            "converged_": True,
+            "n_iter_": 1,
+        }
+        scale = self._scale_of_codes(settings, seen, fitted)
+        return Fit(fitted, PCADetails(scale, covariance), stream)
 
     def _fit_best(
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
@@ -330,12 +391,7 @@ class BayesianPCAAutoEncoder(CompletingAutoEncoder[PCASettings, PCADetails]):
         return {
             **reference_attributes(models, rows),
             "models_": models,
-            "hmaxe_": hmaxe,
-            "hmaxemax_": hmaxe,
-            "hmaxemax_error_": 0.0,
-            "internal_energy_": hmaxe,
-            "lower_bound_": history[-1],
-            "lower_bounds_": history,
+            **single_model(hmaxe, history),
             "converged_": converged,
             "n_iter_": n_iter,
         }

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from skbae._types import Array, EMResult, Rows, SamplingRun
     from skbae.energies.pca._loadings import PCAPrior
+    from skbae.estimators._stream import Stream
     from skbae.inference.passes._rows import RowRunner
 
 
@@ -148,6 +149,14 @@ def minka_dimension(variances: Array, total: float) -> int:
         if value > best:
             best, dimension = value, k
     return dimension
+
+
+def moments_of_stream(stream: Stream, covariance: Array) -> RowsWithCovariance:
+    """Return the mean and covariance of all rows of a stream; none of the rows is kept."""
+    scale = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+    shape = stream.n_rows, len(scale)
+    none = np.broadcast_to(np.nan, shape)
+    return RowsWithCovariance(none, None, stream.seen, stream.frame.centre, scale, covariance)
 
 
 # -- one best model --------------------------------------------------------------------------------

@@ -42,9 +42,12 @@ class PCADetails:
     ----------
     code_scale : ndarray of shape (d,)
         Unit of each code in units of X: a standard deviation if codes are whitened, else 1.
+    covariance : ndarray of shape (D, D) or None, default=None
+        Of all rows of a stream, divisor N; None for a fit to all rows at once.
     """
 
     code_scale: Array
+    covariance: Array | None = None
 
 
 @dataclass(frozen=True)
