@@ -12,6 +12,7 @@ rng = np.random.default_rng(0)
 
 
 def batches(rows, size):
+    """Return the rows in batches, in their order."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
