@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from _instances import each_instance
+from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
+from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
 from skbae.inference.passes._rows import RowRunner, row_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -45,6 +48,35 @@ def test_a_million_rows_add_less_than_100_megabytes(settings):
     growth, size = map(int, out.stdout.split())
     assert size == 160_000_000
     assert growth < 100e6
+
+
+@pytest.mark.parametrize("kind", ["mixture", "PCA", "mixture of PCA"])
+def test_rows_on_disk_are_read_in_chunks(kind, tmp_path):
+    """No array of the fit is as long as the table: one number a row would be 6 MB."""
+    path = tmp_path / "rows.dat"
+    rows = np.memmap(path, dtype=np.float64, mode="w+", shape=(800_000, 4))
+    rng = np.random.default_rng(0)
+    for start in range(0, len(rows), 100_000):
+        rows[start : start + 100_000] = rng.normal(size=(100_000, 4)) + rng.integers(
+            2, size=(100_000, 1)
+        )
+    rows.flush()
+    settings = {"model_temperature": 0, "n_jobs": 1}
+    model = {
+        "mixture": BayesianGMMAutoEncoder(2, max_iter=2, random_state=0, **settings),
+        "PCA": BayesianPCAAutoEncoder(2, **settings),
+        "mixture of PCA": BayesianMixturePCAAutoEncoder(
+            2, n_latent=1, max_iter=2, random_state=0, **settings
+        ),
+    }[kind]
+    clone(model).fit(rows[:5000])  # what libraries set up once is not the fit's
+    on_disk = np.memmap(path, dtype=np.float64, mode="r", shape=rows.shape)
+    tracemalloc.start()
+    model.fit(on_disk)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12e6, f"{peak / 1e6:.1f} MB"
+    np.testing.assert_allclose(model.hmaxe_, clone(model).fit(np.array(on_disk)).hmaxe_, rtol=1e-12)
 
 
 def many_rows(n=20_000, dtype=np.float64):

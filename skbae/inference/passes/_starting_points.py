@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Distinct rows from which starting points are chosen: enough to contain rows of a component with a
 # thousandth of the weight, and few enough to cost less than one pass over many rows.
 MAX_DISTINCT = 1 << 14
+# Rows that are looked at at once.
+_CHUNK = 1 << 16
 # What a missing entry adds to the projection of a row.
 _MISSING = 0.6180339887
 
@@ -49,18 +51,14 @@ def distinct_rows(rows: Rows, limit: int = MAX_DISTINCT) -> tuple[Array, Array]:
 
 
 def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
-    keys = _projection(rows.X, 0, rows.incomplete)
-    weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
-    chosen = np.arange(len(keys))
-    if len(keys) > limit:
-        fraction = limit / len(keys)
-        while True:
-            chosen = np.flatnonzero(_hash_uniform(keys) < fraction)
-            # many repeated rows leave too few distinct ones: select a larger fraction
-            if len(np.unique(keys[chosen])) >= limit // 2 or fraction >= 1:
-                break
-            fraction *= 4
-        keys, weights = keys[chosen], weights[chosen]
+    fraction = min(limit / len(rows.X), 1.0)
+    while True:
+        chosen, keys = _selected(rows, fraction)
+        # many repeated rows leave too few distinct ones: select a larger fraction
+        if fraction >= 1 or len(np.unique(keys)) >= limit // 2:
+            break
+        fraction = min(4 * fraction, 1.0)
+    weights = np.ones(len(chosen)) if rows.weights is None else rows.weights[chosen]
     order = np.lexsort((_projection(rows.X[chosen], 1, rows.incomplete), keys))
     X = rows.X[chosen[order]].astype(np.float64)
     new = np.ones(len(X), dtype=bool)
@@ -70,6 +68,22 @@ def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
     new[1:] = np.any(differ, axis=1)
     group = np.cumsum(new) - 1
     return X[new], np.asarray(np.bincount(group, weights=weights[order]), dtype=np.float64)
+
+
+def _selected(rows: Rows, fraction: float) -> tuple[NDArray[np.intp], Array]:
+    """Return about a fraction of the rows, by their content, and a number for each.
+
+    Chunk by chunk, so that rows may be on disk, and more than there is memory for.
+    """
+    parts = []
+    for start in range(0, len(rows.X), _CHUNK):
+        keys = _projection(rows.X[start : start + _CHUNK], 0, rows.incomplete)
+        own = np.arange(len(keys))
+        if fraction < 1:
+            own = np.flatnonzero(_hash_uniform(keys) < fraction)
+        parts.append((start + own, keys[own]))
+    chosen, keys = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return chosen, keys
 
 
 @cache
