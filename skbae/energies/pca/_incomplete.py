@@ -101,14 +101,15 @@ class IncompletePCAKernel(CompletingKernel):
 
     dtype = np.dtype(np.float64)
 
-    def __init__(self, log_weights: Array, params: Any) -> None:
-        self.params, self.log_weights = params, log_weights
+    def __init__(self, log_weights: Array, params: Any, centre: Array) -> None:
+        self.params, self.log_weights, self.centre = params, log_weights, centre
         self.n_models, self.n_components = log_weights.shape
         self.rounding = np.zeros(self.n_models)
         n_codes, size = params.components.shape[2:]
         self.n_codes, self.n_features = n_codes, size
         cells = log_weights.size
         self.means = params.means.reshape(cells, size)
+        self.offsets = self.means - centre
         self.components = params.components.reshape(cells, n_codes, size)
         self.noise = np.broadcast_to(params.noise, log_weights.shape).reshape(cells)
         precisions = params.precisions.reshape(cells, n_codes)
@@ -117,53 +118,54 @@ class IncompletePCAKernel(CompletingKernel):
         self.shrink = 1.0 - self.rest
         first, second = np.triu_indices(n_codes)
         self.pairs = first, second
-        self.products = self.components[:, first] * self.components[:, second]
+        products = self.components[:, first] * self.components[:, second]
+        # what is multiplied with the mask of known entries, and with these
+        self.masked = np.concatenate([products, self.components * self.offsets[:, None]], axis=1)
         n_numbers = n_codes**2 + len(first) + 4 * n_codes + 4
         self.numbers_per_row = min(cells * n_numbers, 4096) + 2 * size
         self.block = max(1, _BLOCK // (size * chunk_rows(self.numbers_per_row)))
 
     def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
-        key = WorkspaceKey("pca gaps", n_rows, self.n_features, self.dtype.str)
+        key = WorkspaceKey(
+            "pca gaps", n_rows, self.n_features, self.dtype.str, self.centre.tobytes()
+        )
         if not isinstance(previous, Workspace) or previous.key != key:
             previous = Workspace(key)
         return previous
 
     def load(self, X: NDArray[Any], workspace: Workspace) -> None:
         if workspace.source is not X:
-            workspace.gaps = Gaps(X)
+            workspace.gaps = gaps = Gaps(X)
+            workspace.arrays["rows"] = gaps.filled - self.centre[:, None] * gaps.observed
             workspace.source, workspace.n = X, len(X)
 
     def _blocks(self) -> Iterator[slice]:
         for start in range(0, len(self.means), self.block):
             yield slice(start, start + self.block)
 
-    def _deviations(self, part: slice, gaps: Gaps) -> Array:
-        """Return deviations of known entries from the means of some cells, (C, D, n)."""
-        found = gaps.filled - self.means[part, :, None]
-        found *= gaps.observed
-        return found
-
     def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
         gaps, n, d = workspace.gaps, workspace.n, self.n_codes
         cells = len(self.means)
         energies, entropies = np.empty((cells, n)), np.zeros((cells, n))
         codes, spreads = np.empty((cells, d, n)), np.empty((cells, d, d, n))
+        rows = workspace.arrays["rows"]
         for part in self._blocks():
-            noise = self.noise[part]
-            deviations = self._deviations(part, gaps)
+            fitted = self.offsets[part, :, None]
             if d:
-                spreads[part], entropies[part] = self._spreads(part, gaps)
-                along = np.matmul(self.components[part], deviations)
+                masked = np.matmul(self.masked[part], gaps.observed)
+                spreads[part], entropies[part] = self._spreads(part, masked[:, :-d])
+                along = np.matmul(self.components[part], rows) - masked[:, -d:]
                 codes[part] = np.einsum("cijn,cjn->cin", spreads[part], along)
                 fitted = np.matmul(np.swapaxes(self.components[part], 1, 2), codes[part])
-                fitted *= gaps.observed
-                deviations -= fitted
-            square = np.einsum("cdn,cdn->cn", deviations, deviations)
+                fitted += self.offsets[part, :, None]
+            residual = np.multiply(fitted, gaps.observed, out=fitted if d else None)
+            np.subtract(rows, residual, out=residual)
+            square = np.einsum("cdn,cdn->cn", residual, residual)
             if d:
                 shrink = self.shrink[part]
                 pull = np.where(shrink > 0, self.rest[part] / np.where(shrink > 0, shrink, 1.0), 0)
                 square += np.einsum("cin,ci->cn", codes[part] ** 2, pull)
-            energies[part] = -0.5 * square / noise[:, None]
+            energies[part] = -0.5 * square / self.noise[part, None]
         n_known = gaps.observed.sum(axis=0)
         energies -= 0.5 * (LOG_2PI + np.log(self.noise))[:, None] * n_known
         shape = (self.n_models, self.n_components)
@@ -174,13 +176,15 @@ class IncompletePCAKernel(CompletingKernel):
         own += self.log_weights[..., None]
         return own, None
 
-    def _spreads(self, part: slice, gaps: Gaps) -> tuple[Array, Array]:
-        """Return A (C, d, d, n), and minus half the log determinants of M, (C, n)."""
+    def _spreads(self, part: slice, packed: Array) -> tuple[Array, Array]:
+        """Return A (C, d, d, n), and minus half the log determinants of M, (C, n).
+
+        `packed` has the products of directions over known entries, by pairs.
+        """
         d = self.n_codes
         first, second = self.pairs
         roots = np.sqrt(self.shrink[part])
-        packed = np.matmul(self.products[part], gaps.observed)
-        packed *= (roots[:, first] * roots[:, second])[..., None]
+        packed = packed * (roots[:, first] * roots[:, second])[..., None]
         matrices = np.empty((len(packed), d, d, packed.shape[-1]))
         matrices[:, first, second] = packed
         matrices[:, second, first] = packed
@@ -217,21 +221,33 @@ class IncompletePCAKernel(CompletingKernel):
         means, spreads = workspace.arrays["codes"], workspace.arrays["spreads"]
         first, second = np.triu_indices(d + 1)
         inner = second < d
+        observed = np.ascontiguousarray(gaps.observed.T)
+        rows = np.ascontiguousarray(workspace.arrays["rows"].T)
+        row_squares = np.einsum("nd,nd->n", rows, rows)
         for part in self._blocks():
-            share = shares[part]
-            own = np.concatenate([means[part], np.ones((len(share), 1, n))], axis=1)
+            share, codes_of, spread = shares[part], means[part], spreads[part]
+            known, values, lengths = observed, rows, row_squares
+            # of many columns, most rows have no share at all in most components
+            some = np.flatnonzero(share.any(axis=0))
+            if len(some) < 0.7 * n:
+                share, codes_of, spread = share[:, some], codes_of[..., some], spread[..., some]
+                known, values, lengths = observed[some], rows[some], row_squares[some]
+            own = np.concatenate([codes_of, np.ones((len(share), 1, share.shape[1]))], axis=1)
             squares = own[:, first] * own[:, second]
             scale = workspace.temperature * self.noise[part]
-            squares[:, inner] += (
-                scale[:, None, None] * spreads[part][:, first[inner], second[inner]]
-            )
+            squares[:, inner] += scale[:, None, None] * spread[:, first[inner], second[inner]]
             squares *= share[:, None]
             own *= share[:, None]
             sums[0][part] += squares.sum(axis=2)
-            sums[1][part] += np.matmul(squares, gaps.observed.T)
-            deviations = self._deviations(part, gaps)
-            sums[2][part] += np.matmul(own, np.swapaxes(deviations, 1, 2))
-            sums[3][part] += np.einsum("cdn,cdn,cn->c", deviations, deviations, share)
+            masked = np.matmul(squares, known)
+            sums[1][part] += masked
+            # about the means: the products with (y, 1) are the last of each pair
+            crossed = np.matmul(own, values)
+            offsets = self.offsets[part]
+            sums[3][part] += share @ lengths - np.einsum(
+                "cd,cd->c", offsets, 2.0 * crossed[:, -1] - masked[:, -1] * offsets
+            )
+            sums[2][part] += crossed - masked[:, second == d] * offsets[:, None]
 
     def moments(self, sums: list[Array]) -> tuple[Array, RegressionMoments]:
         d, shape = self.n_codes, (self.n_models, self.n_components)
@@ -273,9 +289,9 @@ class IncompletePCAKernel(CompletingKernel):
         gaps, shares = workspace.gaps, codes.reshape(len(self.means), len(X))
         gradient = np.zeros((self.n_models, len(X), self.n_features))
         for cell in range(len(self.means)):
-            part = slice(cell, cell + 1)
             own = self.components[cell].T @ workspace.arrays["codes"][cell]
-            residual = (self._deviations(part, gaps)[0] - own) * gaps.observed
+            own += self.offsets[cell][:, None]
+            residual = workspace.arrays["rows"] - own * gaps.observed
             gradient[cell // self.n_components] -= (residual * shares[cell]).T / self.noise[cell]
         return gradient
 
@@ -369,7 +385,7 @@ class RegressedSubspaces(ComponentFamily):
     def kernel(
         self, log_weights: Array, params: Any, frame: Frame, dtype: Any
     ) -> IncompletePCAKernel:
-        return IncompletePCAKernel(log_weights, params)
+        return IncompletePCAKernel(log_weights, params, frame.centre)
 
     def code_entropy(self, params: Any, temperature: float) -> Array | None:
         if temperature == 0 or self.n_latent == 0:
