@@ -198,14 +198,16 @@ def speed(n_rows, threads):
         line = f"{kind:10s} complete {complete:.3f} s, gaps {with_them:.3f} s, ratio "
         line += f"{with_them / complete:.1f}"
         if tgmm is not None and kind == "full":
-            few = gappy[: n_rows // 20]  # its time grows with the number of patterns
-            theirs = time_of_iteration(
-                lambda n: by_tgmm(few, "full", n_components, n, 1e-300), 1, 3
-            )  # noqa: B023
-            own = time_of_iteration(lambda n: ours(few, n), 2, 8)  # noqa: B023
-            line += f"; {len(few):,} rows: tgmm {theirs:.2f} s, skbae {own:.4f} s"
+            line += against_tgmm(gappy[: n_rows // 20], ours, n_components)
         print(line, flush=True)
     images(threads)
+
+
+def against_tgmm(X, ours, n_components):
+    """Compare on some of the rows: tgmm's time grows with the number of patterns."""
+    theirs = time_of_iteration(lambda n: by_tgmm(X, "full", n_components, n, 1e-300), 1, 3)
+    own = time_of_iteration(lambda n: ours(X, n), 2, 8)
+    return f"; {len(X):,} rows: tgmm {theirs:.2f} s, skbae {own:.4f} s"
 
 
 def images(threads):
