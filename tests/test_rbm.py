@@ -232,9 +232,43 @@ class TestDenoise:
         np.testing.assert_allclose(fitted.denoise(X, v), expected, rtol=1e-8)
         np.testing.assert_allclose(fitted.denoise(X, 0.0), X)
 
+    @pytest.mark.parametrize("flips", [0.05, 0.3, 0.5])
+    def test_clean_bits_are_expected_as_by_summing_over_all_of_them(self, flips):
+        Y, fitted = bits()[:12], fit()
+        clean = states(Y.shape[1])
+        log_prior = hmax(clean, 1.0, log_z_of(fitted), *machine_of(fitted))
+        changed = (Y[:, None] != clean).sum(axis=2)
+        kept = Y.shape[1] - changed
+        p = np.exp(log_prior + changed * np.log(flips) + kept * np.log(1 - flips))
+        expected = p @ clean / p.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(fitted.denoise(Y, flips), expected, rtol=1e-9)
+        # Tweedie's identity of flips: by the probability of the row with one bit changed
+        if flips < 0.5:
+            whole = p.sum(axis=1)
+            for i in range(Y.shape[1]):
+                other = Y.copy()
+                other[:, i] = 1 - other[:, i]
+                changed = (other[:, None] != clean).sum(axis=2)
+                logs = log_prior + changed * np.log(flips)
+                q = np.exp(logs + (Y.shape[1] - changed) * np.log(1 - flips)).sum(axis=1)
+                same = ((1 - flips) - flips * q / whole) * (1 - flips) / (1 - 2 * flips)
+                found = np.where(Y[:, i] == 1, expected[:, i], 1 - expected[:, i])
+                np.testing.assert_allclose(found, same, rtol=1e-7)
+
+    def test_chains_expect_what_sums_do(self, monkeypatch):
+        Y, fitted = bits()[:40], fit()
+        exact = fitted.denoise(Y, 0.2)
+        np.testing.assert_array_equal(fitted.denoise(Y, 0.0), Y)
+        monkeypatch.setattr("skbae.energies.rbm._flips.MAX_SUMMED_UNITS", 0)
+        gap = fitted.denoise(Y, 0.2) - exact
+        assert np.abs(gap).max() < 0.15
+        assert np.abs(gap.mean(axis=0)).max() < 0.02
+
     def test_is_refused_where_it_means_nothing(self):
-        with pytest.raises(ValueError, match=r"denoise.*visible='gaussian'"):
-            fit().denoise(bits(), 0.1)
+        with pytest.raises(ValueError, match=r"probability of a flip, at most 0\.5, got 0\.7"):
+            fit().denoise(bits(), 0.7)
+        with pytest.raises(ValueError, match="needs X of zeros and ones"):
+            fit().denoise(0.5 * bits(), 0.1)
         with pytest.raises(ValueError, match=r"denoise.*n_components <= 14, got 15"):
             fit("gaussian", 15, max_iter=1).denoise(reals(), 0.1)
 

@@ -137,6 +137,11 @@ def common_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[s
     """Return the settings that all families share, by name, checked."""
     temperature = given.real("temperature", at_least=0)
     tau = given.optional_real("model_temperature", at_least=0)
+    if given["tilt"] == float("inf"):
+        raise ValueError(
+            "tilt=inf, the energy of the worst row alone, is not smooth where two rows are equally "
+            "bad, and such fits stall there; a large finite tilt, such as 10, approaches it"
+        )
     tilt = given.real("tilt")
     if tilt <= -1:
         raise ValueError(

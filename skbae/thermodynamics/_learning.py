@@ -27,6 +27,10 @@ _RATIO = 1.5
 _DISAGREEMENT, _DRIFT = 4.0, 0.15
 # Limits of R-hat and of effective draws of chains around an optimum.
 _RHAT, _ESS = 1.1, 50.0
+# Share of the coefficient by which chains may misjudge (N / tau) Hmaxe.
+_SHORT = 0.15
+# Default precisions that hold chains, of machines and of networks, relative to N / tau.
+_LOCALISATION = (1e-3, 0.02)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def learning_coefficient(
     X: Any,
     *,
     local: bool | None = None,
-    localisation: float = 1.0,
+    localisation: float | None = None,
     sample_weight: Any = None,
 ) -> LearningCoefficient:
     """Return the learning coefficient lambda: the log evidence falls by ``lambda log N``.
@@ -87,10 +91,11 @@ def learning_coefficient(
     local : bool or None, default=None
         Whether models are sampled only around the fitted one. With None, this is so for networks,
         and for machines with too many units for their models to be sampled.
-    localisation : float, default=1.0
+    localisation : float or None, default=None
         Precision, in each of the family's coordinates, of the normal density that holds chains at
         the fitted model (local coefficients only). It should be small compared with the curvature
-        of ``(N / tau) Hmaxe``, or the coefficient is too small.
+        of ``(N / tau) Hmaxe``, or the coefficient is too small. None stands for ``(N / tau) / 50``
+        for networks and ``(N / tau) / 1000`` for machines.
     sample_weight : array-like of shape (n_samples,) or None, default=None
 
     Returns
@@ -110,7 +115,9 @@ def learning_coefficient(
     model m*.
 
     Both are estimates at this temperature: the coefficient proper is their limit at large N, and
-    the prior and terms of the order of ``1 / log N`` matter at any N.
+    the prior and terms of the order of ``1 / log N`` matter at any N. Where ``N / log N`` is hardly
+    more than the number of parameters, models are far from the optimum, and values are larger than
+    the limit.
 
     Examples
     --------
@@ -220,21 +227,25 @@ def disagreement(value: float, error: float, slope: float, slope_error: float) -
 
 
 def _local(
-    kind: Any, X: Any, weights: Any, total: float, tau: float, localisation: float
+    kind: Any, X: Any, weights: Any, total: float, tau: float, localisation: float | None
 ) -> LearningCoefficient:
-    precision = check_real("localisation", localisation, above=0)
+    power = total / tau
+    if localisation is None:
+        precision = power * _LOCALISATION[isinstance(kind, BayesianVAEAutoEncoder)]
+    else:
+        precision = check_real("localisation", localisation, above=0)
     rng = as_generator(kind.random_state)
     X = kind._read(X)
     if isinstance(kind, BayesianVAEAutoEncoder):
-        values, best = network_values(kind, X, weights, tau, precision, rng)
+        values, best, short = network_values(kind, X, weights, tau, precision, rng)
     elif isinstance(kind, BayesianRBMAutoEncoder):
         values, best = machine_values(kind, X, weights, tau, precision, rng)
+        short = 0.0
     else:
         raise TypeError(
             "local learning coefficients are for networks and machines, got "
             f"{type(kind).__name__}; its models can be sampled everywhere: set local=False"
         )
-    power = total / tau
     reasons = []
     rhat, ess = split_rhat(values), effective_sample_size(values)
     if not rhat <= _RHAT:
@@ -242,6 +253,11 @@ def _local(
     if not ess >= _ESS:
         reasons.append(f"few effective draws ({ess:.0f}, limit {_ESS:g})")
     value = power * (best - float(values.mean()))
+    if power * short > _SHORT * abs(value):
+        reasons.append(
+            f"chains took (N / tau) Hmaxe to be {power * short:.3g} nats less than it is: their "
+            "encoder does not follow codes that turn; increase localisation"
+        )
     if not value > 0:
         reasons.append(
             f"models around the fitted one have a higher Hmaxe on average ({value:.3g}): the fit "

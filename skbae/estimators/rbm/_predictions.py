@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from skbae.energies.rbm._distributions import BernoulliCodes, IndependentRows, ReconstructedRows
+from skbae.energies.rbm._flips import expected_clean_bits
 from skbae.energies.rbm._kernel import tempered_bits
 from skbae.energies.rbm._visible import RBMParameters
 from skbae.estimators._batches import BatchAutoEncoder
+from skbae.estimators._checks import check_real
 from skbae.estimators._unit_interval import predicted_rows
 from skbae.estimators.rbm._fit import MachineDetails, as_parameters, make_energy
 from skbae.estimators.rbm._settings import RBMSettings
@@ -115,6 +117,45 @@ class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
         """
         v = self._read(v)
         return self._energy().advance(self._reference(), v, as_generator(random_state))
+
+    @own_errors()
+    def denoise(self, X: Any, noise_variance: float) -> NDArray[Any]:
+        """Return the expected clean row given each noisy one, ``E[clean | noisy]``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Noisy rows.
+        noise_variance : float
+            For real units the variance of normal noise, >= 0, as in other families. For binary
+            units the mean square by which noise changes a bit, which is the probability of a flip,
+            at most 1/2.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            For binary units the probability that each clean bit is 1; with more than 14 hidden
+            units an average over chains.
+        """
+        if self._is_fitted_to_bits():
+            flips = check_real("noise_variance", noise_variance, at_least=0)
+            if flips > 0.5:
+                raise ValueError(
+                    "noise_variance of binary units is the probability of a flip, at most 0.5, got "
+                    f"{noise_variance!r}"
+                )
+            X = self._read(X)
+            if not np.all((X == 0) | (X == 1)):
+                raise ValueError("denoise of binary units needs X of zeros and ones")
+            if flips == 0:
+                return X.copy()
+            clean = expected_clean_bits(self._parameters(), X.astype(np.float64), flips)
+            return clean.astype(X.dtype, copy=False)
+        return super().denoise(X, noise_variance)
+
+    def _is_fitted_to_bits(self) -> bool:
+        self._check_usable()
+        return self._fitted.details.form.visible == "bernoulli"
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
