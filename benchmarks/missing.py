@@ -69,6 +69,7 @@ def with_gaps(X, share, seed):
     X = X.copy()
     gone = np.random.default_rng(seed).random(X.shape) < share
     gone[0] = False
+    gone[gone.all(axis=1), 0] = False  # no row is empty
     X[gone] = np.nan
     return X
 
