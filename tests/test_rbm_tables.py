@@ -111,3 +111,20 @@ def test_units_that_split_the_rows_in_turn_have_the_rows_mean():
     steps = np.abs(found.weights[0])
     np.testing.assert_allclose(np.sort(steps.max(axis=1)), [4.0, 6.0], atol=0.2)
     np.testing.assert_allclose(found.noise[0], 0.09, rtol=0.2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("temperature", [0.0, 0.01, 1.0])
+@pytest.mark.parametrize("n_components", [2, 14])
+def test_tables_leave_no_floating_point_error_to_the_caller(n_components, temperature):
+    for name in ("two blobs", "wine"):
+        X = TABLES[name]()
+        model = BayesianRBMAutoEncoder(
+            n_components, visible="gaussian", temperature=temperature, max_iter=5, random_state=0
+        )
+        with np.errstate(all="raise"):
+            fitted = model.fit(X)
+            for rows in (X[:20], X[:20] + 1e3 * X.std(axis=0)):
+                fitted.inverse_transform(fitted.transform(rows))
+                fitted.score_gradient(rows)
+                assert np.isfinite(fitted.score_samples(rows)).all()

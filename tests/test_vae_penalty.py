@@ -70,8 +70,8 @@ def test_gradient_by_finite_differences(kind, likelihood):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_penalty_is_the_decoders_weights_alone(temperature, X):
     """Its definition, written out layer by layer; the linear part is free."""
-    free, theta = problem(X, alpha=0.0, temperature=temperature)
-    held, _ = problem(X, alpha=6.0, temperature=temperature)
+    free, theta = problem(X, alpha=0.0, temperature=temperature, noise="shared")
+    held, _ = problem(X, alpha=6.0, temperature=temperature, noise="shared")
     theta = theta + np.float32(0.5)  # intercepts and the noise as well
     (value, gradient), (penalised, its_gradient) = at(free, theta), at(held, theta)
     decoder = held.batches.decoder
@@ -154,7 +154,7 @@ def test_a_penalised_linear_decoder_has_the_optimal_length(alpha, X):
 
 
 def test_hmaxe_has_no_penalty_and_losses_have(X):
-    still = {"max_iter": 1, "batch_size": 150, "learning_rate_init": 1e-9}
+    still = {"max_iter": 1, "batch_size": 150, "learning_rate_init": 1e-9, "noise": "shared"}
     fits = {alpha: make(alpha=alpha, **still).fit(X) for alpha in (0, 30, 60)}
     first = {alpha: fitted.loss_curve_[0] for alpha, fitted in fits.items()}
     assert first[30] > first[0] + 0.1

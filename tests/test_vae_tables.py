@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
-from _tables import TABLES, parabola
+from _tables import SCALED, TABLES, parabola
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.model_selection import KFold
 
 from skbae import BayesianPCAAutoEncoder, BayesianVAEAutoEncoder
 from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._linear import best_per_feature, best_shared, encoder_of
 from skbae.energies.vae._network import Network
 from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
+from skbae.energies.vae._penalty import Ridge
 from skbae.inference.passes._rows import make_rows
 
 pytestmark = [
@@ -156,3 +160,65 @@ def test_other_units_of_the_codes_leave_the_model_as_it_is():
     np.testing.assert_allclose(codes[:, 2:], there[:, 2:])
     back = in_units_of(decoder, encoder, moved, 10.0)
     np.testing.assert_allclose(back.decoder, params.decoder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCALED)
+def test_rows_held_out_are_not_much_worse_than_under_pca(name):
+    """Less than 0.05 nats a row on each of five splits."""
+    X = SCALED[name]()
+    d = 3 if name == "iris" else 2
+    for seed, (train, test) in enumerate(KFold(5, shuffle=True, random_state=0).split(X)):
+        fitted = BayesianVAEAutoEncoder(d, random_state=seed).fit(X[train])
+        linear = BayesianPCAAutoEncoder(d, model_temperature=0).fit(X[train])
+        assert fitted.hmaxe_ >= linear.hmaxe_ - 1e-6
+        assert fitted.score(X[test]) > linear.score(X[test]) - 0.05
+
+
+def test_iris_held_out_is_not_much_worse_than_under_pca():
+    """The split on which an unpenalised network overfits most."""
+    X = SCALED["iris"]()
+    train, test = list(KFold(5, shuffle=True, random_state=0).split(X))[1]
+    fitted = BayesianVAEAutoEncoder(3, random_state=1).fit(X[train])
+    linear = BayesianPCAAutoEncoder(3, model_temperature=0).fit(X[train])
+    assert fitted.score(X[test]) > linear.score(X[test]) - 0.05
+
+
+def test_noise_of_features_is_drawn_together():
+    """By the strength of the penalty, as by so many rows: its gradient by finite differences."""
+    decoder = Decoder(Network((2, 3, 4), "tanh", skip=True), "gaussian", noise="per_feature")
+    penalty = Ridge(decoder, 3.0, n_rows=5.0, log_level=-1.0)
+    theta = np.random.default_rng(0).normal(size=(1, decoder.n_parameters))
+    slopes = np.empty_like(theta)
+    for at in range(theta.shape[1]):
+        moves = 1e-5 * np.eye(theta.shape[1])[at]
+        slopes[0, at] = (penalty.value(theta + moves) - penalty.value(theta - moves))[0] / 2e-5
+    np.testing.assert_allclose(penalty.gradient(theta), slopes, atol=1e-6)
+    theta[:, -4:] = -1.0
+    np.testing.assert_allclose(penalty.gradient(theta)[:, -4:], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_ordinary_tables_converge_without_a_warning(name):
+    X = TABLES[name]()[::2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = BayesianVAEAutoEncoder(
+            max(1, min(2, X.shape[1] - 1)), hidden_layer_sizes=(32,), random_state=0
+        ).fit(X)
+    assert fitted.converged_
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-3, 1.0])
+def test_tables_leave_no_floating_point_error_to_the_caller(temperature):
+    for name in ("two blobs", "wine"):
+        X = TABLES[name]()
+        model = BayesianVAEAutoEncoder(
+            1, temperature=temperature, hidden_layer_sizes=(8,), max_iter=3, random_state=0
+        )
+        with np.errstate(all="raise"):
+            fitted = model.fit(X)
+            for rows in (X[:20], X[:20] + 1e3 * X.std(axis=0)):
+                fitted.inverse_transform(fitted.transform(rows))
+                fitted.score_gradient(rows)
+                assert np.isfinite(fitted.score_samples(rows)).all()

@@ -103,8 +103,13 @@ def best_shared(rows: Rows, frame: RowFrame, d: int, temperature: float) -> Line
     return _with_level(root, np.zeros(root.shape[1]), d, temperature)
 
 
-def best_per_feature(rows: Rows, frame: RowFrame, d: int, temperature: float) -> LinearDecoder:
+def best_per_feature(
+    rows: Rows, frame: RowFrame, d: int, temperature: float, share: float = 0.0
+) -> LinearDecoder:
     """Return a linear decoder with a noise variance for each feature.
+
+    Variances are drawn to that of PCA of the scaled rows, as by further rows, whose number is
+    `share` times that of the rows.
 
     At T >= 1 a maximum, factor analysis, which is not below PCA of the rows or of the scaled rows.
     At T < 1 there is none, since variances of d features that are copied vanish; then it is PCA of
@@ -114,7 +119,7 @@ def best_per_feature(rows: Rows, frame: RowFrame, d: int, temperature: float) ->
     if temperature < 1:
         return _with_level(root, np.zeros(root.shape[1]), d, temperature)
     of_pca = -2 * np.log(frame.scale)
-    best = _with_level(root, np.zeros(root.shape[1]), d, temperature)
+    best = shared = _with_level(root, np.zeros(root.shape[1]), d, temperature)
     other = _with_level(root, of_pca - of_pca.mean(), d, temperature)
     if other.value > best.value + _EQUAL:  # rounding does not decide
         best = other
@@ -127,8 +132,12 @@ def best_per_feature(rows: Rows, frame: RowFrame, d: int, temperature: float) ->
         found = _decoder(eigenvalues, axes, log_noise, d, temperature)
         q = int(np.sum(eigenvalues[:d] > temperature))
         shares = np.r_[np.full(q, temperature), eigenvalues[q:]]
-        return -found.value, 0.5 - 0.5 * shares @ axes**2
+        drawn = np.exp(level - log_noise)
+        penalty = 0.5 * share * (log_noise + drawn).sum()
+        slope = 0.5 - 0.5 * shares @ axes**2 + 0.5 * share * (1 - drawn)
+        return penalty - found.value, slope
 
+    level = float(shared.log_noise[0])
     start = np.maximum(best.log_noise, floor)
     bounds = [(floor, None)] * len(start)
     options = {"maxiter": _NOISE_STEPS, "ftol": 1e-14, "gtol": 1e-8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from skbae.energies.vae._network import Scratch
 from skbae.energies.vae._training_step import Batch, Gradients, hard_step, weighted_step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from skbae._types import Array, FloatArray, Rows
@@ -147,6 +150,16 @@ class VAEObjective(MinibatchObjective):
         self.batches, self.options, self.batch_size = batches, options, batch_size
         self.n_rows, self.n_theta = batches.n_rows, batches.decoder.n_parameters
         self.share = np.float32(options.penalty_weight / total)
+
+    @contextmanager
+    def penalised(self, factor: float) -> Iterator[None]:
+        """Multiply the penalty by a factor meanwhile."""
+        share = self.share
+        self.share = np.float32(factor * share)
+        try:
+            yield
+        finally:
+            self.share = share
 
     def step(
         self, theta: FloatArray, index: NDArray[np.intp], memory: Any, rng: np.random.Generator

@@ -25,26 +25,40 @@ class Penalty(ABC):
 
 
 class Ridge(Penalty):
-    """``-alpha / 2`` times the sum of squared weights; intercepts and noise are not penalised.
+    """``-alpha / 2`` times the sum of squared weights; intercepts are not penalised.
+
+    If features have a noise variance each, these are drawn to one value as by so many rows of it:
+    the penalty has ``-n_rows / 2 (log s2 + level / s2)`` for each.
 
     Parameters
     ----------
     decoder : Decoder
     alpha : float
+    n_rows : float, default=0.0
+    log_level : float, default=0.0
+        Logarithm of the value.
     """
 
-    def __init__(self, decoder: Decoder, alpha: float) -> None:
+    def __init__(
+        self, decoder: Decoder, alpha: float, n_rows: float = 0.0, log_level: float = 0.0
+    ) -> None:
         network = decoder.network
+        self.noise_at, self.half, self.log_level = network.n_parameters, 0.5 * n_rows, log_level
         self.strength = np.zeros(decoder.n_parameters, np.float32)
         self.strength[: network.n_parameters] = alpha * network.is_weight()
 
     def value(self, theta: FloatArray) -> FloatArray:
-        """Return minus half the weighted sum of squares."""
-        return -0.5 * np.einsum("p,sp,sp->s", self.strength, theta, theta)
+        """Return minus half the weighted sum of squares, and the term of the noise."""
+        logs = theta[:, self.noise_at :]
+        of_noise = self.half * (logs + np.exp(self.log_level - logs)).sum(axis=1)
+        return -0.5 * np.einsum("p,sp,sp->s", self.strength, theta, theta) - of_noise
 
     def gradient(self, theta: FloatArray) -> FloatArray:
         """Return its gradient."""
-        return -self.strength * theta
+        found = -self.strength * theta
+        logs = theta[:, self.noise_at :]
+        found[:, self.noise_at :] -= self.half * (1 - np.exp(self.log_level - logs))
+        return found
 
 
 class Prior(Penalty):

@@ -21,6 +21,7 @@ from skbae.estimators.vae._fit import (
     frame_of,
     hmaxe_of,
     in_order_of_columns,
+    noise_level,
     not_below_linear,
     one_more_pass,
     sampled_attributes,
@@ -92,8 +93,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         ``noise="shared"`` the mean variance of a feature).
     n_models : int, default=50
         Number of draws of the models that are kept for prediction, if models are sampled.
-    alpha : float, default=1.0
-        Strength of the penalty on the weights of a single best decoder: ``alpha / (2 N)`` times the
+    alpha : float or "auto", default="auto"
+        Strength of the penalty on the weights of a single best decoder; "auto" stands for 1 with a
+        Bernoulli likelihood and 10 with a Gaussian one. ``alpha / (2 N)`` times the
         sum of their squares is subtracted from the objective, with N the sum of the weights of the
         rows fitted to (in `partial_fit`, of the given rows). It corresponds to a normal prior of
         the weights with variance ``1 / alpha``. Intercepts, linear parts (`decoder_skip_`) and the
@@ -101,7 +103,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         by 0.01) and, with a Gaussian likelihood, for rows that are centred and divided by their
         standard deviations (with ``noise="shared"`` one for all features). If models are sampled,
         the prior replaces the penalty and `alpha` is not used. With 0 the fit is a maximum
-        likelihood fit.
+        likelihood fit. At T >= 1 noise variances of each feature are also drawn to that of PCA of
+        the scaled rows, as by `alpha` rows.
     learning_rate_init : float, default=0.005
         Step size of Adam. It is constant until the objective levels off, or for the first 60 % of
         `max_iter`, and then falls linearly to a hundredth in two thirds as many passes; the fitted
@@ -239,7 +242,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         noise_shape_prior: float = 1.0,
         noise_scale_prior: float | None = None,
         n_models: int = 50,
-        alpha: float = 1.0,
+        alpha: Any = "auto",
         learning_rate_init: float = 0.005,
         batch_size: Any = "auto",
         max_iter: int = 300,
@@ -312,7 +315,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         architecture = settings.architecture(rows.X.shape[1])
         frame = frame_of(architecture, rows)
         noise_seed, unit = int(rng.integers(2**32)), code_unit(settings)
-        energy = fit_energy(settings, architecture, frame, noise_seed, unit)
+        level = noise_level(settings, frame, rows)
+        energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
         if self._continues(settings):
             start = frame.from_layers(*architecture.networks(), self._reference_models())
         else:
@@ -330,7 +334,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             attributes = {**single_attributes(energy, params, hmaxe), **progress_attributes}
             if settings.samples:
                 attributes |= sampled_attributes(settings, energy, rows, found.theta, rng, step)
-        details = self._details(settings, architecture, frame, noise_seed, unit, optimizer)
+        details = self._details(settings, architecture, frame, noise_seed, (unit, level), optimizer)
         return Fit(attributes, details)
 
     def _fit_batch(
@@ -342,15 +346,15 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         if hasattr(self, "models_"):
             own = self._fitted.details
             architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed
-            unit = own.code_unit
-            energy = fit_energy(settings, architecture, frame, noise_seed, unit)
+            unit, level = own.code_unit, own.log_level
+            energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
             adam, curve = Adam.resume(own.optimizer), self.loss_curve_
             rng = np.random.default_rng([noise_seed, adam.n_steps])
         else:
             architecture = settings.architecture(rows.X.shape[1])
             frame, noise_seed = frame_of(architecture, rows), int(rng.integers(2**32))
-            unit = code_unit(settings)
-            energy = fit_energy(settings, architecture, frame, noise_seed, unit)
+            unit, level = code_unit(settings), noise_level(settings, frame, rows)
+            energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
             adam, curve = Adam(energy.join(first_parameters(settings, energy, rows, rng))), []
         params, hmaxe, value = one_more_pass(settings, energy, rows, adam, rng, runner)
         attributes = {
@@ -359,7 +363,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             "converged_": False,
             "n_iter_": len(curve) + 1,
         }
-        details = self._details(settings, architecture, frame, noise_seed, unit, adam.state())
+        details = self._details(
+            settings, architecture, frame, noise_seed, (unit, level), adam.state()
+        )
         return Fit(attributes, details)
 
     @staticmethod
@@ -368,11 +374,11 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         architecture: Architecture,
         frame: RowFrame,
         noise_seed: int,
-        unit: float,
+        units: tuple[float, float],
         optimizer: dict[str, Any],
     ) -> NetworkDetails:
         n_draws = settings.n_score_samples
-        return NetworkDetails(architecture, frame, n_draws, noise_seed, unit, optimizer)
+        return NetworkDetails(architecture, frame, n_draws, noise_seed, *units, optimizer)
 
 
 __all__ = ["BayesianVAEAutoEncoder", "VAEModels"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from skbae._types import FloatArray, Rows
     from skbae.energies.vae._decoder import Decoder
+    from skbae.energies.vae._minibatch import VAEObjective
     from skbae.estimators.vae._settings import VAESettings
     from skbae.inference.passes._rows import RowRunner
 
@@ -51,6 +52,8 @@ _SHORT = 1e3
 _BEND = 1.0
 # Weights of the last layer relative to those usual, if a fit starts from a linear decoder.
 _NEARLY_LINEAR = 0.3
+# Factor of the penalty in the first passes, and their share of all.
+_LOOSE, _LOOSE_PASSES = 0.1, 0.4
 # Share of the passes in which the learning rate falls.
 _COOLING = 0.4
 # Least number of steps of a pass; it goes over few rows repeatedly.
@@ -71,6 +74,8 @@ class NetworkDetails:
         Seed of the draws by which rows are scored, the same for all rows.
     code_unit : float
         Unit of the codes that training computes with.
+    log_level : float
+        Logarithm of the noise variance that those of features are drawn to.
     optimizer : dict
         State of Adam, with which `partial_fit` continues.
     """
@@ -80,6 +85,7 @@ class NetworkDetails:
     n_score_samples: int
     noise_seed: int
     code_unit: float
+    log_level: float
     optimizer: dict[str, Any]
 
 
@@ -95,6 +101,14 @@ def frame_of(architecture: Architecture, rows: Rows) -> RowFrame:
     Computed from distinct rows, so that weighted and repeated rows give equal digits.
     """
     return architecture.frame(rows.centre, rows.scale)
+
+
+def noise_level(settings: VAESettings, frame: RowFrame, rows: Rows) -> float:
+    """Return the logarithm of the noise variance of PCA of the scaled rows, 0 if not needed."""
+    if not frame.scaled or settings.noise != "per_feature" or settings.samples:
+        return 0.0
+    found = best_shared(rows, frame, settings.n_components, settings.temperature)
+    return float(found.log_noise[0])
 
 
 def code_unit(settings: VAESettings) -> float:
@@ -149,8 +163,11 @@ def linear_parameters(
     """Return the best linear decoder at T of rows of real numbers, and its exact encoder."""
     decoder, encoder, unit = energy.decoder, energy.encoder, code_unit(settings)
     d = settings.n_components
-    find = best_per_feature if decoder.noise == "per_feature" else best_shared
-    found = find(rows, energy.frame, d, temperature)
+    if decoder.noise == "per_feature":
+        share = settings.alpha / rows.total
+        found = best_per_feature(rows, energy.frame, d, temperature, share)
+    else:
+        found = best_shared(rows, energy.frame, d, temperature)
     reading, log_deviation = encoder_of(found, temperature)
     theta, phi = np.zeros((1, decoder.n_parameters)), np.zeros((1, encoder.n_parameters))
     layers, log_noise = decoder.split(theta)
@@ -163,7 +180,12 @@ def linear_parameters(
 
 
 def training_options(
-    settings: VAESettings, decoder: Decoder, frame: RowFrame, score_seed: int, unit: float
+    settings: VAESettings,
+    decoder: Decoder,
+    frame: RowFrame,
+    score_seed: int,
+    unit: float,
+    log_level: float,
 ) -> TrainingOptions:
     """Return the options of the steps of a fit.
 
@@ -177,8 +199,13 @@ def training_options(
         Seed of the draws by which rows held out are scored.
     unit : float
         Of the codes that steps compute with.
+    log_level : float
+        Logarithm of the noise variance that those of features are drawn to.
     """
-    penalty: Penalty = Ridge(decoder, settings.alpha)
+    alpha = settings.alpha
+    # below T = 1 the noise variances keep their proportions, and nothing has to be drawn together
+    n_rows = alpha if decoder.n_extra > 1 and settings.temperature >= 1 else 0.0
+    penalty: Penalty = Ridge(decoder, alpha, n_rows, log_level)
     if settings.samples:
         given = settings.noise_scale_prior
         scale = np.full(decoder.n_extra, _NOISE_SCALE)
@@ -197,12 +224,13 @@ def fit_energy(
     frame: RowFrame,
     noise_seed: int,
     unit: float | None = None,
+    log_level: float = 0.0,
 ) -> VAEEnergy:
     """Return the energy for a fit, with training options and the draws by which it is scored."""
     noise = fixed_noise(settings.n_score_samples, settings.n_components, noise_seed)
     decoder, _ = architecture.networks()
     unit = code_unit(settings) if unit is None else unit
-    options = training_options(settings, decoder, frame, noise_seed, unit)
+    options = training_options(settings, decoder, frame, noise_seed, unit, log_level)
     return architecture.energy(frame, noise, options)
 
 
@@ -256,14 +284,17 @@ def fit_networks(
     plan = minibatch_plan(settings, len(kept.X))
     temperature, size = settings.temperature, plan.batch_size
     adam = Adam(energy.join(start))
-    found = fit_minibatches(
-        energy.minibatch_objective(kept, temperature, size),
-        adam,
-        plan,
-        rng,
-        held=None if held is None else energy.minibatch_objective(held, temperature, size),
-        on_pass=on_pass,
-    )
+    objective = energy.minibatch_objective(kept, temperature, size)
+    out = None if held is None else energy.minibatch_objective(held, temperature, size)
+    before: list[float | None] = []
+    if energy.decoder.n_extra and not settings.samples and out is None:
+        before, plan = loosely(objective, adam, plan, rng, on_pass)
+
+    def report(number: int, value: float) -> bool:
+        return on_pass(len(before) + number, value)
+
+    found = fit_minibatches(objective, adam, plan, rng, held=out, on_pass=report)
+    found = replace(found, objectives=[*before, *found.objectives])
     if found.warning:
         warnings.warn(
             f"{settings.estimator}: {found.warning}",
@@ -273,11 +304,34 @@ def fit_networks(
     attributes: dict[str, Any] = {
         "loss_curve_": [-value for value in found.objectives if value is not None],
         "converged_": found.converged,
-        "n_iter_": found.n_iter,
+        "n_iter_": len(before) + found.n_iter,
     }
     if settings.early_stopping:
         attributes["validation_scores_"] = [] if held is None else found.scores
     return found, attributes, adam.state()
+
+
+def loosely(
+    objective: VAEObjective,
+    adam: Adam,
+    plan: MinibatchPlan,
+    rng: np.random.Generator,
+    on_pass: Callable[[int, float], bool],
+) -> tuple[list[float | None], MinibatchPlan]:
+    """Make the first passes with a weak penalty; return their objectives, and the plan of the rest.
+
+    A strong penalty would hold a fit at its linear start, where the gradients of the other weights
+    are small. What they then gain in earnest outlasts the strong penalty, and the rest shrinks.
+    """
+    n_first = int(_LOOSE_PASSES * plan.max_passes)
+    if n_first < 1:
+        return [], plan
+    first = replace(plan, max_passes=n_first, cooling=0.0)
+    with objective.penalised(_LOOSE):
+        found = fit_minibatches(objective, adam, first, rng, on_pass=on_pass)
+    left = 1 if found.stopped else plan.max_passes - found.n_iter
+    rest = replace(plan, max_passes=left, passes_before=found.n_iter, first_score=found.scores[0])
+    return found.objectives, rest
 
 
 def hmaxe_of(
@@ -311,7 +365,8 @@ def not_below_linear(
         linear = in_units_of(energy.decoder, energy.encoder, linear, _SHORT)
     value = hmaxe_of(energy, linear, rows, runner, temperature)
     lost = (energy.penalty(params) - energy.penalty(linear)) / rows.total
-    if hmaxe + lost >= value:
+    below = hmaxe < value and energy.decoder.network.skip_size > 0
+    if hmaxe + lost >= value and not below:
         return params, hmaxe
     # the hidden layers, which do not matter now, are kept for fits that go on from here
     networks = energy.decoder.network, energy.encoder

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from skbae.estimators._plans import SamplerPlans
 
+# alpha="auto": networks of real rows start from linear ones, towards which the penalty draws.
+_AUTO_ALPHA = {"gaussian": 10.0, "bernoulli": 1.0}
 # Rows of a step with batch_size="auto".
 _AUTO_BATCH = 100
 
@@ -78,7 +80,7 @@ class VAESettings(Settings):
             batch_size=_batch_size(given["batch_size"]),
             early_stopping=given.flag("early_stopping"),
             validation_fraction=given.share("validation_fraction"),
-            alpha=given.real("alpha", at_least=0),
+            alpha=_alpha(given),
             tol=given.real("tol", at_least=0),
         )
 
@@ -92,6 +94,15 @@ class VAESettings(Settings):
             self.likelihood,
             self.noise,
         )
+
+
+def _alpha(given: Given) -> float:
+    value = given["alpha"]
+    if not isinstance(value, str):
+        return given.real("alpha", at_least=0)
+    if value != "auto":
+        raise ValueError(f"alpha must be 'auto' or a finite number >= 0, got {value!r}")
+    return _AUTO_ALPHA[str(given["likelihood"])]
 
 
 def _batch_size(given: Any) -> int:

@@ -137,6 +137,10 @@ class MinibatchPlan:
         Share of the passes at the end in which the rate falls linearly to a hundredth, if no rows
         are held out. They begin when the objective levels off, or else so that they end at
         `max_passes`; the fit has converged if the objective levels off before they end.
+    passes_before : int
+        Passes that were made before with another plan, for the warning.
+    first_score : float
+        Score after the first of these.
     """
 
     batch_size: int
@@ -147,6 +151,8 @@ class MinibatchPlan:
     patience: int | None = None
     least_steps: int = 1
     cooling: float = 0.0
+    passes_before: int = 0
+    first_score: float = np.inf
 
     def steps_of_a_pass(self, n_rows: int) -> tuple[int, int]:
         """Return how often a pass goes over the rows, and how many steps it makes in all."""
@@ -376,7 +382,8 @@ class Cooling:
         if done < self._n_passes:
             return False
         last = max(1, int(_LAST_SHARE * self._n_passes))
-        rise = max(float(np.mean(scores[-last:])) - scores[0], 0.0)
+        first = min(plan.first_score, scores[0])
+        rise = max(float(np.mean(scores[-last:])) - first, 0.0)
         enough = plan.tol + _SMALL_SHARE * rise
         self.converged = self.converged or _levelled_off(scores, last, enough)
         return True
@@ -441,7 +448,9 @@ def fit_minibatches(
     if not np.isfinite(theta).all():
         raise DivergedError
     converged = bool(levelled_off or (plan.patience is None and not stopped))
-    warning = "" if converged or stopped else _STILL_IMPROVED.format(plan.max_passes)
+    warning = (
+        "" if converged or stopped else _STILL_IMPROVED.format(plan.passes_before + plan.max_passes)
+    )
     return MinibatchResult(
         theta.copy(), objectives, scores, converged, bool(stopped), memory, warning
     )
