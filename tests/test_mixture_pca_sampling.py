@@ -15,6 +15,7 @@ from _subspaces import (
 )
 from scipy.special import logsumexp, softmax
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae import BayesianMixturePCAAutoEncoder
@@ -176,3 +177,25 @@ def test_tempering_with_32_particles_is_not_ok_and_warns():
     assert attributes["sampling_"].method == "smc"
     assert attributes["sampling_"].status in ("suspect", "failed")
     assert not attributes["converged_"]
+
+
+def test_sampling_at_a_high_model_temperature_does_not_miss_the_phase_of_two_components():
+    """At tau = 8 sampling from the prior found a single one, 1.5 nats too low."""
+    from_modes = mixture_of_irises(8.0)
+    colder = mixture_of_irises(7.0)
+    assert from_modes.sampling_.method == "modes"
+    assert from_modes.sampling_.status == "ok"
+    assert from_modes.log_evidence_ > -89.47  # by importance sampling at the modes
+    # the log evidence is convex in N / tau, with slope G
+    step = 150 / 7.0 - 150 / 8.0
+    difference = colder.log_evidence_ - from_modes.log_evidence_
+    errors = np.hypot(colder.sampling_.log_evidence_error, from_modes.sampling_.log_evidence_error)
+    assert step * from_modes.internal_energy_ < difference + 4 * errors
+    assert difference - 4 * errors < step * colder.internal_energy_
+
+
+def mixture_of_irises(tau):
+    X = load_iris().data
+    return BayesianMixturePCAAutoEncoder(2, n_latent=1, model_temperature=tau, random_state=0).fit(
+        X
+    )

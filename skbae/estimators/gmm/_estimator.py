@@ -71,8 +71,6 @@ if TYPE_CHECKING:
 _MOST_ALLOCATION_WORK = 1.5e6
 # At other temperatures, densities of so many components at most are summed over all labellings.
 _MOST_CHARTED = 8
-# Number of rows (divided by tau) below which sampling at other temperatures starts from the prior.
-_FEW_ROWS = 8.0
 
 
 class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, GaussianMixtureForm]):
@@ -527,7 +525,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                     return run_tempered(objective, rng, settings, step)
                 with_prior = objective.require(BayesianGaussianMixture, "sampling from modes")
                 starts = sampling_starts(settings, with_prior, rows, rng, runner)
-                return run_charted(objective, starts, rng, settings, step, _FEW_ROWS)
+                return run_charted(objective, starts, rng, settings, step)
         if rows.incomplete and settings.n_components > MAX_RELABELLED:
             raise ValueError(
                 f"n_components must be at most {MAX_RELABELLED} for models to be sampled on rows "

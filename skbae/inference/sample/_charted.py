@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # With fewer than _FEW_ROWS rows (divided by tau) and at most _MANY_COORDINATES coordinates the
 # posterior is close enough to the prior for sampling to start from prior draws.
 _FEW_ROWS, _MANY_COORDINATES = 20.0, 100
+# With at least twice as many rows, divided by a large tau, single rows make no modes, and groups of
+# them part at a transition that sampling from the prior does not pass: this is the limit then.
+_FEW_OF_MANY_ROWS = 8.0
 # Most particles of an island that starts from the prior, with at least twice _FEW_ROWS rows.
 _MOST_PARTICLES = 1024
 # Nats by which the log evidence by importance sampling at the modes may exceed that of the sampler
@@ -80,6 +83,8 @@ def sample_charted(
     )
     size = energy.charts(starts.params.take([0]), power).centres.shape[1]
     plan, limit = anneal(size), _FEW_ROWS if few_rows is None else few_rows
+    if n_rows >= 2 * _FEW_ROWS:
+        limit = min(limit, _FEW_OF_MANY_ROWS)
     if power >= limit or size > _MANY_COORDINATES:
         return sample_from_modes(objective, starts, tau, rng, plan=plan, on_step=on_step)
     if n_rows >= 2 * _FEW_ROWS:
