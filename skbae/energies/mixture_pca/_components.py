@@ -168,7 +168,7 @@ class PCAFamily(NoisyComponentFamily, DifferentiableFamily, SplittableFamily, In
             ratios = np.log(params.precisions * params.noise[..., None])
         return 0.5 * temperature * ratios.sum(axis=2)
 
-    def of_incomplete_rows(self) -> IncompletePCAFamily:
+    def of_incomplete_rows(self) -> PCAFamily:
         return IncompletePCAFamily(
             self.n_components, self.n_latent, self.n_features, self.tied_noise, self.noise_floor
         )

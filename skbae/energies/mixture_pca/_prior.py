@@ -22,6 +22,7 @@ from skbae.energies.mixture_pca._components import PCAComponents, PCAFamily, PCA
 from skbae.energies.mixture_pca._draws_given_labels import LoadedComponents, scan
 from skbae.energies.pca._eigenbasis import PCAInEigenbasis
 from skbae.energies.pca._energy import fix_signs
+from skbae.energies.pca._incomplete import RegressedSubspaces
 from skbae.energies.pca._loadings import RowMoments
 from skbae.operators._constants import LOG_2PI
 from skbae.operators._draws import log_gamma_draws
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from skbae.energies.mixture_pca._kernel import PCAMoments
     from skbae.energies.pca._energy import PCAParameters
     from skbae.energies.pca._loadings import PCAPrior
+
+
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
@@ -64,6 +68,11 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         self.units = np.sqrt([prior.component_variance, prior.mean_variance])
         self._n_loadings = n_components * n_features * n_latent
         self._n_means = n_components * n_features
+
+    def of_incomplete_rows(self) -> PCAFamilyWithPrior:
+        return IncompletePCAFamilyWithPrior(
+            self.n_components, self.n_latent, self.n_features, self.tied_noise, self.prior
+        )
 
     def coordinate_kinds(self) -> NDArray[np.intp]:
         size, features = self.n_features, np.arange(self.n_features)
@@ -200,6 +209,30 @@ class PCAFamilyWithPrior(PCAFamily, GradientComponentFamily):
         return PCAComponents(
             params.means, components, params.precisions, params.noise, components[:, :, :0]
         )
+
+
+class IncompletePCAFamilyWithPrior(RegressedSubspaces, PCAFamilyWithPrior):
+    """PCA components with their prior, of rows with missing entries."""
+
+    def energy_gradient(
+        self, theta: Array, counts: Array, moments: Any, temperature: float
+    ) -> Array:
+        # by Fisher's identity: residuals of the regression on codes, at the models themselves
+        standard, _, log_gammas = self.split(theta)
+        noise = np.broadcast_to(self.prior.noise_scale * np.exp(-log_gammas), counts.shape)
+        d, own = self.n_latent, moments.coefficients
+        fitted = np.einsum("skdij,skdj->skdi", moments.design, own)
+        left = (moments.crossed - fitted) / noise[..., None, None]
+        # codes y along the directions are B z with B = U W, whose rows are orthogonal
+        turned = np.matmul(moments.basis, self.units[0] * standard)
+        squares = (turned**2).sum(axis=3, keepdims=True)
+        of_loadings = np.matmul(left[..., :d], turned / np.maximum(squares, _TINY))
+        rest = moments.squares - np.einsum("skdi,skdi->sk", own, 2.0 * moments.crossed - fitted)
+        n_known = moments.design[..., -1, -1].sum(axis=2)
+        of_log_noise = 0.5 * (np.maximum(rest, 0.0) / noise - n_known)
+        if self.tied_noise:
+            of_log_noise = of_log_noise.sum(axis=1, keepdims=True)
+        return self.join(self.units[0] * of_loadings, self.units[1] * left[..., d], -of_log_noise)
 
 
 class PCAMixtureWithPrior(PCAMixture, MixtureCoordinates, ChartedEnergy, PinnableEnergy):

@@ -37,6 +37,7 @@ from skbae.estimators.mixture_pca._sampling import sample_models
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.estimators.pca._fit import mean_variance
 from skbae.estimators.pca._units import (
+    known_per_row,
     prior_in_units,
     rows_in_units,
     run_from_units,
@@ -373,10 +374,10 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     ) -> dict[str, Any]:
         """Sample the models; the reference is the mode found from the best of them."""
         temperature, tau = settings.temperature, settings.model_temperature
-        unit, n_features = unit_of(mean_variance(rows)), rows.X.shape[1]
+        unit, n_known = unit_of(mean_variance(rows)), known_per_row(rows)
         raw, rows = rows, rows_in_units(rows, unit)
         settings = replace(settings, prior=prior_in_units(settings.prior, unit))
-        energy = energy_with_prior(settings, rows)
+        energy = of_rows(energy_with_prior(settings, rows), rows)
         objective = Objective(energy, rows, runner, temperature, settings.tilt)
         with progress(self, rows.X, None, None) as step:
             run = sample_models(objective, energy, rng, settings, step)
@@ -387,9 +388,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
             as_models(energy, in_units(params, 1 / unit), raw, runner, temperature)
             for params in (mode, matched)
         )
-        shift = n_features * np.log(unit)
+        shift = n_known * np.log(unit)
         internal = internal_energy(objective, run) - shift
-        run = run_from_units(run, unit, n_features, rows.total / tau)
+        run = run_from_units(run, unit, n_known, rows.total / tau)
         return {
             **reference_attributes(reference),
             **summarise(settings, run, rows.total),
@@ -496,8 +497,3 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         check_probabilities(probabilities, f"the first {n_components} columns of Z")
         certain = np.zeros((n_components, n_latent))
         return self._decode_distribution(SubspaceCodes(probabilities, coordinates, certain))
-
-    @property
-    def _takes_missing(self) -> bool:
-        tau = self.temperature if self.model_temperature is None else self.model_temperature
-        return tau == 0

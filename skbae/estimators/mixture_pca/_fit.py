@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord
+from skbae.energies.mixture._completion import ConditionalRows
 from skbae.energies.mixture._energy import MixtureParameters
 from skbae.energies.mixture_pca._components import (
     PCAComponents,
@@ -21,6 +22,8 @@ from skbae.energies.mixture_pca._prior import PCAFamilyWithPrior, PCAMixtureWith
 from skbae.estimators._mixture import initial_means
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
 from skbae.estimators.pca._fit import best_model, mean_variance
+from skbae.inference._objective import Objective
+from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._filled import filled_rows
 from skbae.inference.passes._principal_axes import (
     choose_solver,
@@ -164,6 +167,22 @@ def starts_with_gaps(
     least = 0.1 / np.broadcast_to(own.noise, own.means.shape[:2])[..., None]
     precisions = np.clip(own.precisions, 1e-6 * least, 9.0 * least)
     return replace(models, components=replace(own, precisions=precisions))
+
+
+def rows_drawn(
+    settings: PCAMixtureSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+) -> Rows:
+    """Return distinct rows in which missing entries are drawn from a fit to the known ones."""
+    settings = replace(settings, temperature=1.0, tilt=0.0, n_init=1, annealing=None)
+    energy = form_for(settings, rows).energy().of_incomplete_rows()
+    start = starts_with_gaps(settings, rows, rng, runner)
+    best = int(np.argmax(Objective(energy, rows, runner, 1.0).expect(start).objective))
+    fit = expectation_maximisation(
+        Objective(energy, rows, runner, 1.0), start.take(slice(best, best + 1))
+    )
+    X, weights = distinct_rows(rows)
+    bound = energy.bind(fit.params, rows.frame, np.float64)
+    return make_rows(ConditionalRows(X, bound, 1.0).sample(1, rng)[0], weights)
 
 
 def rows_filled(rows: Rows) -> Rows:

@@ -12,6 +12,7 @@ import numpy as np
 
 from skbae.energies.mixture._collapsed import CollapsedMixture
 from skbae.estimators._sampling import run_charted
+from skbae.estimators.mixture_pca._fit import rows_drawn
 from skbae.estimators.mixture_pca._mode_starts import (
     collapsed_components,
     models_of,
@@ -158,6 +159,11 @@ def sample_models(
 ) -> SamplingRun:
     """Draw from ``p(m)``: the one place that chooses a sampler."""
     rows = objective.rows
+    if rows.incomplete:
+        settings.check_can_sample_gaps(rows.X.shape[1])
+        drawn = rows_drawn(settings, rows, rng, objective.runner)
+        starts = sampling_starts(settings, drawn, rng, objective.runner)
+        return run_charted(objective, starts, rng, settings, on_step)
     whole = rows.weights is None or repeated_rows(rows) is not None
     if settings.samples_codes(rows.X.shape[0], rows.X.shape[1], whole):
         return sample_by_codes(objective, energy, rng, settings, on_step)

@@ -125,6 +125,17 @@ class PCAMixtureSettings(MixtureSettings):
             and not self.tied_noise
         )
 
+    def check_can_sample_gaps(self, n_features: int) -> None:
+        """Raise ValueError if there are too many parameters to sample on rows with gaps."""
+        size = self._n_coordinates(n_features)
+        if size > MAX_SAMPLED_COORDINATES:
+            raise ValueError(
+                f"n_components={self.n_components} with n_latent={self.n_latent} and {n_features} "
+                f"features makes {size} parameters, and at most {MAX_SAMPLED_COORDINATES} can be "
+                "sampled on rows with missing entries; decrease n_components or n_latent, or set "
+                "model_temperature=0 to fit the single best model"
+            )
+
     def _check_can_sample(self, n_rows: int, n_features: int) -> None:
         """Raise ValueError if there are too many parameters to sample."""
         size = self._n_coordinates(n_features)

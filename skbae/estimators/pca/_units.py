@@ -55,20 +55,29 @@ def rows_in_units(rows: Rows, unit: float) -> Rows:
     return replace(rows, X=X, centre=rows.centre / unit, scale=rows.scale / unit)
 
 
-def run_from_units(run: SamplingRun, unit: float, n_features: int, power: float) -> SamplingRun:
+def known_per_row(rows: Rows) -> float:
+    """Return the weighted mean number of known entries of a row."""
+    if not rows.incomplete:
+        return float(rows.X.shape[1])
+    known = (~np.isnan(rows.X)).sum(axis=1)
+    return float(known.mean() if rows.weights is None else rows.weights @ known / rows.total)
+
+
+def run_from_units(run: SamplingRun, unit: float, n_known: float, power: float) -> SamplingRun:
     """Return a run's densities in the units of the data; its models are left as they are.
 
-    ``Hmax_T`` of a row falls by the log of the unit for each feature, at any T.
+    ``Hmax_T`` of a row falls by the log of the unit for each known entry, at any T.
 
     Parameters
     ----------
     run : SamplingRun
     unit : float
-    n_features : int
+    n_known : float
+        Entries of a row that are known, on average.
     power : float
         ``N / tau``.
     """
-    shift = n_features * float(np.log(unit))
+    shift = n_known * float(np.log(unit))
     estimates = {
         name: (value - power * shift, error) for name, (value, error) in run.estimates.items()
     }
