@@ -114,7 +114,7 @@ def agrees(model, exact):
     return abs(model.log_evidence_ - exact) < 4 * error
 
 
-@pytest.mark.parametrize("n_components", [1, 2, 3])
+@pytest.mark.parametrize("n_components", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["diag", "spherical", "tied_diag", "tied_spherical"])
 def test_evidences_of_independent_columns_are_exact(kind, n_components):
     prior = prior_of(kind, n_components)
@@ -125,8 +125,15 @@ def test_evidences_of_independent_columns_are_exact(kind, n_components):
     assert agrees(model, closed_log_evidence(rows, prior))
 
 
-@pytest.mark.parametrize("n_components", [1, 2])
-@pytest.mark.parametrize("kind", ["full", "tied"])
+@pytest.mark.parametrize(
+    ("kind", "n_components"),
+    [
+        ("full", 2),
+        ("tied", 2),
+        pytest.param("full", 1, marks=pytest.mark.slow),
+        pytest.param("tied", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_evidences_of_full_covariances_are_those_of_integrals(kind, n_components):
     rows = X[[0, 1, 4, 5, 6]].copy()
     rows[1, 0], rows[3, 1] = np.nan, np.nan

@@ -321,6 +321,27 @@ def test_fits_to_known_entries_are_better_than_fits_to_imputed_ones(kind):
         assert score > fitted(kind, X=imputed, n_components=2).score(test)
 
 
+def test_intervals_cover_what_they_say_on_rows_of_the_model():
+    X = two_groups(4000, 5)
+    gappy = with_gaps(X, 0.3, seed=6)
+    lower, upper = fitted("full", X=gappy, n_components=2).condition(gappy).interval(0.9)
+    inside = ((lower <= X) & (upper >= X))[np.isnan(gappy)]
+    assert 0.88 <= inside.mean() <= 0.92
+
+
+def test_fits_to_float32_rows_are_those_to_float64():
+    single = fitted("full", X=GAPPY.astype(np.float32), n_components=2)
+    double = fitted("full", n_components=2)
+    np.testing.assert_allclose(single.means_, double.means_, rtol=1e-3)
+    np.testing.assert_allclose(single.hmaxe_, double.hmaxe_, rtol=1e-4)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    X = with_gaps(two_groups(5000, 7), 0.2)
+    first, second = (fitted("full", X=X, n_components=2, n_jobs=n) for n in (1, 3))
+    assert np.array_equal(first.means_, second.means_)
+
+
 @pytest.mark.parametrize("init", ["k-means++", "random", "random_from_data"])
 def test_all_starts_take_gaps(init):
     assert np.isfinite(fitted("full", init_params=init).hmaxe_)
