@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from skbae.inference.sample._tempering import SMCPlan
 
 
+# Conditionals in a proposal of jumps where entries are missing, times as many as where none are.
+_WITH_GAPS = 10
+_NO_OVERLAP = (
+    "proposals given drawn entries overlap too little with the posterior given the known ones to "
+    "check the log evidence by a second way"
+)
+
+
 def run_gibbs(
     objective: Objective,
     fitted: Any,
@@ -41,9 +50,18 @@ def run_gibbs(
     Where entries are missing, `complete` has two sets of rows in which they are filled in.
     """
     n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
-    return sample_many_rows(
+    if not complete:
+        return sample_many_rows(
+            objective, fitted, rng, n_chains=n_chains, plan=plan, on_step=on_step
+        )
+    # conditionals given complete rows are narrower than what known entries say: it takes more
+    plan = replace(plan, n_conditionals=_WITH_GAPS * plan.n_conditionals)
+    run = sample_many_rows(
         objective, fitted, rng, n_chains=n_chains, plan=plan, on_step=on_step, complete=complete
     )
+    if run.stopped or "importance" in run.estimates:
+        return run
+    return replace(run, doubts=(*run.doubts, _NO_OVERLAP))
 
 
 def run_allocations(
