@@ -215,6 +215,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     whose draws are one-hot. `inverse_transform` is ``Z @ means_``. `decode` takes probabilities of
     components and gives for each row a Gaussian mixture.
 
+    NaN in X means that an entry is missing, at random given the known ones: it is integrated out,
+    in fits and in all methods. :meth:`impute` and :meth:`condition` return what is known of it.
+
     When models are sampled, columns of X that are constant, or affine functions of columns before
     them (not for spherical components), are left out of the density; a warning names them. Fitted
     attributes contain them, with zeros in `precisions_`, and new rows are scored by their other

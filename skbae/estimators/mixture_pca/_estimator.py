@@ -196,6 +196,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     normal coordinates, of variance ``T s2 (1 - s2 p)`` with p in `component_precisions_`; `decode`
     a Gaussian mixture for each row.
 
+    NaN in X means that an entry is missing, at random given the known ones: it is integrated out,
+    in fits and in all methods. :meth:`impute` and :meth:`condition` return what is known of it.
+
     A fit forms no covariance matrix of the features: each iteration multiplies the covariances with
     a few directions, and takes the best subspace within their span. The objective never decreases.
     With several components the noise variance of each is kept above a millionth of the mean

@@ -192,6 +192,11 @@ class BayesianPCAAutoEncoder(
     variance ``T s2`` times the shrinkage. `inverse_transform` is ``mean_ + Z @
     components_``, unless whitened. `decode` gives normal distributions about these points.
 
+    With ``model_temperature=0``, NaN in X means that an entry is missing, at random given the known
+    ones: it is integrated out, in fits (by expectation maximisation) and in all methods.
+    :meth:`impute` and :meth:`condition` return what is known of it. To sample models of such rows,
+    use a mixture of PCA of one component.
+
     With ``lam_i`` the variances along the principal axes, the best model at temperature T has noise
     ``s2 = sum_{i > q} lam_i / (D - T q)``, where q is the number of directions that have not
     melted, ``lam_i > T s2``; its codes shrink coordinates by ``1 - T s2 / lam_i``.
