@@ -48,6 +48,8 @@ _BLOCK = 1 << 17
 # Shrinkages are at most one minus this: of a row with fewer known entries than directions, codes
 # without a prior would be arbitrary.
 _LEAST_PRIOR = 1e-12
+# Shares of a component that are so small beside its largest in a chunk add nothing to its sums.
+_NEGLIGIBLE = 1e-24
 # What is added to the moments of codes in regressions, relative to these: steps are that little
 # shorter, and columns that no row of a component has known keep their coefficients.
 _RIDGE = 1e-10
@@ -149,12 +151,14 @@ class IncompletePCAKernel(CompletingKernel):
         energies, entropies = np.empty((cells, n)), np.zeros((cells, n))
         codes, spreads = np.empty((cells, d, n)), np.empty((cells, d, d, n))
         rows = workspace.arrays["rows"]
+        all_masked = _products(self.masked, gaps.observed)
+        all_along = _products(self.components, rows)
         for part in self._blocks():
             fitted = self.offsets[part, :, None]
             if d:
-                masked = np.matmul(self.masked[part], gaps.observed)
+                masked = all_masked[part]
                 spreads[part], entropies[part] = self._spreads(part, masked[:, :-d])
-                along = np.matmul(self.components[part], rows) - masked[:, -d:]
+                along = all_along[part] - masked[:, -d:]
                 codes[part] = np.einsum("cijn,cjn->cin", spreads[part], along)
                 fitted = np.matmul(np.swapaxes(self.components[part], 1, 2), codes[part])
                 fitted += self.offsets[part, :, None]
@@ -227,8 +231,9 @@ class IncompletePCAKernel(CompletingKernel):
         for part in self._blocks():
             share, codes_of, spread = shares[part], means[part], spreads[part]
             known, values, lengths = observed, rows, row_squares
-            # of many columns, most rows have no share at all in most components
-            some = np.flatnonzero(share.any(axis=0))
+            # of many columns, most rows have next to no share in most components
+            least = _NEGLIGIBLE * share.max(axis=1, keepdims=True)
+            some = np.flatnonzero((share > least).any(axis=0))
             if len(some) < 0.7 * n:
                 share, codes_of, spread = share[:, some], codes_of[..., some], spread[..., some]
                 known, values, lengths = observed[some], rows[some], row_squares[some]
@@ -344,6 +349,12 @@ class IncompletePCAKernel(CompletingKernel):
                 own += codes @ self.components[cell]
             rows[which, :, at] = own + self.means[cell]
         return np.where(gaps.missing, rows, gaps.filled)
+
+
+def _products(matrices: Array, columns: Array) -> Array:
+    """Return products of matrices (C, m, D) and columns (D, n), by one large product."""
+    flat = matrices.reshape(-1, matrices.shape[-1]) @ columns
+    return flat.reshape(*matrices.shape[:-1], columns.shape[-1])
 
 
 def codes_of_gaps(bound: BoundMixture, X: NDArray[Any]) -> tuple[Array, Array]:
