@@ -24,6 +24,7 @@ from skbae.estimators.vae._fit import (
     noise_level,
     not_below_linear,
     one_more_pass,
+    overfits,
     sampled_attributes,
     single_attributes,
 )
@@ -195,7 +196,10 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     -----
     Fits to real rows start from the best linear decoder, which has a closed form at any T, and the
     result is never below it: a network is at least as good as PCA of as many components on the
-    training rows. Codes are of order ``sqrt(T)``, and at T = 0 their scale is arbitrary.
+    training rows. With at most 2000 distinct rows, and unless ``alpha=0`` or `early_stopping`, a
+    fifth of them is held out for a second fit: if that is worse on them than the linear decoder,
+    the network overfits, and the result is the linear decoder of all rows. Codes are of order
+    ``sqrt(T)``, and at T = 0 their scale is arbitrary.
 
     Codes, of shape (n_samples, n_components), are points of the latent space: `transform` gives
     their mean under the reference model, by weighted draws around the mode, the same for every row;
@@ -328,7 +332,10 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             params = energy.part(found.theta)
             hmaxe = hmaxe_of(energy, params, rows, runner, settings.temperature)
             if energy.decoder.n_extra and not settings.samples:
-                better, hmaxe = not_below_linear(settings, energy, rows, params, hmaxe, runner)
+                curved = not overfits(settings, energy, rows, rng, runner)
+                better, hmaxe = not_below_linear(
+                    settings, energy, rows, params, hmaxe, runner, curved
+                )
                 if better is not params:
                     params, optimizer = better, Adam(energy.join(better)).state()
             attributes = {**single_attributes(energy, params, hmaxe), **progress_attributes}

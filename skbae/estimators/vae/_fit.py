@@ -52,6 +52,8 @@ _SHORT = 1e3
 _BEND = 1.0
 # Weights of the last layer relative to those usual, if a fit starts from a linear decoder.
 _NEARLY_LINEAR = 0.3
+# With at most so many distinct rows, this share is held out to ask whether a network overfits.
+_FEW_ROWS, _ASKED_SHARE = 2000, 0.2
 # Factor of the penalty in the first passes, and their share of all.
 _LOOSE, _LOOSE_PASSES = 0.1, 0.4
 # Share of the passes in which the learning rate falls.
@@ -346,6 +348,36 @@ def hmaxe_of(
     return hmaxe
 
 
+def overfits(
+    settings: VAESettings,
+    energy: VAEEnergy,
+    rows: Rows,
+    rng: np.random.Generator,
+    runner: RowRunner,
+) -> bool:
+    """Return whether a network is worse than the best linear decoder on rows held out.
+
+    Both are fitted to the other rows, the network as in a fit. With many rows it is not asked, nor
+    if too few could be held out.
+    """
+    asked = energy.decoder.network.skip_size > 0 and settings.alpha and not settings.early_stopping
+    if not asked or len(rows.X) > _FEW_ROWS:
+        return False
+    kept, held = hold_out(rows, _ASKED_SHARE, rng)
+    if held is None:
+        return False
+    start = first_parameters(settings, energy, kept, rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found, _, _ = fit_networks(settings, energy, kept, start, rng, lambda number, value: False)
+    linear = linear_parameters(settings, energy, kept, settings.temperature)
+    candidates = energy.part(found.theta), linear
+    curved, straight = (
+        hmaxe_of(energy, each, held, runner, settings.temperature) for each in candidates
+    )
+    return curved < straight
+
+
 def not_below_linear(
     settings: VAESettings,
     energy: VAEEnergy,
@@ -353,8 +385,11 @@ def not_below_linear(
     params: VAEParameters,
     hmaxe: float,
     runner: RowRunner,
+    curved: bool = True,
 ) -> tuple[VAEParameters, float]:
     """Return a fit or the best linear decoder, whichever has the higher objective.
+
+    If it is known that the fit should not be `curved`, the linear decoder is returned.
 
     The linear part of a decoder with hidden layers has no penalty: the result's ``Hmaxe_T``, which
     is returned too, is never below that of PCA.
@@ -366,7 +401,7 @@ def not_below_linear(
     value = hmaxe_of(energy, linear, rows, runner, temperature)
     lost = (energy.penalty(params) - energy.penalty(linear)) / rows.total
     below = hmaxe < value and energy.decoder.network.skip_size > 0
-    if hmaxe + lost >= value and not below:
+    if curved and hmaxe + lost >= value and not below:
         return params, hmaxe
     # the hidden layers, which do not matter now, are kept for fits that go on from here
     networks = energy.decoder.network, energy.encoder

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Decay rates of the averages of the gradient and of its square.
 _FIRST, _SECOND = 0.9, 0.999
 _EPSILON = 1e-8
+# Largest number of coordinates that are moved at once.
+_PART = 1 << 14
 # Exponent of the weights in the average: about the last third of the steps has most of the weight.
 _AVERAGING = 2.0
 
@@ -51,32 +53,37 @@ class Adam(Optimiser):
         self.average = theta.copy()
         self.first = np.zeros_like(theta)
         self.second = np.zeros_like(theta)
-        self._work = np.empty_like(theta)
+        self._work = np.empty_like(theta[:_PART])
         self.n_steps = 0
 
     def ascend(self, direction: FloatArray, rate: float) -> None:
         """Make one step along the gradient `direction` (P,), which is overwritten."""
-        gradient = direction
         self.n_steps += 1
-        work = self._work
-        kind = self.theta.dtype.type
-        self.first *= kind(_FIRST)
+        # in parts that a core's cache holds
+        for start in range(0, len(self.theta), _PART):
+            self._ascend(direction[start : start + _PART], rate, slice(start, start + _PART))
+
+    def _ascend(self, gradient: FloatArray, rate: float, part: slice) -> None:
+        theta, average = self.theta[part], self.average[part]
+        first, second, work = self.first[part], self.second[part], self._work[: len(gradient)]
+        kind = theta.dtype.type
+        first *= kind(_FIRST)
         np.multiply(gradient, kind(1 - _FIRST), out=work)
-        self.first += work
-        self.second *= kind(_SECOND)
+        first += work
+        second *= kind(_SECOND)
         gradient *= gradient
         gradient *= kind(1 - _SECOND)
-        self.second += gradient
+        second += gradient
         correction = np.sqrt(1 - _SECOND**self.n_steps)
-        np.sqrt(self.second, out=work)
+        np.sqrt(second, out=work)
         work += kind(_EPSILON * correction)
-        np.divide(self.first, work, out=work)
+        np.divide(first, work, out=work)
         work *= kind(rate * correction / (1 - _FIRST**self.n_steps))
-        self.theta += work
+        theta += work
         share = (_AVERAGING + 1) / (_AVERAGING + self.n_steps)
-        np.subtract(self.theta, self.average, out=work)
+        np.subtract(theta, average, out=work)
         work *= kind(share)
-        self.average += work
+        average += work
 
     def state(self) -> dict[str, Any]:
         """Return the state for :meth:`resume`, as arrays and builtins."""
