@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from _pca_problems import bayesian_pca, flat_rows, pca_start, quadrature
-from _samplers import make_problem
+from _poisson import PoissonComponents
 from sklearn.datasets import load_digits, load_iris
 
+from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.energies.pca._charts import PCACharts
 from skbae.energies.pca._prior import BayesianPCAEnergy, RowMoments
 from skbae.inference._objective import Objective
@@ -220,11 +221,11 @@ def test_zero_model_temperature_too_few_steps_and_missing_charts_raise():
         annealed(IRIS, 1, model_temperature=0.0)
     with pytest.raises(TemperingError, match="max_steps=0"):
         annealed(IRIS, 1, plan=AnnealPlan(max_steps=0))
-    problem = make_problem("diag", 2)
+    counts = ConjugateMixture(PoissonComponents(2, 2), np.ones(2), False)
     rows = make_rows(IRIS[:, :2], None)
     with RowRunner(1) as runner, pytest.raises(TypeError, match=r"needs a ChartedEnergy.*charts"):
         sample_from_modes(
-            Objective(problem.energy(), rows, runner, 1.0),
+            Objective(counts, rows, runner, 1.0),
             ModeStarts.independent(None, np.zeros((1, 2), dtype=bool)),
             1.0,
             np.random.default_rng(0),

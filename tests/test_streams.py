@@ -281,14 +281,28 @@ def test_fewer_rows_than_columns_and_then_more():
     np.testing.assert_allclose(model.explained_variance_, pca(4).fit(X).explained_variance_)
 
 
+def test_pca_goes_on_from_a_fit_to_all_rows():
+    """Exactly, if no direction is left out; else these count as equal to each other."""
+    X = spiked(120, 4)
+    whole = pca().fit(X)
+    np.testing.assert_allclose(
+        pca().fit(X[:70]).partial_fit(X[70:]).explained_variance_, whole.explained_variance_
+    )
+    some = pca(2).fit(X[:70]).partial_fit(X[70:])
+    assert some.n_samples_seen_ == 120
+    np.testing.assert_allclose(some.mean_, whole.mean_, rtol=1e-10)
+    np.testing.assert_allclose(
+        some.explained_variance_.sum() / some.explained_variance_ratio_.sum(),
+        whole.explained_variance_.sum(),
+    )
+    np.testing.assert_allclose(some.explained_variance_, whole.explained_variance_[:2], rtol=0.02)
+
+
 def test_pca_refuses_batches_that_would_not_be_exact():
     X = spiked(60, 3)
-    fitted = pca(2).fit(X)
-    with pytest.raises(ValueError, match="continues what partial_fit began"):
-        fitted.partial_fit(X)
-    assert fitted.n_samples_seen_ == 60
-    with pytest.raises(ValueError, match="needs tilt=0"):
-        pca(2, tilt=0.5).partial_fit(X)
+    with pytest.raises(AttributeError, match="partial_fit") as raised:
+        _ = pca(2, tilt=0.5).partial_fit
+    assert "needs tilt=0, got 0.5" in str(raised.value.__cause__)
     holes = X.copy()
     holes[3, 1] = np.nan
     with pytest.raises(ValueError, match="without missing entries"):

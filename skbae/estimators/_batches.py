@@ -41,6 +41,10 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
         `what` is the method or parameter that requires it, for the message.
         """
 
+    def _needs_all_rows(self) -> str:
+        """Return why the constructor's parameters rule out batches, or an empty text."""
+        return ""
+
     def _check_warm_start(self, settings: SettingsT, n_features: int) -> None:
         self._check_same_shape(settings, n_features, "warm_start=True")
 

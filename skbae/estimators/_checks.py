@@ -289,12 +289,12 @@ def check_probabilities(
 
 
 def supports_partial_fit(estimator: Any) -> bool:
-    """Return True if ``model_temperature`` is 0; otherwise raise, as ``available_if`` expects.
+    """Return True if an estimator can learn from batches; otherwise raise, for ``available_if``.
 
     Raises
     ------
     AttributeError
-        If the models are sampled.
+        If the models are sampled, or the family needs all rows at once for other reasons.
     """
     tau = estimator.model_temperature
     tau = estimator.temperature if tau is None else tau
@@ -303,4 +303,7 @@ def supports_partial_fit(estimator: Any) -> bool:
             f"partial_fit of {type(estimator).__name__} needs model_temperature=0, got "
             f"{estimator.model_temperature!r}: sampling the models needs all rows at once"
         )
+    reason = estimator._needs_all_rows()
+    if reason:
+        raise AttributeError(f"partial_fit of {type(estimator).__name__} {reason}")
     return True

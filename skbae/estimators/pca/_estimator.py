@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,7 @@ from skbae.estimators.pca._fit import (
     as_models,
     as_parameters,
     best_model,
+    covariance_of_model,
     find_spectrum,
     mean_variance,
     moments_of_stream,
@@ -325,6 +327,14 @@ class BayesianPCAAutoEncoder(
             scale = np.where(deviation > 0, deviation, scale)
         return scale
 
+    def _needs_all_rows(self) -> str:
+        if isinstance(self.tilt, numbers.Real) and self.tilt == 0:
+            return ""
+        return (
+            f"needs tilt=0, got {self.tilt!r}: the model follows from the mean and covariance of "
+            "all rows, which are not tilted"
+        )
+
     def _check_same_shape(self, settings: PCASettings, n_features: int, what: str) -> None:
         """Accept any number of components: they follow from the moments of all rows."""
 
@@ -332,25 +342,20 @@ class BayesianPCAAutoEncoder(
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[PCADetails]:
         """Add a batch to the moments of all rows so far, of which the best model is exact."""
-        if settings.tilt != 0 or rows.incomplete:
-            what = "tilt=0" if settings.tilt != 0 else "rows without missing entries"
+        if rows.incomplete:
             raise ValueError(
-                f"partial_fit of BayesianPCAAutoEncoder needs {what}: the model follows from the "
-                "mean and covariance of all rows so far. fit takes all rows at once, and "
-                "BayesianMixturePCAAutoEncoder has a partial_fit of steps"
+                "partial_fit of BayesianPCAAutoEncoder needs rows without missing entries: the "
+                "model follows from the mean and covariance of all rows so far. fit takes them all "
+                "at once, and BayesianMixturePCAAutoEncoder in batches"
             )
         batch = rows_with_covariance(rows.X, rows.weights, runner)
         stream, covariance = Stream.begin(rows), batch.covariance
         if hasattr(self, "models_"):
+            before = self._fitted.stream
             known = self._fitted.details.covariance
-            if known is None or self._fitted.stream is None:
-                raise ValueError(
-                    "partial_fit of BayesianPCAAutoEncoder continues what partial_fit began, and "
-                    "this model was fitted to all rows at once, of which fit keeps no covariance; "
-                    "begin with partial_fit of an estimator that is not fitted, such as "
-                    "sklearn.base.clone(estimator)"
-                )
-            before, stream = self._fitted.stream, self._fitted.stream.after(rows)
+            if known is None:
+                known = covariance_of_model(self.models_, float((before.frame.scale**2).sum()))
+            stream = before.after(rows)
             share = rows.total / stream.seen
             apart = batch.centre - before.frame.centre
             covariance = (1 - share) * known + share * covariance

@@ -159,6 +159,18 @@ def moments_of_stream(stream: Stream, covariance: Array) -> RowsWithCovariance:
     return RowsWithCovariance(none, None, stream.seen, stream.frame.centre, scale, covariance)
 
 
+def covariance_of_model(models: PCAModels, total_variance: float) -> Array:
+    """Return the covariance of rows to which a model was fitted, as far as the model tells it.
+
+    What the components leave of the total variance is divided equally among other directions.
+    """
+    components, explained = models.components[0], models.explained_variance[0]
+    n_components, size = components.shape
+    rest = max(total_variance - float(explained.sum()), 0.0) / max(size - n_components, 1)
+    scaled = components.T * (explained - rest)
+    return np.asarray(scaled @ components + rest * np.eye(size))
+
+
 # -- one best model --------------------------------------------------------------------------------
 
 
