@@ -59,7 +59,7 @@ def root_of_covariance(rows: Rows, frame: RowFrame) -> Array:
     scaled *= np.sqrt(weights / rows.total)[:, None]
     if len(scaled) <= scaled.shape[1]:
         return scaled
-    return np.linalg.qr(scaled, mode="r")
+    return np.asarray(np.linalg.qr(scaled, mode="r"))
 
 
 def _spectrum(root: Array, log_noise: Array) -> tuple[Array, Array]:

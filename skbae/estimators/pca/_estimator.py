@@ -351,8 +351,8 @@ class BayesianPCAAutoEncoder(
         batch = rows_with_covariance(rows.X, rows.weights, runner)
         stream, covariance = Stream.begin(rows), batch.covariance
         if hasattr(self, "models_"):
-            before = self._fitted.stream
-            known = self._fitted.details.covariance
+            before, known = self._fitted.stream, self._fitted.details.covariance
+            assert before is not None  # all models of PCA are fitted to rows
             if known is None:
                 known = covariance_of_model(self.models_, float((before.frame.scale**2).sum()))
             stream = before.after(rows)
