@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 from sklearn.datasets import load_iris
 
-from skbae import BayesianGMMAutoEncoder, BayesianPCAAutoEncoder
+from skbae import BayesianGMMAutoEncoder, BayesianPCAAutoEncoder, BayesianRBMAutoEncoder
 from skbae.thermodynamics import (
     code_temperature_curve,
     free_energy_curve,
@@ -65,6 +65,26 @@ for d, exact, regular in ((1, 5.5, 5.5), (2, 6.5, 7.5), (3, 7.5, 9.0)):
     print(
         f"{d} axes: {found.value:.2f} +- {found.error:.2f} (slope of G {found.slope:.2f} +- "
         f"{found.slope_error:.2f}); {exact} in the limit, {regular} if all parameters counted half"
+    )
+
+print("with N: two components of variance 1 on standard normal rows (0.75 in the limit),")
+print("and a machine with one unit on three independent bits (2.25 in the limit)")
+normals = BayesianGMMAutoEncoder(
+    2,
+    covariance_type="tied_spherical",
+    degrees_of_freedom_prior=1e6,
+    covariance_prior=1e6,
+    mean_precision_prior=0.1,
+    random_state=0,
+)
+machine = BayesianRBMAutoEncoder(1, random_state=0)
+for n_rows in (100, 1000):
+    mixture = learning_coefficient(normals, rng.standard_normal((n_rows, 1)))
+    bits = (rng.random((n_rows, 3)) < [0.3, 0.5, 0.6]).astype(float)
+    unit = learning_coefficient(machine, bits)
+    print(
+        f"N = {n_rows:5d}: {mixture.value:.2f} +- {mixture.error:.2f}, "
+        f"{unit.value:.2f} +- {unit.error:.2f}"
     )
 
 # -- 4. codes at several temperatures --------------------------------------------------------------

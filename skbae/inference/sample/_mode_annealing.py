@@ -425,6 +425,7 @@ def _report(
         method="modes",
         n_sweeps=len(annealed.accepted) * plan.n_moves,
         doubts=tuple(doubts),
+        n_modes=n_modes,
     )
 
 
