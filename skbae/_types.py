@@ -165,6 +165,30 @@ class TemperedPath:
 
 
 @dataclass(frozen=True)
+class TemperedPoint:
+    """What a sampler's path found at a model temperature that it was asked to visit.
+
+    Attributes
+    ----------
+    share : float
+        Of ``N / tau`` at the end of the path.
+    internal_energy : float
+        Mean of ``Hmaxe`` over ``p(m)``.
+    sampling : SamplingResult
+    """
+
+    share: float
+    internal_energy: float
+    sampling: SamplingResult
+
+    def shifted(self, shift: float, power: float) -> TemperedPoint:
+        """Return the point with larger energies, given ``N / tau`` at the end of the path."""
+        log_evidence = self.sampling.log_evidence + self.share * power * shift
+        sampling = replace(self.sampling, log_evidence=log_evidence)
+        return replace(self, internal_energy=self.internal_energy + shift, sampling=sampling)
+
+
+@dataclass(frozen=True)
 class SamplingRun:
     """Result of a sampler of ``p(m)``: draws, traces and independent estimates of the evidence.
 
@@ -205,6 +229,8 @@ class SamplingRun:
         Modes, or groups of modes that chains travel between, that draws come from.
     hmaxe_spread : ndarray of shape (S, T) or float
         Variance of ``Hmaxe_T`` given what its trace is a mean over; 0 where the trace is of models.
+    points : tuple of TemperedPoint
+        Model temperatures that the path was asked to visit, in falling order.
     """
 
     params: Any
@@ -224,6 +250,7 @@ class SamplingRun:
     first_share: float = float("nan")
     first_shape: float = float("-inf")
     hmaxe_spread: Array | float = 0.0
+    points: tuple[TemperedPoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,6 +292,8 @@ class SamplingResult:
         Standard error of the mean of ``Hmaxe`` over ``p(m)`` (of its tilted counterpart where there
         is a tilt), its variance, and the standard error of this. Times ``(N / tau)^2`` the variance
         is the heat capacity of the models.
+    points : tuple of TemperedPoint
+        What a sampler that starts at the prior found at model temperatures it was asked to visit.
     """
 
     method: str
@@ -284,3 +313,4 @@ class SamplingResult:
     hmaxe_error: float = float("nan")
     hmaxe_variance: float = float("nan")
     hmaxe_variance_error: float = float("nan")
+    points: tuple[TemperedPoint, ...] = ()

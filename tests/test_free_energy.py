@@ -290,3 +290,34 @@ def test_curves_are_tables(monkeypatch):
 def test_refusals_name_what_is_wrong(estimator, taus, error, message):
     with pytest.raises(error, match=message):
         free_energy_curve(estimator, ROWS, taus)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        BayesianRBMAutoEncoder(1, visible="gaussian", random_state=0),
+        BayesianMixturePCAAutoEncoder(1, n_latent=1, random_state=0),
+    ],
+    ids=["machine", "mixture-of-pca"],
+)
+def test_one_run_that_stops_on_its_way_finds_what_runs_of_their_own_do(model):
+    """In any units of the rows: energies of a row differ by the logarithm of the unit."""
+    X, unit = 7.0 * IRIS[:30, 2:], np.log(7.0)
+    calls = []
+    fit = type(model).fit
+
+    class Counted(type(model)):
+        def fit(self, *args, **kwargs):
+            calls.append(self.model_temperature)
+            return fit(self, *args, **kwargs)
+
+    counted = Counted(**model.get_params())
+    joint = quietly(free_energy_curve, counted, X, [20.0, 6.0])
+    assert calls == [6.0]
+    alone = quietly(free_energy_curve, model, X, [20.0])
+    small = quietly(free_energy_curve, model, X / 7.0, [20.0])
+    for name in ("hmaxemax", "internal_energy", "information_gain", "heat_capacity"):
+        errors = getattr(joint, f"{name}_error")[0], getattr(alone, f"{name}_error")[0]
+        gap = getattr(joint, name)[0] - getattr(alone, name)[0]
+        assert abs(gap) < 4 * np.hypot(*errors), name
+    np.testing.assert_allclose(alone.hmaxemax, small.hmaxemax - 2 * unit, rtol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,14 +117,13 @@ def test_coefficients_of_a_superfluous_unit_rise_towards_their_limit():
 
 def test_estimates_that_disagree_are_suspect(monkeypatch):
     model, X = BayesianGMMAutoEncoder(1, random_state=0), normal_rows(200, 1)
-    whole = _learning.fits_at
+    whole = _learning.sample_at
 
     def altered(*args):
-        fits = whole(*args)
-        fits[0].internal_energy_ -= 0.1
-        return fits
+        hot, *others = whole(*args)
+        return [replace(hot, internal_energy=hot.internal_energy - 0.1), *others]
 
-    monkeypatch.setattr(_learning, "fits_at", altered)
+    monkeypatch.setattr(_learning, "sample_at", altered)
     with pytest.warns(match="learning_coefficient is suspect: the variance of the energy gives"):
         assert learning_coefficient(model, X).status == "suspect"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,10 @@ from skbae.thermodynamics._gradient import checked_kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skbae._types import Array
+    from skbae._types import Array, SamplingResult
     from skbae.estimators._base import BayesianAutoEncoder
+    from skbae.estimators._plans import SamplerPlans
+    from skbae.inference.sample._tempering import SMCPlan
 
 # Model temperatures of a curve by default.
 _N_TEMPERATURES = 10
@@ -115,8 +117,9 @@ def free_energy_curve(
     """Return Hmaxemax, G, information gain and heat capacity at several model temperatures.
 
     The models are sampled at each temperature by a fit of its own, with the estimator's settings:
-    at the temperature of codes by the family's own sampler, and elsewhere from the prior or from
-    the modes of that temperature, so that no transition between phases has to be passed.
+    at the temperature of codes by the family's own sampler, and elsewhere from the modes of that
+    temperature, so that no transition between phases has to be passed. High temperatures, at which
+    sampling starts from the prior, are visited by one such run.
 
     Parameters
     ----------
@@ -173,12 +176,12 @@ def free_energy_curve(
     weights = check_sample_weight(sample_weight, len(X))
     total = float(len(X) if weights is None else weights.sum())
     taus = _temperatures(settings, model_temperatures, total)
-    fits = fits_at(kind, X, taus, sample_weight, "free_energy_curve")
-    samplings = [each.sampling_ for each in fits]
+    found = sample_at(kind, X, taus, sample_weight, "free_energy_curve")
+    samplings = [each.sampling for each in found]
     power = total / taus
-    hmaxemax = np.array([each.hmaxemax_ for each in fits])
-    error = np.array([each.hmaxemax_error_ for each in fits])
-    internal = np.array([each.internal_energy_ for each in fits])
+    hmaxemax = np.array([each.log_evidence for each in samplings]) / power
+    error = np.array([each.log_evidence_error for each in samplings]) / power
+    internal = np.array([each.internal_energy for each in found])
     of_internal = np.array([each.hmaxe_error for each in samplings])
     status, reasons = checked_convexity(
         power,
@@ -211,33 +214,61 @@ def free_energy_curve(
     )
 
 
-def fits_at(
+@dataclass(frozen=True)
+class Sampled:
+    """What sampling at one model temperature has found."""
+
+    internal_energy: float
+    sampling: SamplingResult
+
+
+def sample_at(
     estimator: BayesianAutoEncoder[Any, Any],
     X: Any,
     taus: Array,
     sample_weight: Any,
     function: str,
-) -> list[Any]:
-    """Return fits of the estimator at some model temperatures, each with random numbers of its own.
+) -> list[Sampled]:
+    """Return what sampling finds at model temperatures in falling order.
 
-    Warnings about sampling are left to the caller, who has the status of each fit.
+    There is a fit for each, with random numbers of its own, from the coldest on. Where one starts
+    at the prior, its path has visited all that are hotter. Warnings about sampling are left to the
+    caller, who has the status at each.
     """
     rng = as_generator(estimator.random_state)
-    fits = []
-    for tau in taus:
+    found: list[Sampled] = []
+    for index in range(len(taus) - 1, -1, -1):
         fresh: Any = clone(estimator)
-        fresh.set_params(model_temperature=float(tau), random_state=int(rng.integers(2**31)))
+        fresh.set_params(model_temperature=float(taus[index]))
+        fresh.set_params(random_state=int(rng.integers(2**31)))
         if hasattr(fresh, "warm_start"):
             fresh.set_params(warm_start=False)
         fixed = getattr(estimator, "n_components_", None)
         if fixed is not None:  # PCA that chose its number of components keeps it
             fresh.set_params(n_components=fixed)
+        hotter = tuple(float(tau) for tau in taus[:index])
+        fresh._plans = _stopping_at(fresh._plans, hotter)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*sampling of the models is", ConvergenceWarning)
-            fits.append(fresh.fit(X, sample_weight=sample_weight))
+            fresh.fit(X, sample_weight=sample_weight)
         if not hasattr(fresh, "sampling_"):
             raise TypeError(f"{function} needs an estimator that samples its models")
-    return fits
+        found.append(Sampled(fresh.internal_energy_, fresh.sampling_))
+        points = fresh.sampling_.points
+        if index and len(points) == index and fresh.sampling_.status == "ok":
+            found += [Sampled(each.internal_energy, each.sampling) for each in points[::-1]]
+            break
+    return found[::-1]
+
+
+def _stopping_at(plans: SamplerPlans, stops: tuple[float, ...]) -> SamplerPlans:
+    """Return plans in which paths from the prior visit some model temperatures."""
+    plain = plans.tempered
+
+    def tempered(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
+        return replace(plain(n_rows, n_models, fewest), stops=stops)
+
+    return replace(plans, tempered=tempered)
 
 
 def _temperatures(settings: Any, given: Any, total: float) -> Array:

@@ -16,7 +16,7 @@ from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
 from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
-from skbae.thermodynamics._free_energy import fits_at
+from skbae.thermodynamics._free_energy import sample_at
 from skbae.thermodynamics._gradient import checked_kind
 from skbae.thermodynamics._local import machine_values, network_values
 
@@ -173,12 +173,12 @@ def _only_local(kind: Any, settings: Any, n_features: int) -> bool:
 
 def _global(kind: Any, X: Any, sample_weight: Any, total: float, tau: float) -> LearningCoefficient:
     taus = tau * np.array([_RATIO, 1.0, 1 / _RATIO])
-    fits = fits_at(kind, X, taus, sample_weight, "learning_coefficient")
-    samplings = [each.sampling_ for each in fits]
+    found = sample_at(kind, X, taus, sample_weight, "learning_coefficient")
+    samplings = [each.sampling for each in found]
     power = total / taus
     value = power[1] ** 2 * samplings[1].hmaxe_variance
     error = power[1] ** 2 * samplings[1].hmaxe_variance_error
-    rise = fits[2].internal_energy_ - fits[0].internal_energy_
+    rise = found[2].internal_energy - found[0].internal_energy
     apart = 1 / power[0] - 1 / power[2]
     slope = rise / apart
     slope_error = float(np.hypot(samplings[0].hmaxe_error, samplings[2].hmaxe_error) / apart)

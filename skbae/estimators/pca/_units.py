@@ -87,4 +87,5 @@ def run_from_units(run: SamplingRun, unit: float, n_known: float, power: float) 
         log_evidence=run.log_evidence - power * shift,
         log_evidence_lower_bound=run.log_evidence_lower_bound - power * shift,
         estimates=estimates,
+        points=tuple(point.shifted(-shift, power) for point in run.points),
     )

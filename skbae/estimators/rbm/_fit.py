@@ -199,6 +199,7 @@ def shifted(run: SamplingRun, shift: float, power: float, tau: float) -> Samplin
         },
         log_evidence_lower_bound=run.log_evidence_lower_bound + power * shift,
         path=path,
+        points=tuple(point.shifted(shift, power) for point in run.points),
     )
 
 

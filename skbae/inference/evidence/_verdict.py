@@ -213,4 +213,5 @@ def assess(run: SamplingRun) -> SamplingResult:
         dict(run.estimates),
         standard_error(run.hmaxe),
         *variance_of(run.hmaxe, run.hmaxe_spread),
+        run.points,
     )

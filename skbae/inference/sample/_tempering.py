@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skbae._types import Array, SamplingRun, TemperedPath
+from skbae._types import Array, SamplingRun, TemperedPath, TemperedPoint
 from skbae.energies._capabilities import GradientEnergy
+from skbae.inference.evidence._verdict import assess
 from skbae.inference.sample._hmc import Particles, coordinate_scales, evaluate, hmc_move
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp
@@ -71,6 +72,8 @@ class SMCPlan:
         Models to keep.
     max_steps : int
         Largest number of temperatures; beyond it a TemperingError is raised.
+    stops : tuple of float
+        Model temperatures that the path must visit; those not above that of the run are left out.
     """
 
     n_islands: int = 8
@@ -81,6 +84,7 @@ class SMCPlan:
     ess_fraction: float = 0.5
     n_keep: int = 50
     max_steps: int = 500
+    stops: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_islands < 2:
@@ -367,7 +371,8 @@ def sample_tempered(
     path: list[tuple[float, Array, Array]] = []
     accepted: list[float] = []
     stopped = False
-    for limit in _stop_betas(stops, model_temperature):
+    points: list[TemperedPoint] = []
+    for limit in _stop_betas([*stops, *plan.stops], model_temperature):
         while state.beta < limit and not stopped:
             if len(path) == plan.max_steps:
                 raise TemperingError(
@@ -381,7 +386,11 @@ def sample_tempered(
             tau = model_temperature / state.beta
             path.append((tau, state.log_evidence, values.mean(axis=1)))
             stopped = on_step is not None and on_step(len(path), float(values.max()))
-    return _report(energy, moves, state, path, accepted, stopped and state.beta < 1)
+        if limit < 1 and not stopped:
+            here = _report(energy, moves, state, path, accepted, False)
+            points.append(TemperedPoint(limit, float(here.hmaxe.mean()), assess(here)))
+    run = _report(energy, moves, state, path, accepted, stopped and state.beta < 1)
+    return replace(run, points=tuple(points))
 
 
 def _report(
