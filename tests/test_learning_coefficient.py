@@ -180,6 +180,15 @@ def test_machines_of_many_units_are_local_by_default():
         assert _learning._only_local(machine, machine._check_parameters(), 20) is local
 
 
+def test_machines_whose_states_cannot_be_summed_are_refused():
+    X = (np.random.default_rng(0).random((30, 20)) < 0.5).astype(float)
+    machine = quietly_fitted(
+        BayesianRBMAutoEncoder(20, partition="ais", max_iter=1, random_state=0), X
+    )
+    with pytest.raises(ValueError, match="at most 16 units; BayesianRBMAutoEncoder"):
+        learning_coefficient(machine, X)
+
+
 def test_refusals_name_what_is_wrong():
     X = normal_rows(50, 2)
     with pytest.raises(TypeError, match="of networks is local"):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from skbae.estimators.rbm._estimator import BayesianRBMAutoEncoder
     from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 
+# Most units of a layer over whose states partition functions of machines are summed.
+_MOST_UNITS = 16
 # Least number of draws of codes from the encoder for each row and step.
 _N_DRAWS = 16
 # Chains and steps around a network; batches have this many rows at least.
@@ -138,6 +140,12 @@ def machine_values(
     form, scaling = details.form, details.scaling
     rows = merged_rows(scaling.enter(make_rows(X, weights)))
     energy = make_energy(form, rates_of(form, rows), settings.prior(rows, scaling.scale))
+    if energy.n_enumerated() > _MOST_UNITS:
+        raise ValueError(
+            "learning_coefficient compares exact partition functions, by sums over all states of a "
+            f"layer of at most {_MOST_UNITS} units; {type(fitted).__name__} with n_components="
+            f"{form.n_components} and {X.shape[1]} features has {energy.n_enumerated()}"
+        )
     theta = energy.unconstrain(scaling.re_enter(fitted._reference()))
     with RowRunner(settings.n_threads) as runner:
         objective = Objective(energy, rows, runner, fitted._fitted.temperature)
