@@ -9,6 +9,9 @@ import pytest
 from _missing_oracles import with_gaps
 from _mixture_oracles import MixturePrior, enumerated_log_evidence
 from scipy.special import gammaln, logsumexp
+from sklearn.datasets import load_iris
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, SimpleImputer
 
 from skbae import BayesianGMMAutoEncoder
 from skbae.energies.mixture._conjugate import CompletedDraws
@@ -208,3 +211,14 @@ def test_ranks_of_parameters_are_uniform_with_gaps():
         # 60 uniform numbers: the mean and the mean square within 4 standard errors
         assert abs(column.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 60)
         assert abs((column**2).mean() - 1 / 3) < 4 * np.sqrt(4 / 45 / 60) + 0.01
+
+
+@pytest.mark.slow
+def test_sampled_fits_to_known_entries_are_better_than_to_imputed_ones():
+    order = np.random.default_rng(0).permutation(150)
+    train, test = load_iris().data[order[:120]], load_iris().data[order[120:]]
+    gappy = with_gaps(train, 0.3)
+    score = BayesianGMMAutoEncoder(2, random_state=0).fit(gappy).score(test)
+    for imputer in (SimpleImputer(), IterativeImputer(max_iter=50, random_state=0)):
+        model = BayesianGMMAutoEncoder(2, random_state=0).fit(imputer.fit_transform(gappy))
+        assert score > model.score(test) + 0.5

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # Steps of the search for a quantile, each a Newton step or a bisection, and the relative change at
 # which it ends.
 _MOST_STEPS, _PRECISION = 100, 1e-12
+# Largest size of the array of all components' covariances of a chunk of rows.
+_MOST_NUMBERS = 1 << 22
 
 
 class ConditionalDistribution(DistributionWithDensity):
@@ -84,13 +86,14 @@ class ConditionalRows(ConditionalDistribution):
     bound: BoundMixture
     temperature: float
 
-    def _chunks(self) -> Iterator[tuple[slice, Workspace, Array]]:
+    def _chunks(self, n_rows: int | None = None) -> Iterator[tuple[slice, Workspace, Array]]:
         """Give each chunk's rows, workspace and the log weights of its cells (S K, n)."""
         bound = self.bound
+        n_rows = bound.chunk_rows if n_rows is None else n_rows
         kernel = require(bound.kernel, CompletingKernel, "missing entries")
         workspace = None
-        for start in range(0, len(self.X), bound.chunk_rows):
-            part = slice(start, min(start + bound.chunk_rows, len(self.X)))
+        for start in range(0, len(self.X), n_rows):
+            part = slice(start, min(start + n_rows, len(self.X)))
             chunk = self.X[part]
             workspace = kernel.workspace(len(chunk), workspace)
             kernel.load(chunk, workspace)
@@ -140,7 +143,9 @@ class ConditionalRows(ConditionalDistribution):
     def covariance(self) -> Array:
         size = self.X.shape[1]
         found = np.empty((len(self.X), size, size))
-        for part, workspace, log_weights in self._chunks():
+        numbers = self.bound.absent.size * size**2
+        n_rows = int(np.clip(_MOST_NUMBERS // numbers, 1, self.bound.chunk_rows))
+        for part, workspace, log_weights in self._chunks(n_rows):
             weights, means = np.exp(log_weights), self._means(workspace)
             deviations = means - np.einsum("jn,jdn->dn", weights, means)
             own = self._kernel.covariances(workspace, self.temperature)
