@@ -248,7 +248,8 @@ def minibatch_plan(settings: VAESettings, n_rows: int) -> MinibatchPlan:
         tol=settings.tol,
         patience=settings.n_iter_no_change,
         least_steps=_LEAST_STEPS,
-        cooling=_COOLING,
+        # chains start from where constant steps lead, which is less deep in a mode
+        cooling=0.0 if settings.samples else _COOLING,
     )
 
 
