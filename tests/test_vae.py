@@ -51,7 +51,7 @@ def curved(request, bits):
     X = np.column_stack([*t, t[0] ** 2, t[0] * t[1]])
     X += 0.6 * np.random.default_rng(1).normal(size=X.shape)
     settings = {"hidden_layer_sizes": (8,), "max_iter": 120, "learning_rate_init": 0.02}
-    return make(alpha=0.0, n_score_samples=1024, **settings).fit(X), X
+    return make(alpha=0.0, n_score_samples=256, **settings).fit(X), X
 
 
 def at_pca(X, n_components, temperature):
