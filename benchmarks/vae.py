@@ -34,6 +34,7 @@ SAMPLED = {
     "weight_variance_prior": 10.0,
     "n_models": 100,
     "n_importance_samples": 5,
+    "max_iter": 200,
 }
 # Name, parameters, and the fraction of the seeds that is run.
 SETTINGS = [

@@ -123,6 +123,7 @@ def test_sampling_improves_the_prediction_of_binarised_digits(point_fits):
         weight_variance_prior=10.0,
         n_models=100,
         n_importance_samples=5,
+        max_iter=200,
         random_state=0,
     ).fit(train)
     # the average over models has 32 draws of each: point fits are not to want for draws either

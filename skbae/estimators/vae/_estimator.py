@@ -315,7 +315,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     ) -> Fit[NetworkDetails]:
         if settings.likelihood == "bernoulli":
             rows = fitted_rows(rows, settings.estimator, "likelihood")
-        rows = in_order_of_columns(merged_rows(rows))
+        rows = merged_rows(rows)
+        if settings.likelihood == "gaussian":
+            rows = in_order_of_columns(rows)
         architecture = settings.architecture(rows.X.shape[1])
         frame = frame_of(architecture, rows)
         noise_seed, unit = int(rng.integers(2**32)), code_unit(settings)
@@ -349,7 +351,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     ) -> Fit[NetworkDetails]:
         if settings.likelihood == "bernoulli":
             rows = fitted_rows(rows, settings.estimator, "likelihood")
-        rows = in_order_of_columns(merged_rows(rows))
+        rows = merged_rows(rows)
+        if settings.likelihood == "gaussian":
+            rows = in_order_of_columns(rows)
         if hasattr(self, "models_"):
             own = self._fitted.details
             architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed

@@ -445,12 +445,12 @@ def fit_minibatches(
     theta = best.theta if held is not None else None
     if theta is None:
         theta = settled(objective, optimiser, objectives, plan, rng, memory)
+    theta = theta.copy()
+    objective.constrain(theta)  # an average may be a little outside
     if not np.isfinite(theta).all():
         raise DivergedError
     converged = bool(levelled_off or (plan.patience is None and not stopped))
     warning = (
         "" if converged or stopped else _STILL_IMPROVED.format(plan.passes_before + plan.max_passes)
     )
-    return MinibatchResult(
-        theta.copy(), objectives, scores, converged, bool(stopped), memory, warning
-    )
+    return MinibatchResult(theta, objectives, scores, converged, bool(stopped), memory, warning)
