@@ -12,6 +12,7 @@ from skbae.energies.rbm._kernel import tempered_bits
 from skbae.energies.rbm._visible import RBMParameters
 from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_real
+from skbae.estimators._criteria import InformationCriteria
 from skbae.estimators._unit_interval import predicted_rows
 from skbae.estimators.rbm._fit import MachineDetails, as_parameters, make_energy
 from skbae.estimators.rbm._settings import RBMSettings
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from skbae.energies.rbm._energy import RBMEnergy
 
 
-class MachinePredictions(BatchAutoEncoder[RBMSettings, MachineDetails]):
+class MachinePredictions(
+    BatchAutoEncoder[RBMSettings, MachineDetails], InformationCriteria[RBMSettings, MachineDetails]
+):
     """Methods of a fitted restricted Boltzmann machine."""
 
     _settings_class: ClassVar = RBMSettings

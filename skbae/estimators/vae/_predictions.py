@@ -13,6 +13,7 @@ from skbae.energies.vae._parameters import VAEModels, VAEParameters
 from skbae.energies.vae._posterior import fixed_noise
 from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_integer
+from skbae.estimators._criteria import InformationCriteria
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._unit_interval import predicted_rows
 from skbae.estimators.vae._fit import NetworkDetails
@@ -38,7 +39,9 @@ _POOR_ERROR = 0.3
 _POOR_SHARE = 0.01
 
 
-class NetworkPredictions(BatchAutoEncoder[VAESettings, NetworkDetails]):
+class NetworkPredictions(
+    BatchAutoEncoder[VAESettings, NetworkDetails], InformationCriteria[VAESettings, NetworkDetails]
+):
     """Methods of a fitted network autoencoder."""
 
     _settings_class: ClassVar = VAESettings
