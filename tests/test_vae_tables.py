@@ -50,6 +50,13 @@ def test_two_codes_of_digits_are_better_than_pca_at_zero_temperature():
     assert error(fitted, X) < 0.9 * error(PCA(2).fit(X), X)
 
 
+def precise_score(fitted, X):
+    """Return the score by many codes a row: those of `hmaxe_`, the same for all rows, are few."""
+    value = fitted.score_samples(X, n_samples=4000).mean()
+    np.testing.assert_allclose(fitted.hmaxe_, value, atol=0.02)
+    return value
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.0])
 @pytest.mark.parametrize("name", TABLES)
 def test_a_fit_is_never_below_pca_at_the_same_temperature(name, temperature):
@@ -64,7 +71,7 @@ def test_a_fit_is_never_below_pca_at_the_same_temperature(name, temperature):
     # below T = 1 noise of each feature is that of the scaled rows
     scale = X.std(axis=0) if temperature < 1 else np.ones(X.shape[1])
     linear = BayesianPCAAutoEncoder(d, temperature=temperature, model_temperature=0)
-    assert fitted.hmaxe_ >= linear.fit(X / scale).hmaxe_ - np.log(scale).sum() - 1e-3
+    assert precise_score(fitted, X) >= linear.fit(X / scale).hmaxe_ - np.log(scale).sum() - 1e-3
     shared = BayesianVAEAutoEncoder(
         d,
         hidden_layer_sizes=(8,),
@@ -73,7 +80,7 @@ def test_a_fit_is_never_below_pca_at_the_same_temperature(name, temperature):
         max_iter=3,
         random_state=0,
     ).fit(X)
-    assert shared.hmaxe_ >= linear.fit(X).hmaxe_ - 1e-3
+    assert precise_score(shared, X) >= linear.fit(X).hmaxe_ - 1e-3
     np.testing.assert_allclose(fitted.score(X), fitted.hmaxe_, rtol=1e-9)
 
 
