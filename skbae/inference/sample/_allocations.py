@@ -33,6 +33,7 @@ from skbae.inference.sample._allocation_jumps import (
 )
 from skbae.inference.sample._allocation_modes import Pool
 from skbae.inference.sample._allocation_search import challenge, patience_for
+from skbae.inference.sample._allocation_starts import starting_labels
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
 from skbae.inference.sample._group_weights import (
     NEGLIGIBLE,
@@ -47,7 +48,7 @@ from skbae.inference.sample._search_agreement import search_until_agreed, search
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skbae.energies._allocations import CollapsedModel
+    from skbae.energies._allocations import CollapsedModel, Labels
     from skbae.inference._objective import Objective
     from skbae.inference.sample._allocation_chains import ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan
@@ -65,6 +66,8 @@ _OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
 # Of more modes than these, of at least this share, searches may have missed some, and jumping
 # chains from those that were found need not come there.
 _FEW_MODES, _SMALL_MODE = 4, 0.005
+# Chains that start where no search has been, relative to those that start from modes.
+_DISPERSED = 0.5
 # Nats below the lower bound that do not count.
 _ROUNDING = 0.01
 # Bridge estimates with a larger standard error, in nats, are discarded.
@@ -222,19 +225,33 @@ def _sample_early(
     ):
         return None
     by_island = zip(*(group.known for group in groups), strict=True)
-    first, second = (KnownAllocations(known) for known in by_island)
+    known = [KnownAllocations(visited) for visited in by_island]
     visited = float(shares @ [group.share_known for group in groups])
     helpful = visited > _OFTEN_VISITED and overlap < _HIGH_OVERLAP
-    among = (first, second) if helpful else None
+    among = (known[0], known[1]) if helpful else None
     # proposals are to cover lower modes too, where chains would stick
     lower = np.concatenate([pool.labels for pool in pools])
-    starts = [
-        np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]])
+    first, second = (
+        _dispersed(
+            np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]]), models, rng
+        )
         for part in allocations
-    ]
-    run = sample_by_jumps(objective, models, (starts[0], starts[1]), rng, plan, progress, among)
+    )
+    run = sample_by_jumps(objective, models, (first, second), rng, plan, progress, among)
     n_modes = int((shares > NEGLIGIBLE).sum())
-    return replace(run, log_evidence_lower_bound=log_union([first, second]), n_modes=n_modes)
+    return replace(run, log_evidence_lower_bound=log_union(known), n_modes=n_modes)
+
+
+def _dispersed(labels: Labels, models: PinnedModels, rng: np.random.Generator) -> Labels:
+    """Return allocations from which chains start, and others that no search has touched.
+
+    Searches find the highest allocations. Where the posterior is diffuse, most of it may be around
+    lower ones, from which its chains never came: chains from dispersed starts go where there is
+    most room.
+    """
+    mixture, n = models.mixture, round(_DISPERSED * len(labels))
+    others = starting_labels(mixture.columns, mixture.n_components, n, rng)
+    return np.concatenate([labels, others])
 
 
 def _is_trusted(run: SamplingRun) -> bool:
