@@ -206,7 +206,8 @@ def test_rows_are_whitened_where_columns_are_many_for_the_components():
     assert choice(5, 12, 0.0, np.float64) == (ExpandedKernel, np.float64)
     assert choice(10, 20, 0.0, np.float32) == (ExpandedKernel, np.float32)
     assert choice(10, 20, 1e3, np.float32) == (WhitenedKernel, np.float32)
-    assert choice(10, 64, 1e6, np.float32) == (WhitenedKernel, np.float64)
+    assert choice(10, 64, 1e2, np.float64) == (WhitenedKernel, np.float64)
+    assert choice(10, 64, 1e7, np.float64) == (LocalKernel, np.float64)
     assert choice(10, 64, 1e160, np.float64) == (LocalKernel, np.float64)
 
 

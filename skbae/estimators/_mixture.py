@@ -56,8 +56,9 @@ _CHOOSE_MEANS = {
 }
 INITS = (*_CHOOSE_MEANS, "random")
 
-# Relative difference of objectives that are the same up to rounding.
-_SAME_MAXIMUM = 1e-10
+# Differences, relative and in nats a row, of objectives that are the same up to rounding and to
+# what fits leave when they stop.
+_SAME_MAXIMUM, _SAME_IN_NATS = 1e-10, 1e-6
 # Rows by which the components of one model are matched with those of another.
 _ROWS_TO_MATCH = 2000
 
@@ -434,7 +435,7 @@ def random_codes(
 def best_of(found: EMResult, max_iter: int, stopped: bool) -> tuple[Any, dict[str, Any]]:
     """Return the best model of several starts and its fitted attributes."""
     # of starts that lead to the same maximum, up to rounding, the first
-    rounding = _SAME_MAXIMUM * abs(float(found.objective.max()))
+    rounding = _SAME_MAXIMUM * abs(float(found.objective.max())) + _SAME_IN_NATS
     best = int(first_maximum(found.objective, rounding))
     if not found.converged[best] and max_iter > 0 and not stopped:
         warnings.warn(

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 # errors of most rows are much smaller, and those of means even more so.
 _SINGLE_TOLERANCE = 4e-2
 _DOUBLE_TOLERANCE = 1e-6
+# The same of whitened rows in double precision, relative to the square of the number of columns. It
+# is far above that of ordinary components; those that have collapsed onto few rows exceed it.
+_WHITE_TOLERANCE = 1e-13
 # Rows are whitened where they have so many columns, at least, and for each component of all models.
 _MANY_COLUMNS, _COLUMNS_PER_COMPONENT = 16.0, 3.0
 # The same where this allows single precision.
@@ -245,9 +248,11 @@ def bind_gaussians(
             continue
         bound = rounding_bound(shape, params, frame, precision)
         accurate = bound.max() < tolerance
-        gains_single = precision is np.float32 and not accurate
-        if whitens and share >= (_COLUMNS_IN_SINGLE if gains_single else _COLUMNS_PER_COMPONENT):
+        gains = share >= (_COLUMNS_PER_COMPONENT if accurate else _COLUMNS_IN_SINGLE)
+        if whitens and gains:
             white = whitening_bound(params, frame, precision)
+            if precision is np.float64:
+                tolerance = _WHITE_TOLERANCE * shape.n_features**2
             if white.max() < tolerance:
                 return WhitenedKernel(shape, log_weights, params, frame.centre, precision, white)
         if accurate:
