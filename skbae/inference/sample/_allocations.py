@@ -247,9 +247,12 @@ def _dispersed(labels: Labels, models: PinnedModels, rng: np.random.Generator) -
 
     Searches find the highest allocations. Where the posterior is diffuse, most of it may be around
     lower ones, from which its chains never came: chains from dispersed starts go where there is
-    most room.
+    most room. At other temperatures than 1 this has not been verified, and is not done.
     """
-    mixture, n = models.mixture, round(_DISPERSED * len(labels))
+    mixture = models.mixture
+    n = round(_DISPERSED * len(labels)) if models.temperature == 1 else 0
+    if not n:
+        return labels
     others = starting_labels(mixture.columns, mixture.n_components, n, rng)
     return np.concatenate([labels, others])
 
