@@ -12,7 +12,7 @@ from _instances import COVARIANCE_TYPES
 from _mixture_oracles import MixturePrior, enumerated_log_evidence
 from _samplers import make_prior, small_data
 from scipy.special import gammaln, logsumexp
-from scipy.stats import binom
+from scipy.stats import binom, chi2
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -194,15 +194,15 @@ def test_expected_differences_are_those_of_enumeration(problem):
 def test_small_standard_errors_are_not_believed_where_empty_components_are_too_rare():
     """No draw has an empty component: the average is of those that nearly have one."""
     ratios = []
-    for spread, seed in product((0.4, 0.45, 0.5, 0.55, 0.6), (0, 100)):
+    for spread, seed in product((0.4, 0.45, 0.5, 0.55, 0.6), (0, 100, 200)):
         X, fits, exact = tiny_fits("spherical", True, 1.0, spread, seed)
         pair, difference = check_evidences(fits, X).pairs[0], exact[0] - exact[1]
         assert pair.expected_error < 1.0
         ratios.append((pair.expected - difference) / pair.expected_error)
         assert pair.verdict == "not informative"
         assert pair.limits[0] < difference < pair.limits[1]
-    # of errors that can be believed, the root mean square of ten is above two in one of 10^5 cases
-    assert np.sqrt(np.mean(np.square(ratios))) > 2
+    # of errors that can be believed, the sum of squares is above this in one of 10^5 cases
+    assert np.sum(np.square(ratios)) > chi2(len(ratios)).isf(1e-5)
 
 
 @pytest.mark.parametrize("nats", [-0.6, 0.6])
