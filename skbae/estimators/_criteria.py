@@ -34,7 +34,7 @@ class InformationCriteria(BayesianAutoEncoder[SettingsT, DetailsT]):
         -------
         float
         """
-        log_likelihood, n_rows = self._log_likelihood_of(X, sample_weight, "bic")
+        log_likelihood, n_rows = self._log_likelihood(X, sample_weight, "bic")
         return -2.0 * log_likelihood + self._energy().n_parameters() * float(np.log(n_rows))
 
     @own_errors()
@@ -51,15 +51,16 @@ class InformationCriteria(BayesianAutoEncoder[SettingsT, DetailsT]):
         -------
         float
         """
-        log_likelihood, _ = self._log_likelihood_of(X, sample_weight, "aic")
+        log_likelihood, _ = self._log_likelihood(X, sample_weight, "aic")
         return -2.0 * log_likelihood + 2.0 * self._energy().n_parameters()
 
-    def _log_likelihood_of(self, X: Any, sample_weight: Any, method: str) -> tuple[float, float]:
+    def _log_likelihood(self, X: Any, sample_weight: Any, method: str) -> tuple[float, float]:
         """Return the log density of all rows at T = 1, and how many rows they count as."""
-        X = self._read(X)
+        X = self._read_rows(X)
         self._require_density(method)
         values = self._score_rows(X, 1.0)
         weights = check_sample_weight(sample_weight, len(values))
         if weights is None:
             return float(values.sum()), float(len(values))
-        return float(weights @ values), float(weights.sum())
+        used = weights > 0
+        return float(values[used] @ weights[used]), float(weights.sum())

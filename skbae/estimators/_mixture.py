@@ -15,7 +15,7 @@ from skbae._types import EMResult
 from skbae.energies.mixture._completion import ConditionalRows
 from skbae.estimators._annealing import Annealing, annealed_means
 from skbae.estimators._batches import BatchAutoEncoder
-from skbae.estimators._checks import check_sample_weight
+from skbae.estimators._criteria import InformationCriteria
 from skbae.estimators._fitted import DetailsT, Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._settings import Given, Settings, common_settings
@@ -134,7 +134,9 @@ MixtureSettingsT = TypeVar("MixtureSettingsT", bound=MixtureSettings)
 
 
 class MixtureAutoEncoder(
-    BatchAutoEncoder[MixtureSettingsT, DetailsT], CompletingAutoEncoder[MixtureSettingsT, DetailsT]
+    BatchAutoEncoder[MixtureSettingsT, DetailsT],
+    CompletingAutoEncoder[MixtureSettingsT, DetailsT],
+    InformationCriteria[MixtureSettingsT, DetailsT],
 ):
     """Base of the estimators of mixtures."""
 
@@ -329,53 +331,6 @@ class MixtureAutoEncoder(
             ``(mean_m exp H)^(1/T)``, normalised; float32 for float32 rows.
         """
         return self._component_probabilities(self._read_rows(X))
-
-    # -- criteria ------------------------------------------------------------------------------
-
-    @own_errors()
-    def bic(self, X: Any, sample_weight: Any = None) -> float:
-        """Return the Bayesian information criterion of the density at T = 1 (lower is better).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,) or None, default=None
-            How many rows each row counts as, in the number of rows too.
-
-        Returns
-        -------
-        float
-        """
-        log_likelihood, n_rows = self._log_likelihood(X, sample_weight, "bic")
-        return -2.0 * log_likelihood + self._energy().n_parameters() * float(np.log(n_rows))
-
-    @own_errors()
-    def aic(self, X: Any, sample_weight: Any = None) -> float:
-        """Return Akaike's information criterion of the density at T = 1 (lower is better).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        sample_weight : array-like of shape (n_samples,) or None, default=None
-            How many rows each row counts as.
-
-        Returns
-        -------
-        float
-        """
-        log_likelihood, _ = self._log_likelihood(X, sample_weight, "aic")
-        return -2.0 * log_likelihood + 2.0 * self._energy().n_parameters()
-
-    def _log_likelihood(self, X: Any, sample_weight: Any, method: str) -> tuple[float, float]:
-        """Return the log density of all rows at T = 1, and how many rows they count as."""
-        X = self._read_rows(X)
-        self._require_density(method)
-        values = self._score_rows(X, 1.0)
-        weights = check_sample_weight(sample_weight, len(values))
-        if weights is None:
-            return float(values.sum()), float(len(values))
-        used = weights > 0
-        return float(values[used] @ weights[used]), float(weights.sum())
 
 
 def of_rows(energy: EnergyT, rows: Rows) -> EnergyT:
