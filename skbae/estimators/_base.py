@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.utils.metadata_routing import UNUSED
 
 from skbae.energies._base import SmoothBoundEnergy, require
 from skbae.energies._capabilities import IncompleteEnergy, NoisyEnergy
@@ -19,6 +20,7 @@ from skbae.estimators._checks import (
     check_sample_weight,
 )
 from skbae.estimators._fitted import DetailsT
+from skbae.estimators._pieces import by_pieces
 from skbae.estimators._transaction import FitsInTransactions, SettingsT
 from skbae.inference.passes._rows import RowRunner
 from skbae.operators._floating import own_errors
@@ -58,6 +60,7 @@ class BayesianAutoEncoder(
     """
 
     _code_class: ClassVar[type[Distribution]]
+    __metadata_request__transform: ClassVar = {"out": UNUSED}  # for no other estimator to pass on
 
     # -- implemented by families -------------------------------------------------------------------
 
@@ -133,6 +136,7 @@ class BayesianAutoEncoder(
 
     # -- codes ---------------------------------------------------------------------------------
 
+    @by_pieces
     @own_errors()
     def transform(self, X: Any) -> NDArray[Any]:
         """Return the mean code of each row, at the temperature of the fit.
@@ -140,6 +144,10 @@ class BayesianAutoEncoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            A table on disk is read piece by piece.
+        out : array-like of shape (n_samples, n_codes) or None, default=None
+            What the codes are written into, piece by piece, and returned: a memory map, for
+            instance.
 
         Returns
         -------
@@ -237,6 +245,7 @@ class BayesianAutoEncoder(
 
     # -- scores --------------------------------------------------------------------------------
 
+    @by_pieces
     @own_errors()
     def score_samples(self, X: Any) -> Array:
         """Return ``Hmax_T`` of each row, averaged over the kept models in probability.
@@ -247,6 +256,9 @@ class BayesianAutoEncoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            A table on disk is read piece by piece.
+        out : array-like of shape (n_samples,) or None, default=None
+            What the values are written into, piece by piece, and returned.
 
         Returns
         -------

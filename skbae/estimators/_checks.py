@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from skbae.inference.passes._sources import Fold, chunk_of, extremes, fold
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -168,23 +170,22 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
     return None if np.all(weights == 1) else weights
 
 
-def check_range(X: NDArray[Any], rows: Rows, names: Any = None) -> None:
+def check_range(rows: Rows, names: Any = None) -> None:
     """Raise ValueError if squares of entries of the rows leave the range of double precision.
 
     Parameters
     ----------
-    X : ndarray of shape (N, D)
     rows : Rows
-        These rows, with their mean and standard deviation.
     names : array-like of shape (D,) or None, default=None
         Of the columns; None stands for their numbers.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         # sums over all rows and columns must have room as well
-        most = LARGEST / np.sqrt(X.shape[1] * max(rows.total, 1.0))
+        most = LARGEST / np.sqrt(rows.X.shape[1] * max(rows.total, 1.0))
         beyond = ~(np.hypot(rows.centre, rows.scale) <= most)
     if beyond.any():
-        largest = np.fmax(np.fmax.reduce(X, axis=0), -np.fmin.reduce(X, axis=0))
+        low, high = extremes(rows.X)
+        largest = np.fmax(high, -low)
         column = int(np.where(beyond, largest, -np.inf).argmax())
         raise ValueError(
             f"X is too large: its squares overflow. Divide the columns by a constant (the largest "
@@ -192,12 +193,12 @@ def check_range(X: NDArray[Any], rows: Rows, names: Any = None) -> None:
             f"may be {most:.3g})."
         )
     small = np.flatnonzero(rows.scale < _SMALLEST)
-    own = X[:, small]
-    # the others are constant
-    small = small[np.fmax.reduce(own, axis=0) != np.fmin.reduce(own, axis=0)]
-    if len(small):
-        column = int(small[0])
-        entry = float(np.fmax(np.fmax.reduce(X[:, column]), -np.fmin.reduce(X[:, column])))
+    if not len(small):
+        return
+    low, high = extremes(rows.X, small)
+    varies = low != high  # the others are constant
+    if varies.any():
+        column, entry = int(small[varies][0]), float(np.fmax(high, -low)[varies][0])
         raise ValueError(
             "X is too small: variances underflow. Multiply the columns by a constant (the standard "
             f"deviation of {_named(column, names)} must be {_SMALLEST:g} at least, and its largest "
@@ -209,17 +210,17 @@ def _named(column: int, names: Any) -> str:
     return f"column {column if names is None else names[column]!r}"
 
 
-def check_known(X: NDArray[Any], names: Any = None) -> None:
-    """Raise ValueError if all entries of a column of X are missing.
+def check_known(rows: Rows, names: Any = None) -> None:
+    """Raise ValueError if all entries of a column are missing.
 
     Parameters
     ----------
-    X : ndarray of shape (N, D)
-        Rows of positive weight, NaN where an entry is missing.
+    rows : Rows
+        Of positive weight, NaN where an entry is missing.
     names : array-like of shape (D,) or None, default=None
         Of the columns; None stands for their numbers.
     """
-    empty = np.flatnonzero(np.isnan(X).all(axis=0))
+    empty = np.flatnonzero(np.isnan(rows.centre))
     if len(empty):
         raise ValueError(
             f"X has no known entry in {_named(int(empty[0]), names)} (of rows of positive weight), "
@@ -227,18 +228,23 @@ def check_known(X: NDArray[Any], names: Any = None) -> None:
         )
 
 
-def check_known_together(X: NDArray[Any], names: Any = None) -> None:
-    """Raise ValueError if two columns of X are not known together in any row.
+def check_known_together(rows: Rows, names: Any = None) -> None:
+    """Raise ValueError if two columns are not known together in any row.
 
     Parameters
     ----------
-    X : ndarray of shape (N, D)
+    rows : Rows
         NaN where an entry is missing.
     names : array-like of shape (D,) or None, default=None
         Of the columns; None stands for their numbers.
     """
-    known = (~np.isnan(X)).astype(np.float32)
-    apart = np.argwhere(known.T @ known == 0)
+
+    def together(X: NDArray[Any], weights: Any) -> tuple[NDArray[Any]]:
+        known = (~np.isnan(X)).astype(np.float32)
+        return (known.T @ known > 0,)
+
+    found = fold(Fold(together, chunk_of(rows.X.shape[1]), np.logical_or), rows.X)
+    apart = np.argwhere(~found[0])
     if len(apart):
         first, second = (_named(int(column), names) for column in apart[0])
         raise ValueError(

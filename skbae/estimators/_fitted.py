@@ -34,7 +34,7 @@ class RowSummary:
     scale: Array
 
     @classmethod
-    def of(cls, X: NDArray[Any], rows: Rows) -> RowSummary:
+    def of(cls, X: Any, rows: Rows) -> RowSummary:
         """Summarise rows X, of which `rows` are those of positive weight."""
         plain = rows if rows.weights is None and len(rows.X) == len(X) else make_rows(X, None)
         return cls(len(X), plain.centre, plain.scale)

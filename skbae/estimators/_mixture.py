@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metadata_routing import UNUSED
 
 from skbae._types import EMResult
 from skbae.energies.mixture._completion import ConditionalRows
@@ -18,6 +19,7 @@ from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._criteria import InformationCriteria
 from skbae.estimators._fitted import DetailsT, Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
+from skbae.estimators._pieces import ReadsPieces, by_pieces
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._stream import Stream
@@ -134,12 +136,15 @@ MixtureSettingsT = TypeVar("MixtureSettingsT", bound=MixtureSettings)
 
 
 class MixtureAutoEncoder(
+    ReadsPieces[MixtureSettingsT, DetailsT],
     BatchAutoEncoder[MixtureSettingsT, DetailsT],
     CompletingAutoEncoder[MixtureSettingsT, DetailsT],
     InformationCriteria[MixtureSettingsT, DetailsT],
 ):
     """Base of the estimators of mixtures."""
 
+    __metadata_request__predict: ClassVar = {"out": UNUSED}
+    __metadata_request__predict_proba: ClassVar = {"out": UNUSED}
     _instead_of_editing: ClassVar = (
         "reorder_components sorts components, and from_parameters makes a model of your own. "
     )
@@ -265,6 +270,9 @@ class MixtureAutoEncoder(
     def _energy(self) -> MixtureEnergy[Any]:
         """Return the energy as configured at fit."""
 
+    def _needs_only_sums(self, settings: MixtureSettingsT, n_rows: int, n_features: int) -> bool:
+        return not settings.samples and settings.annealing is None
+
     def _energy_to_fit(self, rows: Rows) -> MixtureEnergy[Any]:
         """Return the energy with the floors of a fit to rows."""
         return self._energy()
@@ -303,6 +311,7 @@ class MixtureAutoEncoder(
 
         return self._joint(X, finish)
 
+    @by_pieces
     @own_errors()
     def predict(self, X: Any) -> NDArray[np.intp]:
         """Return the most probable component of each row, averaged over the kept models.
@@ -310,6 +319,9 @@ class MixtureAutoEncoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            A table on disk is read piece by piece.
+        out : array-like of shape (n_samples,) or None, default=None
+            What the numbers are written into, piece by piece, and returned.
 
         Returns
         -------
@@ -317,6 +329,7 @@ class MixtureAutoEncoder(
         """
         return self._joint(self._read_rows(X), partial(first_maximum, axis=0))
 
+    @by_pieces
     @own_errors()
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the soft components ``p(k | x)``, averaged over the kept models; one-hot at T = 0.
@@ -324,6 +337,9 @@ class MixtureAutoEncoder(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            A table on disk is read piece by piece.
+        out : array-like of shape (n_samples, n_components) or None, default=None
+            What the probabilities are written into, piece by piece, and returned.
 
         Returns
         -------

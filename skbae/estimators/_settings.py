@@ -127,6 +127,10 @@ class Settings(ABC):
             The message has the parameter's name, its value and the allowed values.
         """
 
+    def of_rows(self, X: Any) -> Self:
+        """Return the settings of a fit to rows, on whose kind they may depend."""
+        return self
+
     @property
     def samples(self) -> bool:
         """Whether models are sampled; otherwise the single best model is fitted."""

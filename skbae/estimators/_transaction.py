@@ -27,6 +27,7 @@ from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, wit
 from skbae.estimators._settings import Given, Settings
 from skbae.estimators._stream import Stream
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.passes._sources import rows_where
 from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 
@@ -93,7 +94,7 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         """Raise ValueError unless a fit with these settings can continue from the fitted model."""
 
     def _make_rows(
-        self, settings: SettingsT, X: NDArray[Any], weights: Array | None, runner: RowRunner
+        self, settings: SettingsT, X: Any, weights: Array | None, runner: RowRunner
     ) -> Rows:
         """Return validated rows with their mean and scale; a family may add other statistics."""
         return make_rows(X, weights)
@@ -113,8 +114,9 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Dense, finite rows; float32 is kept as such. Mixtures and PCA take NaN for missing
-            entries, which are assumed to be missing at random.
+            Finite rows; float32 is kept as such. Mixtures and PCA take NaN for missing entries,
+            which are assumed to be missing at random. With ``model_temperature=0`` they read tables
+            on disk, such as memory maps, piece by piece.
         y : Ignored
             Present by convention.
         sample_weight : array-like of shape (n_samples,) or None, default=None
@@ -134,8 +136,8 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         """
         with self._transaction():
             settings = self._check_parameters()
-            finite = "allow-nan" if self._takes_missing else True
-            X = self._validated(X, ensure_min_samples=2, ensure_all_finite=finite)
+            X = self._rows_to_fit(settings, X)
+            settings = settings.of_rows(X)
             self._work_on(settings, X, sample_weight, self._fit_rows, self._check_before_fit)
         return self
 
@@ -147,6 +149,11 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
     def _continues(self, settings: SettingsT) -> bool:
         """Return whether a fit continues from the fitted model (``warm_start=True``)."""
         return settings.warm_start and hasattr(self, "models_")
+
+    def _rows_to_fit(self, settings: SettingsT, X: Any) -> Any:
+        """Return validated rows, as an array or a RowSource."""
+        finite = "allow-nan" if self._takes_missing else True
+        return self._validated(X, ensure_min_samples=2, ensure_all_finite=finite)
 
     def _validated(self, X: Any, **kwargs: Any) -> NDArray[Any]:
         """Return rows as a dense, finite array of float64 or float32."""
@@ -168,7 +175,7 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
     def _work_on(
         self,
         settings: SettingsT,
-        X: NDArray[Any],
+        X: Any,
         sample_weight: Any,
         work: Callable[[SettingsT, Rows, np.random.Generator, RowRunner], Fit[DetailsT]],
         check: Callable[[SettingsT, int, int], None],
@@ -176,14 +183,14 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         """Check the data, run `work` on validated rows, and store the fitted state."""
         given, weights = X, check_sample_weight(sample_weight, len(X))
         if weights is not None and not weights.all():
-            X, weights = X[weights > 0], weights[weights > 0]
+            X, weights = rows_where(X, weights > 0), weights[weights > 0]
         check(settings, *X.shape)
         rng = as_generator(self.random_state)
         with RowRunner(settings.n_threads) as runner:
             rows = self._make_rows(settings, X, weights, runner)
             if rows.incomplete:
-                check_known(X, getattr(self, "feature_names_in_", None))
-            check_range(X, rows, getattr(self, "feature_names_in_", None))
+                check_known(rows, getattr(self, "feature_names_in_", None))
+            check_range(rows, getattr(self, "feature_names_in_", None))
             found = work(settings, rows, rng, runner)
         stream = Stream.begin(rows) if found.stream is None else found.stream
         self._write(

@@ -440,7 +440,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         """Fit the single best model."""
         form = settings.form(rows.X.shape[1])
         if rows.incomplete:
-            settings.check_gaps(rows.X, getattr(self, "feature_names_in_", None))
+            settings.check_gaps(rows, getattr(self, "feature_names_in_", None))
         floor = settings.floor(rows)
         energy = of_rows(form.energy(floor), rows)
         models = self._start(settings, energy, rows, rng, runner, settings.n_init)

@@ -29,8 +29,6 @@ from skbae.inference.passes._starting_points import (
 if TYPE_CHECKING:
     from typing import Self
 
-    from numpy.typing import NDArray
-
     from skbae._types import Array, Rows
     from skbae.estimators._plans import SamplerPlans
 
@@ -249,17 +247,17 @@ class GaussianMixtureSettings(MixtureSettings):
         if self.samples:
             self._check_sampler(n_rows, form)
 
-    def check_gaps(self, X: NDArray[Any], names: Any) -> None:
+    def check_gaps(self, rows: Rows, names: Any) -> None:
         """Raise ValueError if a single best model does not follow from rows with missing entries.
 
         Parameters
         ----------
-        X : ndarray of shape (N, D)
+        rows : Rows
         names : array-like of shape (D,) or None
             Of the columns.
         """
         if COVARIANCE_TYPES[self.covariance_type][0].name == "full":
-            check_known_together(X, names)
+            check_known_together(rows, names)
 
     @property
     def sweeps(self) -> bool:

@@ -27,6 +27,7 @@ from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._filled import filled_rows
 from skbae.inference.passes._principal_axes import (
     choose_solver,
+    layout_of,
     leading_axes,
     rows_with_covariance,
 )
@@ -197,7 +198,7 @@ def closed_form(
     """Return the best model of a single component without tilt, which is that of PCA."""
     mean_variance(rows)  # raises where it is zero
     n_rows, n_features = rows.X.shape
-    solver = choose_solver(n_rows, n_features, settings.n_latent)
+    solver = choose_solver(n_rows, n_features, settings.n_latent, layout_of(rows.X))
     if solver == "covariance_eigh":
         rows = rows_with_covariance(rows.X, rows.weights, runner)
     spectrum = leading_axes(rows, runner, rng, solver, settings.n_latent)

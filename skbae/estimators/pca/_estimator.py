@@ -24,6 +24,7 @@ from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_integer
 from skbae.estimators._fitted import Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
+from skbae.estimators._pieces import ReadsPieces
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import summarise
 from skbae.estimators._stacklevel import users_stacklevel
@@ -55,6 +56,7 @@ from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._principal_axes import RowsWithCovariance, rows_with_covariance
 from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._sources import has_missing
 from skbae.operators._floating import own_errors
 from skbae.operators._gaps import has_gaps
 from skbae.operators._random import as_generator
@@ -71,7 +73,9 @@ _OF_FEATURES = "covariance_eigh"
 
 
 class BayesianPCAAutoEncoder(
-    BatchAutoEncoder[PCASettings, PCADetails], CompletingAutoEncoder[PCASettings, PCADetails]
+    ReadsPieces[PCASettings, PCADetails],
+    BatchAutoEncoder[PCASettings, PCADetails],
+    CompletingAutoEncoder[PCASettings, PCADetails],
 ):
     """Principal component analysis as a Bayesian autoencoder.
 
@@ -290,14 +294,18 @@ class BayesianPCAAutoEncoder(
     def _check_data(self, settings: PCASettings, n_rows: int, n_features: int) -> None:
         settings.check_data(n_rows, n_features)
 
+    def _needs_only_sums(self, settings: PCASettings, n_rows: int, n_features: int) -> bool:
+        return not settings.samples or n_rows >= n_features
+
     def _make_rows(
-        self, settings: PCASettings, X: NDArray[Any], weights: Array | None, runner: RowRunner
+        self, settings: PCASettings, X: Any, weights: Array | None, runner: RowRunner
     ) -> Rows:
         """Return the rows with their mean and scale, and their covariance where it is needed."""
-        if has_gaps(X):
+        if has_missing(X):
             return make_rows(X, weights)
         solver = settings.solver(*X.shape)
-        sampled = settings.samples and needs_covariance(*X.shape)
+        n_rows, n_features = X.shape
+        sampled = settings.samples and needs_covariance(n_rows, n_features, settings.layout)
         if sampled or settings.tilt != 0 or (not settings.samples and solver == _OF_FEATURES):
             return rows_with_covariance(X, weights, runner)
         return make_rows(X, weights)

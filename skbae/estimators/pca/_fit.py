@@ -237,9 +237,9 @@ def tilted_model(
 # -- sampled models --------------------------------------------------------------------------------
 
 
-def needs_covariance(n_rows: int, n_features: int) -> bool:
+def needs_covariance(n_rows: int, n_features: int, layout: str) -> bool:
     """Return whether the covariance of the features is the short way to the rows' moments."""
-    return choose_solver(n_rows, n_features, None) == "covariance_eigh"
+    return choose_solver(n_rows, n_features, None, layout) == "covariance_eigh"
 
 
 def row_moments(rows: Rows, runner: RowRunner, rng: np.random.Generator) -> RowMoments:

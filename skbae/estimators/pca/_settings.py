@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,12 +15,17 @@ from skbae.estimators._checks import (
     check_shape,
 )
 from skbae.estimators._settings import Given, Settings, check_memory, common_settings
-from skbae.inference.passes._principal_axes import SOLVERS, choose_solver
+from skbae.inference.passes._principal_axes import (
+    ARRAY,
+    SOLVERS,
+    SOLVERS_OF,
+    choose_solver,
+    layout_of,
+)
+from skbae.inference.passes._sources import RowSource
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from numpy.typing import NDArray
 
     from skbae._types import Array
     from skbae.energies.pca._loadings import PCAPrior
@@ -122,6 +127,18 @@ class PCASettings(Settings):
     prior: GivenPCAPrior
     tol: float
     max_iter: int
+    layout: str = ARRAY
+
+    def of_rows(self, X: Any) -> Self:
+        layout = layout_of(X)
+        allowed = SOLVERS_OF[layout]
+        if self.svd_solver not in allowed:
+            names = ", ".join(repr(each) for each in allowed)
+            raise ValueError(
+                f"svd_solver={self.svd_solver!r} needs all of X as an array in memory, and X is a "
+                f"{layout}; choose one of {names}"
+            )
+        return replace(self, layout=layout)
 
     @classmethod
     def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:
@@ -191,7 +208,7 @@ class PCASettings(Settings):
         """Return the solver to use; for ``"auto"``, the fastest for this size of the data."""
         if self.svd_solver != "auto":
             return self.svd_solver
-        return choose_solver(n_rows, n_features, self.number)
+        return choose_solver(n_rows, n_features, self.number, self.layout)
 
     def check_data(self, n_rows: int, n_features: int) -> None:
         """Raise ValueError unless the parameters fit the number of rows and of features."""
@@ -288,10 +305,14 @@ def largest_candidate(n_rows: int, n_features: int) -> int:
     return min(most, MAX_NESTED_COMPONENTS, MAX_NESTED_PARAMETERS // min(n_rows, n_features))
 
 
-def most_axes(X: NDArray[Any]) -> int:
+def most_axes(X: Any) -> int:
     """Return min(N, D), where for N < D equal rows count as one.
 
     A row of weight two then gives the same number as the row repeated.
     """
     n_rows, n_features = X.shape
-    return n_features if n_rows >= n_features else min(len(np.unique(X, axis=0)), n_features)
+    if n_rows >= n_features:
+        return n_features
+    if isinstance(X, RowSource):
+        return n_rows
+    return min(len(np.unique(X, axis=0)), n_features)

@@ -16,6 +16,7 @@ from scipy.linalg import eigh, svd
 
 from skbae._types import Rows
 from skbae.energies._base import RowKernel, chunk_rows
+from skbae.inference.passes._sources import RowSource, rows_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 
 SOLVERS = ("auto", "full", "covariance_eigh", "gram", "randomized")
+
+# How rows are kept, and the solvers that serve: some need whole columns.
+ARRAY, TABLE = "array in memory", "table that is read piece by piece"
+SOLVERS_OF = {ARRAY: SOLVERS, TABLE: ("auto", "covariance_eigh", "randomized")}
 
 # Up to this many rows or features, decomposing their matrix is faster than a Krylov space.
 _SMALL = 640
@@ -213,7 +218,14 @@ class _GramPass(RowKernel):
 # -- solvers ---------------------------------------------------------------------------------------
 
 
-def choose_solver(n_rows: int, n_features: int, n_components: int | None) -> str:
+def layout_of(X: Any) -> str:
+    """Return how rows are kept, a key of `SOLVERS_OF`."""
+    return TABLE if isinstance(X, RowSource) else ARRAY
+
+
+def choose_solver(
+    n_rows: int, n_features: int, n_components: int | None, layout: str = ARRAY
+) -> str:
     """Return the fastest solver, one of `SOLVERS`.
 
     Parameters
@@ -221,6 +233,8 @@ def choose_solver(n_rows: int, n_features: int, n_components: int | None) -> str
     n_rows, n_features : int
     n_components : int or None
         None stands for the whole spectrum.
+    layout : str
+        How rows are kept: a key of `SOLVERS_OF`.
 
     Examples
     --------
@@ -229,26 +243,24 @@ def choose_solver(n_rows: int, n_features: int, n_components: int | None) -> str
     >>> choose_solver(5000, 2000, 10), choose_solver(5000, 2000, None)
     ('randomized', 'covariance_eigh')
     """
-    exact = "gram" if n_rows < n_features else "covariance_eigh"
-    size = min(n_rows, n_features)
+    exact = "gram" if n_rows < n_features and layout != TABLE else "covariance_eigh"
+    size = n_features if layout == TABLE else min(n_rows, n_features)
     few = n_components is not None and 10 * (n_components + _OVERSAMPLE) < size
     return "randomized" if few and size > _SMALL else exact
 
 
-def rows_with_covariance(
-    X: NDArray[Any], weights: Array | None, runner: RowRunner
-) -> RowsWithCovariance:
+def rows_with_covariance(X: Any, weights: Array | None, runner: RowRunner) -> RowsWithCovariance:
     """Return validated rows with their mean, scale and covariance.
 
     Parameters
     ----------
-    X : ndarray of shape (N, D)
+    X : ndarray of shape (N, D) or RowSource
     weights : ndarray of shape (N,) or None
     runner : RowRunner
     """
     total = float(len(X)) if weights is None else float(weights.sum())
     # an approximate mean suffices as centre; zero, where it is close enough, saves a copy
-    some = X[:: max(len(X) // 64, 1)].astype(np.float64)
+    some = rows_at(X, np.arange(0, len(X), max(len(X) // 64, 1))).astype(np.float64)
     centre = some.mean(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         if _is_near(centre, some.std(axis=0)):

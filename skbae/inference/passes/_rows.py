@@ -5,14 +5,22 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from skbae._types import Rows
-from skbae.operators._gaps import has_gaps
+from skbae.inference.passes._sources import (
+    N_BLOCKS,
+    Fold,
+    accumulate,
+    accumulate_block,
+    chunk_of,
+    fold,
+    has_missing,
+    rows_at,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +30,6 @@ if TYPE_CHECKING:
 
     from skbae._types import Array
     from skbae.energies._base import RowKernel
-
-# Sums are computed within this many blocks of rows, and the sums of the blocks are added in order,
-# so that rounding does not depend on the number of threads.
-_N_BLOCKS = 16
 
 
 @cache
@@ -43,12 +47,12 @@ def row_threads() -> int:
     return max([lib.num_threads or 1 for lib in blas], default=1)
 
 
-def make_rows(X: NDArray[Any], weights: Array | None) -> Rows:
+def make_rows(X: Any, weights: Array | None) -> Rows:
     """Bundle validated rows with their total weight, centre and scale.
 
     Parameters
     ----------
-    X : ndarray of shape (N, D)
+    X : ndarray of shape (N, D) or RowSource
         NaN where an entry is missing.
     weights : ndarray of shape (N,) or None
         Positive.
@@ -59,50 +63,74 @@ def make_rows(X: NDArray[Any], weights: Array | None) -> Rows:
         The centre of a column without known entries is NaN.
     """
     total = float(len(X)) if weights is None else float(weights.sum())
-    pilot = X[0].astype(np.float64)
-    first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    step = max(64, (1 << 17) // X.shape[1])
-    scratch, ones = np.empty((min(step, len(X)), X.shape[1])), np.ones(step)
+    size = chunk_of(X.shape[1], len(X))
+    pilot = rows_at(X, np.arange(1))[0].astype(np.float64)
     with np.errstate(
         over="ignore", invalid="ignore"
     ):  # overflow is found by the caller, since the result is not finite
-        for start in range(0, len(X), step):
-            chunk = X[start : start + step]
-            deviations = np.subtract(chunk, pilot, out=scratch[: len(chunk)])
-            w = (ones if weights is None else weights[start:])[: len(chunk)]
-            first += w @ deviations
-            second += w @ np.square(deviations, out=deviations)
-        if np.isnan(first).any() and has_gaps(X):
-            return _incomplete_rows(X, weights, total)
+        first, second = fold(_MomentsPass(pilot, size), X, weights)
+        if np.isnan(first).any() and has_missing(X):
+            return _incomplete_rows(X, weights, total, size)
         shift = first / total
         variance = np.maximum(second / total - shift**2, 0.0)
     return Rows(X, weights, total, pilot + shift, np.sqrt(variance))
 
 
-def _incomplete_rows(X: NDArray[Any], weights: Array | None, total: float) -> Rows:
+class _MomentsPass(Fold):
+    """Sums of deviations from a pilot, and of their squares."""
+
+    def __init__(self, pilot: Array, n_rows: int) -> None:
+        super().__init__(self._sums, n_rows)
+        self.pilot = pilot
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return np.empty((n_rows, len(self.pilot))), np.ones(n_rows)
+
+    def accumulate(
+        self,
+        accumulator: list[Any],
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        scratch, ones = (array[: len(X)] for array in workspace)
+        found = self._sums(X, ones if weights is None else weights, scratch)
+        self.merge(accumulator, list(found))
+
+    def _sums(self, X: NDArray[Any], weights: Array, scratch: Array) -> tuple[Any, Any]:
+        # threads and workers have error states of their own
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviations = np.subtract(X, self.pilot, out=scratch)
+            first = weights @ deviations
+            return first, weights @ np.square(deviations, out=deviations)
+
+
+def _incomplete_rows(X: Any, weights: Array | None, total: float, size: int) -> Rows:
     """Return rows of which some entries are missing, with moments of the known ones."""
-    known = ~np.isnan(X)
-    pilot = X[known.argmax(axis=0), np.arange(X.shape[1])].astype(np.float64)
-    mass, first, second = np.zeros((3, X.shape[1]))
-    step = max(64, (1 << 17) // X.shape[1])
-    for start in range(0, len(X), step):
-        own = known[start : start + step]
-        deviations = np.where(own, X[start : start + step] - pilot, 0.0)
-        w = np.ones(len(own)) if weights is None else weights[start : start + step]
-        mass += w @ own
-        first += w @ deviations
-        second += w @ np.square(deviations, out=deviations)
+    (pilot,) = fold(Fold(_first_known, size, _where_unknown), X)
+
+    def sums(chunk: NDArray[Any], weights: Array | None) -> tuple[Array, Array, Array]:
+        own = ~np.isnan(chunk)
+        deviations = np.where(own, chunk - pilot, 0.0)
+        w = np.ones(len(own)) if weights is None else weights
+        first = w @ deviations
+        return w @ own, first, w @ np.square(deviations, out=deviations)
+
+    mass, first, second = fold(Fold(sums, size), X, weights)
     mass = np.where(mass > 0, mass, np.nan)
     shift = first / mass
     variance = np.maximum(second / mass - shift**2, 0.0)
     return Rows(X, weights, total, pilot + shift, np.sqrt(variance), incomplete=True)
 
 
-def _take(spare: SimpleQueue[Any]) -> Any:
-    try:
-        return spare.get_nowait()
-    except Empty:
-        return None
+def _first_known(X: NDArray[Any], weights: Array | None) -> tuple[Array]:
+    known = ~np.isnan(X)
+    return (X[known.argmax(axis=0), np.arange(X.shape[1])].astype(np.float64),)
+
+
+def _where_unknown(found: Array, more: Array) -> Array:
+    return np.where(np.isnan(found), more, found)
 
 
 class RowRunner:
@@ -153,36 +181,13 @@ class RowRunner:
         seed : SeedSequence or None
             Seeds the generators of the blocks, for kernels that draw codes.
         """
-        n_chunks = -(-len(rows.X) // kernel.chunk_rows)
-        if n_chunks == 1:
+        if isinstance(rows.X, np.ndarray) and len(rows.X) <= kernel.chunk_rows:
             # a single chunk: features computed once are kept for all passes of a fit
             self._kept = kernel.workspace(len(rows.X), self._kept)
-            accumulator = kernel.zero()
-            rng = None if seed is None else np.random.Generator(np.random.SFC64(seed))
-            kernel.accumulate(accumulator, rows.X, rows.weights, self._kept, rng)
-            return kernel.finish(accumulator, rows.total)
-        blocks = np.array_split(np.arange(n_chunks), min(_N_BLOCKS, n_chunks))
-        seeds = [None] * len(blocks) if seed is None else seed.spawn(len(blocks))
-        spare: SimpleQueue[Any] = SimpleQueue()
-
-        def run(task: tuple[NDArray[np.intp], Any]) -> Any:
-            block, block_seed = task
-            workspace = _take(spare)
-            if workspace is None:
-                workspace = kernel.workspace(kernel.chunk_rows)
-            rng = None if block_seed is None else np.random.Generator(np.random.SFC64(block_seed))
-            accumulator = kernel.zero()
-            for chunk in block:
-                part = slice(chunk * kernel.chunk_rows, (chunk + 1) * kernel.chunk_rows)
-                weights = None if rows.weights is None else rows.weights[part]
-                kernel.accumulate(accumulator, rows.X[part], weights, workspace, rng)
-            spare.put(workspace)
-            return accumulator
-
-        merged = None
-        for accumulator in self._each(run, list(zip(blocks, seeds, strict=True))):
-            merged = accumulator if merged is None else kernel.merge(merged, accumulator)
-        return kernel.finish(merged, rows.total)
+            accumulator = accumulate_block(kernel, iter([rows.X]), rows.weights, seed, self._kept)
+        else:
+            accumulator = accumulate(kernel, rows.X, rows.weights, seed, self._each, N_BLOCKS)
+        return kernel.finish(accumulator, rows.total)
 
     def map(self, function: Callable[[NDArray[Any]], Any], X: NDArray[Any], chunk_rows: int) -> Any:
         """Apply `function` to chunks of rows and concatenate the results along the rows.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import Rows
+from skbae.inference.passes._sources import Collect, fold
 from skbae.operators._gaps import has_gaps
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 # Distinct rows from which starting points are chosen: enough to contain rows of a component with a
 # thousandth of the weight, and few enough to cost less than one pass over many rows.
 MAX_DISTINCT = 1 << 14
-# Rows that are looked at at once.
-_CHUNK = 1 << 16
+# Rows that are looked at at once, and about how many numbers, at most.
+_CHUNK, _NUMBERS = 1 << 16, 1 << 21
 # What a missing entry adds to the projection of a row.
 _MISSING = 0.6180339887
 
@@ -53,37 +54,39 @@ def distinct_rows(rows: Rows, limit: int = MAX_DISTINCT) -> tuple[Array, Array]:
 def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
     fraction = min(limit / len(rows.X), 1.0)
     while True:
-        chosen, keys = _selected(rows, fraction)
+        X, weights, keys, others = _selected(rows, fraction)
         # many repeated rows leave too few distinct ones: select a larger fraction
         if fraction >= 1 or len(np.unique(keys)) >= limit // 2:
             break
         fraction = min(4 * fraction, 1.0)
-    weights = np.ones(len(chosen)) if rows.weights is None else rows.weights[chosen]
-    order = np.lexsort((_projection(rows.X[chosen], 1, rows.incomplete), keys))
-    X = rows.X[chosen[order]].astype(np.float64)
+    order = np.lexsort((others, keys))
+    X, weights = X[order].astype(np.float64), weights[order]
     new = np.ones(len(X), dtype=bool)
     differ = X[1:] != X[:-1]
     if rows.incomplete:
         differ &= ~(np.isnan(X[1:]) & np.isnan(X[:-1]))
     new[1:] = np.any(differ, axis=1)
     group = np.cumsum(new) - 1
-    return X[new], np.asarray(np.bincount(group, weights=weights[order]), dtype=np.float64)
+    return X[new], np.asarray(np.bincount(group, weights=weights), dtype=np.float64)
 
 
-def _selected(rows: Rows, fraction: float) -> tuple[NDArray[np.intp], Array]:
-    """Return about a fraction of the rows, by their content, and a number for each.
+def _selected(rows: Rows, fraction: float) -> list[NDArray[Any]]:
+    """Return about a fraction of the rows, by their content, their weights and two projections.
 
     Chunk by chunk, so that rows may be on disk, and more than there is memory for.
     """
-    parts = []
-    for start in range(0, len(rows.X), _CHUNK):
-        keys = _projection(rows.X[start : start + _CHUNK], 0, rows.incomplete)
-        own = np.arange(len(keys))
+    incomplete = rows.incomplete
+
+    def select(X: NDArray[Any], weights: Array | None) -> tuple[NDArray[Any], ...]:
+        keys = _projection(X, 0, incomplete)
+        weights = np.ones(len(X)) if weights is None else weights
         if fraction < 1:
             own = np.flatnonzero(_hash_uniform(keys) < fraction)
-        parts.append((start + own, keys[own]))
-    chosen, keys = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return chosen, keys
+            X, weights, keys = X[own], weights[own], keys[own]
+        return X, weights, keys, _projection(X, 1, incomplete)
+
+    size = min(_CHUNK, max(256, _NUMBERS // rows.X.shape[1]))
+    return fold(Collect(select, size), rows.X, rows.weights)
 
 
 @cache

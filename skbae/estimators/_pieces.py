@@ -1,0 +1,103 @@
+"""Tables that are not read whole: where an estimator decides how the rows of X reach it.
+
+:func:`row_source` is the one place that looks at what X is. Fits get a
+:class:`~skbae.inference.passes._sources.RowSource`, of which they take sums; methods that return
+something for each row are applied to one piece after the other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from skbae.estimators._fitted import DetailsT
+from skbae.estimators._transaction import FitsInTransactions, SettingsT
+from skbae.inference.passes._sources import TableOnDisk, is_table_on_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+# Bytes of the rows that a method is applied to at once.
+_PIECE = 16 << 20
+
+
+def row_source(X: Any, allow_missing: bool) -> TableOnDisk | None:
+    """Return the table that X is, or None for what is an array in memory, or becomes one."""
+    return TableOnDisk(X, allow_missing) if is_table_on_disk(X) else None
+
+
+class ReadsPieces(FitsInTransactions[SettingsT, DetailsT]):
+    """Base of the estimators whose single best model follows from sums over rows."""
+
+    @abstractmethod
+    def _needs_only_sums(self, settings: SettingsT, n_rows: int, n_features: int) -> bool:
+        """Return whether a fit with these settings needs no more of the rows than sums."""
+
+    def _rows_to_fit(self, settings: SettingsT, X: Any) -> Any:
+        source = row_source(X, self._takes_missing)
+        if source is None:
+            return super()._rows_to_fit(settings, X)
+        validate_data(self, source, skip_check_array=True)
+        if len(source) < 2 or not self._needs_only_sums(settings, *source.shape):
+            return super()._rows_to_fit(settings, source.read(0, len(source)))
+        return source
+
+
+EstimatorT = TypeVar("EstimatorT", bound=BaseEstimator)
+
+
+def by_pieces(
+    method: Callable[[EstimatorT, Any], NDArray[Any]],
+) -> Callable[..., NDArray[Any]]:
+    """Apply a method that returns something for each row to one piece of a table after the other.
+
+    The method gains a keyword `out`, an array that the results are written into.
+    """
+
+    @wraps(method)
+    def apply(estimator: EstimatorT, X: Any, *, out: Any = None) -> NDArray[Any]:
+        source = row_source(X, True) if isinstance(estimator, ReadsPieces) else None
+        if source is None or not len(source):
+            return _written(method(estimator, X), out)
+        size = max(_PIECE // (source.shape[1] * source.dtype.itemsize or 1), 1)
+        start = 0
+        for piece in source.chunks(0, len(source), size):
+            found = method(estimator, piece)
+            if out is None:
+                out = np.empty((len(source), *found.shape[1:]), found.dtype)
+            elif start == 0:
+                _check_out(out, (len(source), *found.shape[1:]))
+            out[start : start + len(piece)] = found
+            start += len(piece)
+        return out
+
+    own = inspect.signature(method)
+    keyword = inspect.Parameter(
+        "out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any"
+    )
+    apply.__signature__ = own.replace(parameters=[*own.parameters.values(), keyword])  # type: ignore[attr-defined]
+    return apply
+
+
+def _written(found: NDArray[Any], out: Any) -> Any:
+    if out is None:
+        return found
+    _check_out(out, found.shape)
+    out[...] = found
+    return out
+
+
+def _check_out(out: Any, shape: tuple[int, ...]) -> None:
+    if getattr(out, "shape", None) != shape:
+        raise ValueError(
+            f"out must be an array of shape {shape}, got {type(out).__name__} of shape "
+            f"{getattr(out, 'shape', None)}"
+        )

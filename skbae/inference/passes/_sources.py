@@ -1,0 +1,403 @@
+"""Where rows come from: arrays in memory, and tables that are read piece by piece.
+
+All that fits need of a table is a sum over its rows, a :class:`~skbae.energies._base.RowKernel`.
+:func:`accumulate` is the one place that reads the rows of a sum, whatever holds them.
+
+Anything with ``shape``, ``dtype`` and ``__getitem__`` by slices of rows is a table on disk: memory
+maps, datasets of h5py, arrays of zarr. It is read in order, in pieces of some megabytes (at least
+as many rows as its own ``chunks``, where it has them), one piece for each thread, and every piece
+is checked as it is read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from skbae.energies._base import RowKernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from skbae._types import Array
+
+# Sums are computed within this many blocks of rows, and the sums of the blocks are added in order,
+# so that rounding does not depend on the number of threads.
+N_BLOCKS = 16
+# Bytes of a piece that is read at once, and the most that a table's own chunks make of it.
+_PIECE, _LARGEST_PIECE = 8 << 20, 64 << 20
+
+
+# -- sources ---------------------------------------------------------------------------------------
+
+
+class RowSource(ABC):
+    """A table whose rows are not an array in memory.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(N, D)``.
+    dtype : dtype
+        Of the rows that are read.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @abstractmethod
+    def chunks(self, start: int, stop: int, size: int) -> Iterator[Any]:
+        """Yield the rows from `start` to `stop`, in order, in chunks of `size` rows."""
+
+    @abstractmethod
+    def at(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        """Return a few rows by their numbers."""
+
+    @abstractmethod
+    def where(self, kept: NDArray[np.bool_]) -> RowSource:
+        """Return the table of the rows that a mask selects."""
+
+    def accumulate(
+        self,
+        kernel: RowKernel,
+        weights: Array | None,
+        seed: np.random.SeedSequence | None,
+        each: Callable[..., Any],
+        n_blocks: int,
+    ) -> Any:
+        """Return the accumulator of a kernel after all rows."""
+        return _accumulate_here(kernel, self, weights, seed, each, n_blocks)
+
+
+class TableOnDisk(RowSource):
+    """Rows that are read as they are needed, by slices.
+
+    Parameters
+    ----------
+    data : object
+        With ``shape``, ``dtype`` and ``__getitem__`` by slices of rows.
+    allow_missing : bool
+        Whether NaN means that an entry is missing; otherwise it is refused.
+
+    Raises
+    ------
+    OSError
+        When rows are read and this fails; the message says which.
+    ValueError
+        When rows are read that are infinite, NaN without `allow_missing`, or not as many as they
+        should be.
+    """
+
+    def __init__(self, data: Any, allow_missing: bool) -> None:
+        self._data, self._allow_missing, self._lock = data, allow_missing, Lock()
+        n_rows, n_features = data.shape
+        self.shape = (int(n_rows), int(n_features))
+        single = np.dtype(data.dtype) == np.float32
+        self.dtype = np.dtype(np.float32 if single else np.float64)
+        row_bytes = max(self.shape[1] * self.dtype.itemsize, 1)
+        own = getattr(data, "chunks", None)
+        at_once = int(own[0]) if isinstance(own, tuple) and own else 1
+        at_once = min(at_once, _LARGEST_PIECE // row_bytes)
+        self._piece_rows = max(_PIECE // row_bytes, at_once, 1)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows, checked."""
+        try:
+            with self._lock:
+                rows = np.asarray(self._data[start:stop])
+            rows = rows.astype(self.dtype, copy=False)
+        except Exception as error:
+            raise OSError(
+                f"rows {start} to {stop - 1} of X could not be read: {type(error).__name__}: "
+                f"{error}"
+            ) from error
+        if rows.shape != (stop - start, self.shape[1]):
+            raise ValueError(
+                f"rows {start} to {stop - 1} of X were read as an array of shape {rows.shape}, and "
+                f"X says that its shape is {self.shape}"
+            )
+        self._check(rows, start)
+        return rows
+
+    def _check(self, rows: NDArray[Any], start: int) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(rows.sum()):
+                return
+        bad = np.isinf(rows) if self._allow_missing else ~np.isfinite(rows)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            what = "NaN" if np.isnan(rows[row, column]) else "infinity"
+            raise ValueError(f"Input X contains {what}, in row {start + row} and column {column}.")
+
+    def chunks(self, start: int, stop: int, size: int) -> Iterator[Any]:
+        at_once = max(self._piece_rows // size, 1) * size
+        for first in range(start, stop, at_once):
+            piece = self.read(first, min(first + at_once, stop))
+            yield from _slices(piece, 0, len(piece), size)
+
+    def at(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        return np.concatenate([self.read(int(i), int(i) + 1) for i in index])
+
+    def where(self, kept: NDArray[np.bool_]) -> RowSource:
+        return _SomeRows(self, np.flatnonzero(kept))
+
+
+class _SomeRows(RowSource):
+    """The rows of a table with given numbers, in order."""
+
+    def __init__(self, table: TableOnDisk, index: NDArray[np.intp]) -> None:
+        self._table, self._index = table, index
+        self.shape, self.dtype = (len(index), table.shape[1]), table.dtype
+
+    def chunks(self, start: int, stop: int, size: int) -> Iterator[Any]:
+        for first in range(start, stop, size):
+            own = self._index[first : min(first + size, stop)]
+            begin = int(own[0])
+            # a gap between the numbers may be long
+            whole = self._table.chunks(begin, int(own[-1]) + 1, size)
+            parts, offset = [], begin
+            for chunk in whole:
+                within = own[(own >= offset) & (own < offset + len(chunk))] - offset
+                parts.append(chunk[within])
+                offset += len(chunk)
+            yield np.concatenate(parts)
+
+    def at(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        return self._table.at(self._index[index])
+
+    def where(self, kept: NDArray[np.bool_]) -> RowSource:
+        return _SomeRows(self._table, self._index[kept])
+
+
+def is_table_on_disk(X: Any) -> bool:
+    """Return whether X is read by slices: a memory map, or no array but with what reading needs.
+
+    Examples
+    --------
+    >>> is_table_on_disk(np.ones((2, 2))), is_table_on_disk([[1.0]])
+    (False, False)
+    """
+    if isinstance(X, np.ndarray):
+        return isinstance(X, np.memmap) and X.ndim == 2
+    shape = None if issparse(X) else getattr(X, "shape", None)
+    if not (isinstance(shape, tuple) and len(shape) == 2 and hasattr(X, "__getitem__")):
+        return False
+    try:  # of arrays of other libraries, and of data frames, this is no dtype
+        kind = np.dtype(X.dtype).kind
+    except (AttributeError, TypeError):
+        return False
+    return kind in "fiub"
+
+
+# -- sums over rows --------------------------------------------------------------------------------
+
+
+def accumulate(
+    kernel: RowKernel,
+    X: Any,
+    weights: Array | None = None,
+    seed: np.random.SeedSequence | None = None,
+    each: Callable[..., Any] = map,
+    n_blocks: int = 1,
+) -> Any:
+    """Return the accumulator of a kernel after all rows.
+
+    Parameters
+    ----------
+    kernel : RowKernel
+    X : ndarray of shape (N, D) or RowSource
+    weights : ndarray of shape (N,) or None
+    seed : SeedSequence or None
+        Seeds the generators of the blocks, for kernels that draw codes.
+    each : callable
+        Applies a function to every block, as ``map``, for instance in threads.
+    n_blocks : int
+    """
+    if isinstance(X, RowSource):
+        return X.accumulate(kernel, weights, seed, each, n_blocks)
+    return _accumulate_here(kernel, X, weights, seed, each, n_blocks)
+
+
+def fold(kernel: RowKernel, X: Any, weights: Array | None = None, total: float = 0.0) -> Any:
+    """Return the statistics of a kernel, computed in one thread."""
+    return kernel.finish(accumulate(kernel, X, weights), total)
+
+
+def _accumulate_here(
+    kernel: RowKernel,
+    X: Any,
+    weights: Array | None,
+    seed: np.random.SeedSequence | None,
+    each: Callable[..., Any],
+    n_blocks: int,
+) -> Any:
+    size = kernel.chunk_rows
+    n_chunks = -(-len(X) // size)
+    blocks = np.array_split(np.arange(n_chunks), min(n_blocks, n_chunks))
+    seeds = [None] * len(blocks) if seed is None else seed.spawn(len(blocks))
+    spare: list[Any] = []
+
+    def run(task: tuple[NDArray[np.intp], Any]) -> Any:
+        block, block_seed = task
+        start, stop = int(block[0]) * size, min((int(block[-1]) + 1) * size, len(X))
+        try:
+            workspace = spare.pop()
+        except IndexError:
+            workspace = kernel.workspace(size)
+        own = None if weights is None else weights[start:stop]
+        found = accumulate_block(
+            kernel, chunks_of(X, start, stop, size), own, block_seed, workspace
+        )
+        spare.append(workspace)
+        return found
+
+    merged = None
+    for accumulator in each(run, list(zip(blocks, seeds, strict=True))):
+        merged = accumulator if merged is None else kernel.merge(merged, accumulator)
+    return merged
+
+
+def accumulate_block(
+    kernel: RowKernel,
+    chunks: Iterator[Any],
+    weights: Array | None,
+    seed: np.random.SeedSequence | None,
+    workspace: Any,
+) -> Any:
+    """Return the accumulator of a kernel after the chunks of one block of rows."""
+    rng = None if seed is None else np.random.Generator(np.random.SFC64(seed))
+    accumulator, start = kernel.zero(), 0
+    for chunk in chunks:
+        own = None if weights is None else weights[start : start + len(chunk)]
+        kernel.accumulate(accumulator, chunk, own, workspace, rng)
+        start += len(chunk)
+    return accumulator
+
+
+def chunks_of(X: Any, start: int, stop: int, size: int) -> Iterator[Any]:
+    """Yield the rows of X from `start` to `stop`, in order, in chunks of `size` rows."""
+    return (
+        X.chunks(start, stop, size) if isinstance(X, RowSource) else _slices(X, start, stop, size)
+    )
+
+
+def _slices(X: NDArray[Any], start: int, stop: int, size: int) -> Iterator[Any]:
+    for first in range(start, stop, size):
+        yield X[first : min(first + size, stop)]
+
+
+def rows_at(X: Any, index: NDArray[np.intp]) -> NDArray[Any]:
+    """Return a few rows of X by their numbers."""
+    return X.at(index) if isinstance(X, RowSource) else X[index]
+
+
+def rows_where(X: Any, kept: NDArray[np.bool_]) -> Any:
+    """Return the rows of X that a mask selects."""
+    return X.where(kept) if isinstance(X, RowSource) else X[kept]
+
+
+class Fold(RowKernel):
+    """Arrays computed from each chunk, and added up.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(X, weights)`` returns a tuple of arrays for a chunk.
+    chunk_rows : int
+    combine : callable, default=numpy.add
+        Takes what was found so far, and what was found in a chunk.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., tuple[Any, ...]],
+        chunk_rows: int,
+        combine: Callable[[Any, Any], Any] = np.add,
+    ) -> None:
+        self.function, self.chunk_rows, self.combine = function, chunk_rows, combine
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return None
+
+    def zero(self) -> list[Any]:
+        return []
+
+    def accumulate(
+        self,
+        accumulator: list[Any],
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        self.merge(accumulator, list(self.function(X, weights)))
+
+    def merge(self, accumulator: list[Any], other: list[Any]) -> list[Any]:
+        if accumulator:
+            other = [self.combine(*pair) for pair in zip(accumulator, other, strict=True)]
+        accumulator[:] = other
+        return accumulator
+
+    def finish(self, accumulator: list[Any], total: float) -> list[Any]:
+        return accumulator
+
+
+class Collect(Fold):
+    """Arrays computed from each chunk, one entry for each of some rows, and put together."""
+
+    def __init__(self, function: Callable[..., tuple[Any, ...]], chunk_rows: int) -> None:
+        super().__init__(function, chunk_rows)
+
+    def accumulate(
+        self,
+        accumulator: list[Any],
+        X: NDArray[Any],
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        accumulator.append(self.function(X, weights))
+
+    def merge(self, accumulator: list[Any], other: list[Any]) -> list[Any]:
+        accumulator += other
+        return accumulator
+
+    def finish(self, accumulator: list[Any], total: float) -> list[Any]:
+        return [np.concatenate(arrays) for arrays in zip(*accumulator, strict=True)]
+
+
+def chunk_of(n_features: int, most: int = 1 << 16) -> int:
+    """Return the number of rows of a chunk for what is computed once, of about a megabyte."""
+    return min(most, max(64, (1 << 17) // max(n_features, 1)))
+
+
+def has_missing(X: Any) -> bool:
+    """Return whether an entry of X is NaN, chunk by chunk."""
+    (found,) = fold(Fold(_missing, chunk_of(X.shape[1]), np.maximum), X)
+    return bool(found)
+
+
+def _missing(X: NDArray[Any], weights: Array | None) -> tuple[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = X.sum()
+    return (np.float64(np.isnan(total) and np.isnan(X).any()),)
+
+
+def extremes(X: Any, columns: NDArray[np.intp] | None = None) -> tuple[Array, Array]:
+    """Return the least and the largest known entry of each column, or of some, chunk by chunk."""
+
+    def function(chunk: NDArray[Any], weights: Array | None) -> tuple[Any, Any]:
+        own = chunk if columns is None else chunk[:, columns]
+        return -np.fmin.reduce(own, axis=0), np.fmax.reduce(own, axis=0)
+
+    least, largest = fold(Fold(function, chunk_of(X.shape[1]), np.fmax), X)
+    return -least, largest
