@@ -129,7 +129,7 @@ def test_codes_are_those_of_the_posterior(make, rows):
             covariance = np.linalg.inv(prior + axes @ axes.T / noise[k])
             mean = covariance @ axes @ (row[known] - means[k][known]) / noise[k]
             coordinates = codes.coordinates[i, k] if mixed else codes.coordinates[k, i]
-            spread = codes.spreads[i, k] if mixed else codes.covariances[k, i]
+            spread = codes.spread[i, k] if mixed else codes.covariances[k, i]
             np.testing.assert_allclose(coordinates, mean, rtol=1e-6, atol=1e-8)
             np.testing.assert_allclose(spread, covariance, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(codes.mean, model.transform(rows), rtol=1e-9, atol=1e-12)
@@ -274,14 +274,44 @@ def test_dimensions_are_chosen_with_gaps(share):
     assert pca(share).n_components_ == pca(share, X=IRIS).n_components_
 
 
+# -- codes, decoded --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("fit", [pca, mixture])
+def test_codes_of_gaps_are_decoded(rows, fit, temperature):
+    """Rows are linear in codes, so that moments of codes give those of reconstructions."""
+    model = fit(2, temperature=temperature)
+    codes = model.encode(rows)
+    decoded = model.decode(codes)
+    expected = model.inverse_transform(model.transform(rows))
+    np.testing.assert_allclose(decoded.mean, expected, rtol=1e-6, atol=1e-9)
+    noise = components_of(model)[4]
+    shares = np.ones((len(rows), 1))
+    decoder = model.components_
+    if fit is mixture:
+        shares = codes.probabilities
+        decoder = np.vstack([model.means_, model.components_.reshape(-1, rows.shape[1])])
+    covariance = decoder.T @ codes.covariance @ decoder
+    covariance += (shares @ noise)[:, None, None] * np.eye(rows.shape[1])
+    np.testing.assert_allclose(decoded.covariance, covariance, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        decoded.variance, np.einsum("nii->ni", covariance), rtol=1e-6, atol=1e-9
+    )
+
+
+def test_codes_of_complete_rows_are_decoded_alike(rows):
+    """Complete rows have the same distribution beside rows with gaps, where each has its own."""
+    for model in (pca(2), mixture(2)):
+        beside = model.decode(model.encode(np.vstack([IRIS[:3], rows])))
+        alone = model.decode(model.encode(IRIS[:3]))
+        np.testing.assert_allclose(beside.covariance[:3], alone.covariance, atol=1e-10)
+        n = len(rows)
+        there = beside.log_density(np.vstack([IRIS[3:6], IRIS[:n]]))[:3]
+        np.testing.assert_allclose(there, alone.log_density(IRIS[3:6]), rtol=1e-8)
+
+
 # -- refusals --------------------------------------------------------------------------------------
-
-
-def test_distributions_of_codes_of_gaps_are_not_decoded(rows):
-    model = pca(2)
-    with pytest.raises(TypeError, match="GaussianCodesOfGaps"):
-        model.decode(model.encode(rows))
-    assert model.decode(model.transform(rows)).mean.shape == rows.shape
 
 
 def test_empty_columns_and_infinite_values_are_refused():

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _LOG_2PIE = float(np.log(2 * np.pi * np.e))
+# Variances below this fraction of the largest are rounding errors.
+_DEGENERATE = 1e-14
 
 
 def linear_code(probabilities: Array, coordinates: Array) -> Array:
@@ -56,8 +58,9 @@ class SubspaceCodes(Distribution):
     probabilities : ndarray of shape (N, K)
     coordinates : ndarray of shape (N, K, d)
         Expected coordinates under each component, in data units along its directions.
-    spread : ndarray of shape (K, d)
-        Variances of the coordinates, the same for all rows.
+    spread : ndarray of shape (K, d) or (N, K, d, d)
+        Variances of the coordinates, the same for all rows; or, where entries are missing, the
+        covariances of each row's.
 
     Examples
     --------
@@ -78,13 +81,18 @@ class SubspaceCodes(Distribution):
         return linear_code(self.probabilities, self.coordinates)
 
     @property
+    def covariances(self) -> Array:
+        """Covariances of the coordinates given the component, (1, K, d, d) or (N, K, d, d)."""
+        return _covariances(self.spread)
+
+    @property
     def variance(self) -> Array:
         share = self.probabilities[..., None]
         # squares of single precision may exceed its range
-        variance = share * self.spread
+        variance = share * np.diagonal(self.covariances, axis1=2, axis2=3)
         variance = variance + share * (1 - share) * np.square(self.coordinates, dtype=np.float64)
         own = self.probabilities * (1 - self.probabilities)
-        size = self.spread.size
+        size = variance[0].size
         return np.concatenate([own, variance.reshape(len(own), size)], axis=1)
 
     @property
@@ -93,7 +101,7 @@ class SubspaceCodes(Distribution):
         # second moments of (1, y_k) for each component k, weighted by its probability
         own = np.concatenate([np.ones((n_rows, n_components, 1)), self.coordinates], axis=2)
         blocks = own[..., :, None] * own[..., None, :]
-        blocks[..., 1:, 1:] += self.spread[..., None] * np.eye(n_latent)
+        blocks[..., 1:, 1:] += self.covariances
         blocks *= self.probabilities[..., None, None]
         mean = np.asarray(self.mean, np.float64)
         found = -mean[:, :, None] * mean[:, None]
@@ -109,9 +117,14 @@ class SubspaceCodes(Distribution):
     def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         picked = CategoricalCodes(self.probabilities).sample(n_samples, rng)
         noise = rng.standard_normal((n_samples, *self.coordinates.shape))
-        drawn = self.coordinates + noise * np.sqrt(self.spread)
+        if self.spread.ndim == 2:
+            steps = noise * np.sqrt(self.spread)
+        else:
+            steps = np.matmul(_roots(self.spread), noise[..., None])[..., 0]
+        drawn = self.coordinates + steps
         drawn *= picked[..., None]
-        drawn = drawn.reshape(*picked.shape[:2], self.spread.size)
+        n_coordinates = self.coordinates[0].size
+        drawn = drawn.reshape(*picked.shape[:2], n_coordinates)
         return np.concatenate([picked, drawn.astype(picked.dtype, copy=False)], axis=2)
 
     def entropy(self) -> Array:
@@ -120,67 +133,31 @@ class SubspaceCodes(Distribution):
         Coordinates of zero variance (all at T = 0; melted ones) are constants and contribute
         nothing.
         """
-        free = self.spread > 0
-        own = np.where(free, 0.5 * (_LOG_2PIE + np.log(np.where(free, self.spread, 1.0))), 0.0)
-        return CategoricalCodes(self.probabilities).entropy() + self.probabilities @ own.sum(axis=1)
-
-
-@dataclass(frozen=True)
-class SubspaceCodesOfGaps(Distribution):
-    """The distribution of codes of rows with missing entries: covariances differ between rows.
-
-    Attributes
-    ----------
-    probabilities : ndarray of shape (N, K)
-    coordinates : ndarray of shape (N, K, d)
-        Expected coordinates under each component, in data units along its directions.
-    spreads : ndarray of shape (N, K, d, d)
-        Covariances of the coordinates.
-    """
-
-    probabilities: Array
-    coordinates: Array
-    spreads: Array
-
-    @property
-    def mean(self) -> Array:
-        """Expected linear code, (N, K (1 + d))."""
-        return linear_code(self.probabilities, self.coordinates)
-
-    @property
-    def covariance(self) -> Array:
-        mean = np.asarray(self.mean, np.float64)
-        own = np.concatenate([np.ones((*self.probabilities.shape, 1)), self.coordinates], axis=2)
-        blocks = own[..., :, None] * own[..., None, :]
-        blocks[..., 1:, 1:] += self.spreads
-        blocks *= self.probabilities[..., None, None]
-        found = -mean[:, :, None] * mean[:, None]
-        for k, at in enumerate(_places(*self.coordinates.shape[1:])):
-            found[:, at[:, None], at] += blocks[:, k]
-        return found
-
-    @property
-    def mode(self) -> NDArray[np.intp]:
-        """Most probable component, (N,)."""
-        return np.argmax(self.probabilities, axis=1)
-
-    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
-        picked = CategoricalCodes(self.probabilities).sample(n_samples, rng)
-        values, vectors = np.linalg.eigh(self.spreads)
-        roots = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
-        noise = rng.standard_normal((n_samples, *self.coordinates.shape))
-        drawn = self.coordinates + np.matmul(roots, noise[..., None])[..., 0]
-        drawn *= picked[..., None]
-        drawn = drawn.reshape(*picked.shape[:2], -1)
-        return np.concatenate([picked, drawn.astype(picked.dtype, copy=False)], axis=2)
-
-    def entropy(self) -> Array:
-        """Return the entropy in nats, (N,), as of :class:`SubspaceCodes`."""
-        values = np.linalg.eigvalsh(self.spreads)
-        free = values > 1e-14 * values.max(axis=-1, keepdims=True, initial=0.0)
+        values = _variances(self.spread)
+        free = values > _DEGENERATE * values.max(axis=-1, keepdims=True, initial=0.0)
         own = np.where(free, 0.5 * (_LOG_2PIE + np.log(np.where(free, values, 1.0))), 0.0)
         within = (self.probabilities * own.sum(axis=2)).sum(axis=1)
         return CategoricalCodes(self.probabilities).entropy() + within
+
+
+def _covariances(spread: Array) -> Array:
+    """Return covariances with an axis of rows, (1, K, d, d) or (N, K, d, d)."""
+    if spread.ndim == 4:
+        return spread
+    return spread[None, :, :, None] * np.eye(spread.shape[1])
+
+
+def _roots(covariances: Array) -> Array:
+    """Return matrices whose products with their transposes are covariances (..., d, d)."""
+    values, vectors = np.linalg.eigh(covariances)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
+
+
+def _variances(spread: Array) -> Array:
+    """Return the variances along the axes of the covariances, (1, K, d) or (N, K, d)."""
+    if spread.ndim == 2:
+        return spread[None]
+    return np.maximum(np.linalg.eigvalsh(spread), 0.0)
 
 
 def _places(n_components: int, n_latent: int) -> NDArray[np.intp]:
@@ -195,7 +172,7 @@ class SubspaceRows(DistributionWithDensity):
     """A mixture of Gaussians for each of N rows, with means in the subspaces of the components.
 
     Component k of row n has mean ``means_k + coordinates_nk @ components_k`` and covariance
-    ``noise_k I + components_k' diag(spread_k) components_k``.
+    ``noise_k I + components_k' C components_k``, with the covariance C of the coordinates.
 
     Attributes
     ----------
@@ -203,7 +180,8 @@ class SubspaceRows(DistributionWithDensity):
     coordinates : ndarray of shape (N, K, d)
     means : ndarray of shape (K, D)
     components : ndarray of shape (K, d, D)
-    spread : ndarray of shape (K, d)
+    spread : ndarray of shape (K, d) or (N, K, d, d)
+        As of :class:`SubspaceCodes`.
     noise : ndarray of shape (K,)
 
     Examples
@@ -227,8 +205,8 @@ class SubspaceRows(DistributionWithDensity):
 
     @property
     def _covariances(self) -> Array:
-        """Covariances of the components, (K, D, D)."""
-        scaled = self.components * self.spread[..., None]
+        """Covariances of the components, (1, K, D, D) or (N, K, D, D)."""
+        scaled = np.matmul(_covariances(self.spread), self.components)
         within = np.matmul(np.swapaxes(self.components, 1, 2), scaled)
         return within + self.noise[:, None, None] * np.eye(self.means.shape[1])
 
@@ -240,14 +218,19 @@ class SubspaceRows(DistributionWithDensity):
 
     @property
     def variance(self) -> Array:
-        own = np.einsum("kid,ki->kd", self.components**2, self.spread) + self.noise[:, None]
-        deviations = self._centres() - self.mean[:, None]
-        between = np.einsum("nk,nkd->nd", self.probabilities, deviations**2)
-        return self.probabilities @ own + between
+        scaled = np.matmul(_covariances(self.spread), self.components)
+        own = np.einsum("kid,nkid->nkd", self.components, scaled) + self.noise[:, None]
+        own = own + (self._centres() - self.mean[:, None]) ** 2
+        return np.einsum("nk,nkd->nd", self.probabilities, own)
 
     @property
     def covariance(self) -> Array:
-        within = np.einsum("nk,kde->nde", self.probabilities, self._covariances)
+        shares = self.probabilities[..., None, None]
+        within = (
+            np.einsum("nk,kde->nde", self.probabilities, self._covariances[0])
+            if self.spread.ndim == 2
+            else (shares * self._covariances).sum(axis=1)
+        )
         deviations = self._centres() - self.mean[:, None]
         weighted = self.probabilities[..., None] * deviations
         return within + np.matmul(np.swapaxes(weighted, 1, 2), deviations)
@@ -256,10 +239,17 @@ class SubspaceRows(DistributionWithDensity):
         picked = CategoricalCodes(self.probabilities).sample(n_samples, rng).argmax(axis=2)
         out = rng.standard_normal((*picked.shape, self.means.shape[1]))
         out *= np.sqrt(self.noise)[picked][..., None]
+        shared = self.spread.ndim == 2
+        roots = np.sqrt(self.spread) if shared else _roots(self.spread)
         for k, components in enumerate(self.components):
             chosen = picked == k
-            along = self.coordinates[np.nonzero(chosen)[1], k]
-            along = along + rng.standard_normal(along.shape) * np.sqrt(self.spread[k])
+            rows = np.nonzero(chosen)[1]
+            along = self.coordinates[rows, k]
+            noise = rng.standard_normal(along.shape)
+            if shared:
+                along = along + noise * roots[k]
+            else:
+                along = along + np.matmul(roots[rows, k], noise[..., None])[..., 0]
             out[chosen] += self.means[k] + along @ components
         return out
 
@@ -268,13 +258,16 @@ class SubspaceRows(DistributionWithDensity):
         centres, size = self._centres(), self.means.shape[1]
         with np.errstate(divide="ignore"):
             log_probabilities = np.log(self.probabilities)
+        values, vectors = np.linalg.eigh(_covariances(self.spread))
         for k, components in enumerate(self.components):
             deviations = X - centres[:, k]
-            variances = self.spread[k] + self.noise[k]
-            coordinates = deviations @ components.T
+            variances = np.maximum(values[:, k], 0.0) + self.noise[k]
+            coordinates = np.matmul((deviations @ components.T)[..., None, :], vectors[:, k])
             square = np.einsum("...d,...d->...", deviations, deviations) / self.noise[k]
-            square += coordinates**2 @ (1.0 / variances - 1.0 / self.noise[k])
-            log_det = np.log(variances).sum() + (size - len(components)) * np.log(self.noise[k])
+            gain = 1.0 / variances - 1.0 / self.noise[k]
+            square += (coordinates[..., 0, :] ** 2 * gain).sum(axis=-1)
+            log_det = np.log(variances).sum(axis=-1)
+            log_det = log_det + (size - len(components)) * np.log(self.noise[k])
             constant = log_det + size * np.log(2 * np.pi)
             terms[..., k] = log_probabilities[:, k] - 0.5 * (square + constant)
         return tempered_logsumexp(terms, 1.0)
@@ -286,9 +279,11 @@ class SubspaceRows(DistributionWithDensity):
         `n_samples` draws (determined by `random_state`).
         """
         size, d = self.means.shape[1], self.components.shape[1]
-        log_det = np.log(self.spread + self.noise[:, None]).sum(axis=1)
-        log_det += (size - d) * np.log(self.noise)
-        exact = 0.5 * (size * _LOG_2PIE + log_det)[self.probabilities.argmax(axis=1)]
+        log_det = np.log(_variances(self.spread) + self.noise[:, None]).sum(axis=2)
+        log_det = log_det + (size - d) * np.log(self.noise)
+        largest = self.probabilities.argmax(axis=1)
+        log_det = np.broadcast_to(log_det, self.probabilities.shape)
+        exact = 0.5 * (size * _LOG_2PIE + log_det[np.arange(len(largest)), largest])
         mixed = self.probabilities.max(axis=1) < 1
         if mixed.any():
             part = SubspaceRows(
@@ -296,7 +291,7 @@ class SubspaceRows(DistributionWithDensity):
                 self.coordinates[mixed],
                 self.means,
                 self.components,
-                self.spread,
+                self.spread if self.spread.ndim == 2 else self.spread[mixed],
                 self.noise,
             )
             exact[mixed] = part._entropy_by_draws(n_samples, random_state)

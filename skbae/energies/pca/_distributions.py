@@ -69,8 +69,8 @@ class GaussianCodes(Distribution):
     ----------
     coordinates : ndarray of shape (S, N, d)
         Expected codes under each of S models.
-    covariances : ndarray of shape (S, d, d)
-        Their covariances, which are the same for all rows.
+    covariances : ndarray of shape (S, d, d) or (S, N, d, d)
+        Their covariances: the same for all rows, or, where entries are missing, by row.
 
     Examples
     --------
@@ -85,12 +85,18 @@ class GaussianCodes(Distribution):
     covariances: Array
 
     @property
+    def by_row(self) -> Array:
+        """The covariances with an axis of rows, (S, 1, d, d) or (S, N, d, d)."""
+        shared = self.covariances.ndim == 3
+        return self.covariances[:, None] if shared else self.covariances
+
+    @property
     def mean(self) -> Array:
         return self.coordinates.mean(axis=0)
 
     @property
     def variance(self) -> Array:
-        within = np.diagonal(self.covariances.mean(axis=0))
+        within = np.diagonal(self.by_row.mean(axis=0), axis1=1, axis2=2)
         return within + self.coordinates.var(axis=0)
 
     @property
@@ -98,17 +104,22 @@ class GaussianCodes(Distribution):
         """Covariance of each row's code, (N, d, d): within models and between them."""
         deviations = np.moveaxis(self.coordinates - self.mean, 0, 1)  # (N, S, d)
         between = np.matmul(np.swapaxes(deviations, 1, 2), deviations)
-        return self.covariances.mean(axis=0) + between / len(self.coordinates)
+        return self.by_row.mean(axis=0) + between / len(self.coordinates)
 
     def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
         n_models, n_rows, size = self.coordinates.shape
         models = rng.integers(n_models, size=(n_samples, n_rows))
-        values, vectors = np.linalg.eigh(self.covariances)
-        roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
+        values, vectors = np.linalg.eigh(self.by_row)
+        roots = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
         drawn = rng.standard_normal((n_samples, n_rows, size))
-        for model, root in enumerate(roots):
-            own = models == model
-            drawn[own] = drawn[own] @ root.T + self.coordinates[model][np.nonzero(own)[1]]
+        for model, own in enumerate(roots):
+            chosen = models == model
+            rows = np.nonzero(chosen)[1]
+            if len(own) == 1:
+                steps = drawn[chosen] @ own[0].T
+            else:
+                steps = np.matmul(own[rows], drawn[chosen][..., None])[..., 0]
+            drawn[chosen] = steps + self.coordinates[model][rows]
         return drawn.astype(self.coordinates.dtype, copy=False)
 
     def entropy(self) -> Array:
@@ -118,53 +129,9 @@ class GaussianCodes(Distribution):
         covariance, which is an upper bound. Directions without any variance (all of them at T = 0
         with one model; melted ones) are constants and count for nothing.
         """
-        if len(self.coordinates) == 1:
-            own = _normal_entropy(np.linalg.eigvalsh(self.covariances))
-            return np.repeat(own, self.coordinates.shape[1])
-        return _normal_entropy(np.linalg.eigvalsh(self.covariance))
-
-
-@dataclass(frozen=True)
-class GaussianCodesOfGaps(Distribution):
-    """The distribution of codes of rows with missing entries: covariances differ between rows.
-
-    Attributes
-    ----------
-    coordinates : ndarray of shape (S, N, d)
-        Expected codes under each of S models.
-    covariances : ndarray of shape (S, N, d, d)
-    """
-
-    coordinates: Array
-    covariances: Array
-
-    @property
-    def mean(self) -> Array:
-        return self.coordinates.mean(axis=0)
-
-    @property
-    def covariance(self) -> Array:
-        """Covariance of each row's code, (N, d, d): within models and between them."""
-        deviations = np.moveaxis(self.coordinates - self.mean, 0, 1)  # (N, S, d)
-        between = np.matmul(np.swapaxes(deviations, 1, 2), deviations)
-        return self.covariances.mean(axis=0) + between / len(self.coordinates)
-
-    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
-        n_models, n_rows, size = self.coordinates.shape
-        models = rng.integers(n_models, size=(n_samples, n_rows))
-        values, vectors = np.linalg.eigh(self.covariances)
-        roots = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
-        noise = rng.standard_normal((n_samples, n_rows, size))
-        rows = np.arange(n_rows)
-        steps = np.matmul(roots[models, rows], noise[..., None])[..., 0]
-        return (self.coordinates[models, rows] + steps).astype(self.coordinates.dtype, copy=False)
-
-    def entropy(self) -> Array:
-        """Entropy in nats, (N,), exact for a single model; else as of :class:`GaussianCodes`."""
-        single = len(self.coordinates) == 1
-        return _normal_entropy(
-            np.linalg.eigvalsh(self.covariances[0] if single else self.covariance)
-        )
+        n_models, n_rows = self.coordinates.shape[:2]
+        covariances = self.by_row[0] if n_models == 1 else self.covariance
+        return np.broadcast_to(_normal_entropy(np.linalg.eigvalsh(covariances)), n_rows).copy()
 
 
 def _normal_entropy(variances: NDArray[Any]) -> Array:
@@ -230,19 +197,24 @@ class GaussianRows(DistributionWithDensity):
         constant = -0.5 * (size * _LOG_2PI + (size - d) * np.log(self.noise))
         outside = constant - 0.5 * np.einsum("...d,...d->...", residual, residual) / self.noise
         terms = []
-        values, vectors = np.linalg.eigh(self.codes.covariances)
+        values, vectors = np.linalg.eigh(self.codes.by_row)
         for centre, variances, axes in zip(self.codes.coordinates, values, vectors, strict=True):
             spread = np.maximum(variances, 0.0) + self.noise
-            square = ((coordinates - centre) @ axes) ** 2 @ (1.0 / spread)
-            terms.append(outside - 0.5 * (square + np.log(spread).sum()))
+            along = coordinates - centre
+            if len(axes) == 1:
+                along = along @ axes[0]
+            else:
+                along = np.matmul(along[..., None, :], axes)[..., 0, :]
+            square = (along**2 / spread).sum(axis=-1)
+            terms.append(outside - 0.5 * (square + np.log(spread).sum(axis=-1)))
         return log_mean_exp(np.stack(terms))
 
     def entropy(self) -> Array:
         """Entropy in nats, (N,); for codes of several models an upper bound, as theirs."""
         size, d = len(self.means), len(self.components)
-        single = len(self.codes.coordinates) == 1
-        covariances = self.codes.covariances if single else self.codes.covariance
+        n_models, n_rows = self.codes.coordinates.shape[:2]
+        covariances = self.codes.by_row[0] if n_models == 1 else self.codes.covariance
         variances = np.maximum(np.linalg.eigvalsh(covariances), 0.0) + self.noise
         logs = np.log(variances).sum(axis=-1) + (size - d) * np.log(self.noise)
         own = 0.5 * (size * (1 + _LOG_2PI) + logs)
-        return np.repeat(own, self.codes.coordinates.shape[1]) if single else own
+        return np.broadcast_to(own, n_rows).copy()

@@ -9,7 +9,6 @@ import numpy as np
 
 from skbae.energies.mixture_pca._distributions import (
     SubspaceCodes,
-    SubspaceCodesOfGaps,
     SubspaceRows,
     linear_code,
     split_code,
@@ -472,10 +471,10 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         directions = self.components_.reshape(n_components * n_latent, n_features)
         return Z @ np.concatenate([self.means_, directions]).astype(Z.dtype, copy=False)
 
-    def _encode_rows(self, X: NDArray[Any]) -> SubspaceCodes | SubspaceCodesOfGaps:
+    def _encode_rows(self, X: NDArray[Any]) -> SubspaceCodes:
         if has_gaps(X):
             coordinates, spreads = self._codes_of_gaps(X)
-            return SubspaceCodesOfGaps(
+            return SubspaceCodes(
                 self._component_probabilities(X),
                 coordinates.astype(X.dtype, copy=False),
                 self._fitted.temperature * spreads,

@@ -14,7 +14,6 @@ from sklearn.exceptions import ConvergenceWarning
 from skbae.energies.mixture._completion import ConditionalRows
 from skbae.energies.pca._distributions import (
     GaussianCodes,
-    GaussianCodesOfGaps,
     GaussianRows,
     posterior_codes,
 )
@@ -42,9 +41,9 @@ from skbae.estimators.pca._fit import (
     reference_attributes,
     reference_model,
     row_moments,
-    start_with_gaps,
     tilted_model,
 )
+from skbae.estimators.pca._gaps import explained_variance, sample_with_gaps, start_with_gaps
 from skbae.estimators.pca._settings import PCADetails, PCASettings
 from skbae.estimators.pca._units import (
     moments_in_units,
@@ -198,10 +197,10 @@ class BayesianPCAAutoEncoder(
     variance ``T s2`` times the shrinkage. `inverse_transform` is ``mean_ + Z @
     components_``, unless whitened. `decode` gives normal distributions about these points.
 
-    With ``model_temperature=0``, NaN in X means that an entry is missing, at random given the known
-    ones: it is integrated out, in fits (by expectation maximisation) and in all methods.
-    :meth:`impute` and :meth:`condition` return what is known of it. To sample models of such rows,
-    use a mixture of PCA of one component.
+    NaN in X means that an entry is missing, at random given the known ones: it is integrated out,
+    in fits and in all methods. :meth:`impute` and :meth:`condition` return what is known of it.
+    The single best model is then found by expectation maximisation, and models are sampled from
+    the posterior's modes, by passes over the rows, with at most 1000 parameters.
 
     With ``lam_i`` the variances along the principal axes, the best model at temperature T has noise
     ``s2 = sum_{i > q} lam_i / (D - T q)``, where q is the number of directions that have not
@@ -428,7 +427,7 @@ class BayesianPCAAutoEncoder(
         params, converged = found.params, bool(found.converged[0])
         if not converged and settings.max_iter and not step.stopped:
             self._warn_of_iterations(settings)
-        explained = energy.explained_variance(objective.expect(params), params)
+        explained = explained_variance(rows, runner, params, settings.temperature)
         models, hmaxe = as_models(params, explained, params), float(found.hmaxe[0])
         return {
             **reference_attributes(models, rows),
@@ -457,6 +456,8 @@ class BayesianPCAAutoEncoder(
         self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> dict[str, Any]:
         """Sample the models; the mode that the best of them leads to is the reference."""
+        if rows.incomplete:
+            return self._fit_sampled_with_gaps(settings, rows, rng, runner)
         raw = row_moments(rows, runner, rng)
         unit = unit_of(raw.mean_variance)
         moments = moments_in_units(raw, unit)
@@ -483,6 +484,28 @@ class BayesianPCAAutoEncoder(
             "models_": models,
             "hmaxe_": hmaxe,
             "lower_bound_": hmaxe,
+        }
+
+    def _fit_sampled_with_gaps(
+        self, settings: PCASettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+    ) -> dict[str, Any]:
+        """Sample the models of rows with missing entries."""
+        open_progress = partial(progress, self, rows.X, None, None)
+        found = sample_with_gaps(settings, rows, runner, rng, open_progress)
+        models, best = (
+            as_models(
+                params,
+                explained_variance(rows, runner, params, settings.temperature),
+                found.reference,
+            )
+            for params in (found.params, found.reference)
+        )
+        return {
+            **reference_attributes(best, rows),
+            **summarise(settings, found.run, rows.total),
+            "models_": models,
+            "hmaxe_": found.hmaxe,
+            "lower_bound_": found.hmaxe,
         }
 
     # -- codes ---------------------------------------------------------------------------------
@@ -567,7 +590,7 @@ class BayesianPCAAutoEncoder(
         decoder = self._code_scale[:, None] * self.components_
         return Z @ decoder.astype(Z.dtype, copy=False) + self.mean_.astype(Z.dtype, copy=False)
 
-    def _encode_rows(self, X: NDArray[Any]) -> GaussianCodes | GaussianCodesOfGaps:
+    def _encode_rows(self, X: NDArray[Any]) -> GaussianCodes:
         if has_gaps(X):
             return self._encode_gaps(X)
         coordinates, covariances = posterior_codes(
@@ -577,7 +600,7 @@ class BayesianPCAAutoEncoder(
         coordinates = (coordinates / scale).astype(X.dtype, copy=False)
         return GaussianCodes(coordinates, covariances / np.multiply.outer(scale, scale))
 
-    def _encode_gaps(self, X: NDArray[Any]) -> GaussianCodesOfGaps:
+    def _encode_gaps(self, X: NDArray[Any]) -> GaussianCodes:
         """Return codes of rows with gaps, in the coordinates of the reference."""
         params, scale = self._parameters(), self._code_scale
         codes, spreads = self._codes_of_gaps(params, X)
@@ -586,7 +609,7 @@ class BayesianPCAAutoEncoder(
         coordinates = np.matmul(codes, np.swapaxes(turned, 1, 2)) + shift[:, None]
         turn = turned[:, None]
         covariances = np.matmul(np.matmul(turn, spreads), np.swapaxes(turn, 2, 3))
-        return GaussianCodesOfGaps(
+        return GaussianCodes(
             (coordinates / scale).astype(X.dtype, copy=False),
             self._fitted.temperature * covariances / np.multiply.outer(scale, scale),
         )
@@ -659,8 +682,3 @@ class BayesianPCAAutoEncoder(
         precision = (self.components_.T * excess) @ self.components_
         precision.flat[:: len(precision) + 1] += 1.0 / self.noise_variance_
         return precision
-
-    @property
-    def _takes_missing(self) -> bool:
-        tau = self.temperature if self.model_temperature is None else self.model_temperature
-        return tau == 0

@@ -27,15 +27,12 @@ from skbae.estimators.pca._settings import (
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
-from skbae.inference.passes._filled import filled_rows
 from skbae.inference.passes._principal_axes import (
     RowsWithCovariance,
     Spectrum,
     choose_solver,
     leading_axes,
-    rows_with_covariance,
 )
-from skbae.inference.passes._starting_points import distinct_rows
 from skbae.inference.sample._mode_search import ModeStarts
 from skbae.inference.sample._nested import doubts_of_shape, sample_nested
 
@@ -53,8 +50,6 @@ _COLDEST_START = 0.1
 # With fewer rows (divided by tau) sampling starts from the prior
 # where the eigenbasis does not serve.
 _FEW_ROWS = 4.0
-# Least noise of a start from rows with filled entries, in units of the mean variance.
-_LEAST_NOISE = 1e-3
 # Steps from the proposal in the rows' eigenbasis to the posterior, with those at the end, beyond
 # which that sampler is not believed, and the least effective share of its first draws: where
 # directions of nearly equal strength mix with the noise, frames are proposed far from the
@@ -197,22 +192,6 @@ def find_spectrum(
     if settings.share is None:
         return spectrum
     return spectrum.take(n_for_share(spectrum.variances, spectrum.total_variance, settings.share))
-
-
-def start_with_gaps(
-    settings: PCASettings, rows: Rows, runner: RowRunner, rng: np.random.Generator
-) -> PCAParameters:
-    """Return the best model of rows in which missing entries are filled in."""
-    X, weights = distinct_rows(rows)
-    filled = rows_with_covariance(filled_rows(X, weights), weights, runner)
-    spectrum = find_spectrum(settings, filled, runner, rng, "covariance_eigh")
-    model, _ = best_model(spectrum, settings.temperature)
-    # filled entries vary too little: codes that have melted among them may not have melted
-    noise = np.maximum(model.noise, _LEAST_NOISE * spectrum.total_variance / len(spectrum.mean))
-    ceiling = 0.9 / noise[:, None]
-    return PCAParameters(
-        model.means, model.components, np.minimum(model.precisions, ceiling), noise
-    )
 
 
 def tilted_model(

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # coordinates otherwise, in minutes.
 MAX_NESTED_COMPONENTS, MAX_NESTED_PARAMETERS = 20, 20_000
 MAX_SAMPLED_COORDINATES = 2500
+# On rows with missing entries each step takes a pass over the rows.
+MAX_COORDINATES_WITH_GAPS = 1000
 # Square matrices that a pass and an eigendecomposition hold in memory at once.
 _N_MATRICES = 20
 
@@ -245,6 +247,18 @@ class PCASettings(Settings):
             "parameters altogether; decrease n_components, or set model_temperature=0 to fit the "
             "single best model"
         )
+
+    @staticmethod
+    def check_can_sample_gaps(n_components: int, n_features: int) -> None:
+        """Raise ValueError where models are too large to be sampled on rows with gaps."""
+        size = n_features * (n_components + 1) + 1
+        if size > MAX_COORDINATES_WITH_GAPS:
+            raise ValueError(
+                f"n_components={n_components} and {n_features} features make {size} parameters, "
+                f"and at most {MAX_COORDINATES_WITH_GAPS} can be sampled on rows with missing "
+                "entries; decrease n_components, or set model_temperature=0 to fit the single best "
+                "model"
+            )
 
     def _check_has_memory(self, n_rows: int, n_features: int) -> None:
         """Raise ValueError if a fit needs square matrices that are too large."""
