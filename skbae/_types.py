@@ -263,7 +263,8 @@ class SamplingResult:
         ``"gibbs"``, ``"allocations"`` (chains of allocations from the modes that searches found),
         ``"smc"`` (tempered from the prior), ``"nested"`` (weighed and moved draws of a fitted
         density), ``"modes"`` (annealed from normal
-        densities fitted to modes) or ``"langevin"`` (steps on batches around the best model).
+        densities fitted to modes), ``"langevin"`` (steps on batches around the best model) or
+        ``"closed form"``.
     n_chains, n_sweeps : int
         Chains (or islands of particles), and the steps made by each.
     rhat : float

@@ -21,6 +21,7 @@ from skbae import (
     BayesianRBMAutoEncoder,
     BayesianVAEAutoEncoder,
 )
+from skbae.functionals import hmaxe
 from skbae.thermodynamics import free_energy_curve, learning_coefficient
 from skbae.thermodynamics._free_energy import checked_convexity
 
@@ -109,9 +110,48 @@ def test_one_component_in_four_dimensions_has_its_closed_form_and_integrates_to_
             for p, h in zip(power, step, strict=True)
         ]
     ) / (2 * step)
-    assert np.all(np.abs(curve.internal_energy - slope) < 4 * curve.internal_energy_error)
-    differences, errors = curve.integrated()
-    assert np.all(np.abs(differences - np.diff(exact)) < 4 * errors + 0.02)
+    np.testing.assert_allclose(curve.internal_energy, slope, atol=1e-6)
+    bend = np.array(
+        [
+            log_evidence_of_one_component(IRIS, len(IRIS) / (1.01 * p))
+            + log_evidence_of_one_component(IRIS, len(IRIS) / (0.99 * p))
+            - 2 * value
+            for p, value in zip(power, exact, strict=True)
+        ]
+    )
+    np.testing.assert_allclose(curve.heat_capacity, bend / 1e-4, atol=2e-3)
+    assert np.all(curve.internal_energy_error == 0)
+    differences, _ = curve.integrated()
+    assert np.all(np.abs(differences - np.diff(exact)) < 0.005)
+
+
+def draws_of_one_component(X, tau, n):
+    """Return ``Hmaxe`` of independent draws of ``p(m)`` of one full component."""
+    model = BayesianGMMAutoEncoder(1, model_temperature=tau, n_models=n, random_state=3).fit(X)
+    return hmaxe(model, X)
+
+
+@pytest.mark.parametrize("tau", [150.0, 5.0])
+def test_closed_forms_are_as_by_draws(tau):
+    curve = free_energy_curve(BayesianGMMAutoEncoder(1), IRIS, [tau])
+    values, power = draws_of_one_component(IRIS, tau, 1000), len(IRIS) / tau
+    assert abs(values.mean() - curve.internal_energy[0]) < 4 * values.std() / np.sqrt(len(values))
+    squares = power**2 * (values - values.mean()) ** 2
+    error = squares.std() / np.sqrt(len(values))
+    assert abs(squares.mean() - curve.heat_capacity[0]) < 4 * error
+
+
+def test_closed_forms_know_weights_columns_and_temperatures_of_codes():
+    weights = np.random.default_rng(0).integers(0, 3, len(IRIS))
+    model = BayesianGMMAutoEncoder(1, temperature=0.5, random_state=0)
+    weighted = free_energy_curve(model, IRIS, [9.0, 0.5], sample_weight=weights)
+    repeated = model.set_params(model_temperature=9.0).fit(np.repeat(IRIS, weights, axis=0))
+    assert weighted.hmaxemax[0] == pytest.approx(repeated.hmaxemax_, rel=1e-9)
+    constant = np.column_stack([IRIS, np.ones(len(IRIS))])
+    with pytest.warns(UserWarning, match="constant: 4"):
+        found = free_energy_curve(model, constant, [9.0])
+    plain = free_energy_curve(model, IRIS, [9.0])
+    assert found.internal_energy[0] == pytest.approx(plain.internal_energy[0], rel=1e-9)
 
 
 def mixture_by_prior_draws(X, tau, n=400_000):
@@ -211,13 +251,20 @@ def test_g_falls_as_the_models_are_heated():
 
 
 def test_the_plateau_of_the_heat_capacity_is_the_learning_coefficient():
-    X = np.random.default_rng(3).standard_normal((1000, 2))
-    model = BayesianGMMAutoEncoder(1, random_state=0)
+    """Of a sampled family within joint error; of one component all is exact."""
+    rng = np.random.default_rng(3)
+    X = 1.5 * rng.standard_normal((1000, 1)) * [1.0, 0.5, -1.0] + rng.standard_normal((1000, 3))
+    model = BayesianPCAAutoEncoder(1, random_state=0)
     curve = free_energy_curve(model, X, [7.0, 3.0, 1.0])
     found = learning_coefficient(model, X)
+    assert np.all(curve.heat_capacity_error < 0.2)
     errors = np.hypot(curve.heat_capacity_error, found.error)
     assert np.all(np.abs(curve.heat_capacity - found.value) < 4 * errors)
-    assert np.all(np.abs(curve.heat_capacity - 2.5) < 4 * curve.heat_capacity_error + 0.05)
+    assert np.all(np.abs(curve.heat_capacity - 3.5) < 4 * curve.heat_capacity_error + 0.05)
+    single = BayesianGMMAutoEncoder(1)
+    exact = free_energy_curve(single, X, [np.log(1000.0), 1.0]).heat_capacity
+    assert learning_coefficient(single, X).value == pytest.approx(exact[0], rel=1e-9)
+    assert exact[1] == pytest.approx(4.5, abs=0.02)
 
 
 def test_log_evidences_that_g_rules_out_are_suspect():

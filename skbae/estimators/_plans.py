@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from skbae.inference.sample._allocation_search import SearchPlan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan, anneal_plan
+from skbae.inference.sample._mode_search import ModeStarts, SharedStarts
 from skbae.inference.sample._nested import NestedPlan, nested_plan
 from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 
@@ -27,6 +28,8 @@ _N_STEPS, _N_BURN = 4000, 2000
 _ROWS_FOR_ONE = 48
 # With so few rows, single rows make modes: so many further fits start from means at random rows.
 _FEW_ROWS, _STARTS_AT_ROWS = 20, 100
+# Fewest particles of an island of a nested sampler that shares the work with others.
+_FEWEST_NESTED = 128
 # Rows times allocations that are refined at once.
 _ROWS_OF_SEARCH = 2e4
 # With at most so many rows, searches go on for longer without progress.
@@ -123,6 +126,22 @@ class TemperedPlan(Protocol):
 
 
 @dataclass(frozen=True)
+class SharedRuns:
+    """What fits to the same rows at several model temperatures share.
+
+    Attributes
+    ----------
+    starts : SharedStarts
+        Of searches for modes.
+    hotter : tuple of float
+        Higher model temperatures, which a path from the prior visits on its way.
+    """
+
+    starts: SharedStarts
+    hotter: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class SamplerPlans:
     """Functions that make the plan of each sampler; the settings of a fit have one.
 
@@ -148,6 +167,8 @@ class SamplerPlans:
         ``mode_search(n_rows)`` returns the plan of searches for allocations.
     partition : AnnealingPlan
         Plan of the estimation of partition functions.
+    shared : SharedRuns or None
+        What a fit shares with others at other model temperatures.
     """
 
     allocations: Callable[[float, int, float | None], AllocationPlan] = allocation_plan
@@ -160,3 +181,47 @@ class SamplerPlans:
     row_starts: Callable[[int], int] = row_starts
     mode_search: Callable[[int], SearchPlan] = mode_search
     partition: AnnealingPlan = field(default_factory=AnnealingPlan)
+    shared: SharedRuns | None = None
+
+    def with_hotter(
+        self, starts: SharedStarts, hotter: tuple[float, ...], most_particles: int
+    ) -> SamplerPlans:
+        """Return plans of a fit that shares its runs with fits at other model temperatures.
+
+        Parameters
+        ----------
+        starts : SharedStarts
+        hotter : tuple of float
+            Model temperatures that paths from the prior visit.
+        most_particles : int
+            Of an island of such a path.
+        """
+        plain = self.tempered
+
+        def tempered(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
+            plan = plain(n_rows, n_models, fewest)
+            n_particles = min(plan.n_particles, most_particles)
+            return replace(plan, stops=hotter, n_particles=n_particles)
+
+        nested = self.nested
+
+        def lighter(n_numbers: int, n_models: int) -> NestedPlan:
+            assert nested is not None
+            plan = nested(n_numbers, n_models)
+            n_particles = max(plan.n_particles // 2, _FEWEST_NESTED)
+            return replace(
+                plan, n_particles=n_particles, n_tail=max(plan.n_tail // 4, 1), n_searches=1
+            )
+
+        return replace(
+            self,
+            tempered=tempered,
+            nested=None if nested is None else lighter,
+            shared=SharedRuns(starts, hotter),
+        )
+
+    def starts_at(self, model_temperature: float, make: Callable[[], ModeStarts]) -> ModeStarts:
+        """Return starts of searches for modes: shared ones, if there are any, or new ones."""
+        if self.shared is None:
+            return make()
+        return self.shared.starts.at(model_temperature, make)

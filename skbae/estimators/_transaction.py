@@ -181,24 +181,45 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         check: Callable[[SettingsT, int, int], None],
     ) -> None:
         """Check the data, run `work` on validated rows, and store the fitted state."""
-        given, weights = X, check_sample_weight(sample_weight, len(X))
-        if weights is not None and not weights.all():
-            X, weights = rows_where(X, weights > 0), weights[weights > 0]
-        check(settings, *X.shape)
         rng = as_generator(self.random_state)
         with RowRunner(settings.n_threads) as runner:
-            rows = self._make_rows(settings, X, weights, runner)
-            if rows.incomplete:
-                check_known(rows, getattr(self, "feature_names_in_", None))
-            check_range(rows, getattr(self, "feature_names_in_", None))
+            rows = self._rows_to_fit(settings, X, sample_weight, runner, check)
             found = work(settings, rows, rng, runner)
         stream = Stream.begin(rows) if found.stream is None else found.stream
         self._write(
             replace(found, stream=stream),
             (settings.temperature, settings.model_temperature, settings.tilt),
             stream.frame,
-            RowSummary.of(given, rows),
+            RowSummary.of(X, rows),
         )
+
+    def _rows_to_fit(
+        self,
+        settings: SettingsT,
+        X: NDArray[Any],
+        sample_weight: Any,
+        runner: RowRunner,
+        check: Callable[[SettingsT, int, int], None],
+    ) -> Rows:
+        """Return the rows that count, once they have been checked."""
+        weights = check_sample_weight(sample_weight, len(X))
+        if weights is not None and not weights.all():
+            X, weights = rows_where(X, weights > 0), weights[weights > 0]
+        check(settings, *X.shape)
+        rows = self._make_rows(settings, X, weights, runner)
+        if rows.incomplete:
+            check_known(rows, getattr(self, "feature_names_in_", None))
+        check_range(rows, getattr(self, "feature_names_in_", None))
+        return rows
+
+    def _closed_log_evidence(
+        self, X: Any, sample_weight: Any
+    ) -> tuple[Callable[[float], float], float] | None:
+        """Return the log evidence of rows as a function of ``N / tau``, and N.
+
+        None where it has no closed form.
+        """
+        return None
 
     def _write(
         self,

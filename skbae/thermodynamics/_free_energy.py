@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae.estimators._checks import check_real, check_sample_weight
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 from skbae.operators._floating import own_errors
-from skbae.operators._random import as_generator
 from skbae.thermodynamics._frames import frame
 from skbae.thermodynamics._gradient import checked_kind
+from skbae.thermodynamics._temperatures import sample_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skbae._types import Array, SamplingResult
-    from skbae.estimators._base import BayesianAutoEncoder
-    from skbae.estimators._plans import SamplerPlans
-    from skbae.inference.sample._tempering import SMCPlan
+    from skbae._types import Array
 
 # Model temperatures of a curve by default.
 _N_TEMPERATURES = 10
@@ -119,7 +115,8 @@ def free_energy_curve(
     The models are sampled at each temperature by a fit of its own, with the estimator's settings:
     at the temperature of codes by the family's own sampler, and elsewhere from the modes of that
     temperature, so that no transition between phases has to be passed. High temperatures, at which
-    sampling starts from the prior, are visited by one such run.
+    sampling starts from the prior, are visited by one such run, and neighbouring temperatures share
+    their searches for modes. Of one Gaussian component all is known in closed form.
 
     Parameters
     ----------
@@ -212,63 +209,6 @@ def free_energy_curve(
         status,
         reasons,
     )
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """What sampling at one model temperature has found."""
-
-    internal_energy: float
-    sampling: SamplingResult
-
-
-def sample_at(
-    estimator: BayesianAutoEncoder[Any, Any],
-    X: Any,
-    taus: Array,
-    sample_weight: Any,
-    function: str,
-) -> list[Sampled]:
-    """Return what sampling finds at model temperatures in falling order.
-
-    There is a fit for each, with random numbers of its own, from the coldest on. Where one starts
-    at the prior, its path has visited all that are hotter. Warnings about sampling are left to the
-    caller, who has the status at each.
-    """
-    rng = as_generator(estimator.random_state)
-    found: list[Sampled] = []
-    for index in range(len(taus) - 1, -1, -1):
-        fresh: Any = clone(estimator)
-        fresh.set_params(model_temperature=float(taus[index]))
-        fresh.set_params(random_state=int(rng.integers(2**31)))
-        if hasattr(fresh, "warm_start"):
-            fresh.set_params(warm_start=False)
-        fixed = getattr(estimator, "n_components_", None)
-        if fixed is not None:  # PCA that chose its number of components keeps it
-            fresh.set_params(n_components=fixed)
-        hotter = tuple(float(tau) for tau in taus[:index])
-        fresh._plans = _stopping_at(fresh._plans, hotter)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*sampling of the models is", ConvergenceWarning)
-            fresh.fit(X, sample_weight=sample_weight)
-        if not hasattr(fresh, "sampling_"):
-            raise TypeError(f"{function} needs an estimator that samples its models")
-        found.append(Sampled(fresh.internal_energy_, fresh.sampling_))
-        points = fresh.sampling_.points
-        if index and len(points) == index and fresh.sampling_.status == "ok":
-            found += [Sampled(each.internal_energy, each.sampling) for each in points[::-1]]
-            break
-    return found[::-1]
-
-
-def _stopping_at(plans: SamplerPlans, stops: tuple[float, ...]) -> SamplerPlans:
-    """Return plans in which paths from the prior visit some model temperatures."""
-    plain = plans.tempered
-
-    def tempered(n_rows: int, n_models: int, fewest: int = 512) -> SMCPlan:
-        return replace(plain(n_rows, n_models, fewest), stops=stops)
-
-    return replace(plans, tempered=tempered)
 
 
 def _temperatures(settings: Any, given: Any, total: float) -> Array:

@@ -16,9 +16,9 @@ from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 from skbae.inference.evidence._convergence import effective_sample_size, split_rhat, standard_error
 from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
-from skbae.thermodynamics._free_energy import sample_at
 from skbae.thermodynamics._gradient import checked_kind
 from skbae.thermodynamics._local import machine_values, network_values
+from skbae.thermodynamics._temperatures import sample_at
 
 # Ratio of neighbouring model temperatures from which the slope of G is computed.
 _RATIO = 1.5

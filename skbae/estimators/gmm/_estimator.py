@@ -10,7 +10,7 @@ import numpy as np
 
 from skbae._types import Frame
 from skbae.energies.gaussian._components import GaussianParameters
-from skbae.energies.gaussian._mixture import BayesianGaussianMixture
+from skbae.energies.gaussian._mixture import BayesianGaussianMixture, nearest_mean_models
 from skbae.energies.gaussian._span import CompletedConditional, CompletedRows, same_columns
 from skbae.energies.mixture._completion import ConditionalRows
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
@@ -54,9 +54,12 @@ from skbae.estimators.gmm._settings import (
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
+from skbae.inference.passes._rows import RowRunner
 from skbae.inference.sample._allocation_plan import allocation_work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from skbae._types import Array, Rows, SamplingRun
@@ -64,7 +67,6 @@ if TYPE_CHECKING:
     from skbae.energies.gaussian._mixture import GaussianMixtureEnergy
     from skbae.energies.mixture._completion import ConditionalDistribution
     from skbae.estimators.gmm._fit import GaussianMixtureModels
-    from skbae.inference.passes._rows import RowRunner
 
 # Rows times components times numbers a row adds to sums: above, mixtures are sampled by passes over
 # the rows instead of searches and chains of allocations.
@@ -527,7 +529,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                 if rows.incomplete or settings.n_components > _MOST_CHARTED:
                     return run_tempered(objective, rng, settings, step)
                 with_prior = objective.require(BayesianGaussianMixture, "sampling from modes")
-                starts = sampling_starts(settings, with_prior, rows, rng, runner)
+                starts = settings.plans.starts_at(
+                    settings.model_temperature,
+                    lambda: sampling_starts(settings, with_prior, rows, rng, runner),
+                )
                 return run_charted(objective, starts, rng, settings, step)
         if rows.incomplete and settings.n_components > MAX_RELABELLED:
             raise ValueError(
@@ -548,6 +553,28 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         n_steps = settings.plans.gibbs(len(rows.X), settings.n_models)[1].n_steps
         with progress(self, rows.X, None, n_steps) as step:
             return run_gibbs(objective, models, rng, settings, step, complete)
+
+    def _closed_log_evidence(
+        self, X: Any, sample_weight: Any
+    ) -> tuple[Callable[[float], float], float] | None:
+        settings = self._check_parameters()
+        if settings.n_components > 1 or settings.tilt or not settings.samples:
+            return None
+        finite = "allow-nan" if self._takes_missing else True
+        X = self._validated(X, ensure_min_samples=2, ensure_all_finite=finite)
+        with RowRunner(settings.n_threads) as runner:
+            rows = self._rows_to_fit(settings, X, sample_weight, runner, self._check_data)
+            if rows.incomplete:
+                return None
+            settings, rows = on_columns_with_density(settings, rows, self._column_names())
+            warn_of_columns(settings.span, self._column_names())
+            energy = conjugate_energy(settings, rows, runner)
+            # the moments of all rows, whatever the one component that they belong to
+            variance = float(np.mean(rows.scale**2))
+            single = nearest_mean_models(energy, rows.centre[None, None], variance)
+            statistics = Objective(energy, rows, runner, settings.temperature).expect(single)
+        total = rows.total
+        return lambda power: float(energy.log_joint(statistics, total / power)[0]), total
 
     # -- codes ---------------------------------------------------------------------------------
 

@@ -167,5 +167,7 @@ def sample_models(
     whole = rows.weights is None or repeated_rows(rows) is not None
     if settings.samples_codes(rows.X.shape[0], rows.X.shape[1], whole):
         return sample_by_codes(objective, energy, rng, settings, on_step)
-    starts = sampling_starts(settings, rows, rng, objective.runner)
+    starts = settings.plans.starts_at(
+        settings.model_temperature, lambda: sampling_starts(settings, rows, rng, objective.runner)
+    )
     return run_charted(objective, starts, rng, settings, on_step)

@@ -17,7 +17,7 @@ from skbae.energies.pca._prior import (
     PCAModeEnergy,
     RowMoments,
 )
-from skbae.estimators._sampling import run_charted
+from skbae.estimators._sampling import run_charted, run_tempered
 from skbae.estimators.pca._settings import (
     MAX_SAMPLED_COORDINATES,
     PCASettings,
@@ -50,6 +50,8 @@ _COLDEST_START = 0.1
 # With fewer rows (divided by tau) sampling starts from the prior
 # where the eigenbasis does not serve.
 _FEW_ROWS = 4.0
+# The same where this visits other model temperatures on its way.
+_FEW_ROWS_OF_CURVES = 40.0
 # Steps from the proposal in the rows' eigenbasis to the posterior, with those at the end, beyond
 # which that sampler is not believed, and the least effective share of its first draws: where
 # directions of nearly equal strength mix with the noise, frames are proposed far from the
@@ -301,8 +303,14 @@ def sample_models(
         if size > MAX_SAMPLED_COORDINATES:
             return replace(run, doubts=(*run.doubts, *doubts))
     energy = energy_with_prior(settings, moments.whole(), n_components)
+    objective = Objective(energy, energy.moments.as_one_row(), runner, settings.temperature)
+    shared = settings.plans.shared
+    power = objective.power(settings.model_temperature)
+    if shared is not None and shared.hotter and power < _FEW_ROWS_OF_CURVES:
+        run = run_tempered(objective, rng, settings, on_step)
+        return replace(run, params=energy.as_pca(run.params))
     run = run_charted(
-        Objective(energy, energy.moments.as_one_row(), runner, settings.temperature),
+        objective,
         ModeStarts.independent(
             start_near_mode(energy, settings.temperature), np.zeros((1, 1), dtype=bool)
         ),

@@ -187,8 +187,10 @@ def integral(fit: NormalFit, height: float) -> float:
     return float(height + 0.5 * size * LOG_2PI + np.linalg.slogdet(fit.axes)[1])
 
 
-def find_fit(posterior: NestedPosterior) -> tuple[NormalFit, float, bool]:
+def find_fit(posterior: NestedPosterior, n_searches: int = 3) -> tuple[NormalFit, float, bool]:
     """Return the best mode of the approximate density, its log integral, and if it is the only one.
+
+    The search is made from the best starts, `n_searches` of them.
 
     Raises
     ------
@@ -206,7 +208,7 @@ def find_fit(posterior: NestedPosterior) -> tuple[NormalFit, float, bool]:
     order = np.argsort(-heights, kind="stable")
     best: tuple[NormalFit, float] | None = None
     alone = True
-    for index in [order[0], *order[1:3]]:
+    for index in order[:n_searches]:
         if not np.isfinite(heights[index]):
             continue
         fit, height = newton_mode(posterior.approximate, starts[index])

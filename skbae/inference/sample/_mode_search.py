@@ -13,6 +13,8 @@ from skbae.energies._capabilities import ChartedEnergy, Charts
 from skbae.inference.sample._normal_fits import NormalFits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from skbae.inference._objective import Objective
@@ -65,6 +67,31 @@ class ModeStarts(ArrayRecord):
     def independent(cls, params: Any, empty: NDArray[np.bool_]) -> ModeStarts:
         """Return starts that each have an origin of their own."""
         return cls(params, empty, np.arange(len(empty)))
+
+
+class SharedStarts:
+    """Starts of searches for modes of the same rows, which several model temperatures share.
+
+    What a search has found at one temperature starts searches at its neighbours, too; farther away
+    the search is made again, since modes differ.
+
+    Parameters
+    ----------
+    reach : float
+        Ratio of model temperatures up to which starts are shared.
+    """
+
+    def __init__(self, reach: float) -> None:
+        self.reach = reach
+        self._made: list[tuple[float, ModeStarts]] = []
+
+    def at(self, model_temperature: float, make: Callable[[], ModeStarts]) -> ModeStarts:
+        """Return the starts of the nearest temperature within reach, or make new ones."""
+        ratios = [abs(np.log(tau / model_temperature)) for tau, _ in self._made]
+        if not ratios or min(ratios) > np.log(self.reach):
+            self._made.append((model_temperature, make()))
+            return self._made[-1][1]
+        return self._made[int(np.argmin(ratios))][1]
 
 
 @dataclass(frozen=True)

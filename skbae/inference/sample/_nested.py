@@ -76,6 +76,8 @@ class NestedPlan:
     n_tail : int
         Draws that weights of the proposal are judged by, in units of all particles, few of which
         are far out in the tail; 1 for the particles alone.
+    n_searches : int
+        Starts from which the mode of the coordinates is searched.
     """
 
     n_islands: int = 4
@@ -86,6 +88,7 @@ class NestedPlan:
     n_keep: int = 50
     max_steps: int = 60
     n_tail: int = 16
+    n_searches: int = 3
 
     @property
     def n_steps(self) -> int:
@@ -247,7 +250,7 @@ def sample_nested(
     TemperingError
         If no start has a finite density, or the target is not reached in many steps.
     """
-    fit, _, alone = find_fit(posterior)
+    fit, _, alone = find_fit(posterior, make_plan(1, n_models).n_searches)
     fit, proposal = refine(posterior, fit, rng)
     plan = make_plan(proposal.n_numbers, n_models)
     population = _Population(fit, proposal, plan, rng)
