@@ -183,7 +183,7 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         """Check the data, run `work` on validated rows, and store the fitted state."""
         rng = as_generator(self.random_state)
         with RowRunner(settings.n_threads) as runner:
-            rows = self._rows_to_fit(settings, X, sample_weight, runner, check)
+            rows = self._checked_rows(settings, X, sample_weight, runner, check)
             found = work(settings, rows, rng, runner)
         stream = Stream.begin(rows) if found.stream is None else found.stream
         self._write(
@@ -193,10 +193,10 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
             RowSummary.of(X, rows),
         )
 
-    def _rows_to_fit(
+    def _checked_rows(
         self,
         settings: SettingsT,
-        X: NDArray[Any],
+        X: Any,
         sample_weight: Any,
         runner: RowRunner,
         check: Callable[[SettingsT, int, int], None],

@@ -560,10 +560,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         settings = self._check_parameters()
         if settings.n_components > 1 or settings.tilt or not settings.samples:
             return None
-        finite = "allow-nan" if self._takes_missing else True
-        X = self._validated(X, ensure_min_samples=2, ensure_all_finite=finite)
+        X = self._rows_to_fit(settings, X)
+        settings = settings.of_rows(X)
         with RowRunner(settings.n_threads) as runner:
-            rows = self._rows_to_fit(settings, X, sample_weight, runner, self._check_data)
+            rows = self._checked_rows(settings, X, sample_weight, runner, self._check_data)
             if rows.incomplete:
                 return None
             settings, rows = on_columns_with_density(settings, rows, self._column_names())
