@@ -231,6 +231,11 @@ class SamplingRun:
         Variance of ``Hmaxe_T`` given what its trace is a mean over; 0 where the trace is of models.
     points : tuple of TemperedPoint
         Model temperatures that the path was asked to visit, in falling order.
+    notes : tuple of str
+        What the result does not say, however well the chains agree.
+    witnesses : ndarray of shape (S, T, k) or None
+        Functions of the models along the chains by which these are judged in place of `hmaxe`, if
+        there are any.
     """
 
     params: Any
@@ -251,6 +256,15 @@ class SamplingRun:
     first_shape: float = float("-inf")
     hmaxe_spread: Array | float = 0.0
     points: tuple[TemperedPoint, ...] = ()
+    notes: tuple[str, ...] = ()
+    witnesses: Array | None = None
+
+    @property
+    def judged(self) -> list[Array]:
+        """What convergence is judged by, each of shape (S, T): `hmaxe`, or the witnesses."""
+        if self.witnesses is None or not self.witnesses.shape[2]:
+            return [self.hmaxe]
+        return list(np.moveaxis(self.witnesses, 2, 0))
 
 
 @dataclass(frozen=True)
@@ -282,7 +296,7 @@ class SamplingResult:
         Share of the proposed long moves that were accepted; NaN where all moves are.
     status : {"ok", "suspect", "failed"}
     reasons : tuple of str
-        Why the status is not ``"ok"``.
+        Why the status is not ``"ok"``, and what even an ``"ok"`` does not say.
     log_evidence_lower_bound : float
         What the log evidence cannot be below; NaN where there is no such bound.
     n_modes : int

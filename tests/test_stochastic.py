@@ -346,7 +346,7 @@ def test_without_correction_for_batch_noise_variances_are_too_large(normal_rows,
 
 def test_noise_of_batches_is_measured(normal_rows):
     rng = np.random.default_rng(0)
-    found = measure_noise(normal_rows, normal_rows.posterior()[0], 10, 1, rng)
+    found = measure_noise(normal_rows, normal_rows.posterior()[0][None], 10, rng)
     rows = normal_rows.X / normal_rows.variances
     # without replacement within a pass
     expected = rows.var(axis=0) / 10 * (100 - 10) / 99

@@ -225,7 +225,7 @@ class RBMEnergy(
         total: Moments | None = None
         for _ in range(n_steps):
             codes = expit(BoundRBM(params, self.layer).activations(states)[0])
-            found = self._moments(params, states, codes, shares)
+            found = self.moments(params, states, codes, shares)
             total = found if total is None else total.plus(found)
             drawn = (rng.random(codes.shape) < codes).astype(np.float64)
             states = self.layer.emit(params, drawn, rng)
@@ -242,6 +242,12 @@ class RBMEnergy(
         kinds = np.repeat(np.arange(3), np.diff(self._split, prepend=0))
         return np.append(kinds, np.full(self.layer.n_noise(self.n_features), 3))
 
+    def parts(self, theta: Array) -> tuple[Array, Array, Array]:
+        """Return views of coordinates: weights (S, d, D), visible (S, D), hidden (S, d)."""
+        first, second, third = self._split
+        shape = (len(theta), self.n_components, self.n_features)
+        return theta[:, :first].reshape(shape), theta[:, first:second], theta[:, second:third]
+
     def unconstrain(self, params: RBMParameters) -> Array:
         parts = [params.weights.reshape(params.n_models, -1), params.visible, params.hidden]
         if self.layer.has_noise:
@@ -249,18 +255,11 @@ class RBMEnergy(
         return np.concatenate(parts, axis=1)
 
     def constrain(self, theta: Array) -> RBMParameters:
-        first, second, third = self._split
-        shape = (len(theta), self.n_components, self.n_features)
         noise = np.ones((len(theta), 1))
         if self.layer.has_noise:
-            noise = np.exp(np.clip(theta[:, third:], self._log_noise_floor, _LARGEST_LOG_NOISE))
-        return RBMParameters(
-            theta[:, :first].reshape(shape),
-            theta[:, first:second],
-            theta[:, second:third],
-            noise,
-            np.full(len(theta), np.nan),
-        )
+            log_noise = theta[:, self._split[-1] :]
+            noise = np.exp(np.clip(log_noise, self._log_noise_floor, _LARGEST_LOG_NOISE))
+        return RBMParameters(*self.parts(theta), noise, np.full(len(theta), np.nan))
 
     def _prior_and_variances(self) -> tuple[RBMPrior, Array]:
         """Return the prior, and the prior variance of each coordinate except the noise."""
@@ -291,10 +290,20 @@ class RBMEnergy(
         total: float,
         temperature: float,
     ) -> Array:
-        parts = self._contrasts(params, statistics)
+        return self.join_gradients(theta, self._contrasts(params, statistics))
+
+    def join_gradients(self, theta: Array, parts: list[Array]) -> Array:
+        """Return gradients in weights, intercepts (and log noise) as one in coordinates, (S, P)."""
         if self.layer.has_noise:  # below the floor the noise does not change
-            parts[3] = np.where(theta[:, self._split[-1] :] < self._log_noise_floor, 0.0, parts[3])
+            below = theta[:, self._split[-1] :] < self._log_noise_floor
+            parts = [*parts[:3], np.where(below, 0.0, parts[3])]
         return np.concatenate([part.reshape(len(theta), -1) for part in parts], axis=1)
+
+    def prior_precision(self) -> Array:
+        """Return the precision of the prior in coordinates; of the log noise at its mode, (P,)."""
+        prior, variances = self._prior_and_variances()
+        of_noise = np.full(self.layer.n_noise(self.n_features), prior.noise_shape)
+        return np.concatenate([1 / variances, of_noise])
 
     def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
         prior, variances = self._prior_and_variances()
@@ -351,7 +360,8 @@ class RBMEnergy(
     def advance(self, params: RBMParameters, chains: Array, rng: np.random.Generator) -> Array:
         return self.layer.emit(params, self._draw_codes(params, chains, rng), rng)
 
-    def _moments(self, params: RBMParameters, X: Array, codes: Array, weights: Array) -> Moments:
+    def moments(self, params: RBMParameters, X: Array, codes: Array, weights: Array) -> Moments:
+        """Return weighted sums of the moments of rows with codes, under a single machine."""
         weighted = codes * weights[:, None]
         _, square = self.layer.own_sums(params, X, weights)
         pair, hidden = (weighted.T @ X)[None], weighted.sum(axis=0)[None]
@@ -368,8 +378,8 @@ class RBMEnergy(
         bound = BoundRBM(params, self.layer)
         of_rows = tempered_bits(bound.activations(X)[0], temperature)
         of_chains = expit(bound.activations(chains)[0])
-        ours = self._moments(params, X, of_rows, weights / weights.sum())
-        theirs = self._moments(params, chains, of_chains, np.full(len(chains), 1 / len(chains)))
+        ours = self.moments(params, X, of_rows, weights / weights.sum())
+        theirs = self.moments(params, chains, of_chains, np.full(len(chains), 1 / len(chains)))
         pair, visible, hidden, *noise = (
             (a - b)[0]
             for a, b in zip(

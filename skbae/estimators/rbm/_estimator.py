@@ -14,8 +14,9 @@ from skbae.estimators._progress import progress
 from skbae.estimators._sampling import run_tempered, summarise
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._unit_interval import fitted_rows
+from skbae.estimators.rbm._around_best import around_steps, fit_around
 from skbae.estimators.rbm._fit import (
-    MAX_ENUMERATED_UNITS,
+    MAX_MINUTES,
     MachineDetails,
     Scaling,
     as_models,
@@ -23,6 +24,8 @@ from skbae.estimators.rbm._fit import (
     fit_by_contrast,
     fit_exactly,
     fit_from_few_units,
+    fit_steps,
+    is_fitted_exactly,
     make_energy,
     match_units,
     rates_of,
@@ -30,6 +33,7 @@ from skbae.estimators.rbm._fit import (
     sampling_plan,
     shifted,
     single_model,
+    tempering_minutes,
 )
 from skbae.estimators.rbm._predictions import MachinePredictions
 from skbae.estimators.rbm._settings import RBMSettings
@@ -39,6 +43,7 @@ from skbae.inference.optimise._mode import best_start, find_mode
 
 if TYPE_CHECKING:
     from skbae._types import Rows
+    from skbae.estimators._progress import Steps
     from skbae.inference.passes._rows import RowRunner
 
 
@@ -68,9 +73,11 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
         Temperature tau of the models m, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
-        single best model, None means the same as `temperature`. Sampling needs the exact Z of every
-        model: the smaller layer (Gaussian: the hidden one) may have at most 12 units. It takes
-        seconds for a few units, and minutes near that limit.
+        single best model, None means the same as `temperature`. Small machines on few rows are
+        sampled from the prior, with their evidence. Where that would take more than about three
+        minutes, or the smaller layer (Gaussian: the hidden one) has more than 12 units, chains
+        start at the best machine and explore the mode around it, with gradients from persistent
+        chains: predictions are averages, but there is no evidence.
     tilt : float, default=0.0
         Not supported: must be 0.
     partition : {"auto", "exact", "ais"}, default="auto"
@@ -142,10 +149,12 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         ``Hmaxe_T`` of the training rows under the reference model, in nats a row.
     hmaxemax_, hmaxemax_error_ : float
         ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)`` and its standard error;
-        for a single model `hmaxe_`, and the error of its log Z.
+        for a single model `hmaxe_`, and the error of its log Z. NaN if models are sampled around
+        the best one.
     log_evidence_, internal_energy_, sampling_ : float, float, SamplingResult
         ``(N / tau) hmaxemax_``, the mean of ``Hmaxe_T`` over models, and the diagnostics of the
-        sampling; `log_evidence_` and `sampling_` only when models are sampled.
+        sampling; `sampling_` only when models are sampled, `log_evidence_` only when this starts
+        from the prior.
     lower_bound_ : float
         `hmaxe_`.
     validation_scores_ : list of float
@@ -172,7 +181,9 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     Machines with a layer of at most 12 units are fitted by maximising the exact likelihood, larger
     ones by persistent contrastive divergence with centred gradients. `partial_fit` also uses
     contrastive divergence, and computes the partition function at each call. Scores average over
-    all kept models.
+    all kept models. Models sampled around the best one have exact partition functions if one of the
+    layers has at most 16 units; of others they are estimated relative to that of the best machine,
+    by paths between the two in both directions.
 
     References
     ----------
@@ -270,12 +281,24 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     ) -> Fit[MachineDetails]:
         if settings.visible == "bernoulli":
             rows = fitted_rows(rows, settings.estimator, "visible")
-        if settings.samples:
-            return self._fit_sampled(settings, rows, rng, runner)
-        return self._fit_best(settings, rows, rng, runner)
+        if not settings.samples:
+            with progress(self, rows.X, None, fit_steps(settings, rows.X.shape[1])) as step:
+                return self._fit_best(settings, rows, rng, runner, step)
+        minutes = tempering_minutes(settings, *rows.X.shape)
+        if minutes <= MAX_MINUTES:
+            return self._fit_tempered(settings, rows, rng, runner)
+        n_steps = fit_steps(settings, rows.X.shape[1]) + around_steps(settings, rows.total)
+        with progress(self, rows.X, None, n_steps) as step:
+            best = self._fit_best(settings, rows, rng, runner, step)
+            return fit_around(settings, rows, best, minutes, rng, step)
 
     def _fit_best(
-        self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
+        self,
+        settings: RBMSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+        step: Steps,
     ) -> Fit[MachineDetails]:
         """Fit the single best model."""
         form = settings.form(rows.X.shape[1])
@@ -284,16 +307,14 @@ class BayesianRBMAutoEncoder(MachinePredictions):
         scaling = Scaling.of(form, distinct)
         merged = merged_rows(scaling.enter(distinct))  # in an order that units do not matter for
         energy = make_energy(form, rates_of(form, merged))
-        exact = settings.partition != "ais" and energy.n_enumerated() <= MAX_ENUMERATED_UNITS
-        n_steps = settings.step_limit(exact) * (settings.n_starts if exact else 1)
-        with progress(self, rows.X, None, n_steps) as step:
-            if exact:
-                found = fit_exactly(settings, energy, merged, rng, runner, step)
-            elif energy.layer.has_noise:
-                few = few_units(settings, energy, merged, rng)
-                found = fit_from_few_units(settings, energy, merged, rng, step, few[0])
-            else:
-                found = fit_by_contrast(settings, energy, merged, rng, step)
+        exact = is_fitted_exactly(settings, form.n_features)
+        if exact:
+            found = fit_exactly(settings, energy, merged, rng, runner, step)
+        elif energy.layer.has_noise:
+            few = few_units(settings, energy, merged, rng)
+            found = fit_from_few_units(settings, energy, merged, rng, step, few[0])
+        else:
+            found = fit_by_contrast(settings, energy, merged, rng, step)
         if found.warning:
             warnings.warn(
                 f"{settings.estimator}: {found.warning}",
@@ -332,17 +353,17 @@ class BayesianRBMAutoEncoder(MachinePredictions):
             fit.attributes["n_iter_"] += self.n_iter_
         return fit
 
-    def _fit_sampled(
+    def _fit_tempered(
         self, settings: RBMSettings, rows: Rows, rng: np.random.Generator, runner: RowRunner
     ) -> Fit[MachineDetails]:
-        """Sample the models; the reference is the mode found from the best of them."""
+        """Sample from the prior; the reference is the mode found from the best of the models."""
         form, tau = settings.form(rows.X.shape[1]), settings.model_temperature
         scaling = Scaling.of(form, rows)
         scaled = merged_rows(scaling.enter(rows))
         energy = make_energy(form, rates_of(form, scaled), settings.prior(scaled, scaling.scale))
         objective = Objective(energy, scaled, runner, settings.temperature)
         plan = sampling_plan(energy, len(scaled.X), settings.n_models, settings.plans.tempered)
-        with progress(self, rows.X, None, None) as step:
+        with progress(self, rows.X, None, plan.n_steps) as step:
             run = run_tempered(objective, rng, settings, step, plan)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         draws = match_units(run.params, best.params, scaled, energy)

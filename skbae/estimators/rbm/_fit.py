@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Largest number of units whose states are enumerated at every step of an exact fit.
 MAX_ENUMERATED_UNITS = 12
+# Tempering from the prior is used where it takes at most so many minutes; the work of a minute.
+MAX_MINUTES, _WORK_A_MINUTE = 3.0, 8e7
 # Least number of particles of an island, for machines whose evaluation is costly.
 _FEWEST_PARTICLES = 128
 # Digits after the decimal point of scaled rows.
@@ -485,13 +487,48 @@ def normalise(
     return replace(params, log_partition=log_partition), found.error, found.states.rows
 
 
+def is_fitted_exactly(settings: RBMSettings, n_features: int) -> bool:
+    """Return whether the states of machines are enumerated at each step of a fit."""
+    n_units = settings.form(n_features).layer.n_enumerated(settings.n_components, n_features)
+    return settings.partition != "ais" and n_units <= MAX_ENUMERATED_UNITS
+
+
+def fit_steps(settings: RBMSettings, n_features: int) -> int:
+    """Return the largest number of steps of a fit of the best model."""
+    exact = is_fitted_exactly(settings, n_features)
+    return settings.step_limit(exact) * (settings.n_starts if exact else 1)
+
+
+def tempering_minutes(settings: RBMSettings, n_rows: int, n_features: int) -> float:
+    """Return how long sampling from the prior would take, in minutes of one core, about.
+
+    It is infinite for machines whose states cannot be enumerated for each draw.
+    """
+    if not is_fitted_exactly(settings, n_features):
+        return float("inf")
+    n_units = settings.n_components
+    smaller = settings.form(n_features).layer.n_enumerated(n_units, n_features)
+    cost = evaluation_cost(smaller, n_units, n_features, n_rows)
+    plan = settings.plans.tempered(cost, settings.n_models, fewest=_FEWEST_PARTICLES)
+    n_parameters = (n_units + 1) * (n_features + 1)
+    work = cost * plan.n_islands * plan.n_particles * float(np.sqrt(n_parameters))
+    return work / _WORK_A_MINUTE
+
+
+def evaluation_cost(n_enumerated: int, n_units: int, n_features: int, n_rows: int) -> int:
+    """Return the rows of a mixture whose evaluation takes as long as one of a machine.
+
+    It takes one exponential for each row and hidden unit, and one product for each enumerated state
+    and unit of the other layer; a row of a mixture takes two or three.
+    """
+    n_others = n_units + n_features - n_enumerated
+    return max((n_rows * n_units + n_others * 2**n_enumerated) // 2, 1)
+
+
 def sampling_plan(
     energy: RBMEnergy, n_rows: int, n_models: int, tempered: TemperedPlan = tempered_plan
 ) -> SMCPlan:
     """Return a plan for sampling machines, with fewer particles the costlier an evaluation is.
-
-    An evaluation takes one exponential for each row and hidden unit, and one product for each
-    enumerated state and unit of the other layer; a row of a mixture takes two or three.
 
     Examples
     --------
@@ -502,10 +539,8 @@ def sampling_plan(
     >>> [sampling_plan(machine, 100, 50).n_particles for machine in machines]
     [2048, 256, 128]
     """
-    n_units = energy.n_enumerated()
-    n_others = energy.n_components + energy.n_features - n_units
-    cost = (n_rows * energy.n_components + n_others * 2**n_units) // 2
-    return tempered(max(cost, 1), n_models, fewest=_FEWEST_PARTICLES)
+    cost = evaluation_cost(energy.n_enumerated(), energy.n_components, energy.n_features, n_rows)
+    return tempered(cost, n_models, fewest=_FEWEST_PARTICLES)
 
 
 def match_units(
@@ -561,12 +596,7 @@ def single_model(
     plain = make_energy(form, rates)
     params = scaling.leave(energy.at(found.theta))
     params, error, chains = normalise(settings, plain, params, rng)
-    bound = plain.bind(params, rows.frame, rows.X.dtype)
-    with RowRunner(1) as runner:
-        values = runner.map(
-            lambda chunk: bound.hmax(chunk, settings.temperature)[0], rows.X, bound.chunk_rows
-        )
-    hmaxe = float(np.average(values, weights=rows.weights))
+    hmaxe = float(hmaxe_by_model(plain, params, rows, settings.temperature)[0])
     attributes = {
         **reference_attributes(form, params),
         **({} if chains is None else {"chains_": chains}),
@@ -583,6 +613,23 @@ def single_model(
     }
     persistent = None if found.chains is None else scaling.centre + scaling.scale * found.chains
     return Fit(attributes, MachineDetails(form, rates, scaling, persistent))
+
+
+def hmaxe_by_model(
+    energy: RBMEnergy, params: RBMParameters, rows: Rows, temperature: float
+) -> Array:
+    """Return ``Hmaxe_T`` of each machine, (S,)."""
+
+    def one(number: int, runner: RowRunner) -> float:
+        model = params.take(slice(number, number + 1))
+        bound = energy.bind(model, rows.frame, rows.X.dtype)
+        values = runner.map(
+            lambda chunk: bound.hmax(chunk, temperature)[0], rows.X, bound.chunk_rows
+        )
+        return float(np.average(values, weights=rows.weights))
+
+    with RowRunner(1) as runner:
+        return np.array([one(number, runner) for number in range(params.n_models)])
 
 
 def reference_attributes(form: MachineForm, params: RBMParameters) -> dict[str, Any]:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # Largest number of units that are enumerated once, for the partition function of a single model.
 MAX_EXACT_UNITS = 20
-# Largest number of units that are enumerated for each of many sampled models.
-MAX_SAMPLED_UNITS = 12
 # Whether real features have a noise variance each, or share one.
 NOISES = ("per_feature", "shared")
 # Default number of starts of an exact fit.
@@ -160,16 +158,7 @@ class RBMSettings(Settings):
         check_memory(size, self.n_models if self.samples else 1, f"n_components={units}")
         smaller = LAYERS[self.visible]().n_enumerated(units, n_features)
         layer = "the smaller layer" if self.visible == "bernoulli" else "the hidden layer"
-        if self.samples:
-            if smaller > MAX_SAMPLED_UNITS:
-                raise ValueError(
-                    f"model_temperature={self.model_temperature:g} samples the models, which needs "
-                    "the exact partition function of each (p(m) is doubly intractable): "
-                    f"{layer} may have at most {MAX_SAMPLED_UNITS} units, and n_components={units} "
-                    f"with {n_features} features makes {smaller}; decrease n_components, or set "
-                    "model_temperature=0 to fit the single best model"
-                )
-        elif self.partition == "exact" and smaller > MAX_EXACT_UNITS + 5:
+        if self.partition == "exact" and smaller > MAX_EXACT_UNITS + 5:
             raise ValueError(
                 f"partition='exact' enumerates the states of {layer}, which may have at most "
                 f"{MAX_EXACT_UNITS + 5} units, got {smaller}; set partition='ais'"

@@ -149,7 +149,9 @@ def assess(run: SamplingRun) -> SamplingResult:
         if short > 0:
             # a rigorous bound: what lies below it is wrong, by chance or for a reason
             log_evidence = bound
-    reduction, ess = rhat(run.hmaxe), effective_sample_size(run.hmaxe)
+    traces = run.judged
+    reduction = float(np.max([rhat(each) for each in traces]))  # np.max keeps NaN
+    ess = float(np.min([effective_sample_size(each) for each in traces]))
     balance = balance_of(run.scores)
     level, reasons = 0, list[str]()
 
@@ -198,7 +200,7 @@ def assess(run: SamplingRun) -> SamplingResult:
         )
     return SamplingResult(
         run.method,
-        run.hmaxe.shape[0],
+        traces[0].shape[0],
         run.n_sweeps,
         reduction,
         ess,
@@ -207,7 +209,7 @@ def assess(run: SamplingRun) -> SamplingResult:
         balance,
         run.acceptance,
         ("ok", "suspect", "failed")[level],
-        tuple(reasons),
+        (*reasons, *run.notes),
         run.log_evidence_lower_bound,
         run.n_modes,
         dict(run.estimates),

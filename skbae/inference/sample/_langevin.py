@@ -29,10 +29,20 @@ if TYPE_CHECKING:
     from skbae._types import FloatArray
 
 
+# Share of the coordinates that may be heated by the gradients' noise.
+_FEW_HEATED = 0.01
 # Number of coordinates in which the mean gradient is recorded.
 _N_RECORDED = 64
-# Number of gradients at the start from which their noise is measured.
+# Number of gradients at the start from which their noise is measured, or of means over blocks.
 _N_PROBES = 64
+_ONE_MODE = (
+    "the chains explore the mode that they start from alone, and there is no estimate of the "
+    "evidence"
+)
+_TOO_NOISY = (
+    "the gradients' noise heats {:.0%} of the coordinates by more than friction takes out of them: "
+    "batches or persistent chains are too few"
+)
 
 
 class BatchTarget(ABC):
@@ -43,6 +53,10 @@ class BatchTarget(ABC):
 
     scale: float
     """N / tau."""
+
+    memory: int = 1
+    """Steps over which the noise of gradients is averaged when it is measured: more than one where
+    the noise of successive steps is correlated."""
 
     @abstractmethod
     def estimate(
@@ -57,6 +71,14 @@ class BatchTarget(ABC):
     @abstractmethod
     def prior_precision(self) -> FloatArray:
         """Return the precision of the prior, (P,); of its normal approximation if need be."""
+
+    def observe(self, theta: FloatArray) -> FloatArray:
+        """Return functions of models (S, P) by which the chains are judged, (S, k).
+
+        They do not depend on the order of interchangeable units. None are needed where
+        :meth:`estimate` returns F itself.
+        """
+        return np.empty((len(theta), 0))
 
 
 @dataclass(frozen=True)
@@ -77,6 +99,8 @@ class LangevinPlan:
         Length of a step, in units of the coordinates' scale.
     friction : float
         Rate at which momentum decays: it keeps exp(-friction) per unit of time.
+    tunes_again : bool
+        Whether scales and noise are measured again in the middle of the burn-in.
     """
 
     batch_size: int
@@ -87,22 +111,37 @@ class LangevinPlan:
     n_keep: int = 50
     step: float = 0.05
     friction: float = 4.0
+    tunes_again: bool = False
+
+    @property
+    def n_reports(self) -> int:
+        """Number of intervals, those of burn-in first, that are reported."""
+        interval = max(1, self.n_steps // self.n_traced)
+        return self.n_burn // interval + self.n_steps // interval
 
 
 def measure_noise(
-    target: BatchTarget, theta: FloatArray, batch_size: int, n_chains: int, rng: np.random.Generator
+    target: BatchTarget, positions: FloatArray, batch_size: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Return the variance of a batch's gradient of F at one point, (P,)."""
-    stacked = np.repeat(theta[None], n_chains, axis=0)
-    first, second, count = np.zeros(len(theta)), np.zeros(len(theta)), 0
-    while count < _N_PROBES:
-        index = draw_batch(target.n_rows, batch_size, rng)
-        _, gradient = target.estimate(stacked, index, rng)
-        # each chain has its own draws of codes: n_chains gradients for a batch
-        first += gradient.sum(axis=0, dtype=np.float64)
-        second += np.einsum("sp,sp->p", gradient, gradient, dtype=np.float64)
-        count += n_chains
-    return np.maximum(second / count - (first / count) ** 2, 0.0)
+    """Return the variance of a batch's gradient of F at fixed positions (S, P), (P,).
+
+    Where the noise of successive gradients is correlated, it is the variance that independent ones
+    would need for sums over many steps to vary as much.
+    """
+    first, second, count = np.zeros(positions.shape), np.zeros(positions.shape), 0
+    while count * len(positions) < _N_PROBES:
+        mean = np.zeros(positions.shape)
+        for _ in range(target.memory):
+            index = draw_batch(target.n_rows, batch_size, rng)
+            mean += target.estimate(positions, index, rng)[1] / target.memory
+        # each chain has its own draws of codes: S gradients for a batch
+        first += mean
+        second += mean**2
+        count += 1
+    if np.all(positions == positions[0]):
+        first, second = first.mean(axis=0, keepdims=True), second.mean(axis=0, keepdims=True)
+    variance = np.maximum(second / count - (first / count) ** 2, 0.0)
+    return np.asarray(target.memory * variance.mean(axis=0))
 
 
 def injected_noise(keep: float, step: float, heat: FloatArray) -> FloatArray:
@@ -178,22 +217,26 @@ class LangevinMoves:
 
     @classmethod
     def tuned(
-        cls, target: BatchTarget, theta: FloatArray, plan: LangevinPlan, rng: np.random.Generator
+        cls,
+        target: BatchTarget,
+        positions: FloatArray,
+        plan: LangevinPlan,
+        rng: np.random.Generator,
     ) -> LangevinMoves:
-        """Return moves with scales and noise measured at an optimum (P,)."""
-        noise = measure_noise(target, theta, plan.batch_size, plan.n_chains, rng)
+        """Return moves with scales and noise measured at positions of the chains (S, P)."""
+        noise = measure_noise(target, positions, plan.batch_size, rng)
         # the variance of a row's gradient estimates the Fisher information; it is measured with
         # batches of some of the rows, drawn without replacement
         part = min(plan.batch_size, max(1, target.n_rows // 2))
         spread = noise
         if part < plan.batch_size:
-            spread = measure_noise(target, theta, part, plan.n_chains, rng)
+            spread = measure_noise(target, positions, part, rng)
         a_row = spread * part / max(1 - part / target.n_rows, 0.5)
         precision = target.prior_precision() + target.scale * a_row
-        root = (1 / np.sqrt(precision)).astype(theta.dtype)
+        root = (1 / np.sqrt(precision)).astype(positions.dtype)
         heat = (target.scale * root * np.sqrt(noise)) ** 2
         keep = float(np.exp(-plan.friction * plan.step))
-        injected = injected_noise(keep, plan.step, heat).astype(theta.dtype)
+        injected = injected_noise(keep, plan.step, heat).astype(positions.dtype)
         return cls(target, plan.batch_size, plan.step, root, keep, injected, rng)
 
     def init(self, theta: FloatArray, n_chains: int) -> LangevinState:
@@ -257,7 +300,7 @@ def sample_langevin(
     DivergedError
         If the value or gradient of a chain becomes NaN or infinite.
     """
-    moves = LangevinMoves.tuned(target, theta, plan, rng)
+    moves = LangevinMoves.tuned(target, np.repeat(theta[None], plan.n_chains, axis=0), plan, rng)
     state = moves.init(theta, plan.n_chains)
     recorded = rng.permutation(len(theta))[:_N_RECORDED]
     interval = max(1, plan.n_steps // plan.n_traced)
@@ -265,17 +308,21 @@ def sample_langevin(
     stopped = False
     for step in range(1, plan.n_burn + 1):
         state = moves.step(state)
+        if plan.tunes_again and step == plan.n_burn // 2:
+            moves = LangevinMoves.tuned(target, state.position, plan, rng)
         if step % interval == 0 and on_step(step // interval, float(state.value.mean())):
             stopped = True
             break
     kept_at = np.linspace(0, n_intervals, -(-plan.n_keep // plan.n_chains) + 1)[1:].astype(int)
     values: list[FloatArray] = []
+    seen: list[FloatArray] = []
     scores: list[FloatArray] = []
     kept: list[FloatArray] = []
     while len(values) < n_intervals and not stopped:
         state, value, gradient = _interval(moves, state, interval, recorded)
         values.append(value)
         scores.append(gradient)
+        seen.append(target.observe(state.position))
         kept += [state.position.astype(np.float64)] * int(np.sum(kept_at == len(values)))
         stopped = on_step(plan.n_burn // interval + len(values), float(value.mean()))
     if not kept:  # stopped early: keep the current positions
@@ -283,6 +330,8 @@ def sample_langevin(
     if not values:
         values = [state.value.astype(np.float64)]
         scores = [np.zeros((plan.n_chains, len(recorded)))]
+        seen = [target.observe(state.position)]
+    heated = float(np.mean(moves.injected == 0))
     nothing = np.zeros(0)
     return SamplingRun(
         params=np.concatenate(kept)[-plan.n_keep :],
@@ -294,6 +343,9 @@ def sample_langevin(
         stopped=stopped,
         method="langevin",
         n_sweeps=plan.n_burn + n_intervals * interval,
+        doubts=(_TOO_NOISY.format(heated),) if heated > _FEW_HEATED else (),
+        notes=(_ONE_MODE,),
+        witnesses=np.stack(seen, axis=1),
     )
 
 
