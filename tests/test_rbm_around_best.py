@@ -187,15 +187,15 @@ def test_attributes_of_machines_sampled_around_the_best(visible):
     X = bits(60, 20)
     if visible == "gaussian":
         X = 10 * X + np.random.default_rng(0).standard_normal(X.shape)
-    settings = {"visible": visible, "random_state": 0, "max_iter": 5, "n_models": 8}
+    settings = {"visible": visible, "random_state": 0, "max_iter": 5, "n_models": 4}
     model = BayesianRBMAutoEncoder(18, model_temperature=1.0, **settings)
-    fitted = with_plans(model, chains(20, 100, 8)).fit(X)
+    fitted = with_plans(model, chains(20, 100, 4)).fit(X)
     sampling, models = fitted.sampling_, fitted.models_
     assert (sampling.method, sampling.n_chains) == ("langevin", 4)
     assert any("one" in reason and "mode" in reason for reason in sampling.reasons)
     assert not hasattr(fitted, "log_evidence_")
     assert np.isnan(fitted.hmaxemax_)
-    assert models.components.shape == (8, 18, 20)
+    assert models.components.shape == (4, 18, 20)
     with pytest.raises(ValueError, match="evidence"):
         evidence_scorer(fitted, X)
     assert np.isfinite(hmaxemax_scorer(fitted, X))
