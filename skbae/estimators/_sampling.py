@@ -17,6 +17,7 @@ from skbae.inference.sample._allocations import sample_allocations
 from skbae.inference.sample._charted import sample_charted
 from skbae.inference.sample._many_rows import sample_many_rows
 from skbae.inference.sample._tempering import sample_tempered
+from skbae.inference.sample._with_gaps import sample_with_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ def run_gibbs(
 ) -> SamplingRun:
     """Sample at T = tau by Gibbs sweeps; the number of sweeps depends on the number of rows.
 
-    Where entries are missing, `complete` has two sets of rows in which they are filled in.
+    Where entries are missing, `complete` has sets of rows in which they are drawn, for searches.
     """
     n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
     if not complete:
@@ -56,8 +57,8 @@ def run_gibbs(
         )
     # conditionals given complete rows are narrower than what known entries say: it takes more
     plan = replace(plan, n_conditionals=_WITH_GAPS * plan.n_conditionals)
-    run = sample_many_rows(
-        objective, fitted, rng, n_chains=n_chains, plan=plan, on_step=on_step, complete=complete
+    run = sample_with_gaps(
+        objective, fitted, rng, n_chains=n_chains, plan=plan, complete=complete, on_step=on_step
     )
     if run.stopped or "importance" in run.estimates:
         return run

@@ -537,8 +537,9 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         if rows.incomplete and settings.n_components > MAX_RELABELLED:
             raise ValueError(
                 f"n_components must be at most {MAX_RELABELLED} for models to be sampled on rows "
-                f"with missing entries, got {settings.n_components}; set model_temperature=0 to "
-                "fit the single best model"
+                "with missing entries (chains jump between densities that are sums over all "
+                f"relabellings of the components), got {settings.n_components}; set "
+                "model_temperature=0 to fit the single best model"
             )
         few = allocation_work(objective) <= _MOST_ALLOCATION_WORK and not rows.incomplete
         if few or settings.n_components > MAX_RELABELLED:

@@ -63,6 +63,8 @@ _MOST_NAMED = 10
 # Part of the mean variance that is added to the covariance of rows with gaps, the default scale of
 # the prior, so that it has an inverse.
 _PRIOR_FLOOR = 1e-8
+# Searches for modes on rows with gaps, at most.
+_MOST_SEARCHES = 5
 
 
 @dataclass(frozen=True)
@@ -271,12 +273,13 @@ def rows_of_weight_one(rows: Rows) -> Rows:
 def search_rows(
     energy: GaussianMixtureEnergy, rows: Rows, models: MixtureParameters, rng: np.random.Generator
 ) -> list[Rows]:
-    """Return two sets of rows whose missing entries are drawn from a mixture of fitted models.
+    """Return sets of rows whose missing entries are drawn from a mixture of fitted models.
 
-    Searches for allocations look at complete rows; their modes are improved on the known entries.
+    Searches for allocations look at complete rows, each at a set of its own; their modes are
+    improved on the known entries.
     """
     bound = energy.bind(models, rows.frame, np.float64)
-    drawn = ConditionalRows(rows.X.astype(np.float64), bound, 1.0).sample(2, rng)
+    drawn = ConditionalRows(rows.X.astype(np.float64), bound, 1.0).sample(_MOST_SEARCHES, rng)
     return [make_rows(each, rows.weights) for each in drawn]
 
 

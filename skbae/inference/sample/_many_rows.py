@@ -15,12 +15,13 @@ import numpy as np
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.inference.optimise._mode import find_mode
 from skbae.inference.sample._allocation_search import SearchPlan, search
+from skbae.inference.sample._allocation_starts import starting_labels
 from skbae.inference.sample._gibbs import sample_conjugate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from skbae._types import Rows, SamplingRun
+    from skbae._types import SamplingRun
     from skbae.inference._objective import Objective
     from skbae.inference.sample._gibbs import GibbsPlan
 
@@ -34,7 +35,12 @@ _WINDOW = 20.0
 _SAME_MODE = 10.0
 
 
-def models_by_subset_search(objective: Objective, rng: np.random.Generator) -> Any:
+def models_by_subset_search(
+    objective: Objective,
+    rng: np.random.Generator,
+    plan: SearchPlan = _PLAN,
+    n_dispersed: int = 0,
+) -> Any:
     """Return models given the best allocations of a random part of the rows.
 
     Parameters
@@ -42,6 +48,9 @@ def models_by_subset_search(objective: Objective, rng: np.random.Generator) -> A
     objective : Objective
         Of a CollapsibleEnergy.
     rng : Generator
+    plan : SearchPlan
+    n_dispersed : int, default=0
+        How many models, at the end, are given allocations that no search has touched.
 
     Returns
     -------
@@ -58,8 +67,11 @@ def models_by_subset_search(objective: Objective, rng: np.random.Generator) -> A
     mixture = energy.collapse(
         np.asarray(rows.X[np.sort(chosen)], dtype=np.float64), objective.temperature
     )
-    pool = search(mixture, _PLAN, rng)
-    counts, sums = mixture.sums(pool.labels)
+    labels = search(mixture, plan, rng).labels
+    if n_dispersed:
+        others = starting_labels(mixture.columns, mixture.n_components, n_dispersed, rng)
+        labels = np.concatenate([labels, others])
+    counts, sums = mixture.sums(labels)
     statistics = energy.allocated(counts / mixture.heat, mixture.moments(sums))
     return energy.maximise_posterior(statistics, objective.temperature)
 
@@ -69,7 +81,6 @@ def chain_starts(
     fitted: Any,
     n_chains: int,
     rng: np.random.Generator,
-    complete: Sequence[Rows] = (),
 ) -> tuple[Any, list[str]]:
     """Return models for chains on many rows to start from, and reasons for doubt.
 
@@ -85,16 +96,13 @@ def chain_starts(
         Fits to begin with.
     n_chains : int
     rng : Generator
-    complete : sequence of Rows, default=()
-        Where entries of the rows are missing: two sets of complete rows, for the two searches.
 
     Returns
     -------
     starts : ArrayRecord
     doubts : list of str
     """
-    of_search = [replace(objective, rows=rows) for rows in complete] or [objective, objective]
-    searched = [models_by_subset_search(each, rng) for each in of_search]
+    searched = [models_by_subset_search(objective, rng) for _ in range(2)]
     parts = [*searched, fitted]
     joined = type(fitted).concatenate(parts)
     source = np.repeat(np.arange(len(parts)), [part.n_models for part in parts])
@@ -123,7 +131,6 @@ def sample_many_rows(
     n_chains: int,
     plan: GibbsPlan,
     on_step: Callable[[int, float], bool] | None = None,
-    complete: Sequence[Rows] = (),
 ) -> SamplingRun:
     """Sample at T = tau by Gibbs chains that start at the modes found on some of the rows.
 
@@ -138,14 +145,12 @@ def sample_many_rows(
     plan : GibbsPlan
     on_step : callable or None
         See :func:`~skbae.inference.sample._gibbs.sample_conjugate`.
-    complete : sequence of Rows, default=()
-        See :func:`chain_starts`.
 
     Returns
     -------
     SamplingRun
         With a doubt if independent searches lead to modes of different height.
     """
-    starts, doubts = chain_starts(objective, fitted, n_chains, rng, complete)
+    starts, doubts = chain_starts(objective, fitted, n_chains, rng)
     run = sample_conjugate(objective, starts, rng, plan=plan, on_step=on_step)
     return replace(run, doubts=(*run.doubts, *doubts))
