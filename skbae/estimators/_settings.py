@@ -17,6 +17,7 @@ from skbae.operators._random import as_generator
 if TYPE_CHECKING:
     from typing import Self
 
+    from skbae._types import Rows
     from skbae.estimators._plans import SamplerPlans
 
 
@@ -130,6 +131,17 @@ class Settings(ABC):
     def of_rows(self, X: Any) -> Self:
         """Return the settings of a fit to rows, on whose kind they may depend."""
         return self
+
+    def fitted_priors(self, rows: Rows, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return the priors that were used, by attribute, with what None stood for.
+
+        Parameters
+        ----------
+        rows : Rows
+        attributes : dict
+            Fitted attributes.
+        """
+        return {}
 
     @property
     def samples(self) -> bool:

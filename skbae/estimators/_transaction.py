@@ -185,6 +185,9 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
         with RowRunner(settings.n_threads) as runner:
             rows = self._checked_rows(settings, X, sample_weight, runner, check)
             found = work(settings, rows, rng, runner)
+        if settings.samples:
+            priors = settings.fitted_priors(rows, found.attributes)
+            found = replace(found, attributes={**found.attributes, **priors})
         stream = Stream.begin(rows) if found.stream is None else found.stream
         self._write(
             replace(found, stream=stream),

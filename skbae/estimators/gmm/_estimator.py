@@ -37,6 +37,7 @@ from skbae.estimators.gmm._fit import (
     local_maximum,
     on_columns_with_density,
     reference_attributes,
+    resolved_prior,
     rows_of_weight_one,
     search_rows,
     starts,
@@ -186,6 +187,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         are sampled.
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models: `hmaxe_` when there is one.
+    mean_prior_, degrees_of_freedom_prior_, covariance_prior_ : ndarray, float, ndarray
+        The prior that was used, with what None stood for (of the columns that have a density);
+        also `weight_concentration_prior_` and `mean_precision_prior_`, as in scikit-learn's
+        BayesianGaussianMixture. Only when models are sampled.
     sampling_ : SamplingResult
         Diagnostics of the sampling. Only when models are sampled.
     lower_bound_ : float
@@ -507,6 +512,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         return {
             **reference_attributes(form, reference),
             **summarise(settings, run, rows.total),
+            **resolved_prior(settings, rows, runner).attributes(),
             "internal_energy_": internal_energy(objective, run),
             "models_": as_models(form, matched),
             "hmaxe_": float(best.hmaxe[0]),

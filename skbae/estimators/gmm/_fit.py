@@ -172,6 +172,16 @@ class ResolvedPrior:
     mean: Array
     covariance: Array
 
+    def attributes(self) -> dict[str, Any]:
+        """Return the prior as fitted attributes, with scikit-learn's names."""
+        return {
+            "weight_concentration_prior_": self.concentration,
+            "mean_precision_prior_": self.mean_precision,
+            "mean_prior_": self.mean,
+            "degrees_of_freedom_prior_": self.degrees_of_freedom,
+            "covariance_prior_": np.asarray(self.covariance),
+        }
+
 
 def conjugate_energy(
     settings: GaussianMixtureSettings, rows: Rows, runner: RowRunner

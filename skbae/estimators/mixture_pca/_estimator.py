@@ -177,6 +177,8 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         The kept models, with components in the order of the reference model's.
     n_samples_seen_ : int
         Number of rows fitted to, by all calls of ``partial_fit`` or the latest ``fit``.
+    component_variance_prior_, mean_prior_, noise_scale_prior_ : float, ndarray, float
+        The prior that was used, with what None stood for. Only when models are sampled.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.

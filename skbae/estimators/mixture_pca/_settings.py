@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from skbae.energies.mixture_pca._components import PCAFamily, PCAMixture
 from skbae.estimators._mixture import MixtureSettings, mixture_settings
@@ -13,6 +13,7 @@ from skbae.estimators.pca._settings import MAX_NESTED_COMPONENTS, GivenPCAPrior
 if TYPE_CHECKING:
     from typing import Self
 
+    from skbae._types import Rows
     from skbae.estimators._plans import SamplerPlans
 
 # Largest number of parameters that can be sampled in minutes, see benchmarks/mixture_pca.py: at any
@@ -67,6 +68,9 @@ class PCAMixtureSettings(MixtureSettings):
     n_latent: int
     tied_noise: bool
     prior: GivenPCAPrior
+
+    def fitted_priors(self, rows: Rows, attributes: dict[str, Any]) -> dict[str, Any]:
+        return self.prior.attributes(rows, self.n_latent)
 
     @classmethod
     def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:

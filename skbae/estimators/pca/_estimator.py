@@ -21,6 +21,7 @@ from skbae.energies.pca._energy import NOISE_FLOOR, PCAEnergy, PCAParameters
 from skbae.energies.pca._incomplete import IncompletePCAEnergy, codes_of_gaps
 from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._checks import check_integer
+from skbae.estimators._criteria import InformationCriteria
 from skbae.estimators._fitted import Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._pieces import ReadsPieces
@@ -75,6 +76,7 @@ class BayesianPCAAutoEncoder(
     ReadsPieces[PCASettings, PCADetails],
     BatchAutoEncoder[PCASettings, PCADetails],
     CompletingAutoEncoder[PCASettings, PCADetails],
+    InformationCriteria[PCASettings, PCADetails],
 ):
     """Principal component analysis as a Bayesian autoencoder.
 
@@ -179,6 +181,8 @@ class BayesianPCAAutoEncoder(
         The kept models.
     n_samples_seen_ : int
         Number of rows fitted to, by all calls of ``partial_fit`` or the latest ``fit``.
+    component_variance_prior_, mean_prior_, noise_scale_prior_ : float, ndarray, float
+        The prior that was used, with what None stood for. Only when models are sampled.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.

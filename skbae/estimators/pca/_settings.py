@@ -27,7 +27,7 @@ from skbae.inference.passes._sources import RowSource
 if TYPE_CHECKING:
     from typing import Self
 
-    from skbae._types import Array
+    from skbae._types import Array, Rows
     from skbae.energies.pca._loadings import PCAPrior
     from skbae.estimators._plans import SamplerPlans
 
@@ -113,6 +113,15 @@ class GivenPCAPrior:
         }
         return default_prior(variance, n_components, mean, given)
 
+    def attributes(self, rows: Rows, n_components: int) -> dict[str, Any]:
+        """Return the prior as fitted attributes."""
+        found = self.completed(float(np.mean(rows.scale**2)), n_components, rows.centre)
+        return {
+            "component_variance_prior_": found.component_variance,
+            "mean_prior_": np.array(found.mean),
+            "noise_scale_prior_": found.noise_scale,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class PCASettings(Settings):
@@ -141,6 +150,9 @@ class PCASettings(Settings):
                 f"{layout}; choose one of {names}"
             )
         return replace(self, layout=layout)
+
+    def fitted_priors(self, rows: Rows, attributes: dict[str, Any]) -> dict[str, Any]:
+        return self.prior.attributes(rows, attributes["n_components_"])
 
     @classmethod
     def read(cls, estimator: str, given: Given, plans: SamplerPlans) -> Self:

@@ -163,6 +163,9 @@ class BayesianRBMAutoEncoder(MachinePredictions):
     converged_ : bool
     n_iter_ : int
     models_ : RBMModels
+    noise_scale_prior_ : float or ndarray of shape (n_features,)
+        The scale that was used, with what None stood for. Only when machines of real features are
+        sampled.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -132,6 +132,18 @@ class RBMSettings(Settings):
         if self.max_iter is None:
             return _EXACT_STEPS if exact else _PASSES
         return self.max_iter
+
+    def fitted_priors(self, rows: Rows, attributes: dict[str, Any]) -> dict[str, Any]:
+        if self.visible != "gaussian":
+            return {}
+        variances = rows.scale**2
+        if self.noise == "shared":
+            variances = np.full_like(variances, variances.mean())
+        # columns that are constant have the scale of the others
+        variances = np.where(variances > 0, variances, variances.mean())
+        given = self.noise_scale_prior
+        scale = 0.1 * variances if given is None else np.full_like(variances, given)
+        return {"noise_scale_prior_": scale if self.noise == "per_feature" else float(scale[0])}
 
     def prior(self, rows: Rows, scale: Array) -> RBMPrior:
         """Return the prior of machines of scaled rows.

@@ -14,6 +14,7 @@ from skbae.estimators._settings import check_memory
 from skbae.estimators._unit_interval import fitted_rows
 from skbae.estimators.vae._fit import (
     NetworkDetails,
+    chain_reports,
     code_unit,
     first_parameters,
     fit_energy,
@@ -183,6 +184,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     converged_ : bool
     n_iter_ : int
         Passes, or steps of the sampler.
+    noise_scale_prior_ : float or ndarray of shape (n_features,)
+        The scale that was used, with what None stood for. Only when models are sampled, with
+        ``likelihood="gaussian"``.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Defined when X has string column names.
@@ -327,7 +331,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             start = frame.from_layers(*architecture.networks(), self._reference_models())
         else:
             start = first_parameters(settings, energy, rows, rng)
-        with progress(self, rows.X, None, None if settings.samples else settings.max_iter) as step:
+        n_steps = settings.max_iter + (chain_reports(settings, rows) if settings.samples else 0)
+        with progress(self, rows.X, None, n_steps) as step:
             found, progress_attributes, optimizer = fit_networks(
                 settings, energy, rows, start, rng, step
             )

@@ -17,6 +17,7 @@ from skbae.energies.vae._penalty import Penalty, Prior, Ridge
 from skbae.energies.vae._posterior import fixed_noise
 from skbae.estimators._sampling import warn_unless_ok
 from skbae.estimators._stacklevel import users_stacklevel
+from skbae.estimators.vae._settings import noise_scale
 from skbae.estimators.vae._target import VAETarget
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.optimise._adam import Adam
@@ -40,9 +41,8 @@ if TYPE_CHECKING:
     from skbae.energies.vae._minibatch import VAEObjective
     from skbae.estimators.vae._settings import VAESettings
     from skbae.inference.passes._rows import RowRunner
+    from skbae.inference.sample._langevin import LangevinPlan
 
-# Default scale of the prior of the noise variance, relative to the variance of the data.
-_NOISE_SCALE = 0.1
 # Unit of the codes at T = 0, where codes are the better the smaller they are; the prior of a code
 # of order one then costs 5e-5 nats, and yet holds codes that networks hardly depend on.
 _UNIT_AT_ZERO = 1e-2
@@ -209,10 +209,8 @@ def training_options(
     n_rows = alpha if decoder.n_extra > 1 and settings.temperature >= 1 else 0.0
     penalty: Penalty = Ridge(decoder, alpha, n_rows, log_level)
     if settings.samples:
-        given = settings.noise_scale_prior
-        scale = np.full(decoder.n_extra, _NOISE_SCALE)
-        if given is not None:
-            scale = given / frame.unit[: decoder.n_extra] ** 2
+        unit_of_noise = frame.unit[: decoder.n_extra]
+        scale = noise_scale(settings.noise_scale_prior, unit_of_noise) / unit_of_noise**2
         penalty = Prior(decoder, settings.weight_variance_prior, settings.noise_shape_prior, scale)
     weight = settings.model_temperature or 1.0
     # below T = 1 the likelihood of free variances has no maximum: features that codes copy
@@ -430,6 +428,18 @@ def one_more_pass(
     return params, hmaxe_of(energy, params, rows, runner, settings.temperature), value
 
 
+def chain_plan(settings: VAESettings, rows: Rows) -> LangevinPlan:
+    """Return the plan of the chains that sample decoders."""
+    size = minibatch_plan(settings, len(rows.X)).batch_size
+    scale = rows.total / settings.model_temperature
+    return settings.plans.langevin(size, scale, settings.n_models)
+
+
+def chain_reports(settings: VAESettings, rows: Rows) -> int:
+    """Return how many steps sampling reports."""
+    return chain_plan(settings, rows).n_reports
+
+
 def sampled_attributes(
     settings: VAESettings,
     energy: VAEEnergy,
@@ -457,8 +467,7 @@ def sampled_attributes(
     temperature, tau = settings.temperature, settings.model_temperature
     rate, before = settings.learning_rate_init, settings.max_iter
     target = VAETarget(energy, rows, phi, temperature, tau, rate)
-    size = minibatch_plan(settings, len(rows.X)).batch_size
-    plan = settings.plans.langevin(size, target.scale, settings.n_models)
+    plan = chain_plan(settings, rows)
     run = sample_langevin(
         target, theta, plan, rng, on_step=lambda number, value: on_step(before + number, value)
     )

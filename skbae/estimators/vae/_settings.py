@@ -17,10 +17,13 @@ from skbae.estimators._unit_interval import OUTSIDE
 if TYPE_CHECKING:
     from typing import Self
 
+    from skbae._types import Array, Rows
     from skbae.estimators._plans import SamplerPlans
 
 # alpha="auto": networks of real rows start from linear ones, towards which the penalty draws.
 _AUTO_ALPHA = {"gaussian": 10.0, "bernoulli": 1.0}
+# Default scale of the prior of the noise variance, relative to the variance of the data.
+_NOISE_SCALE = 0.1
 # Rows of a step with batch_size="auto".
 _AUTO_BATCH = 100
 
@@ -84,6 +87,15 @@ class VAESettings(Settings):
             tol=given.real("tol", at_least=0),
         )
 
+    def fitted_priors(self, rows: Rows, attributes: dict[str, Any]) -> dict[str, Any]:
+        architecture = self.architecture(rows.X.shape[1])
+        n_noise = architecture.networks()[0].n_extra
+        if not n_noise:
+            return {}
+        frame = architecture.frame(rows.centre, rows.scale)
+        scale = noise_scale(self.noise_scale_prior, frame.unit[:n_noise])
+        return {"noise_scale_prior_": scale if self.noise == "per_feature" else float(scale[0])}
+
     def architecture(self, n_features: int) -> Architecture:
         """Return the shape of the networks for this number of features."""
         return Architecture(
@@ -94,6 +106,11 @@ class VAESettings(Settings):
             self.likelihood,
             self.noise,
         )
+
+
+def noise_scale(given: float | None, unit: Array) -> Array:
+    """Return the scales of the priors of noise variances, in units of X, given those of columns."""
+    return _NOISE_SCALE * unit**2 if given is None else np.full(len(unit), given)
 
 
 def _alpha(given: Given) -> float:
