@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from _oracles import gaussian_mixture_joint, pca_moments, subspace_joint, subspaces
 
@@ -228,3 +229,94 @@ each_instance = pytest.mark.parametrize("instance", INSTANCES, ids=lambda row: r
 each_categorical = pytest.mark.parametrize(
     "instance", [row for row in INSTANCES if row.joint is not None], ids=lambda row: row.name
 )
+
+
+@dataclass(frozen=True)
+class Special:
+    """A family on ordinary tables, and the simplest models among its own.
+
+    Attributes
+    ----------
+    name : str
+    make : callable
+        ``make(X)`` gives an unfitted estimator for rows X.
+    simplest : tuple of callables
+        ``simplest(X)`` gives the mean log density under the best model of a special case.
+    tolerance : float
+        Nats a row by which a fit may be below it.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    simplest: tuple[Callable[..., float], ...]
+    tolerance: float = 1e-4
+
+
+def _n_codes(X: Any) -> int:
+    return max(1, min(2, X.shape[1] - 1))
+
+
+def _independent(X: Any) -> float:
+    return float(-0.5 * (np.log(2 * np.pi * X.var(axis=0)) + 1).sum())
+
+
+def _spherical(X: Any) -> float:
+    return float(-0.5 * X.shape[1] * (np.log(2 * np.pi * X.var(axis=0).mean()) + 1))
+
+
+def _normal(X: Any) -> float:
+    covariance = np.atleast_2d(np.cov(X.T, bias=True))
+    return float(-0.5 * (np.linalg.slogdet(2 * np.pi * covariance)[1] + X.shape[1]))
+
+
+def _plane(X: Any) -> float:
+    found = BayesianPCAAutoEncoder(_n_codes(X), model_temperature=0, random_state=0).fit(X)
+    return float(found.hmaxe_)
+
+
+def _two_groups(X: Any) -> float:
+    mixture = BayesianGMMAutoEncoder(
+        2, covariance_type="tied_diag", model_temperature=0, random_state=0
+    )
+    return float(mixture.fit(X).hmaxe_)
+
+
+def _groups(kind: str) -> Callable[..., Any]:
+    return lambda X: BayesianGMMAutoEncoder(
+        2, covariance_type=kind, model_temperature=0, random_state=0
+    )
+
+
+_ONE_NORMAL = {"full": _normal, "tied": _normal, "diag": _independent, "spherical": _spherical}
+# "At least as good as its simplest special case", on every table of _tables.py.
+SPECIAL = [
+    *(Special(f"gmm-{kind}", _groups(kind), (one,)) for kind, one in _ONE_NORMAL.items()),
+    Special(
+        "pca",
+        lambda X: BayesianPCAAutoEncoder(_n_codes(X), model_temperature=0, random_state=0),
+        (_spherical,),
+        1e-9,
+    ),
+    Special(
+        "mixture-pca",
+        lambda X: BayesianMixturePCAAutoEncoder(
+            2, n_latent=_n_codes(X), model_temperature=0, random_state=0
+        ),
+        (_plane,),
+    ),
+    Special(
+        "rbm",
+        lambda X: BayesianRBMAutoEncoder(2, visible="gaussian", n_init=1, random_state=0),
+        (_independent, _two_groups),
+        2e-3,
+    ),
+    Special(
+        "vae",
+        lambda X: BayesianVAEAutoEncoder(
+            _n_codes(X), hidden_layer_sizes=(8,), max_iter=3, n_score_samples=1000, random_state=0
+        ),
+        (_independent, _plane),
+        1e-2,
+    ),
+]
+each_special = pytest.mark.parametrize("special", SPECIAL, ids=lambda row: row.name)
