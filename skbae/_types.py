@@ -83,7 +83,8 @@ class Rows:
 
     Attributes
     ----------
-    X : ndarray of shape (N, D)
+    X : ndarray of shape (N, D), or a table of this shape that is read piece by piece
+        Sums over a table are those of ``inference/passes/_sources.py``.
     weights : ndarray of shape (N,) or None
         Positive weights of the rows; None stands for ones.
     total : float
@@ -96,7 +97,7 @@ class Rows:
         What functions of the rows have computed and keep for their next call.
     """
 
-    X: NDArray[Any]
+    X: Any
     weights: Array | None
     total: float
     centre: Array

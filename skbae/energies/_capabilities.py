@@ -121,6 +121,14 @@ class IncompleteEnergy(Energy):
         """Return the energy of such rows; for complete rows the plain one is faster."""
 
 
+class SparseEnergy(Energy):
+    """Capability: rows of which only the entries that are not zero are kept."""
+
+    @abstractmethod
+    def of_sparse_rows(self) -> Self:
+        """Return the energy of such rows, whose kernels take sparse chunks."""
+
+
 class ConjugateEnergy(StatisticsEnergy):
     """Capability: Gibbs sampling at T = tau, by drawing codes and models in turn.
 

@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, Transfor
 from sklearn.utils.metadata_routing import UNUSED
 
 from skbae.energies._base import SmoothBoundEnergy, require
-from skbae.energies._capabilities import IncompleteEnergy, NoisyEnergy
+from skbae.energies._capabilities import IncompleteEnergy, NoisyEnergy, SparseEnergy
 from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.estimators._checks import (
     LARGEST,
@@ -26,6 +26,7 @@ from skbae.inference.passes._rows import RowRunner
 from skbae.operators._floating import own_errors
 from skbae.operators._gaps import has_gaps
 from skbae.operators._random import as_generator
+from skbae.operators._sparse import SparseRows
 from skbae.operators._tempered import log_mean_exp, tempered_softmax, tilted_mean
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class BayesianAutoEncoder(
         self._check_usable()
         X = self._validated(X, reset=False, ensure_all_finite=ensure_all_finite)
         limit = LARGEST / np.sqrt(X.shape[1])
-        flat = X.ravel(order="K")
+        flat = X.csr.data if isinstance(X, SparseRows) else X.ravel(order="K")
         with np.errstate(over="ignore"):
             total = float(np.dot(flat, flat))
         if total <= limit**2:
@@ -108,8 +109,10 @@ class BayesianAutoEncoder(
         return X
 
     def _energy_for(self, X: NDArray[Any]) -> Any:
-        """Return the energy for rows X, some of which may have missing entries."""
+        """Return the energy for rows X, which may be sparse or have missing entries."""
         energy = self._energy()
+        if isinstance(X, SparseRows):
+            return require(energy, SparseEnergy, "sparse rows").of_sparse_rows()
         if not (self._takes_missing and has_gaps(X)):
             return energy
         return require(energy, IncompleteEnergy, "missing entries of X").of_incomplete_rows()
@@ -120,7 +123,7 @@ class BayesianAutoEncoder(
         Bounds on rounding errors hold for rows about as far from the centre as those of the fit.
         """
         frame = self._fitted.frame
-        if X.dtype == np.float64 or not len(X):
+        if X.dtype == np.float64 or not len(X) or isinstance(X, SparseRows):
             return np.float64
         with np.errstate(over="ignore"):
             far = np.maximum(X.max(axis=0) - frame.centre, frame.centre - X.min(axis=0))

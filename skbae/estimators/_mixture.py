@@ -27,6 +27,7 @@ from skbae.inference._objective import Objective
 from skbae.inference.passes._filled import filled_rows
 from skbae.inference.passes._k_means import best_k_means
 from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._sources import SparseTable
 from skbae.inference.passes._starting_points import (
     MAX_DISTINCT,
     distinct_rows,
@@ -350,7 +351,9 @@ class MixtureAutoEncoder(
 
 
 def of_rows(energy: EnergyT, rows: Rows) -> EnergyT:
-    """Return the energy for rows, which takes longer where entries are missing."""
+    """Return the energy for rows: sparse ones, or such that miss entries, which takes longer."""
+    if isinstance(rows.X, SparseTable):
+        return energy.of_sparse_rows()
     return energy.of_incomplete_rows() if rows.incomplete else energy
 
 

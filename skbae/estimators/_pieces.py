@@ -13,12 +13,19 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from skbae.estimators._fitted import DetailsT
 from skbae.estimators._transaction import FitsInTransactions, SettingsT
-from skbae.inference.passes._sources import TableOnDisk, is_table_on_disk
+from skbae.inference.passes._sources import (
+    RowSource,
+    SparseTable,
+    TableOnDisk,
+    is_table_on_disk,
+)
+from skbae.operators._sparse import SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +36,26 @@ if TYPE_CHECKING:
 _PIECE = 16 << 20
 
 
-def row_source(X: Any, allow_missing: bool) -> TableOnDisk | None:
+def row_source(X: Any, estimator: ReadsPieces[Any, Any]) -> RowSource | None:
     """Return the table that X is, or None for what is an array in memory, or becomes one."""
-    return TableOnDisk(X, allow_missing) if is_table_on_disk(X) else None
+    if issparse(X):
+        reason = estimator._refuses_sparse()
+        if reason:
+            raise TypeError(
+                f"X is sparse, and {type(estimator).__name__} {reason}; or give X.toarray()"
+            )
+        rows = check_array(
+            X,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            accept_large_sparse=True,
+            estimator=estimator,
+            input_name="X",
+        )
+        return SparseTable(SparseRows(rows))
+    if is_table_on_disk(X):
+        return TableOnDisk(X, True)
+    return None
 
 
 class ReadsPieces(FitsInTransactions[SettingsT, DetailsT]):
@@ -41,14 +65,33 @@ class ReadsPieces(FitsInTransactions[SettingsT, DetailsT]):
     def _needs_only_sums(self, settings: SettingsT, n_rows: int, n_features: int) -> bool:
         """Return whether a fit with these settings needs no more of the rows than sums."""
 
+    @abstractmethod
+    def _refuses_sparse(self) -> str:
+        """Return why sparse rows are refused, and what to do, or an empty text if they are not."""
+
     def _rows_to_fit(self, settings: SettingsT, X: Any) -> Any:
-        source = row_source(X, self._takes_missing)
+        source = row_source(X, self)
         if source is None:
             return super()._rows_to_fit(settings, X)
+        if isinstance(source, TableOnDisk):
+            source = source.with_missing(self._takes_missing)
+            if len(source) < 2 or not self._needs_only_sums(settings, *source.shape):
+                return super()._rows_to_fit(settings, source.read(0, len(source)))
+        elif len(source) < 2:
+            return super()._rows_to_fit(settings, source.at(np.arange(len(source))))
         validate_data(self, source, skip_check_array=True)
-        if len(source) < 2 or not self._needs_only_sums(settings, *source.shape):
-            return super()._rows_to_fit(settings, source.read(0, len(source)))
         return source
+
+    def _validated(self, X: Any, **kwargs: Any) -> Any:
+        if not isinstance(X, SparseRows):
+            return super()._validated(X, **kwargs)
+        validate_data(self, X, skip_check_array=True, reset=kwargs.get("reset", True))
+        return X
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self._refuses_sparse()
+        return tags
 
 
 EstimatorT = TypeVar("EstimatorT", bound=BaseEstimator)
@@ -64,11 +107,10 @@ def by_pieces(
 
     @wraps(method)
     def apply(estimator: EstimatorT, X: Any, *, out: Any = None) -> NDArray[Any]:
-        source = row_source(X, True) if isinstance(estimator, ReadsPieces) else None
+        source = row_source(X, estimator) if isinstance(estimator, ReadsPieces) else None
         if source is None or not len(source):
             return _written(method(estimator, X), out)
-        size = max(_PIECE // (source.shape[1] * source.dtype.itemsize or 1), 1)
-        start = 0
+        size, start = source.piece_rows(_PIECE), 0
         for piece in source.chunks(0, len(source), size):
             found = method(estimator, piece)
             if out is None:

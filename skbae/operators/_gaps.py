@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.operators._sparse import SparseRows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array
 
 
-def has_gaps(X: NDArray[Any]) -> bool:
+def has_gaps(X: NDArray[Any] | SparseRows) -> bool:
     """Return whether an entry is missing, at the cost of a sum.
 
     Examples
@@ -25,6 +27,8 @@ def has_gaps(X: NDArray[Any]) -> bool:
     >>> has_gaps(np.ones((2, 2))), has_gaps(np.array([[1.0, np.nan]]))
     (False, True)
     """
+    if isinstance(X, SparseRows):
+        return False
     with np.errstate(over="ignore", invalid="ignore"):
         total = X.sum()
     return bool(np.isnan(total)) and bool(np.isnan(X).any())

@@ -19,6 +19,7 @@ import numpy as np
 
 from skbae.energies.gaussian._incomplete import bind_incomplete
 from skbae.energies.gaussian._parameters import GaussianMoments, GaussianParameters
+from skbae.energies.gaussian._sparse import SparseKernel, frame_about_zero
 from skbae.energies.gaussian._splits import SCORES, CovarianceScores, MeanScores
 from skbae.energies.gaussian._whitened import WhitenedKernel, whitening_bound
 from skbae.energies.mixture._components import (
@@ -27,6 +28,7 @@ from skbae.energies.mixture._components import (
     IncompleteFamily,
     NoisyComponentFamily,
     SmoothComponentKernel,
+    SparseFamily,
     SplittableFamily,
     Workspace,
     WorkspaceKey,
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
 # errors of most rows are much smaller, and those of means even more so.
 _SINGLE_TOLERANCE = 4e-2
 _DOUBLE_TOLERANCE = 1e-6
+# The same of sparse rows, which are not centred: columns without entries in a component have the
+# least variances, but in sums of zeros nothing is rounded.
+_SPARSE_TOLERANCE = 1e-3
 # The same of whitened rows in double precision, relative to the square of the number of columns. It
 # is far above that of ordinary components; those that have collapsed onto few rows exceed it.
 _WHITE_TOLERANCE = 1e-13
@@ -145,7 +150,7 @@ class LocalKernel(SmoothComponentKernel):
 
     def load(self, X: NDArray[Any], workspace: Workspace) -> None:
         if workspace.source is not X:
-            workspace.arrays["rows"] = X.astype(np.float64, copy=False)
+            workspace.arrays["rows"] = np.asarray(X, dtype=np.float64)
             workspace.source, workspace.n = X, len(X)
 
     def _each(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
@@ -257,13 +262,34 @@ def bind_gaussians(
                 return WhitenedKernel(shape, log_weights, params, frame.centre, precision, white)
         if accurate:
             return ExpandedKernel(shape, tied, log_weights, params, frame.centre, precision, bound)
+    return _local_kernel(shape, log_weights, params, frame)
+
+
+def _local_kernel(
+    shape: CovarianceShape, log_weights: Array, params: GaussianParameters, frame: Frame
+) -> LocalKernel:
     reach = np.broadcast_to(frame.scale, params.means.shape)
     bound = _roundoff(shape, params, reach, np.finfo(np.float64))
-    return LocalKernel(shape, tied, log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
+    rounding, tied = np.where(np.isfinite(bound), bound, 0.0), params.factors.shape[1] == 1
+    return LocalKernel(shape, tied, log_weights, params, rounding)
+
+
+def bind_sparse(
+    shape: CovarianceShape,
+    log_weights: Array,
+    params: GaussianParameters,
+    frame: Frame,
+    dtype: Any,
+) -> SparseKernel | LocalKernel:
+    """Return the kernel for sparse rows: of their entries, where that is accurate enough."""
+    bound = rounding_bound(shape, params, frame_about_zero(frame), np.float64)
+    if shape.name != "full" and bound.max() < _SPARSE_TOLERANCE:
+        return SparseKernel(shape, log_weights, params, bound)
+    return _local_kernel(shape, log_weights, params, frame)
 
 
 class GaussianComponents(
-    NoisyComponentFamily, DifferentiableFamily, SplittableFamily, IncompleteFamily
+    NoisyComponentFamily, DifferentiableFamily, SplittableFamily, IncompleteFamily, SparseFamily
 ):
     """Gaussian components of one covariance shape, tied or not.
 
@@ -293,6 +319,11 @@ class GaussianComponents(
     def of_incomplete_rows(self) -> Self:
         family = copy(self)
         family._bind = bind_incomplete
+        return family
+
+    def of_sparse_rows(self) -> Self:
+        family = copy(self)
+        family._bind = bind_sparse
         return family
 
     def maximise(

@@ -431,6 +431,14 @@ class IncompleteFamily(ComponentFamily):
         """Return the family whose kernel is a :class:`CompletingKernel`."""
 
 
+class SparseFamily(ComponentFamily):
+    """Capability: rows of which only the entries that are not zero are kept."""
+
+    @abstractmethod
+    def of_sparse_rows(self) -> Self:
+        """Return the family whose kernel takes :class:`~skbae.operators._sparse.SparseRows`."""
+
+
 class NoisyComponentFamily(ComponentFamily):
     """Capability: components of data to which normal noise was added."""
 

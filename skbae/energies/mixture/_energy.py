@@ -22,6 +22,7 @@ from skbae.energies._capabilities import (
     IncompleteEnergy,
     NoisyEnergy,
     ParameterGradientEnergy,
+    SparseEnergy,
     Splits,
     SplittableEnergy,
 )
@@ -32,6 +33,7 @@ from skbae.energies.mixture._components import (
     IncompleteFamily,
     NoisyComponentFamily,
     SmoothComponentKernel,
+    SparseFamily,
     SplittableFamily,
     appended,
 )
@@ -295,7 +297,12 @@ class BoundMixture(SmoothBoundEnergy, EnumerableBoundEnergy):
 
 
 class MixtureEnergy(
-    SplittableEnergy, NoisyEnergy, ParameterGradientEnergy, IncompleteEnergy, Generic[Family]
+    SplittableEnergy,
+    NoisyEnergy,
+    ParameterGradientEnergy,
+    IncompleteEnergy,
+    SparseEnergy,
+    Generic[Family],
 ):
     """``H(x, m, k) = log w_k + H_k(x)``.
 
@@ -467,6 +474,12 @@ class MixtureEnergy(
         family = require(self.family, IncompleteFamily, "missing entries of X")
         energy.family = family.of_incomplete_rows()  # type: ignore[assignment]
         energy.exact_moments = energy.family.exact_moments
+        return energy
+
+    def of_sparse_rows(self) -> Self:
+        energy = copy(self)
+        family = require(self.family, SparseFamily, "sparse rows")
+        energy.family = family.of_sparse_rows()  # type: ignore[assignment]
         return energy
 
     def permute(self, params: MixtureParameters, order: NDArray[np.intp]) -> MixtureParameters:

@@ -10,6 +10,7 @@ import numpy as np
 
 from skbae._types import Frame
 from skbae.energies.gaussian._components import GaussianParameters
+from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
 from skbae.energies.gaussian._mixture import BayesianGaussianMixture, nearest_mean_models
 from skbae.energies.gaussian._span import CompletedConditional, CompletedRows, same_columns
 from skbae.energies.mixture._completion import ConditionalRows
@@ -381,6 +382,18 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
 
     def _check_data(self, settings: GaussianMixtureSettings, n_rows: int, n_features: int) -> None:
         settings.check_data(n_rows, n_features)
+
+    def _refuses_sparse(self) -> str:
+        tau = self.temperature if self.model_temperature is None else self.model_temperature
+        types = [name for name, (kind, _) in COVARIANCE_TYPES.items() if kind.name != "full"]
+        if tau == 0 and self.covariance_type in types and self.annealing is None:
+            return ""
+        return (
+            "takes sparse rows only with model_temperature=0, annealing=None and a covariance_type "
+            f"among {', '.join(map(repr, types))}, got model_temperature="
+            f"{self.model_temperature!r}, annealing={self.annealing!r} and covariance_type="
+            f"{self.covariance_type!r}; set these"
+        )
 
     def _check_same_shape(
         self, settings: GaussianMixtureSettings, n_features: int, what: str

@@ -304,6 +304,12 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
     def _check_data(self, settings: PCAMixtureSettings, n_rows: int, n_features: int) -> None:
         settings.check_data(n_rows, n_features)
 
+    def _refuses_sparse(self) -> str:
+        return (
+            "takes arrays only; use BayesianPCAAutoEncoder, or BayesianGMMAutoEncoder with a "
+            "covariance_type without covariances, such as 'diag'"
+        )
+
     def _check_same_shape(self, settings: PCAMixtureSettings, n_features: int, what: str) -> None:
         form = self._fitted.details
         has = (form.n_components, form.n_latent, form.n_features, form.tied_noise)

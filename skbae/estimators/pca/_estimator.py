@@ -60,6 +60,7 @@ from skbae.inference.passes._sources import has_missing
 from skbae.operators._floating import own_errors
 from skbae.operators._gaps import has_gaps
 from skbae.operators._random import as_generator
+from skbae.operators._sparse import SparseRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,13 +108,15 @@ class BayesianPCAAutoEncoder(
     whiten : bool, default=False
         Divide codes by the standard deviation (divisor N - 1, as scikit-learn's) of the training
         rows along each component.
-    svd_solver : {"auto", "full", "covariance_eigh", "gram", "randomized"}, default="auto"
+    svd_solver : {"auto", "full", "covariance_eigh", "gram", "arpack", "randomized"}, \
+            default="auto"
         How the components of a single best model are found: ``"full"`` from the singular values of
         the rows, ``"covariance_eigh"`` from the covariance of the features, ``"gram"`` from the
-        products of rows with each other, ``"randomized"`` from a Krylov space of the covariance
-        with a random start. The space grows until residuals are below 1e-7 of the largest
-        variance, or stops earlier where the leading variances are too close to each other; axes
-        are then approximate, unlike those of the other solvers. ``"auto"`` takes the fastest.
+        products of rows with each other, ``"arpack"`` from products of the covariance with single
+        vectors, for few components of sparse rows, ``"randomized"`` from a Krylov space of the
+        covariance with a random start. The space grows until residuals are below 1e-7 of the
+        largest variance, or stops earlier where the leading variances are too close to each other;
+        axes are then approximate, unlike those of the other solvers. ``"auto"`` takes the fastest.
     component_variance_prior : float or None, default=None
         Variance of the normal prior of each entry of the loadings W. None stands for ``v / max(d,
         1)``, with v the mean variance of a feature. Priors are used only if models are sampled.
@@ -299,6 +302,9 @@ class BayesianPCAAutoEncoder(
 
     def _needs_only_sums(self, settings: PCASettings, n_rows: int, n_features: int) -> bool:
         return not settings.samples or n_rows >= n_features
+
+    def _refuses_sparse(self) -> str:
+        return ""
 
     def _make_rows(
         self, settings: PCASettings, X: Any, weights: Array | None, runner: RowRunner
@@ -582,7 +588,7 @@ class BayesianPCAAutoEncoder(
         encoder = (shrink / self._code_scale)[:, None] * self.components_
         # far from the origin, subtract the mean first: the difference of two products loses digits
         far = np.any(np.abs(self.mean_) > 100 * self._fitted.frame.scale)
-        if X.dtype == np.float64 and not far:
+        if isinstance(X, SparseRows) or (X.dtype == np.float64 and not far):
             return X @ encoder.T - self.mean_ @ encoder.T
         return self._map(
             lambda chunk: ((chunk - self.mean_) @ encoder.T).astype(X.dtype, copy=False),

@@ -146,7 +146,7 @@ class PCASettings(Settings):
         if self.svd_solver not in allowed:
             names = ", ".join(repr(each) for each in allowed)
             raise ValueError(
-                f"svd_solver={self.svd_solver!r} needs all of X as an array in memory, and X is a "
+                f"svd_solver={self.svd_solver!r} needs X as an array in memory, and X is a "
                 f"{layout}; choose one of {names}"
             )
         return replace(self, layout=layout)
@@ -176,12 +176,12 @@ class PCASettings(Settings):
                 "be computed; set tilt=0 or model_temperature=0 (got "
                 f"tilt={given['tilt']!r} and model_temperature={settings.model_temperature:g})"
             )
-        if settings.needs_all_axes and settings.svd_solver == "randomized":
+        if settings.needs_all_axes and settings.svd_solver in ("arpack", "randomized"):
             raise ValueError(
                 f"n_components={settings.n_components!r}"
                 f"{'' if settings.by_mle else ', a share of the variance,'} needs the "
-                "variances along all axes, and svd_solver='randomized' computes only the largest; "
-                "set svd_solver='auto'"
+                f"variances along all axes, and svd_solver={settings.svd_solver!r} computes only "
+                "the largest; set svd_solver='auto'"
             )
         return settings
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import eigh, svd
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from skbae._types import Rows
 from skbae.energies._base import RowKernel, chunk_rows
-from skbae.inference.passes._sources import RowSource, rows_at
+from skbae.inference.passes._sources import RowSource, SparseTable, rows_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
     from skbae.inference.passes._rows import RowRunner
 
 
-SOLVERS = ("auto", "full", "covariance_eigh", "gram", "randomized")
+SOLVERS = ("auto", "full", "covariance_eigh", "gram", "arpack", "randomized")
 
 # How rows are kept, and the solvers that serve: some need whole columns.
-ARRAY, TABLE = "array in memory", "table that is read piece by piece"
-SOLVERS_OF = {ARRAY: SOLVERS, TABLE: ("auto", "covariance_eigh", "randomized")}
+ARRAY, TABLE, SPARSE = "array in memory", "table that is read piece by piece", "sparse matrix"
+SOLVERS_OF = {
+    ARRAY: SOLVERS,
+    TABLE: ("auto", "covariance_eigh", "arpack", "randomized"),
+    SPARSE: ("auto", "covariance_eigh", "gram", "arpack", "randomized"),
+}
 
 # Up to this many rows or features, decomposing their matrix is faster than a Krylov space.
 _SMALL = 640
@@ -42,6 +47,8 @@ _RESIDUAL = 1e-7
 _MAX_BLOCKS = 24
 _PATIENCE = 8
 _HOPELESS = 1e-2
+# Numbers in a chunk of products of sparse rows with vectors.
+_SPARSE_NUMBERS = 1 << 22
 # Means up to this many standard deviations from the centre of products cost at most one digit.
 _NEAR = 3.0
 
@@ -170,6 +177,63 @@ class _ProductPass(_CentredPass):
         return accumulator[0] / total - np.multiply.outer(self.shift, self.shift @ self.vectors)
 
 
+class _SparseCovariancePass(_CovariancePass):
+    """The same of sparse rows, about zero."""
+
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: Any,
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        first, second = accumulator
+        csr = X.csr.astype(np.float64)
+        weighted = csr if weights is None else csr.multiply(weights[:, None]).tocsr()
+        with np.errstate(over="ignore", invalid="ignore"):
+            first += np.asarray(weighted.sum(axis=0)).ravel()
+            second += (csr.T @ weighted).toarray()
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return None
+
+
+class _SparseProductPass(_ProductPass):
+    """The covariance of sparse rows times a block of vectors, without centred rows.
+
+    The mean is subtracted from products with rows, which loses no more digits than a mean has.
+    """
+
+    def __init__(self, rows: Rows, vectors: Array) -> None:
+        super().__init__(rows, vectors)
+        self.mean, self.shift = rows.centre, np.zeros_like(rows.centre)
+        self.chunk_rows = max(_SPARSE_NUMBERS // vectors.shape[1], 1)
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return None
+
+    def accumulate(
+        self,
+        accumulator: Any,
+        X: Any,
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        along = X @ self.vectors - self.mean @ self.vectors
+        if weights is not None:
+            along *= weights[:, None]
+        accumulator[0][...] += X.transposed_product(along)
+        accumulator[0][...] -= np.multiply.outer(self.mean, along.sum(axis=0))
+
+
+def _product_pass(rows: Rows, vectors: Array) -> _ProductPass:
+    """Return the pass that multiplies the covariance with vectors (D, b)."""
+    kind = _SparseProductPass if isinstance(rows.X, SparseTable) else _ProductPass
+    return kind(rows, vectors)
+
+
 def _is_near(mean: Array, scale: Array) -> bool:
     """Return whether products may be centred at zero for data with this mean."""
     return bool(np.all(np.abs(mean) <= _NEAR * scale))
@@ -220,6 +284,8 @@ class _GramPass(RowKernel):
 
 def layout_of(X: Any) -> str:
     """Return how rows are kept, a key of `SOLVERS_OF`."""
+    if isinstance(X, SparseTable):
+        return SPARSE
     return TABLE if isinstance(X, RowSource) else ARRAY
 
 
@@ -246,7 +312,10 @@ def choose_solver(
     exact = "gram" if n_rows < n_features and layout != TABLE else "covariance_eigh"
     size = n_features if layout == TABLE else min(n_rows, n_features)
     few = n_components is not None and 10 * (n_components + _OVERSAMPLE) < size
-    return "randomized" if few and size > _SMALL else exact
+    if not (few and size > _SMALL):
+        return exact
+    # one vector after the other, of which a few are kept, where products are cheap
+    return "arpack" if layout == SPARSE else "randomized"
 
 
 def rows_with_covariance(X: Any, weights: Array | None, runner: RowRunner) -> RowsWithCovariance:
@@ -259,6 +328,13 @@ def rows_with_covariance(X: Any, weights: Array | None, runner: RowRunner) -> Ro
     runner : RowRunner
     """
     total = float(len(X)) if weights is None else float(weights.sum())
+    if isinstance(X, SparseTable):
+        zero = np.zeros(X.shape[1])
+        mean, covariance = runner.reduce(
+            _SparseCovariancePass(zero), Rows(X, weights, total, zero, zero)
+        )
+        scale = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+        return RowsWithCovariance(X, weights, total, mean, scale, covariance)
     # an approximate mean suffices as centre; zero, where it is close enough, saves a copy
     some = rows_at(X, np.arange(0, len(X), max(len(X) // 64, 1))).astype(np.float64)
     centre = some.mean(axis=0)
@@ -309,6 +385,8 @@ def _by_covariance(rows: Any, runner: Any, rng: Any, n_components: int) -> Spect
 
 def _by_gram(rows: Rows, runner: RowRunner, rng: Any, n_components: int) -> Spectrum:
     roots = np.ones(len(rows.X)) if rows.weights is None else np.sqrt(rows.weights)
+    if isinstance(rows.X, SparseTable):
+        return _by_sparse_gram(rows, rows.X, roots, n_components)
     kernel = _GramPass(roots)
     columns = rows.X.T
     products = runner.reduce(kernel, replace(rows, X=columns, weights=None))
@@ -320,6 +398,49 @@ def _by_gram(rows: Rows, runner: RowRunner, rng: Any, n_components: int) -> Spec
     axes = np.linalg.qr(turned)[0].T if n_components else turned.T
     total = float(np.trace(products)) / rows.total
     return Spectrum(rows.centre, np.ascontiguousarray(axes), values / rows.total, total)
+
+
+def _by_sparse_gram(rows: Rows, table: SparseTable, roots: Array, n_components: int) -> Spectrum:
+    """Subtract the mean from products of rows, and of the axes with rows."""
+    csr, mean = table.rows.csr.astype(np.float64), rows.centre
+    along = csr @ mean
+    products = (csr @ csr.T).toarray() - along[:, None] - along + mean @ mean
+    products *= roots[:, None] * roots
+    values, vectors = _largest(products, n_components)
+    turned = roots[:, None] * vectors
+    axes = csr.T @ turned - np.multiply.outer(mean, turned.sum(axis=0))
+    axes = np.linalg.qr(axes)[0].T if n_components else axes.T
+    total = float(np.trace(products)) / rows.total
+    return Spectrum(mean, np.ascontiguousarray(axes), values / rows.total, total)
+
+
+def _by_arpack(
+    rows: Rows, runner: RowRunner, rng: np.random.Generator, n_components: int
+) -> Spectrum:
+    """Find the leading axes by products of the covariance with single vectors, few of them kept.
+
+    Variances are in units of their total, so that no square of theirs overflows. The start does
+    not depend on the rows.
+    """
+    size, total = len(rows.centre), float((rows.scale**2).sum())
+    if n_components >= min(rows.X.shape):
+        raise ValueError(
+            "svd_solver='arpack' finds fewer components than the smaller of n_samples and "
+            f"n_features, {min(rows.X.shape)}; got n_components={n_components}"
+        )
+    start = rng.standard_normal(size)
+    if not n_components:
+        return Spectrum(rows.centre, np.zeros((0, size)), np.zeros(0), total)
+
+    def times_covariance(vector: Array) -> Array:
+        return runner.reduce(_product_pass(rows, vector.reshape(-1, 1)), rows)[:, 0] / total
+
+    operator = LinearOperator((size, size), matvec=times_covariance, dtype=np.float64)
+    values, vectors = eigsh(operator, k=n_components, v0=start)
+    axes = np.linalg.qr(vectors[:, ::-1])[0].T
+    return Spectrum(
+        rows.centre, np.ascontiguousarray(axes), np.maximum(values[::-1], 0.0) * total, total
+    )
 
 
 def _by_svd(rows: Rows, runner: Any, rng: Any, n_components: int) -> Spectrum:
@@ -345,7 +466,7 @@ def _by_krylov(
     basis = block = np.linalg.qr(rng.standard_normal((size, width)))[0]
     projected = np.zeros((0, 0))
     while True:
-        moved = runner.reduce(_ProductPass(rows, block), rows) / total
+        moved = runner.reduce(_product_pass(rows, block), rows) / total
         along = basis.T @ moved
         rest = moved - basis @ along
         again = basis.T @ rest
@@ -393,5 +514,6 @@ _SOLVERS = {
     "full": _by_svd,
     "covariance_eigh": _by_covariance,
     "gram": _by_gram,
+    "arpack": _by_arpack,
     "randomized": _by_krylov,
 }

@@ -8,12 +8,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils.sparsefuncs import mean_variance_axis
 from threadpoolctl import ThreadpoolController
 
 from skbae._types import Rows
 from skbae.inference.passes._sources import (
     N_BLOCKS,
     Fold,
+    SparseTable,
     accumulate,
     accumulate_block,
     chunk_of,
@@ -63,6 +65,10 @@ def make_rows(X: Any, weights: Array | None) -> Rows:
         The centre of a column without known entries is NaN.
     """
     total = float(len(X)) if weights is None else float(weights.sum())
+    if isinstance(X, SparseTable):
+        csr = X.rows.csr.astype(np.float64)
+        mean, variance = mean_variance_axis(csr, axis=0, weights=weights)
+        return Rows(X, weights, total, mean, np.sqrt(variance))
     size = chunk_of(X.shape[1], len(X))
     pilot = rows_at(X, np.arange(1))[0].astype(np.float64)
     with np.errstate(

@@ -19,6 +19,8 @@ import numpy as np
 from scipy.sparse import issparse
 
 from skbae.energies._base import RowKernel
+from skbae.operators._gaps import has_gaps
+from skbae.operators._sparse import SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 N_BLOCKS = 16
 # Bytes of a piece that is read at once, and the most that a table's own chunks make of it.
 _PIECE, _LARGEST_PIECE = 8 << 20, 64 << 20
+# Numbers of sparse rows that are put into an array to start from, and rows at least.
+_DENSE, _FEWEST = 1 << 22, 64
 
 
 # -- sources ---------------------------------------------------------------------------------------
@@ -65,6 +69,14 @@ class RowSource(ABC):
     @abstractmethod
     def where(self, kept: NDArray[np.bool_]) -> RowSource:
         """Return the table of the rows that a mask selects."""
+
+    def most_rows(self, limit: int) -> int:
+        """Return how many rows may be put into an array, up to a limit."""
+        return limit
+
+    def piece_rows(self, n_bytes: int) -> int:
+        """Return how many rows take so many bytes, at least one."""
+        return max(n_bytes // max(self.shape[1] * self.dtype.itemsize, 1), 1)
 
     def accumulate(
         self,
@@ -103,11 +115,14 @@ class TableOnDisk(RowSource):
         self.shape = (int(n_rows), int(n_features))
         single = np.dtype(data.dtype) == np.float32
         self.dtype = np.dtype(np.float32 if single else np.float64)
-        row_bytes = max(self.shape[1] * self.dtype.itemsize, 1)
         own = getattr(data, "chunks", None)
         at_once = int(own[0]) if isinstance(own, tuple) and own else 1
-        at_once = min(at_once, _LARGEST_PIECE // row_bytes)
-        self._piece_rows = max(_PIECE // row_bytes, at_once, 1)
+        at_once = min(at_once, self.piece_rows(_LARGEST_PIECE))
+        self._piece_rows = max(self.piece_rows(_PIECE), at_once)
+
+    def with_missing(self, allowed: bool) -> TableOnDisk:
+        """Return the table in which NaN is allowed or not."""
+        return TableOnDisk(self._data, allowed)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows, checked."""
@@ -149,6 +164,37 @@ class TableOnDisk(RowSource):
 
     def where(self, kept: NDArray[np.bool_]) -> RowSource:
         return _SomeRows(self, np.flatnonzero(kept))
+
+
+class SparseTable(RowSource):
+    """Sparse rows, in chunks that are sparse.
+
+    Parameters
+    ----------
+    rows : SparseRows
+        Finite.
+    """
+
+    def __init__(self, rows: SparseRows) -> None:
+        self.rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
+
+    def chunks(self, start: int, stop: int, size: int) -> Iterator[Any]:
+        if stop - start <= min(size, len(self)) == len(self):
+            yield self.rows  # with what has been computed from them
+        else:
+            yield from _slices(self.rows, start, stop, size)
+
+    def at(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        return np.asarray(self.rows[index])
+
+    def where(self, kept: NDArray[np.bool_]) -> RowSource:
+        return SparseTable(self.rows[kept])
+
+    def most_rows(self, limit: int) -> int:
+        return min(limit, max(_FEWEST, _DENSE // self.shape[1]))
+
+    def piece_rows(self, n_bytes: int) -> int:
+        return max(n_bytes * len(self) // (16 * max(self.rows.csr.nnz, len(self))), 1)
 
 
 class _SomeRows(RowSource):
@@ -290,7 +336,7 @@ def chunks_of(X: Any, start: int, stop: int, size: int) -> Iterator[Any]:
     )
 
 
-def _slices(X: NDArray[Any], start: int, stop: int, size: int) -> Iterator[Any]:
+def _slices(X: Any, start: int, stop: int, size: int) -> Iterator[Any]:
     for first in range(start, stop, size):
         yield X[first : min(first + size, stop)]
 
@@ -387,15 +433,16 @@ def has_missing(X: Any) -> bool:
 
 
 def _missing(X: NDArray[Any], weights: Array | None) -> tuple[Any]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = X.sum()
-    return (np.float64(np.isnan(total) and np.isnan(X).any()),)
+    return (np.float64(has_gaps(X)),)
 
 
 def extremes(X: Any, columns: NDArray[np.intp] | None = None) -> tuple[Array, Array]:
     """Return the least and the largest known entry of each column, or of some, chunk by chunk."""
 
     def function(chunk: NDArray[Any], weights: Array | None) -> tuple[Any, Any]:
+        if isinstance(chunk, SparseRows):
+            low, high = chunk.extremes()
+            return (-low, high) if columns is None else (-low[columns], high[columns])
         own = chunk if columns is None else chunk[:, columns]
         return -np.fmin.reduce(own, axis=0), np.fmax.reduce(own, axis=0)
 

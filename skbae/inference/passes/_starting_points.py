@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import Rows
-from skbae.inference.passes._sources import Collect, fold
+from skbae.inference.passes._sources import Collect, RowSource, fold
 from skbae.operators._gaps import has_gaps
+from skbae.operators._sparse import SparseRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +46,8 @@ def distinct_rows(rows: Rows, limit: int = MAX_DISTINCT) -> tuple[Array, Array]:
     X : ndarray of shape (M, D), float64
     weights : ndarray of shape (M,)
     """
+    if isinstance(rows.X, RowSource):
+        limit = rows.X.most_rows(limit)
     known = rows.memo.get(("distinct rows", limit))
     if known is None:
         known = rows.memo["distinct rows", limit] = _distinct_rows(rows, limit)
@@ -83,7 +86,7 @@ def _selected(rows: Rows, fraction: float) -> list[NDArray[Any]]:
         if fraction < 1:
             own = np.flatnonzero(_hash_uniform(keys) < fraction)
             X, weights, keys = X[own], weights[own], keys[own]
-        return X, weights, keys, _projection(X, 1, incomplete)
+        return np.asarray(X), weights, keys, _projection(X, 1, incomplete)
 
     size = min(_CHUNK, max(256, _NUMBERS // rows.X.shape[1]))
     return fold(Collect(select, size), rows.X, rows.weights)
@@ -94,8 +97,10 @@ def _direction(n_features: int, which: int) -> Array:
     return np.random.default_rng(1015 + which).uniform(0.5, 1.0, (n_features,))
 
 
-def _projection(X: NDArray[Any], which: int, incomplete: bool) -> Array:
+def _projection(X: NDArray[Any] | SparseRows, which: int, incomplete: bool) -> Array:
     """Project rows on a fixed direction, feature by feature, so that equal rows give equal bits."""
+    if isinstance(X, SparseRows):
+        return X.projection(_direction(X.shape[1], which)) + 0.0
     total = np.zeros(len(X))
     for feature, factor in enumerate(_direction(X.shape[1], which)):
         column = X[:, feature].astype(np.float64) * factor
