@@ -54,7 +54,13 @@ from skbae.estimators.pca._units import (
 )
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
-from skbae.inference.passes._principal_axes import RowsWithCovariance, rows_with_covariance
+from skbae.inference.passes._principal_axes import (
+    SOLVERS_OF,
+    SPARSE,
+    TABLE,
+    RowsWithCovariance,
+    rows_with_covariance,
+)
 from skbae.inference.passes._rows import make_rows
 from skbae.inference.passes._sources import has_missing
 from skbae.operators._floating import own_errors
@@ -301,10 +307,17 @@ class BayesianPCAAutoEncoder(
         settings.check_data(n_rows, n_features)
 
     def _needs_only_sums(self, settings: PCASettings, n_rows: int, n_features: int) -> bool:
+        if settings.svd_solver not in SOLVERS_OF[TABLE]:
+            return False
         return not settings.samples or n_rows >= n_features
 
     def _refuses_sparse(self) -> str:
-        return ""
+        if self.svd_solver in SOLVERS_OF[SPARSE]:
+            return ""
+        names = ", ".join(repr(each) for each in SOLVERS_OF[SPARSE])
+        return (
+            f"takes sparse rows only with svd_solver among {names}, got {self.svd_solver!r}; set it"
+        )
 
     def _make_rows(
         self, settings: PCASettings, X: Any, weights: Array | None, runner: RowRunner

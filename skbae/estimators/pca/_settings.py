@@ -18,11 +18,11 @@ from skbae.estimators._settings import Given, Settings, check_memory, common_set
 from skbae.inference.passes._principal_axes import (
     ARRAY,
     SOLVERS,
-    SOLVERS_OF,
     choose_solver,
     layout_of,
 )
 from skbae.inference.passes._sources import RowSource
+from skbae.inference.passes._starting_points import count_distinct
 
 if TYPE_CHECKING:
     from typing import Self
@@ -141,15 +141,7 @@ class PCASettings(Settings):
     layout: str = ARRAY
 
     def of_rows(self, X: Any) -> Self:
-        layout = layout_of(X)
-        allowed = SOLVERS_OF[layout]
-        if self.svd_solver not in allowed:
-            names = ", ".join(repr(each) for each in allowed)
-            raise ValueError(
-                f"svd_solver={self.svd_solver!r} needs X as an array in memory, and X is a "
-                f"{layout}; choose one of {names}"
-            )
-        return replace(self, layout=layout)
+        return replace(self, layout=layout_of(X))
 
     def fitted_priors(self, rows: Rows, attributes: dict[str, Any]) -> dict[str, Any]:
         return self.prior.attributes(rows, attributes["n_components_"])
@@ -340,5 +332,5 @@ def most_axes(X: Any) -> int:
     if n_rows >= n_features:
         return n_features
     if isinstance(X, RowSource):
-        return n_rows
+        return min(count_distinct(X), n_features)
     return min(len(np.unique(X, axis=0)), n_features)

@@ -73,6 +73,17 @@ def _distinct_rows(rows: Rows, limit: int) -> tuple[Array, Array]:
     return X[new], np.asarray(np.bincount(group, weights=weights), dtype=np.float64)
 
 
+def count_distinct(X: Any) -> int:
+    """Return the number of distinct rows, chunk by chunk, by two projections of each."""
+
+    def keys(chunk: NDArray[Any], weights: Array | None) -> tuple[Array]:
+        both = [_projection(chunk, which, True) for which in (0, 1)]
+        return (np.stack(both, axis=1),)
+
+    (found,) = fold(Collect(keys, max(256, _NUMBERS // X.shape[1])), X)
+    return len(np.unique(found, axis=0))
+
+
 def _selected(rows: Rows, fraction: float) -> list[NDArray[Any]]:
     """Return about a fraction of the rows, by their content, their weights and two projections.
 
