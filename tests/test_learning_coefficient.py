@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from skbae import (
     BayesianGMMAutoEncoder,
@@ -15,7 +16,8 @@ from skbae import (
     BayesianVAEAutoEncoder,
 )
 from skbae.functionals import hmaxe
-from skbae.thermodynamics import _learning, learning_coefficient
+from skbae.thermodynamics import _learning, _local, _machines, learning_coefficient
+from skbae.thermodynamics._machines import MachinePlan
 
 
 def normal_rows(n_rows, n_features, seed=0):
@@ -184,13 +186,92 @@ def test_machines_of_many_units_are_local_by_default():
         assert _learning._only_local(machine, machine._check_parameters(), 20) is local
 
 
-def test_machines_whose_states_cannot_be_summed_are_refused():
-    X = (np.random.default_rng(0).random((30, 20)) < 0.5).astype(float)
+def related_bits(n_rows, n_features, seed=0):
+    """Return bits that a few causes make alike."""
+    rng = np.random.default_rng(seed)
+    causes = (rng.random((n_rows, 3)) < 0.5).astype(float)
+    fields = (causes - 0.5) @ (1.5 * rng.standard_normal((3, n_features)))
+    return (rng.random(fields.shape) < 1 / (1 + np.exp(-fields))).astype(float)
+
+
+def by_states(monkeypatch, machine, X):
+    """Return the local coefficient without a sum over all states, which could be made."""
+    with monkeypatch.context() as context:
+        context.setattr(_local, "_MOST_UNITS", 0)
+        return learning_coefficient(machine, X, local=True)
+
+
+def test_machines_are_compared_by_states_as_by_sums(monkeypatch):
+    X = related_bits(1000, 6)
     machine = quietly_fitted(
-        BayesianRBMAutoEncoder(20, partition="ais", max_iter=1, random_state=0), X
+        BayesianRBMAutoEncoder(2, early_stopping=False, max_iter=500, random_state=0), X
     )
-    with pytest.raises(ValueError, match="at most 16 units; BayesianRBMAutoEncoder"):
-        learning_coefficient(machine, X)
+    exact = learning_coefficient(machine, X, local=True)
+    found = by_states(monkeypatch, machine, X)
+    assert exact.status == found.status == "ok"
+    assert abs(found.value - exact.value) < 4 * np.hypot(found.error, exact.error)
+    assert found.error < 0.06 * found.value
+
+
+def test_the_noise_of_states_is_corrected_for(monkeypatch):
+    """With few states chains are heated, which the virial theorem tells; without it, not."""
+    X = related_bits(2000, 5, seed=1)
+    machine = quietly_fitted(
+        BayesianRBMAutoEncoder(2, early_stopping=False, max_iter=500, random_state=0), X
+    )
+    exact = learning_coefficient(machine, X, local=True)
+    few = MachinePlan(n_states=48)
+    monkeypatch.setattr(_machines, "MachinePlan", lambda: few)
+    monkeypatch.setattr(_machines, "_TRIES", 1)
+    monkeypatch.setattr(_machines, "_HEAT", np.inf)
+    found = by_states(monkeypatch, machine, X)
+    assert abs(found.value - exact.value) < 4 * np.hypot(found.error, exact.error)
+    monkeypatch.setattr(_machines.HeldMachines, "virial", lambda *_: 1.0)
+    plain = by_states(monkeypatch, machine, X)
+    assert plain.value - exact.value > 4 * np.hypot(plain.error, exact.error)
+    monkeypatch.setattr(_machines.HeldMachines, "virial", lambda *_: 1.5)
+    monkeypatch.setattr(_machines, "_HEAT", 0.25)
+    with pytest.warns(match=r"at temperature 1.5 instead of 1"):
+        assert by_states(monkeypatch, machine, X).status == "suspect"
+
+
+def test_machines_of_any_size_have_local_coefficients(monkeypatch):
+    """By default, and from chains of a fit that cannot sum over states."""
+    X = related_bits(500, 17)
+    machine = quietly_fitted(
+        BayesianRBMAutoEncoder(17, partition="ais", max_iter=40, random_state=0), X
+    )
+    short = replace(_machines._CHAINS, n_burn=200, n_steps=300, n_keep=60)
+    monkeypatch.setattr(_machines, "MachinePlan", lambda: MachinePlan(short, n_states=256))
+    monkeypatch.setattr(_machines, "_TRIES", 1)
+    found = quietly(machine, X, localisation=20.0)
+    assert found.local
+    assert 17 / 2 < found.value < (17 * 17 + 17 + 17) / 2
+    assert found.error < 0.2 * found.value
+    held = quietly(machine, X, localisation=1e4)
+    assert abs(held.value) < 2.0  # chains that cannot move find nothing
+
+
+@pytest.mark.slow
+def test_machines_of_digits_lose_less_for_each_parameter_the_more_units_they_have(monkeypatch):
+    """By sums with 12 units, by states with all."""
+    X = (load_digits().data[:1400] > 7).astype(float)
+    fitted = [
+        quietly_fitted(
+            BayesianRBMAutoEncoder(
+                n, partition=kind, early_stopping=False, max_iter=200, random_state=0
+            ),
+            X,
+        )
+        for n, kind in ((4, "exact"), (12, "exact"), (20, "ais"))
+    ]
+    exact = quietly(fitted[1], X, local=True)
+    found = [by_states(monkeypatch, each, X) for each in fitted]
+    assert abs(found[1].value - exact.value) < 4 * np.hypot(found[1].error, exact.error)
+    sizes = np.array([64 * n + 64 + n for n in (4, 12, 20)])
+    shares = np.array([each.value for each in found]) / sizes
+    errors = np.array([each.error for each in found]) / sizes
+    assert np.all(np.diff(shares) < -4 * np.hypot(errors[1:], errors[:-1]))
 
 
 def test_refusals_name_what_is_wrong():

@@ -115,6 +115,10 @@ def learning_coefficient(
     agree with it. Locally, the value is ``(N / tau) (Hmaxe(m*) - E[Hmaxe])`` around the fitted
     model m*.
 
+    Machines with more than 16 units in both layers are moved by Langevin steps with states that
+    follow them by Gibbs steps, and their partition functions are compared by annealing states of
+    the fitted one; the noise of this is measured by the virial theorem and corrected for.
+
     Both are estimates at this temperature: the coefficient proper is their limit at large N, and
     the prior and terms of the order of ``1 / log N`` matter at any N. Where ``N / log N`` is hardly
     more than the number of parameters, models are far from the optimum, and values are larger than
@@ -237,17 +241,16 @@ def _local(
         precision = check_real("localisation", localisation, above=0)
     rng = as_generator(kind.random_state)
     X = kind._read(X)
+    short, reasons = 0.0, list[str]()
     if isinstance(kind, BayesianVAEAutoEncoder):
         values, best, short = network_values(kind, X, weights, tau, precision, rng)
     elif isinstance(kind, BayesianRBMAutoEncoder):
-        values, best = machine_values(kind, X, weights, tau, precision, rng)
-        short = 0.0
+        values, best, reasons = machine_values(kind, X, weights, tau, precision, rng)
     else:
         raise TypeError(
             "local learning coefficients are for networks and machines, got "
             f"{type(kind).__name__}; its models can be sampled everywhere: set local=False"
         )
-    reasons = []
     rhat, ess = split_rhat(values), effective_sample_size(values)
     if not rhat <= _RHAT:
         reasons.append(f"chains disagree (R-hat {rhat:.3g}, limit {_RHAT:g})")

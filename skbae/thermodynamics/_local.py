@@ -18,6 +18,7 @@ from skbae.inference.optimise._minibatch import DivergedError
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample._around_optimum import ChainPlan, HeldTarget, values_around
 from skbae.inference.sample._langevin import LangevinPlan, sample_langevin
+from skbae.thermodynamics._machines import values_by_states
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from skbae.estimators.rbm._estimator import BayesianRBMAutoEncoder
     from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 
-# Most units of a layer over whose states partition functions of machines are summed.
-_MOST_UNITS = 16
+# Most units of a layer over whose states partition functions of machines are summed, and states
+# that are drawn by such sums where a fit with more has no chains.
+_MOST_UNITS, _N_STATES = 16, 512
 # Least number of draws of codes from the encoder for each row and step.
 _N_DRAWS = 16
 # Chains and steps around a network; batches have this many rows at least.
@@ -134,22 +136,29 @@ def machine_values(
     tau: float,
     precision: float,
     rng: np.random.Generator,
-) -> tuple[Array, float]:
-    """Return ``Hmaxe`` of machines around a fitted one, (chains, draws), and its own."""
+) -> tuple[Array, float, list[str]]:
+    """Return ``Hmaxe`` of machines around a fitted one, (chains, draws), its own, and doubts.
+
+    Where states are too many to be summed, both are relative to the log partition function of the
+    fitted one.
+    """
     settings, details = fitted._check_parameters(), fitted._fitted.details
     form, scaling = details.form, details.scaling
     rows = merged_rows(scaling.enter(make_rows(X, weights)))
     energy = make_energy(form, rates_of(form, rows), settings.prior(rows, scaling.scale))
-    if energy.n_enumerated() > _MOST_UNITS:
-        raise ValueError(
-            "learning_coefficient compares exact partition functions, by sums over all states of a "
-            f"layer of at most {_MOST_UNITS} units; {type(fitted).__name__} with n_components="
-            f"{form.n_components} and {X.shape[1]} features has {energy.n_enumerated()}"
-        )
     theta = energy.unconstrain(scaling.re_enter(fitted._reference()))
+    temperature = fitted._fitted.temperature
+    if energy.n_enumerated() > _MOST_UNITS:
+        chains = getattr(fitted, "chains_", None)
+        if chains is None:
+            states, _ = energy.draw(energy.constrain(theta), _N_STATES, rng)
+        else:
+            states = scaling.enter(make_rows(chains, None)).X
+        power = rows.total / tau
+        return values_by_states(energy, rows, theta[0], states, temperature, precision, power, rng)
     with RowRunner(settings.n_threads) as runner:
-        objective = Objective(energy, rows, runner, fitted._fitted.temperature)
+        objective = Objective(energy, rows, runner, temperature)
         best = float(objective.value_and_gradient(theta)[0][0])
         held = HeldTarget(objective, theta[0], precision)
         values = values_around(held, objective.power(tau), ChainPlan(), rng)
-    return values, best
+    return values, best, []

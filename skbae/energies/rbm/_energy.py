@@ -232,6 +232,52 @@ class RBMEnergy(
         assert total is not None, "there is a step"
         return total
 
+    def log_density_gradients(self, params: RBMParameters, X: Array) -> Array:
+        """Return gradients in the coordinates of ``Hmax + log Z`` at T = 1 of each row, (n, P)."""
+        codes = expit(BoundRBM(params, self.layer).activations(X)[0])
+        repeated = params.take(np.zeros(len(X), dtype=np.intp))
+        moments = Moments(codes[:, :, None] * X[:, None], codes, X, (X - params.visible) ** 2)
+        parts = self.layer.energy_gradient(repeated, moments)
+        return np.concatenate([part.reshape(len(X), -1) for part in parts], axis=1)
+
+    def contrast_with_states(
+        self,
+        theta: Array,
+        params: RBMParameters,
+        X: Array,
+        weights: Array,
+        states: Array,
+        temperature: float,
+    ) -> tuple[Array, Array]:
+        """Return ``Hmaxe_T + log Z`` of rows, (S,), and the gradient of ``Hmaxe_T``, (S, P).
+
+        What each machine expects is the mean over states of its own.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (S, P)
+        params : RBMParameters
+            The machines at theta.
+        X : ndarray of shape (n, D)
+        weights : ndarray of shape (n,)
+            Shares of the rows in the mean.
+        states : ndarray of shape (S, C, D)
+        temperature : float
+        """
+        shares = np.full(states.shape[1], 1 / states.shape[1])
+        moments = []
+        for s, own in enumerate(states):
+            one = params.take([s])
+            codes = expit(BoundRBM(one, self.layer).activations(own)[0])
+            moments.append(self._moments(one, own, codes, shares))
+        enumerated = np.zeros(len(theta)), Moments.concatenate(moments)
+        kernel = Contrast(params, self.layer, temperature, enumerated)
+        sums = kernel.zero()
+        kernel.accumulate(sums, X, weights, None, None)
+        statistics = kernel.finish(sums, 1.0)
+        gradient = self.objective_gradient(theta, params, statistics, 1.0, temperature)
+        return statistics.objective, gradient
+
     def _contrasts(self, params: RBMParameters, statistics: RBMStatistics) -> list[Array]:
         """Return gradients in weights, visible and hidden intercepts (and log noise)."""
         rows = self.layer.energy_gradient(params, statistics.rows)

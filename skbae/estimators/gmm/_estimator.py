@@ -591,7 +591,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
             energy = conjugate_energy(settings, rows, runner)
             # the moments of all rows, whatever the one component that they belong to
             variance = float(np.mean(rows.scale**2))
-            single = nearest_mean_models(energy, rows.centre[None, None], variance)
+            plain = settings.form(rows.X.shape[1]).energy(settings.floor(rows))
+            single = nearest_mean_models(plain, rows.centre[None, None], variance)
             statistics = Objective(energy, rows, runner, settings.temperature).expect(single)
         total = rows.total
         return lambda power: float(energy.log_joint(statistics, total / power)[0]), total
