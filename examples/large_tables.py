@@ -1,6 +1,6 @@
-"""Tables that are not arrays in memory: rows on disk, read piece by piece, and sparse rows.
+"""Tables that are not arrays in memory: read from disk piece by piece, sparse, or blocks of dask.
 
-Run ``python examples/large_tables.py``; it takes some seconds.
+Run ``python examples/large_tables.py``; it takes some seconds. The last part needs dask.
 """
 
 import tempfile
@@ -43,3 +43,16 @@ agreement = np.mean(mixture.fit_predict(words) == subjects)
 print(f"sparse rows: {words.nnz} of {words.shape[0] * words.shape[1]} entries")
 print(f"  PCA explains {pca.explained_variance_ratio_.sum():.2f} of the variance")
 print(f"  components agree with subjects in {max(agreement, 1 - agreement):.3f} of the documents")
+
+# Rows on many machines: here, blocks of rows and threads of this one.
+try:
+    import dask.array as da
+except ImportError:
+    print("dask is not installed")
+else:
+    X = rng.normal(size=(200_000, 10)) + centres[rng.integers(4, size=200_000)]
+    blocks = da.from_array(X, chunks=(25_000, 10))
+    model = BayesianGMMAutoEncoder(4, model_temperature=0, random_state=0)
+    apart = abs(model.fit(blocks).means_ - model.fit(X).means_).max()
+    print(f"dask: {blocks.numblocks[0]} blocks; means are those of a fit in memory to {apart:.0e}")
+    print(f"  {model.score_samples(blocks)}")

@@ -322,7 +322,7 @@ class BayesianAutoEncoder(
         -------
         float
         """
-        values = self.score_samples(X)
+        values = np.asarray(self.score_samples(X))
         weights = check_sample_weight(sample_weight, len(values))
         return float(tilted_mean(values, weights, 0.0))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from skbae.inference.passes._dask import is_dask
 from skbae.inference.passes._sources import Fold, chunk_of, extremes, fold
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
         return None
     if isinstance(sample_weight, numbers.Real):
         sample_weight = np.full(n_rows, float(sample_weight))
+    if is_dask(sample_weight):
+        sample_weight = sample_weight.compute()
     weights = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", copy=True
     )

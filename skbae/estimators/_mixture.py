@@ -271,8 +271,10 @@ class MixtureAutoEncoder(
     def _energy(self) -> MixtureEnergy[Any]:
         """Return the energy as configured at fit."""
 
-    def _needs_only_sums(self, settings: MixtureSettingsT, n_rows: int, n_features: int) -> bool:
-        return not settings.samples and settings.annealing is None
+    def _needs_rows(self, settings: MixtureSettingsT, n_rows: int, n_features: int) -> str:
+        if settings.samples:
+            return f"model_temperature={settings.model_temperature:g}"
+        return "" if settings.annealing is None else "annealing"
 
     def _energy_to_fit(self, rows: Rows) -> MixtureEnergy[Any]:
         """Return the energy with the floors of a fit to rows."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,10 +19,12 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skbae.estimators._fitted import DetailsT
 from skbae.estimators._transaction import FitsInTransactions, SettingsT
+from skbae.inference.passes._dask import DaskRows, is_dask
 from skbae.inference.passes._sources import (
     RowSource,
     SparseTable,
     TableOnDisk,
+    check_out,
     is_table_on_disk,
 )
 from skbae.operators._sparse import SparseRows
@@ -53,6 +55,8 @@ def row_source(X: Any, estimator: ReadsPieces[Any, Any]) -> RowSource | None:
             input_name="X",
         )
         return SparseTable(SparseRows(rows))
+    if is_dask(X):
+        return DaskRows(X)
     if is_table_on_disk(X):
         return TableOnDisk(X, True)
     return None
@@ -62,8 +66,8 @@ class ReadsPieces(FitsInTransactions[SettingsT, DetailsT]):
     """Base of the estimators whose single best model follows from sums over rows."""
 
     @abstractmethod
-    def _needs_only_sums(self, settings: SettingsT, n_rows: int, n_features: int) -> bool:
-        """Return whether a fit with these settings needs no more of the rows than sums."""
+    def _needs_rows(self, settings: SettingsT, n_rows: int, n_features: int) -> str:
+        """Return which parameter asks for more of the rows than sums, or an empty text."""
 
     @abstractmethod
     def _refuses_sparse(self) -> str:
@@ -75,9 +79,17 @@ class ReadsPieces(FitsInTransactions[SettingsT, DetailsT]):
             return super()._rows_to_fit(settings, X)
         if isinstance(source, TableOnDisk):
             source = source.with_missing(self._takes_missing)
-            if len(source) < 2 or not self._needs_only_sums(settings, *source.shape):
+            if len(source) < 2 or self._needs_rows(settings, *source.shape):
                 return super()._rows_to_fit(settings, source.read(0, len(source)))
-        elif len(source) < 2:
+        elif isinstance(source, DaskRows):
+            reason = self._needs_rows(settings, *source.shape)
+            if reason:
+                raise TypeError(
+                    f"X is a dask array, and {type(self).__name__} with {reason} needs all rows "
+                    "in memory; set another value, or give X.compute()"
+                )
+            source = source.kept(self._takes_missing)
+        if len(source) < 2:
             return super()._rows_to_fit(settings, source.at(np.arange(len(source))))
         validate_data(self, source, skip_check_array=True)
         return source
@@ -108,18 +120,9 @@ def by_pieces(
     @wraps(method)
     def apply(estimator: EstimatorT, X: Any, *, out: Any = None) -> NDArray[Any]:
         source = row_source(X, estimator) if isinstance(estimator, ReadsPieces) else None
-        if source is None or not len(source):
+        if source is None:
             return _written(method(estimator, X), out)
-        size, start = source.piece_rows(_PIECE), 0
-        for piece in source.chunks(0, len(source), size):
-            found = method(estimator, piece)
-            if out is None:
-                out = np.empty((len(source), *found.shape[1:]), found.dtype)
-            elif start == 0:
-                _check_out(out, (len(source), *found.shape[1:]))
-            out[start : start + len(piece)] = found
-            start += len(piece)
-        return out
+        return source.map(partial(_apply, estimator, method.__name__), out, _PIECE)
 
     own = inspect.signature(method)
     keyword = inspect.Parameter(
@@ -129,17 +132,13 @@ def by_pieces(
     return apply
 
 
+def _apply(estimator: Any, name: str, X: Any) -> NDArray[Any]:
+    return np.asarray(getattr(estimator, name)(X))
+
+
 def _written(found: NDArray[Any], out: Any) -> Any:
     if out is None:
         return found
-    _check_out(out, found.shape)
+    check_out(out, found.shape)
     out[...] = found
     return out
-
-
-def _check_out(out: Any, shape: tuple[int, ...]) -> None:
-    if getattr(out, "shape", None) != shape:
-        raise ValueError(
-            f"out must be an array of shape {shape}, got {type(out).__name__} of shape "
-            f"{getattr(out, 'shape', None)}"
-        )

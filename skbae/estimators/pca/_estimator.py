@@ -306,10 +306,12 @@ class BayesianPCAAutoEncoder(
     def _check_data(self, settings: PCASettings, n_rows: int, n_features: int) -> None:
         settings.check_data(n_rows, n_features)
 
-    def _needs_only_sums(self, settings: PCASettings, n_rows: int, n_features: int) -> bool:
+    def _needs_rows(self, settings: PCASettings, n_rows: int, n_features: int) -> str:
         if settings.svd_solver not in SOLVERS_OF[TABLE]:
-            return False
-        return not settings.samples or n_rows >= n_features
+            return f"svd_solver={settings.svd_solver!r}"
+        if settings.samples and n_rows < n_features:
+            return f"model_temperature={settings.model_temperature:g} and fewer rows than columns"
+        return ""
 
     def _refuses_sparse(self) -> str:
         if self.svd_solver in SOLVERS_OF[SPARSE]:

@@ -39,6 +39,11 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def blas_threads(limit: int) -> Any:
+    """Let BLAS use so many threads; what is returned restores the number before."""
+    return _controller().limit(limits=limit, user_api="blas")
+
+
 def row_threads() -> int:
     """Return the number of threads of a pass over rows: as many as BLAS would use.
 
@@ -157,7 +162,7 @@ class RowRunner:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        self._stack.enter_context(_controller().limit(limits=1, user_api="blas"))
+        self._stack.enter_context(blas_threads(1))
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -78,6 +78,32 @@ class RowSource(ABC):
         """Return how many rows take so many bytes, at least one."""
         return max(n_bytes // max(self.shape[1] * self.dtype.itemsize, 1), 1)
 
+    def map(self, function: Callable[[Any], NDArray[Any]], out: Any, n_bytes: int) -> Any:
+        """Return what a function returns for each row, applied to one piece after the other.
+
+        Parameters
+        ----------
+        function : callable
+            Takes rows; returns an array with an entry or a row for each.
+        out : array or None
+            What results are written into, if it is given.
+        n_bytes : int
+            Size of a piece.
+        """
+        if not len(self):
+            return function(np.empty(self.shape, self.dtype))
+        size, start = self.piece_rows(n_bytes), 0
+        for piece in self.chunks(0, len(self), size):
+            found = function(piece)
+            shape = (len(self), *found.shape[1:])
+            if out is None:
+                out = np.empty(shape, found.dtype)
+            elif start == 0:
+                check_out(out, shape)
+            out[start : start + len(piece)] = found
+            start += len(piece)
+        return out
+
     def accumulate(
         self,
         kernel: RowKernel,
@@ -88,6 +114,15 @@ class RowSource(ABC):
     ) -> Any:
         """Return the accumulator of a kernel after all rows."""
         return _accumulate_here(kernel, self, weights, seed, each, n_blocks)
+
+
+def check_out(out: Any, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `out` is an array of this shape."""
+    if getattr(out, "shape", None) != shape:
+        raise ValueError(
+            f"out must be an array of shape {shape}, got {type(out).__name__} of shape "
+            f"{getattr(out, 'shape', None)}"
+        )
 
 
 class TableOnDisk(RowSource):
@@ -140,18 +175,8 @@ class TableOnDisk(RowSource):
                 f"rows {start} to {stop - 1} of X were read as an array of shape {rows.shape}, and "
                 f"X says that its shape is {self.shape}"
             )
-        self._check(rows, start)
+        check_entries(rows, start, self._allow_missing)
         return rows
-
-    def _check(self, rows: NDArray[Any], start: int) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(rows.sum()):
-                return
-        bad = np.isinf(rows) if self._allow_missing else ~np.isfinite(rows)
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            what = "NaN" if np.isnan(rows[row, column]) else "infinity"
-            raise ValueError(f"Input X contains {what}, in row {start + row} and column {column}.")
 
     def chunks(self, start: int, stop: int, size: int) -> Iterator[Any]:
         at_once = max(self._piece_rows // size, 1) * size
@@ -164,6 +189,21 @@ class TableOnDisk(RowSource):
 
     def where(self, kept: NDArray[np.bool_]) -> RowSource:
         return _SomeRows(self, np.flatnonzero(kept))
+
+
+def check_entries(rows: NDArray[Any], start: int, allow_missing: bool) -> None:
+    """Raise ValueError if an entry is infinite, or NaN without `allow_missing`; say which.
+
+    `start` is the number of the first of the rows.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(rows.sum()):
+            return
+    bad = np.isinf(rows) if allow_missing else ~np.isfinite(rows)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        what = "NaN" if np.isnan(rows[row, column]) else "infinity"
+        raise ValueError(f"Input X contains {what}, in row {start + row} and column {column}.")
 
 
 class SparseTable(RowSource):
