@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 from _instances import COVARIANCE_TYPES
+from _missing_oracles import with_gaps
 from _mixture_oracles import MixturePrior, enumerated_log_evidence
 from _samplers import make_prior, small_data
 from scipy.special import gammaln, logsumexp
@@ -203,6 +204,18 @@ def test_small_standard_errors_are_not_believed_where_empty_components_are_too_r
         assert pair.limits[0] < difference < pair.limits[1]
     # of errors that can be believed, the sum of squares is above this in one of 10^5 cases
     assert np.sum(np.square(ratios)) > chi2(len(ratios)).isf(1e-5)
+
+
+def test_evidences_of_known_entries_are_checked():
+    """Rows with gaps: the chance of an empty component is that given the known entries."""
+    X = with_gaps(0.3 * small_data(12, 2), 0.2)
+    prior = {"covariance_prior": np.eye(2), "mean_prior": np.zeros(2), "mean_precision_prior": 0.5}
+    fits = [BayesianGMMAutoEncoder(k, **prior, n_models=400, random_state=0).fit(X) for k in (1, 2)]
+    (pair,) = check_evidences(fits, X).pairs
+    assert pair.informative
+    assert pair.verdict == "consistent"
+    assert pair.expected_error < 0.2
+    assert check_evidences([fits[0], altered(fits[1], 1.5)], X).contradictions == ((1, 2),)
 
 
 @pytest.mark.parametrize("nats", [-0.6, 0.6])

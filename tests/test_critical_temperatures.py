@@ -343,3 +343,11 @@ def test_what_has_no_critical_temperature_is_refused_by_name():
         critical_temperatures(BayesianGMMAutoEncoder(), SKEWED)
     with pytest.raises(TypeError, match="needs an estimator of skbae, got ndarray"):
         critical_temperatures(SKEWED, SKEWED)
+
+
+@pytest.mark.parametrize("model", [BayesianGMMAutoEncoder(2), BayesianPCAAutoEncoder(1)])
+def test_rows_with_gaps_are_refused_with_the_reason(model):
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    model = clone(model).set_params(model_temperature=0).fit(X)
+    with pytest.raises(ValueError, match=r"needs complete rows.*pass estimator.impute"):
+        critical_temperatures(model, np.where(X > 1, np.nan, X))

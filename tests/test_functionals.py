@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from _missing_oracles import marginal_joint, with_gaps
 from _rbm_oracles import joint as machine_joint
 from scipy import stats
 
@@ -279,6 +280,20 @@ def test_an_estimator_stands_for_the_energies_of_its_models(sampled, T):
     assert hmmm(sampled, X=X) == pytest.approx(hmmm(table), rel=1e-9)
     prior = np.arange(6.0)
     assert hmaxemax(sampled, X, T, 2.0, prior) == pytest.approx(hmaxemax(table, T, 2.0, prior))
+
+
+@pytest.mark.parametrize("T", [0.5, 1.0])
+def test_energies_of_rows_with_gaps_are_those_of_known_entries(sampled, T):
+    gappy, models = with_gaps(X, 0.3), sampled.models_
+    table = np.stack(
+        [
+            marginal_joint(gappy, *each)
+            for each in zip(models.weights, models.means, models.covariances, strict=True)
+        ],
+        axis=1,
+    )
+    for f in (hmax, hmaxe, hmaxemax, internal_energy, hmaxminmax, hmax_x):
+        np.testing.assert_allclose(f(sampled, gappy, T), f(table, T), rtol=1e-9, atol=1e-9)
 
 
 def test_codes_of_a_machine_are_its_hidden_states():

@@ -12,6 +12,7 @@ from _instances import COVARIANCE_TYPES
 from _rbm_oracles import log_partition, mixture_of
 from _vae_oracles import quadrature
 from scipy.linalg import expm
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 
 from skbae import (
@@ -30,6 +31,9 @@ OTHER = 1.3 * RNG.standard_normal((30, D)) @ RNG.standard_normal((D, D)) + 1.0
 WEIGHTS = np.random.default_rng(4).integers(0, 4, len(OTHER)) * 0.7
 TEMPERATURES = (0.5, 1.0, 2.0)
 STEP = 1e-4
+# The same rows with a quarter of the entries missing, and a row of one known entry.
+GAPPY = np.where(np.random.default_rng(8).random(OTHER.shape) < 0.25, np.nan, OTHER)
+GAPPY[0], GAPPY[:, 0] = np.nan, OTHER[:, 0]
 
 
 def fitted(estimator, rows=X):
@@ -222,6 +226,113 @@ def test_gradients_of_mixtures_of_pca(settings, T, weights):
         ),
     }
     assert_slopes_agree(score, gradient, curves, 1e-5)
+
+
+# -- missing entries -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("T", TEMPERATURES)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_gradients_of_gaussian_mixtures_with_gaps(kind, T, weights):
+    model = fitted(
+        BayesianGMMAutoEncoder(
+            3, covariance_type=kind, temperature=T, model_temperature=0, random_state=0
+        )
+    )
+    gradient = hmaxe_gradient(model, GAPPY, weights)
+    score = gaussian_score(model, GAPPY, weights)
+    assert_slopes_agree(score, gradient, gaussian_curves(model), 1e-5)
+
+
+def subspace_curves(model, several):
+    def components(rng):
+        parts = [rotated(each, rng) for each in model.components_]
+        return (lambda t: np.stack([curve(t) for curve, _ in parts])), np.stack(
+            [change for _, change in parts]
+        )
+
+    mean = "means" if several else "mean"
+    curves = {
+        mean: lambda rng: line(getattr(model, f"{mean}_"), rng),
+        "components": components if several else lambda rng: rotated(model.components_, rng),
+        "component_precisions": lambda rng: line(
+            model.component_precisions_, rng, lambda change: model.component_precisions_ * change
+        ),
+        "noise_variance": lambda rng: line(
+            model.noise_variance_, rng, lambda change: model.noise_variance_ * change
+        ),
+    }
+    if several:
+        curves["weights"] = lambda rng: line(model.weights_, rng, sums_to_zero)
+    return curves
+
+
+@pytest.mark.parametrize("T", [0.0, *TEMPERATURES])
+@pytest.mark.parametrize(
+    "model",
+    [
+        BayesianPCAAutoEncoder(1),
+        BayesianPCAAutoEncoder(2),
+        BayesianPCAAutoEncoder(0),
+        BayesianMixturePCAAutoEncoder(2, n_latent=1, max_iter=5, random_state=0),
+        BayesianMixturePCAAutoEncoder(2, tied_noise=True, max_iter=5, random_state=0),
+    ],
+    ids=["pca-1", "pca-2", "pca-0", "mixture", "tied-noise"],
+)
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_gradients_of_subspaces_with_gaps(model, T, weights):
+    model = fitted(clone(model).set_params(temperature=T, model_temperature=0))
+    several = hasattr(model, "weights_")
+    # codes of rows of few known entries need a prior, and melted directions have one-sided slopes
+    least = 0.02 if T == 0 else 0.0
+    below = np.minimum(model.component_precisions_ + least, 0.8 / np.max(model.noise_variance_))
+    model = with_models(model, component_precisions=below)
+    model.component_precisions_ = below
+    model._fitted = replace(
+        model._fitted,
+        reference={**model._fitted.reference, "component_precisions_": below.copy()},
+    )
+    gradient = hmaxe_gradient(model, GAPPY, weights)
+    for name, value in gradient.items():
+        assert np.shape(value) == np.shape(getattr(model, name))
+
+    def score(name, value):
+        return with_models(model, **{name: value}).score(GAPPY, sample_weight=weights)
+
+    assert_slopes_agree(score, gradient, subspace_curves(model, several), 1e-5)
+
+
+@pytest.mark.parametrize("T", TEMPERATURES)
+def test_gradients_of_rows_without_gaps_are_those_of_complete_rows(T):
+    """By the kernels of rows with gaps, with a row that has no known entry and so no weight."""
+    for model in (
+        BayesianGMMAutoEncoder(2, temperature=T, model_temperature=0, random_state=0),
+        BayesianPCAAutoEncoder(2, temperature=T, model_temperature=0),
+        BayesianMixturePCAAutoEncoder(
+            2, n_latent=3, temperature=T, model_temperature=0, random_state=0
+        ),
+    ):
+        fitted(model)
+        rows = np.concatenate([OTHER, GAPPY[[0]]])
+        weights = np.concatenate([np.ones(len(OTHER)), [0.0]])
+        found, expected = hmaxe_gradient(model, rows, weights), hmaxe_gradient(model, OTHER)
+        for name, value in expected.items():
+            size = max(float(np.abs(value).max()), 0.1)
+            np.testing.assert_allclose(found[name], value, atol=2e-5 * size)
+
+
+@pytest.mark.parametrize("T", [0.5, 1.0])
+def test_gradients_vanish_at_fits_to_rows_with_gaps(T):
+    settings = {**CONVERGED, "temperature": T}
+    rows = np.where(np.random.default_rng(2).random(X.shape) < 0.15, np.nan, X)
+    for model in (
+        BayesianGMMAutoEncoder(2, reg_covar=0, **settings),
+        BayesianMixturePCAAutoEncoder(1, **settings),
+    ):
+        gradient = hmaxe_gradient(fitted(model, rows), rows)
+        assert largest(gradient) < 1e-4
+        assert largest(hmaxe_gradient(model, GAPPY)) > 0.01
 
 
 def test_a_mixture_of_one_pca_has_the_gradient_of_pca():

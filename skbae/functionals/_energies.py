@@ -57,7 +57,7 @@ class OfEstimator(Energies):
     """Energies of rows under the kept models of a fitted estimator."""
 
     def __init__(self, estimator: BayesianAutoEncoder[Any, Any], X: Any) -> None:
-        self.estimator, self.X = estimator, estimator._read(X)
+        self.estimator, self.X = estimator, estimator._read_rows(X)
         self.n_rows, self.n_models = len(self.X), estimator._parameters().n_models
 
     def hmax(self, temperature: float, log_code_measure: Any) -> Array:

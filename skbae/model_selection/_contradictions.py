@@ -205,7 +205,7 @@ def check_evidences(
             f"{sizes}"
         )
     for steps, last in pairs:
-        Z = last._read(transform_rows(steps, X))
+        Z = last._read_rows(transform_rows(steps, X))
         rows = weighted_rows(Z, check_sample_weight(sample_weight, len(Z)))
         for fitted in (last, fits[0]):  # both, since steps before the last may differ
             check_rows(fitted, Z, rows)

@@ -14,6 +14,7 @@ from skbae.inference._objective import Objective
 from skbae.inference.optimise._splitting import cool
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._floating import own_errors
+from skbae.operators._gaps import has_gaps
 from skbae.thermodynamics._frames import frame
 from skbae.thermodynamics._gradient import checked_kind
 
@@ -172,7 +173,14 @@ def critical_temperatures(
     True
     """
     estimator = checked_kind(estimator, "critical_temperatures")
-    X = estimator._read(X).astype(np.float64, copy=False)
+    X = estimator._read_rows(X)
+    if has_gaps(X):
+        raise ValueError(
+            "critical_temperatures needs complete rows: what a row with missing entries adds to "
+            "the scores by which a direction melts or a component splits depends on entries that "
+            "are not known; pass estimator.impute(X), or rows without missing entries"
+        )
+    X = X.astype(np.float64, copy=False)
     weights = check_sample_weight(sample_weight, len(X))
     if weights is not None:
         X, weights = X[weights > 0], weights[weights > 0]

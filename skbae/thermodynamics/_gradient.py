@@ -40,7 +40,8 @@ def hmaxe_gradient(
         Of any family. The gradient is that at the reference model, which the fitted attributes
         belong to, also where models are sampled.
     X : array-like of shape (n_samples, n_features)
-        Any rows; those of the fit, where it is about zero.
+        Any rows; those of the fit, where it is about zero. Mixtures and PCA take NaN for missing
+        entries: ``Hmaxe_T`` is that of the known ones.
     sample_weight : array-like of shape (n_samples,) or None, default=None
         How many rows each row counts as.
 
@@ -94,9 +95,9 @@ def hmaxe_gradient(
     True
     """
     estimator = checked_kind(estimator, "hmaxe_gradient")
-    X = estimator._read(X)
+    X = estimator._read_rows(X)
     weights = check_sample_weight(sample_weight, len(X))
-    energy = require(estimator._energy(), ParameterGradientEnergy, "hmaxe_gradient")
+    energy = require(estimator._energy_for(X), ParameterGradientEnergy, "hmaxe_gradient")
     state = estimator._fitted
     kernel = energy.gradient_kernel(estimator._reference(), state.frame, state.temperature)
     with RowRunner() as runner:

@@ -90,8 +90,7 @@ def learning_coefficient(
         Of the fit, if local.
     local : bool or None, default=None
         Whether models are sampled only around the fitted one. With None, this is so for networks,
-        and for machines with too many units for their models to be sampled (at most 16 in the
-        smaller layer, whose states are summed).
+        and for machines with too many units for their models to be sampled.
     localisation : float or None, default=None
         Precision, in each of the family's coordinates, of the normal density that holds chains at
         the fitted model (local coefficients only). It should be small compared with the curvature

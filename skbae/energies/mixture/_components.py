@@ -383,6 +383,10 @@ class DifferentiableFamily(ComponentFamily):
         axis of them.
         """
 
+    def regular(self, params: Any) -> Any:
+        """Return parameters, moved from where the gradient is a limit to next to there."""
+        return params
+
 
 class SplittableFamily(ComponentFamily):
     """Capability: components that split into two."""

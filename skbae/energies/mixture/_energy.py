@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -363,6 +363,7 @@ class MixtureEnergy(
         self, params: MixtureParameters, frame: Frame, temperature: float
     ) -> DerivedKernel:
         family = require(self.family, DifferentiableFamily, "the gradient in parameters")
+        params = replace(params, components=family.regular(params.components))
 
         def gradient(statistics: MixtureStatistics, total: float) -> dict[str, Array]:
             counts, moments = statistics.counts, statistics.moments

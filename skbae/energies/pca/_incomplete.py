@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import ArrayRecord
-from skbae.energies._base import chunk_rows
+from skbae.energies._base import DerivedKernel, chunk_rows
 from skbae.energies.mixture._components import (
     CompletingKernel,
-    ComponentFamily,
+    DifferentiableFamily,
     Workspace,
     WorkspaceKey,
     interpolated,
@@ -53,6 +53,9 @@ _NEGLIGIBLE = 1e-24
 # What is added to the moments of codes in regressions, relative to these: steps are that little
 # shorter, and columns that no row of a component has known keep their coefficients.
 _RIDGE = 1e-10
+# How far below those of the noise, relative to these, precisions are at which gradients are
+# computed.
+_MELTED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -377,7 +380,7 @@ def codes_of_gaps(bound: BoundMixture, X: NDArray[Any]) -> tuple[Array, Array]:
     return np.swapaxes(found, 2, 3), spreads
 
 
-class RegressedSubspaces(ComponentFamily):
+class RegressedSubspaces(DifferentiableFamily):
     """Base of families of PCA components of rows with gaps; params have the fields of Subspaces.
 
     Attributes
@@ -479,6 +482,41 @@ class RegressedSubspaces(ComponentFamily):
         mixed = {n: interpolated(getattr(first, n), getattr(second, n), step) for n in names}
         return replace(second, **mixed)
 
+    def regular(self, params: Any) -> Any:
+        ceiling = (1 - _MELTED) / np.broadcast_to(params.noise, params.precisions.shape[:2])
+        return replace(params, precisions=np.minimum(params.precisions, ceiling[..., None]))
+
+    def parameter_gradient(
+        self, params: Any, counts: Array, moments: RegressionMoments, temperature: float
+    ) -> dict[str, Array]:
+        """Return the gradient by Fisher's identity, with codes given the known entries.
+
+        Codes y in data units have the prior variances ``w_i^2 = 1 / p_i - s2``, and known entries
+        the mean ``mu + U' y`` and the variance s2.
+        """
+        noise = np.broadcast_to(params.noise, counts.shape)
+        own, last = moments.coefficients, params.components.shape[2]
+        residual = moments.crossed - np.einsum("skdij,skdj->skdi", moments.design, own)
+        n_known = moments.design[..., last, last].sum(axis=2)
+        errors = moments.squares - (own * (moments.crossed + residual)).sum(axis=(2, 3))
+        of_noise = 0.5 * (errors / noise - n_known) / noise
+        ambient = np.swapaxes(residual[..., :last], 2, 3) / noise[..., None, None]
+        overlap = np.matmul(ambient, np.swapaxes(params.components, 2, 3))
+        overlap = 0.5 * (overlap + np.swapaxes(overlap, 2, 3))
+        squares = np.diagonal(moments.codes, axis1=2, axis2=3)[..., :last]
+        shrink = 1 - noise[..., None] * params.precisions
+        of_precisions = -0.5 * squares / shrink**2
+        if temperature > 0:
+            codes = temperature * counts[..., None]
+            of_precisions += 0.5 * codes / (params.precisions * shrink)
+        of_noise += (params.precisions**2 * of_precisions).sum(axis=2)
+        return {
+            "means": residual[..., last] / noise[..., None],
+            "components": ambient - np.matmul(overlap, params.components),
+            "component_precisions": of_precisions,
+            "noise_variance": of_noise.sum(axis=1) if self.tied_noise else of_noise,
+        }
+
     def explained_variance(self, counts: Array, moments: Any, params: Any) -> Array:
         """Return the variances of rows along the components, (S, K, d), as their codes tell."""
         d = self.n_latent
@@ -562,6 +600,19 @@ class IncompletePCAEnergy(PCAEnergy):
         self, params: PCAParameters, statistics: Any, step: Array, temperature: float
     ) -> Any:
         return self._mixture.interpolate(_as_mixture(params), statistics, step, temperature)
+
+    def gradient_kernel(
+        self, params: PCAParameters, frame: Frame, temperature: float
+    ) -> DerivedKernel:
+        inner = self._mixture.gradient_kernel(_as_mixture(params), frame, temperature)
+
+        def of_single(found: dict[str, Array], total: float) -> dict[str, Array]:
+            del found["weights"]
+            return {
+                "mean" if name == "means" else name: value[:, 0] for name, value in found.items()
+            }
+
+        return DerivedKernel(inner, of_single)
 
     def explained_variance(self, statistics: Any, params: PCAParameters) -> Array:
         """Return the variances of rows along the components, (S, d), as their codes tell."""

@@ -133,8 +133,8 @@ def prior_of(fitted: BayesianGMMAutoEncoder, rows: Rows) -> ResolvedPrior:
 def chance_of_empty_component(fitted: BayesianGMMAutoEncoder, rows: Rows) -> EmptyChance:
     """Return how probable it is that a given component has no rows, by the kept models."""
     state = fitted._fitted
-    bound = fitted._energy().bind(fitted._parameters(), state.frame, np.float64)
     X = np.asarray(rows.X, dtype=np.float64)
+    bound = fitted._energy_for(X).bind(fitted._parameters(), state.frame, np.float64)
     total: Array = np.zeros(fitted.models_.weights.shape)
     for start in range(0, len(X), bound.chunk_rows):
         part = slice(start, start + bound.chunk_rows)
