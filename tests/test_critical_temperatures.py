@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from _instances import COVARIANCE_TYPES
+from sklearn.base import clone
 
 from skbae import (
     BayesianGMMAutoEncoder,
