@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tracemalloc
 
+import joblib
 import numpy as np
 import pytest
 from _instances import COVARIANCE_TYPES
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
 from skbae.inference.passes import _sources, _starting_points
@@ -312,3 +314,29 @@ def test_datasets_of_h5py(tmp_path):
         model = gaussian().fit(file["X"])
         assert_same_fit(model, gaussian().fit(X))
         np.testing.assert_array_equal(model.predict(file["X"]), model.predict(X))
+
+
+# -- backends of joblib ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_results_do_not_depend_on_the_backend(backend):
+    """Of searches; and of restarts, chains and passes within a worker (dask: test_dask.py)."""
+    X = rows(60, 1)
+    models = [
+        gaussian(n_init=3, init_params="random", n_jobs=-1),
+        gaussian(1, model_temperature=1, n_models=3, covariance_type="tied_spherical", n_jobs=2),
+        pca(1),
+    ]
+    search = GridSearchCV(models[0], {"n_components": [1, 2]}, cv=2, error_score="raise", n_jobs=2)
+    with getattr(joblib, "parallel_config", joblib.parallel_backend)(backend=backend):
+        fitted = joblib.Parallel(n_jobs=2)(joblib.delayed(clone(model).fit)(X) for model in models)
+        searched = clone(search).fit(X)
+    for own, model in zip(fitted, models, strict=True):
+        expected = clone(model).fit(X)
+        for name in ATTRIBUTES:
+            if hasattr(expected, name):
+                np.testing.assert_array_equal(getattr(own, name), getattr(expected, name))
+    expected = clone(search).set_params(n_jobs=1).fit(X)
+    for name in ("mean_test_score", "std_test_score"):
+        np.testing.assert_array_equal(searched.cv_results_[name], expected.cv_results_[name])
