@@ -3,8 +3,10 @@
 Both start from the same parameters and take the same number of iterations, in one process, turn by
 turn. The time of one iteration is the difference between a long and a short fit, divided by the
 difference of their iterations, so that validation, the first pass and the last drop out. The last
-column is the floor: what the two matrix products of our pass would give if everything else were
-free. With ``--fits``, whole fits with default settings are compared instead, starts and stopping
+ratio is the floor: what the two matrix products of our pass would give if everything else were
+free; the one before it has the ratio for rows whose components overlap strongly, of which each row
+belongs to all. ``--peers`` adds other libraries, where they are installed: their time over ours.
+With ``--fits``, whole fits with default settings are compared instead, starts and stopping
 rule included: their times, and the mean log-likelihood of a row that each reaches.
 
 One thread is the default: on a machine that does other work too, scikit-learn's BLAS threads wait
@@ -25,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import sklearn
+from _peers import PEERS
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -36,6 +39,9 @@ from skbae import BayesianGMMAutoEncoder
 from skbae.energies._base import chunk_rows
 
 SHORT = 2  # iterations of the short fit
+# Standard deviation of the means of components, in units of that of their rows; and where rows
+# belong to no component in particular.
+SPREAD, OVERLAP = 1.5, 0.2
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,11 @@ SETTINGS = [
 ]
 
 
-def problem(setting, seed=0):
+def problem(setting, seed=0, spread=SPREAD):
     """Return rows from overlapping clusters and a start: rows as means, the overall covariance."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((setting.rows, setting.features))
-    X += rng.normal(scale=1.5, size=(setting.components, setting.features))[
+    X += rng.normal(scale=spread, size=(setting.components, setting.features))[
         rng.integers(setting.components, size=setting.rows)
     ]
     precision = 1 / X.var(axis=0)
@@ -154,6 +160,33 @@ def bare_products(setting, threads):
         return time.perf_counter() - begin
 
 
+def overlapping(setting, repetitions):
+    """Return the median ratio where components overlap strongly."""
+    X, start = problem(setting, spread=OVERLAP)
+    fits = (fit_theirs, fit_ours)
+    times = [[per_iteration(fit, X, start, setting) for fit in fits] for _ in range(repetitions)]
+    return np.median([theirs / ours for theirs, ours in times])
+
+
+def compare_peers(setting, repetitions):
+    """Return the median time of an iteration of other libraries over ours, NaN without them."""
+    X, start = problem(setting)
+    found = {}
+    for name, fit in PEERS.items():
+        try:
+            for iterations in (SHORT, SHORT + setting.iterations):  # some compile for each
+                fit(X, start, setting, iterations)
+        except (ImportError, ValueError):
+            found[name] = np.nan
+            continue
+        times = [
+            [per_iteration(each, X, start, setting) for each in (fit, fit_ours)]
+            for _ in range(repetitions)
+        ]
+        found[name] = np.median([theirs / ours for theirs, ours in times])
+    return found
+
+
 def compare(setting, repetitions, threads):
     """Return median times of an iteration, theirs, ours and the products', and median ratios."""
     X, start = problem(setting)
@@ -229,6 +262,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--only", type=int, nargs="*", help="numbers of settings, from 0")
+    parser.add_argument("--peers", action="store_true", help="compare other libraries, too")
     parser.add_argument("--fits", action="store_true", help="compare whole default fits")
     parser.add_argument("--tol", type=float, default=1e-3, help="of our whole fits (0.1: as early)")
     options = parser.parse_args()
@@ -243,7 +277,8 @@ def main():
         print("threads:", ", ".join(f"{api} {number}" for api, number in sorted(pools)))
         print(f"median of {options.repetitions} alternating repetitions; ms per iteration\n")
         print(f"{'setting':38s} {'sklearn':>8s} {'skbae':>8s} {'ratio':>6s}", end="")
-        print(f" {'(range)':>13s} {'floor':>6s}   score difference")
+        print(f" {'(range)':>13s} {'overlap':>7s} {'floor':>6s}   score difference", end="")
+        print("".join(f" {name:>11s}" for name in PEERS) if options.peers else "")
         medians, floors = [], []
         for number, setting in enumerate(SETTINGS):
             if options.only is not None and number not in options.only:
@@ -255,7 +290,11 @@ def main():
             floors.append(floor)
             spread = f"({ratios.min():.1f}-{ratios.max():.1f})"
             print(f"{setting!s:38s} {theirs * 1e3:8.1f} {ours * 1e3:8.1f}", end="")
-            print(f" {medians[-1]:6.2f} {spread:>13s} {floor:6.1f}   {difference:+.1e}", flush=True)
+            overlap = overlapping(setting, options.repetitions)
+            print(f" {medians[-1]:6.2f} {spread:>13s} {overlap:7.2f} {floor:6.1f}", end="")
+            print(f"   {difference:+.1e}        ", end="", flush=True)
+            peers = compare_peers(setting, options.repetitions) if options.peers else {}
+            print("".join(f" {ratio:11.2f}" for ratio in peers.values()), flush=True)
     print(f"\ngeometric mean {np.exp(np.mean(np.log(medians))):.2f}, minimum {min(medians):.2f}")
     print(
         f"with the bare matrix products: {np.exp(np.mean(np.log(floors))):.2f}, {min(floors):.2f}"
