@@ -487,7 +487,7 @@ class RegressedSubspaces(DifferentiableFamily):
         return replace(params, precisions=np.minimum(params.precisions, ceiling[..., None]))
 
     def parameter_gradient(
-        self, params: Any, counts: Array, moments: RegressionMoments, temperature: float
+        self, params: Any, counts: Array, moments: Any, temperature: float
     ) -> dict[str, Array]:
         """Return the gradient by Fisher's identity, with codes given the known entries.
 

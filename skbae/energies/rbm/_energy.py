@@ -269,7 +269,7 @@ class RBMEnergy(
         for s, own in enumerate(states):
             one = params.take([s])
             codes = expit(BoundRBM(one, self.layer).activations(own)[0])
-            moments.append(self._moments(one, own, codes, shares))
+            moments.append(self.moments(one, own, codes, shares))
         enumerated = np.zeros(len(theta)), Moments.concatenate(moments)
         kernel = Contrast(params, self.layer, temperature, enumerated)
         sums = kernel.zero()
