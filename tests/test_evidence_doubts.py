@@ -16,7 +16,7 @@ from skbae.inference._objective import Objective
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.inference.sample import _allocations
+from skbae.inference.sample import _allocation_jumps
 from skbae.inference.sample._allocation_chains import _modes_met
 from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_plan import allocation_plan
@@ -256,5 +256,5 @@ def test_chains_find_where_most_of_a_diffuse_posterior_is():
 @pytest.mark.slow
 def test_chains_from_what_searches_find_miss_most_of_a_diffuse_posterior(monkeypatch):
     """The control: "ok", with an error of .025, at -1524.33 for about one seed in three."""
-    monkeypatch.setattr(_allocations, "_DISPERSED", 0.0)
+    monkeypatch.setattr(_allocation_jumps, "_DISPERSED", 0.0)
     assert min(found.log_evidence for found in diffuse_fits(16)) < -1524.0

@@ -81,18 +81,76 @@ def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Gener
     n : int
     rng : Generator
     """
+    kinds = np.arange(n) % 4
+    sizes = np.where(np.arange(n) % 8 < 4, n_components, rng.integers(1, n_components + 1, size=n))
+    few = (kinds == 2) | (np.arange(n) % 16 >= 8) & (kinds == 0)
+    labels = _clusters_in_frames(rows, sizes, kinds % 3, few, rng)
+    for index in np.flatnonzero(kinds == 3):
+        labels[index] = rng.integers(sizes[index], size=len(rows))
+    return labels
+
+
+def shared_cluster_labels(
+    rows: Array, n_components: int, n: int, rng: np.random.Generator
+) -> Labels:
+    """Return allocations in which components share clusters, or are empty, (n, N).
+
+    The rows of a cluster are divided at random among the components that share it: there are so
+    many ways to do it that much of a diffuse posterior may be there, though each single allocation
+    is far below the best one. No sequence of small steps need lead from one number of clusters, or
+    of components that are not empty, to another. All pairs of these numbers take turns.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (N, D)
+    n_components : int
+        K.
+    n : int
+    rng : Generator
+
+    Examples
+    --------
+    >>> rows = np.arange(6.0)[:, None]
+    >>> labels = shared_cluster_labels(rows, 2, 3, np.random.default_rng(0))
+    >>> sorted(len(np.unique(each)) for each in labels)
+    [1, 2, 2]
+    """
+    pairs = [(size, filled) for filled in range(1, n_components + 1) for size in range(1, filled + 1)]
+    turns = (np.arange(n) + rng.integers(len(pairs))) % len(pairs)
+    sizes, filled = np.array(pairs)[turns].T
+    kinds = rng.integers(3, size=n)
+    few = (kinds == 2) | (kinds == 0) & (rng.random(n) < 0.5)
+    clusters = _clusters_in_frames(rows, sizes, kinds, few, rng)
+    labels = np.empty_like(clusters)
+    for index, (size, n_filled) in enumerate(zip(sizes, filled, strict=True)):
+        hosts = np.concatenate([np.arange(size), rng.integers(size, size=n_filled - size)])
+        shares = hosts == clusters[index][:, None]  # (N, filled)
+        labels[index] = (shares * rng.random(shares.shape)).argmax(axis=1)
+    return labels
+
+
+def _clusters_in_frames(
+    rows: Array,
+    sizes: NDArray[np.intp],
+    kinds: NDArray[np.intp],
+    few: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Labels:
+    """Return clusters (n, N) of standardised rows where the kind is 0, else of whitened ones.
+
+    `few` marks those that look along a few axes only.
+    """
     centred = rows - rows.mean(axis=0)
     deviations = centred.std(axis=0)
     standard = centred / np.where(deviations > 0, deviations, 1.0)
     left, singular, _ = np.linalg.svd(standard, full_matrices=False)
     whole = singular > 1e-8 * max(singular[0], np.finfo(float).tiny)
     white = left[:, whole] * np.sqrt(len(rows))
-    if not white.shape[1]:
-        return rng.integers(n_components, size=(n, len(rows)))
-    kinds = np.arange(n) % 4
-    sizes = np.where(np.arange(n) % 8 < 4, n_components, rng.integers(1, n_components + 1, size=n))
-    labels = np.empty((n, len(rows)), dtype=np.intp)
-    few = (kinds == 2) | (np.arange(n) % 16 >= 8) & (kinds == 0)
+    labels = np.empty((len(sizes), len(rows)), dtype=np.intp)
+    if not white.shape[1]:  # all rows are equal
+        for index, size in enumerate(sizes):
+            labels[index] = rng.integers(size, size=len(rows))
+        return labels
     for kind, frame in enumerate((standard, white, white)):
         chosen = np.flatnonzero(kinds == kind)
         if not len(chosen):
@@ -102,8 +160,6 @@ def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Gener
             [_few_axes(frame.shape[1], rng) if few[index] else whole_frame for index in chosen]
         )
         labels[chosen] = k_means_labels(frame, emphasis, sizes[chosen], rng)
-    for index in np.flatnonzero(kinds == 3):
-        labels[index] = rng.integers(sizes[index], size=len(rows))
     return labels
 
 

@@ -33,7 +33,6 @@ from skbae.inference.sample._allocation_jumps import (
 )
 from skbae.inference.sample._allocation_modes import Pool
 from skbae.inference.sample._allocation_search import challenge, patience_for
-from skbae.inference.sample._allocation_starts import starting_labels
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
 from skbae.inference.sample._group_weights import (
     NEGLIGIBLE,
@@ -66,8 +65,6 @@ _OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
 # Of more modes than these, of at least this share, searches may have missed some, and jumping
 # chains from those that were found need not come there.
 _FEW_MODES, _SMALL_MODE = 4, 0.005
-# Chains that start where no search has been, relative to those that start from modes.
-_DISPERSED = 0.5
 # Nats below the lower bound that do not count.
 _ROUNDING = 0.01
 # Bridge estimates with a larger standard error, in nats, are discarded.
@@ -232,29 +229,12 @@ def _sample_early(
     # proposals are to cover lower modes too, where chains would stick
     lower = np.concatenate([pool.labels for pool in pools])
     first, second = (
-        _dispersed(
-            np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]]), models, rng
-        )
+        np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]])
         for part in allocations
     )
     run = sample_by_jumps(objective, models, (first, second), rng, plan, progress, among)
     n_modes = int((shares > NEGLIGIBLE).sum())
     return replace(run, log_evidence_lower_bound=log_union(known), n_modes=n_modes)
-
-
-def _dispersed(labels: Labels, models: PinnedModels, rng: np.random.Generator) -> Labels:
-    """Return allocations from which chains start, and others that no search has touched.
-
-    Searches find the highest allocations. Where the posterior is diffuse, most of it may be around
-    lower ones, from which its chains never came: chains from dispersed starts go where there is
-    most room. At other temperatures than 1 this has not been verified, and is not done.
-    """
-    mixture = models.mixture
-    n = round(_DISPERSED * len(labels)) if models.temperature == 1 else 0
-    if not n:
-        return labels
-    others = starting_labels(mixture.columns, mixture.n_components, n, rng)
-    return np.concatenate([labels, others])
 
 
 def _is_trusted(run: SamplingRun) -> bool:

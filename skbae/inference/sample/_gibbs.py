@@ -451,12 +451,17 @@ def _find_proposals(
         return state
 
     state = sweeps(state, plan.n_burn)
-    early = slice(0, plan.n_conditionals // 4)
-    spread = [each.take(early) for each in latest.proposals(moves.islands)]
+    early = latest.proposals(moves.islands)
+    spread = [each.take(_every(each.n_models, plan.n_conditionals // 4)) for each in early]
     for _ in range(plan.n_rounds):
         proposals = _join(latest.proposals(moves.islands), spread)
         state = sweeps(moves.replace(state, proposals), plan.n_between)
     return state, _join(latest.proposals(moves.islands), spread), spread
+
+
+def _every(n: int, m: int) -> NDArray[np.intp]:
+    """Return the indices of m of n items, evenly spaced: starts of a kind are next to each other."""
+    return np.linspace(0, n - 1, min(n, m)).round().astype(np.intp)
 
 
 def _join(first: list[Any], second: list[Any]) -> list[Any]:
