@@ -12,7 +12,7 @@ from skbae.energies._allocations import Labels
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._visited import KnownAllocations, visited_by_others
 from skbae.inference.sample import _collapsed
-from skbae.inference.sample._allocation_starts import shared_cluster_labels
+from skbae.inference.sample._allocation_masses import starts_by_mass
 from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate
 from skbae.inference.sample._group_evidence import LEAST_SHARE
 from skbae.inference.sample._group_weights import joint_estimates
@@ -21,16 +21,11 @@ from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae.energies._allocations import CollapsedModel
     from skbae.inference._objective import Objective
     from skbae.inference.sample._allocation_chains import GroupRun, ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan
     from skbae.inference.sample._group_evidence import GroupEvidence
     from skbae.inference.sample._progress import Progress
-
-
-# Chains that start where no search has been, relative to those that start from given allocations.
-_DISPERSED = 0.5
 
 
 def first_allocations(groups: list[ModeGroup]) -> tuple[Labels, Labels]:
@@ -99,16 +94,14 @@ def sample_by_jumps(
 ) -> SamplingRun:
     """Sample by Gibbs sweeps with long jumps, proposed from conditionals given allocations.
 
-    Searches find the highest allocations. Where the posterior is diffuse, most of it may be around
-    lower ones, from which its chains never came: some chains start from dispersed allocations, and
-    go where there is most room.
+    The chains start where there is mass around given allocations, and around others.
 
     Parameters
     ----------
     objective : Objective
     models : PinnedModels
     allocations : tuple of ndarrays of int of shape (S, N)
-        Where two thirds of the chains of each island start.
+        Where chains of each island may start.
     rng : Generator
     plan : AllocationPlan
     progress : Progress
@@ -129,9 +122,8 @@ def sample_by_jumps(
     )
     half = plan.n_jumping // 2
     parts = []
-    for given in allocations:
-        labels = np.concatenate([given, _dispersed(models.mixture, len(given), rng)])
-        chosen = labels[spread_indices(len(labels), half)]
+    for labels in allocations:
+        chosen = starts_by_mass(models, labels[spread_indices(len(labels), half)], half, rng)
         parts.append(models.draw(*models.mixture.sums(chosen), rng))
     starts = type(parts[0]).concatenate(parts)
     moves = GibbsMoves.of(objective, starts.n_models, rng)
@@ -146,12 +138,6 @@ def sample_by_jumps(
         if share > LEAST_SHARE:
             run = replace(run, estimates={**run.estimates, "visited": (value, error)})
     return run
-
-
-def _dispersed(mixture: CollapsedModel, n_given: int, rng: np.random.Generator) -> Labels:
-    """Return allocations that no search has touched, beside a number of given ones."""
-    n = round(_DISPERSED * n_given)
-    return shared_cluster_labels(mixture.columns, mixture.n_components, n, rng)
 
 
 def jump_among_groups(

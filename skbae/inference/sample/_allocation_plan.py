@@ -112,7 +112,7 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         # where a step costs little more than its overhead, more chains are nearly free
         n_jumping=2 * max(scaled(8e6, 8, 64), scaled(1e6, 8, 128)),
         jumps=GibbsPlan(
-            n_burn=scaled(1e6, 5, 20),
+            n_burn=5,
             n_conditionals=64,
             n_rounds=4,
             n_between=5,
