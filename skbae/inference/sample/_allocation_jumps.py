@@ -64,6 +64,24 @@ def spread_indices(n_given: int, n: int) -> NDArray[np.intp]:
     return np.arange(n) * n_given // n
 
 
+def jump_starts(
+    models: PinnedModels,
+    allocations: tuple[Labels, Labels],
+    rng: np.random.Generator,
+    plan: AllocationPlan,
+) -> tuple[Labels, Labels]:
+    """Return where the chains of each island start, given allocations of each.
+
+    Where there is mass around these, and around others: see :func:`starts_by_mass`.
+    """
+    half = plan.n_jumping // 2
+    first, second = (
+        starts_by_mass(models, labels[spread_indices(len(labels), half)], half, rng)
+        for labels in allocations
+    )
+    return first, second
+
+
 def jump_acceptance(
     models: PinnedModels, allocations: tuple[Labels, Labels], rng: np.random.Generator
 ) -> float:
@@ -86,7 +104,7 @@ def jump_acceptance(
 def sample_by_jumps(
     objective: Objective,
     models: PinnedModels,
-    allocations: tuple[Labels, Labels],
+    starts: tuple[Labels, Labels],
     rng: np.random.Generator,
     plan: AllocationPlan,
     progress: Progress,
@@ -94,14 +112,12 @@ def sample_by_jumps(
 ) -> SamplingRun:
     """Sample by Gibbs sweeps with long jumps, proposed from conditionals given allocations.
 
-    The chains start where there is mass around given allocations, and around others.
-
     Parameters
     ----------
     objective : Objective
     models : PinnedModels
-    allocations : tuple of ndarrays of int of shape (S, N)
-        Where chains of each island may start.
+    starts : tuple of ndarrays of int of shape (S, N)
+        Where the chains of each island start: see :func:`jump_starts`.
     rng : Generator
     plan : AllocationPlan
     progress : Progress
@@ -120,17 +136,13 @@ def sample_by_jumps(
         f"jumping chains, {jumps.n_sweeps * jumps.min_lengths} to "
         f"{jumps.n_sweeps * max(jumps.max_lengths, jumps.max_apart)} sweeps, {until}"
     )
-    half = plan.n_jumping // 2
-    parts = []
-    for labels in allocations:
-        chosen = starts_by_mass(models, labels[spread_indices(len(labels), half)], half, rng)
-        parts.append(models.draw(*models.mixture.sums(chosen), rng))
-    starts = type(parts[0]).concatenate(parts)
-    moves = GibbsMoves.of(objective, starts.n_models, rng)
+    parts = [models.draw(*models.mixture.sums(labels), rng) for labels in starts]
+    drawn = type(parts[0]).concatenate(parts)
+    moves = GibbsMoves.of(objective, drawn.n_models, rng)
     if known is not None:
         moves = KnownMoves(objective, moves.islands, rng, moves.seeds, models, known)
     run = sample_conjugate(
-        objective, starts, rng, plan=plan.jumps, on_step=progress.of_jumps, moves=moves
+        objective, drawn, rng, plan=plan.jumps, on_step=progress.of_jumps, moves=moves
     )
     run = replace(run, n_sweeps=progress.number)
     if isinstance(moves, KnownMoves):
@@ -155,8 +167,8 @@ def jump_among_groups(
         by_island = zip(*(run.visited for run in runs), strict=True)
         first, second = (KnownAllocations(visited) for visited in by_island)
         known = first, second
-    allocations = last_allocations(runs, plan.n_jumping // 2)
-    run = sample_by_jumps(objective, models, allocations, rng, plan, progress, known)
+    starts = jump_starts(models, last_allocations(runs, plan.n_jumping // 2), rng, plan)
+    run = sample_by_jumps(objective, models, starts, rng, plan, progress, known)
     if plan.evidence_tol is None or progress.stopped:
         return run
     return replace(run, estimates={**run.estimates, **joint_estimates(evidences)})

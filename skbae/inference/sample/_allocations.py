@@ -28,6 +28,7 @@ from skbae.inference.sample._allocation_jumps import (
     first_allocations,
     jump_acceptance,
     jump_among_groups,
+    jump_starts,
     last_allocations,
     sample_by_jumps,
 )
@@ -209,10 +210,6 @@ def _sample_early(
     """
     if not 1 < models.mixture.n_components <= _MOST_JUMPED:
         return None
-    allocations = first_allocations(groups)
-    overlap = jump_acceptance(models, allocations, rng)
-    if overlap < _GOOD_OVERLAP:
-        return None
     shares = first_shares(groups)
     if np.sum(shares > _SMALL_MODE) > _FEW_MODES:
         return None
@@ -221,18 +218,22 @@ def _sample_early(
         for share, group in zip(shares, groups, strict=True)
     ):
         return None
+    # starts are to cover lower modes too, where chains would stick
+    lower = np.concatenate([pool.labels for pool in pools])
+    first, second = (
+        np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]])
+        for part in first_allocations(groups)
+    )
+    starts = jump_starts(models, (first, second), rng, plan)
+    overlap = jump_acceptance(models, starts, rng)
+    if overlap < _GOOD_OVERLAP:
+        return None
     by_island = zip(*(group.known for group in groups), strict=True)
     known = [KnownAllocations(visited) for visited in by_island]
     visited = float(shares @ [group.share_known for group in groups])
     helpful = visited > _OFTEN_VISITED and overlap < _HIGH_OVERLAP
     among = (known[0], known[1]) if helpful else None
-    # proposals are to cover lower modes too, where chains would stick
-    lower = np.concatenate([pool.labels for pool in pools])
-    first, second = (
-        np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]])
-        for part in allocations
-    )
-    run = sample_by_jumps(objective, models, (first, second), rng, plan, progress, among)
+    run = sample_by_jumps(objective, models, starts, rng, plan, progress, among)
     n_modes = int((shares > NEGLIGIBLE).sum())
     return replace(run, log_evidence_lower_bound=log_union(known), n_modes=n_modes)
 
