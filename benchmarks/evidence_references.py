@@ -328,7 +328,8 @@ def estimate(problem, rng, *, size=32, n_sweeps=1, adapt=0.5, n_search=32, verbo
         parts.append({name.replace("rows", "origin"): diffuse[name] for name in diffuse})
     total = {}
     for name in ("origin up", "origin down", "rows up", "rows down"):
-        total[name] = log_sum([part[name] for part in parts if name in part and np.isfinite(part[name][0])])
+        found = [part[name] for part in parts if name in part]
+        total[name] = log_sum([each for each in found if np.isfinite(each[0])])
     return summarise(total, visited.bound, time.process_time() - begin)
 
 

@@ -234,27 +234,40 @@ def test_of_two_runs_in_doubt_the_one_of_smaller_error_is_reported():
     assert settle(run, early).doubts == ("early",)
 
 
-def diffuse_fits(n_seeds):
-    """Return the sampling of mixtures of six columns of wines.
+# Columns of wines, components, and the log evidence. Most of the posterior is around lower
+# allocations than the best ones: in the first case it was also found by models sampled from modes
+# that expectation maximisation finds; in the second by chains that first wander for hours.
+DIFFUSE = {
+    "six columns": (range(6), 3, -1523.42),
+    "overlapping parts of a cluster": ([1, 2, 3, 4, 6, 8, 9], 5, -1711.50),
+}
 
-    Around the best allocations is two fifths of the posterior; the others are lower, but more.
-    """
-    X = scale(load_wine().data)[:, :6]
+
+def diffuse_fits(name, n_seeds):
+    """Return the sampling of mixtures of some columns of wines."""
+    columns, n_components, _ = DIFFUSE[name]
+    X = scale(load_wine().data)[:, list(columns)]
     return [
-        BayesianGMMAutoEncoder(3, covariance_type="diag", random_state=seed).fit(X).sampling_
+        BayesianGMMAutoEncoder(n_components, covariance_type="diag", random_state=seed)
+        .fit(X)
+        .sampling_
         for seed in range(n_seeds)
     ]
 
 
-def test_chains_find_where_most_of_a_diffuse_posterior_is():
-    """Models sampled from modes that expectation maximisation finds give -1523.4 as well."""
-    for found in diffuse_fits(3):
+@pytest.mark.parametrize("name", DIFFUSE)
+def test_chains_find_where_most_of_a_diffuse_posterior_is(name):
+    for found in diffuse_fits(name, 2):
         assert found.status == "ok"
-        assert abs(found.log_evidence + 1523.42) < 0.05 + 3 * found.log_evidence_error
+        assert abs(found.log_evidence - DIFFUSE[name][2]) < 0.05 + 3 * found.log_evidence_error
 
 
 @pytest.mark.slow
-def test_chains_from_what_searches_find_miss_most_of_a_diffuse_posterior(monkeypatch):
-    """The control: "ok", with an error of .025, at -1524.33 for about one seed in three."""
-    monkeypatch.setattr(_allocation_jumps, "_DISPERSED", 0.0)
-    assert min(found.log_evidence for found in diffuse_fits(16)) < -1524.0
+@pytest.mark.parametrize("name", DIFFUSE)
+def test_chains_from_what_searches_find_miss_most_of_a_diffuse_posterior(name, monkeypatch):
+    """The control: "ok", with small errors, .9 and 2.2 nats too low for some seeds."""
+    monkeypatch.setattr(_allocation_jumps, "starts_by_mass", lambda models, given, n, rng: given)
+    found = diffuse_fits(name, 12)
+    lowest = min(found, key=lambda each: each.log_evidence)
+    assert lowest.status == "ok"
+    assert lowest.log_evidence < DIFFUSE[name][2] - 0.5

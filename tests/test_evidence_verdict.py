@@ -13,6 +13,7 @@ from skbae.inference._objective import Objective
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample import _allocation_jumps
 from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocation_search import SearchPlan, search
@@ -118,16 +119,25 @@ def two_searches(case):
     return [search(case.mixture, case.plan.search, np.random.default_rng(seed)) for seed in (0, 1)]
 
 
-@pytest.mark.parametrize("n_challengers", [0, 64])
-def test_children_of_chains_find_a_mode_that_both_searches_missed(case, n_challengers):
+def sample_without_the_best(case, n_challengers):
+    """Return results and whether each is right, where both searches missed the best mode."""
     whole = two_searches(case)[1]
     poor = [WithoutTheBest(whole, 15)] * 2
     assert poor[0].log_mass[0] < whole.log_mass[0] - 10
     plan = replace(case.plan, n_challengers=n_challengers)
     results = [case.sample(plan, seed, poor) for seed in range(3)]
-    right = [abs(each.log_evidence - REFERENCE) < 0.1 for each in results]
-    # the control: without children nobody notices
-    assert all(right) if n_challengers else not any(right)
+    return results, [abs(each.log_evidence - REFERENCE) < 0.1 for each in results]
+
+
+def test_children_of_chains_find_a_mode_that_both_searches_missed(case):
+    results, right = sample_without_the_best(case, 64)
+    assert all(right), [each.log_evidence for each in results]
+
+
+def test_without_children_and_starts_by_mass_nobody_notices_a_missed_mode(case, monkeypatch):
+    """The control of the test before."""
+    monkeypatch.setattr(_allocation_jumps, "starts_by_mass", lambda models, given, n, rng: given)
+    assert not any(sample_without_the_best(case, 0)[1])
 
 
 def test_a_mode_that_only_one_search_found_is_named(case):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _N_SWEEPS = 20
 # Models drawn for an estimate of the mass around an allocation.
 _N_DRAWS = 4
-# Nats by which such estimates may be wrong: starts are drawn with weights ``exp(estimate / _NATS)``.
+# Nats by which such estimates may be wrong: starts are drawn by ``exp(estimate / _NATS)``.
 _NATS = 4.0
 
 
@@ -63,9 +63,7 @@ def mass_around(
     return log_mass + log_mean_exp(gains, axis=0)
 
 
-def starts_by_mass(
-    models: PinnedModels, given: Labels, n: int, rng: np.random.Generator
-) -> Labels:
+def starts_by_mass(models: PinnedModels, given: Labels, n: int, rng: np.random.Generator) -> Labels:
     """Return n allocations, drawn by the mass around them from given ones and from others.
 
     As many others are made as are given: half are children of given ones (two components merge, one

@@ -84,7 +84,7 @@ def starting_labels(rows: Array, n_components: int, n: int, rng: np.random.Gener
     kinds = np.arange(n) % 4
     sizes = np.where(np.arange(n) % 8 < 4, n_components, rng.integers(1, n_components + 1, size=n))
     few = (kinds == 2) | (np.arange(n) % 16 >= 8) & (kinds == 0)
-    labels = _clusters_in_frames(rows, sizes, kinds % 3, few, rng)
+    labels = _clusters_in_frames(rows, sizes, kinds, few, rng)
     for index in np.flatnonzero(kinds == 3):
         labels[index] = rng.integers(sizes[index], size=len(rows))
     return labels
@@ -115,7 +115,9 @@ def shared_cluster_labels(
     >>> sorted(len(np.unique(each)) for each in labels)
     [1, 2, 2]
     """
-    pairs = [(size, filled) for filled in range(1, n_components + 1) for size in range(1, filled + 1)]
+    pairs = [
+        (size, filled) for filled in range(1, n_components + 1) for size in range(1, filled + 1)
+    ]
     turns = (np.arange(n) + rng.integers(len(pairs))) % len(pairs)
     sizes, filled = np.array(pairs)[turns].T
     kinds = rng.integers(3, size=n)
@@ -136,9 +138,9 @@ def _clusters_in_frames(
     few: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> Labels:
-    """Return clusters (n, N) of standardised rows where the kind is 0, else of whitened ones.
+    """Return clusters (n, N) of standardised rows where the kind is 0, of whitened ones if 1 or 2.
 
-    `few` marks those that look along a few axes only.
+    `few` marks those that look along a few axes only. Those of other kinds are one cluster.
     """
     centred = rows - rows.mean(axis=0)
     deviations = centred.std(axis=0)
@@ -146,7 +148,7 @@ def _clusters_in_frames(
     left, singular, _ = np.linalg.svd(standard, full_matrices=False)
     whole = singular > 1e-8 * max(singular[0], np.finfo(float).tiny)
     white = left[:, whole] * np.sqrt(len(rows))
-    labels = np.empty((len(sizes), len(rows)), dtype=np.intp)
+    labels = np.zeros((len(sizes), len(rows)), dtype=np.intp)
     if not white.shape[1]:  # all rows are equal
         for index, size in enumerate(sizes):
             labels[index] = rng.integers(size, size=len(rows))

@@ -48,7 +48,7 @@ from skbae.inference.sample._search_agreement import search_until_agreed, search
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skbae.energies._allocations import CollapsedModel, Labels
+    from skbae.energies._allocations import CollapsedModel
     from skbae.inference._objective import Objective
     from skbae.inference.sample._allocation_chains import ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan

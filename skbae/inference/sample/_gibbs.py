@@ -460,7 +460,7 @@ def _find_proposals(
 
 
 def _every(n: int, m: int) -> NDArray[np.intp]:
-    """Return the indices of m of n items, evenly spaced: starts of a kind are next to each other."""
+    """Return the indices of m of n items, evenly spaced: starts of a kind are adjacent."""
     return np.linspace(0, n - 1, min(n, m)).round().astype(np.intp)
 
 
