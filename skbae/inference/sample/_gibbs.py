@@ -318,7 +318,7 @@ def sample_conjugate(
                 trace.append(state.hmaxe)
             latest.add(state.conditional)
             kept.append(state.params.take(rng.permutation(starts.n_models)[:quota]))
-            if steps.stopped:
+            if steps.stopped and jumps:
                 break
             state, jump = moves.jump(state, proposals)
             jumps.append(jump)
