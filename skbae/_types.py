@@ -228,6 +228,8 @@ class SamplingRun:
         infinity where they hardly vary.
     n_modes : int
         Modes, or groups of modes that chains travel between, that draws come from.
+    mode_shares : tuple of float
+        Shares of the evidence of modes that were sampled one by one; empty where they were not.
     hmaxe_spread : ndarray of shape (S, T) or float
         Variance of ``Hmaxe_T`` given what its trace is a mean over; 0 where the trace is of models.
     points : tuple of TemperedPoint
@@ -253,6 +255,7 @@ class SamplingRun:
     estimates: dict[str, tuple[float, float]] = field(default_factory=dict)
     log_evidence_lower_bound: float = float("nan")
     n_modes: int = 1
+    mode_shares: tuple[float, ...] = ()
     first_share: float = float("nan")
     first_shape: float = float("-inf")
     hmaxe_spread: Array | float = 0.0

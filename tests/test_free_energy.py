@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from skbae import (
     BayesianRBMAutoEncoder,
     BayesianVAEAutoEncoder,
 )
+from skbae.estimators.gmm import _estimator
+from skbae.estimators.gmm._fit import doubts_about_modes
 from skbae.functionals import hmaxe
 from skbae.thermodynamics import free_energy_curve, learning_coefficient
 from skbae.thermodynamics._free_energy import checked_convexity
@@ -368,3 +371,28 @@ def test_one_run_that_stops_on_its_way_finds_what_runs_of_their_own_do(model):
         gap = getattr(joint, name)[0] - getattr(alone, name)[0]
         assert abs(gap) < 4 * np.hypot(*errors), name
     np.testing.assert_allclose(alone.hmaxemax, small.hmaxemax - 2 * unit, rtol=1e-6)
+
+
+def test_models_from_many_modes_are_suspect():
+    """Effective modes count, not those of small shares."""
+    even = SimpleNamespace(mode_shares=(0.2, 0.2, 0.2, 0.2, 0.2))
+    assert "as many as 5.0 equal ones" in doubts_about_modes(even)[0]
+    for shares in ((), (1.0,), (0.4, 0.3, 0.3, 0.0), (0.8, 0.1, 0.05, 0.02, 0.02, 0.01)):
+        assert doubts_about_modes(SimpleNamespace(mode_shares=shares)) == []
+    model = BayesianGMMAutoEncoder(2, model_temperature=1.5, random_state=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_estimator, "doubts_about_modes", lambda run: [f"{sum(run.mode_shares):.6f}"])
+        model = quietly(model.fit, IRIS)
+    assert model.sampling_.method == "modes"
+    assert model.sampling_.reasons == ("1.000000",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_five_components_of_irises_are_as_by_allocations_or_suspect(seed):
+    own = quietly(BayesianGMMAutoEncoder(5, random_state=seed).fit, IRIS)
+    model = BayesianGMMAutoEncoder(5, model_temperature=1.0001, random_state=seed)
+    by_modes = quietly(model.fit, IRIS).sampling_
+    gap = abs(by_modes.log_evidence - own.log_evidence_)
+    joint = np.hypot(by_modes.log_evidence_error, 150 * own.hmaxemax_error_)
+    assert by_modes.status == "suspect" or gap < 3 * joint

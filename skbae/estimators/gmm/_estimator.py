@@ -33,6 +33,7 @@ from skbae.estimators.gmm._fit import (
     as_models,
     collapsed,
     conjugate_energy,
+    doubts_about_modes,
     doubts_about_ties,
     frame_of,
     local_maximum,
@@ -552,7 +553,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                     settings.model_temperature,
                     lambda: sampling_starts(settings, with_prior, rows, rng, runner),
                 )
-                return run_charted(objective, starts, rng, settings, step)
+                run = run_charted(objective, starts, rng, settings, step)
+                return replace(run, doubts=(*run.doubts, *doubts_about_modes(run)))
         if rows.incomplete and settings.n_components > MAX_RELABELLED:
             raise ValueError(
                 f"n_components must be at most {MAX_RELABELLED} for models to be sampled on rows "

@@ -426,6 +426,7 @@ def _report(
         n_sweeps=len(annealed.accepted) * plan.n_moves,
         doubts=tuple(doubts),
         n_modes=n_modes,
+        mode_shares=tuple(shares.mean(axis=1)),
     )
 
 
