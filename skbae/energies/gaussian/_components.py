@@ -13,6 +13,7 @@ small enough: single precision, double precision, or differences from each compo
 from __future__ import annotations
 
 from copy import copy
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,6 +209,13 @@ def _code_gradient(
     return gradient
 
 
+@cache
+def _range_of(dtype: Any) -> tuple[float, float, float]:
+    """Return the largest number of a precision, the smallest normal one, and the roundoff."""
+    info = np.finfo(dtype)
+    return float(info.max), float(info.tiny), float(info.eps)
+
+
 def rounding_bound(
     shape: CovarianceShape, params: GaussianParameters, frame: Frame, dtype: Any
 ) -> Array:
@@ -218,22 +226,24 @@ def rounding_bound(
     each the product of rounded factors: four times the roundoff of their size in all.
     """
     reach = np.abs(params.means - frame.centre) + frame.scale
-    return _roundoff(shape, params, reach, np.finfo(dtype))
+    return _roundoff(shape, params, reach, dtype)
 
 
-def _roundoff(shape: CovarianceShape, params: GaussianParameters, reach: Array, info: Any) -> Array:
+def _roundoff(
+    shape: CovarianceShape, params: GaussianParameters, reach: Array, dtype: Any
+) -> Array:
     """Return four times the roundoff of ``x' P x`` where ``|x|`` is at most `reach` (S, K, D)."""
-    largest, smallest = float(info.max), float(info.tiny)
+    largest, smallest, eps = _range_of(dtype)
     if 1e3 * smallest**0.5 <= reach.min() and reach.max() <= 1e-3 * largest**0.5:
         size = shape.magnitude(params.factors, reach).max(axis=1)
-        return np.where(size < largest, 4 * float(info.eps) * size, np.inf)
+        return np.where(size < largest, 4 * eps * size, np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         size = np.max(shape.magnitude(params.factors, reach), axis=1)
         squares = np.square(reach)
         sound = np.isfinite(size) & (squares.max(axis=(1, 2)) <= 1e-4 * largest)
         least = np.square(np.where(reach > 0, reach, 1.0)).min(axis=(1, 2))
     sound &= np.minimum(least, 1.0) >= 1e4 * smallest
-    return np.where(sound, 4 * size * float(info.eps), np.inf)
+    return np.where(sound, 4 * size * eps, np.inf)
 
 
 def bind_gaussians(
@@ -269,7 +279,7 @@ def _local_kernel(
     shape: CovarianceShape, log_weights: Array, params: GaussianParameters, frame: Frame
 ) -> LocalKernel:
     reach = np.broadcast_to(frame.scale, params.means.shape)
-    bound = _roundoff(shape, params, reach, np.finfo(np.float64))
+    bound = _roundoff(shape, params, reach, np.float64)
     rounding, tied = np.where(np.isfinite(bound), bound, 0.0), params.factors.shape[1] == 1
     return LocalKernel(shape, tied, log_weights, params, rounding)
 

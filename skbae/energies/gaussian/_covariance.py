@@ -177,7 +177,13 @@ class Full(CovarianceShape):
 
     def __init__(self, n_features: int) -> None:
         super().__init__(n_features)
-        self._upper = np.triu_indices(n_features)
+        rows, columns = np.triu_indices(n_features)
+        # where the entries of the upper triangle are in a matrix, and where those of a matrix are
+        # among them
+        self._upper = rows * n_features + columns
+        self._places = np.empty((n_features, n_features), dtype=np.intp)
+        self._places[rows, columns] = self._places[columns, rows] = np.arange(len(rows))
+        self._signs = np.where(rows == columns, -0.5, -1.0)
 
     @property
     def tail(self) -> tuple[int, ...]:
@@ -199,24 +205,17 @@ class Full(CovarianceShape):
             start = stop
 
     def quadratic_coefficients(self, factors: Array) -> Array:
-        rows, columns = self._upper
-        coefficients = -self.precisions(factors)[..., rows, columns]
-        coefficients[..., rows == columns] *= 0.5
-        return coefficients
+        return self.pack(self.precisions(factors)) * self._signs
 
     def unpack(self, sums: Array) -> Array:
-        rows, columns = self._upper
-        moments = np.empty((*sums.shape[:-1], *self.tail))
-        moments[..., rows, columns] = sums
-        moments[..., columns, rows] = sums
-        return moments
+        return sums.take(self._places, axis=-1)
 
     def pack(self, moments: Array) -> Array:
-        return moments[..., self._upper[0], self._upper[1]]
+        return moments.reshape(*moments.shape[:-2], -1).take(self._upper, axis=-1)
 
     def apply_precision(self, factors: Array, vectors: Array) -> Array:
         half = np.matmul(vectors[..., None, :], factors)
-        return np.matmul(half, np.swapaxes(factors, -1, -2))[..., 0, :]
+        return np.matmul(half, factors.swapaxes(-1, -2))[..., 0, :]
 
     def whiten(self, deviations: Array, factor: Array) -> Array:
         return deviations @ factor
@@ -225,7 +224,7 @@ class Full(CovarianceShape):
         return noise @ triangular_inverse(factor.T).T
 
     def half_log_det(self, factors: Array) -> Array:
-        return np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(axis=-1)
+        return np.log(factors.diagonal(axis1=-2, axis2=-1)).sum(axis=-1)
 
     def magnitude(self, factors: Array, reach: Array) -> Array:
         size = np.abs(self.precisions(factors))
@@ -236,21 +235,21 @@ class Full(CovarianceShape):
 
     def cross_moment(self, first: Array, second: Array) -> Array:
         outer = first[..., :, None] * second[..., None, :]
-        return outer + np.swapaxes(outer, -1, -2)
+        return outer + outer.swapaxes(-1, -2)
 
     def covariance_gradient(self, factors: Array, counts: Array, scatter: Array) -> Array:
         # U (U'SU - counts) U' / 2, in which nothing cancels but what is small at a fit
-        white = np.matmul(np.swapaxes(factors, -1, -2), np.matmul(scatter, factors))
+        white = np.matmul(factors.swapaxes(-1, -2), np.matmul(scatter, factors))
         white = white - counts[..., None, None] * np.eye(self.n_features)
-        return 0.5 * np.matmul(np.matmul(factors, white), np.swapaxes(factors, -1, -2))
+        return 0.5 * np.matmul(np.matmul(factors, white), factors.swapaxes(-1, -2))
 
     def sum_moment(self, deviations: Array, weights: Array) -> Array:
         return deviations.T @ (deviations * weights[:, None])
 
     def from_scatter(self, scatter: Array, counts: Array, floor: Array | float) -> Array:
-        covariances = scatter / self.lift(counts)
-        variances = np.einsum("...ii->...i", covariances)  # a view
-        variances += floor
+        covariances = np.divide(scatter, self.lift(counts), order="C")
+        flat = covariances.reshape(*covariances.shape[:-2], -1)  # a view
+        flat[..., :: self.n_features + 1] += floor
         return covariances
 
     def smallest_ratio(self, covariances: Array, floor: Array, of: NDArray[np.bool_]) -> Array:
@@ -264,9 +263,9 @@ class Full(CovarianceShape):
         lower = np.linalg.cholesky(covariances)
         # cholesky may succeed with a pivot that is a rounding error: the covariance is singular
         # then
-        pivots = np.diagonal(lower, axis1=-2, axis2=-1) ** 2
-        variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-        if np.any(pivots < _PIVOT_TOLERANCE * self.n_features * variances):
+        pivots = lower.diagonal(axis1=-2, axis2=-1) ** 2
+        variances = covariances.diagonal(axis1=-2, axis2=-1)
+        if (pivots < _PIVOT_TOLERANCE * self.n_features * variances).any():
             raise np.linalg.LinAlgError("a covariance is singular to rounding error")
         return np.swapaxes(triangular_inverse(np.asarray(lower, np.float64)), -1, -2)
 
@@ -276,17 +275,17 @@ class Full(CovarianceShape):
         return np.ascontiguousarray(flipped[..., ::-1, ::-1])
 
     def covariances(self, factors: Array) -> Array:
-        lower = triangular_inverse(np.swapaxes(factors, -1, -2))
-        return np.matmul(lower, np.swapaxes(lower, -1, -2))
+        lower = triangular_inverse(factors.swapaxes(-1, -2))
+        return np.matmul(lower, lower.swapaxes(-1, -2))
 
     def precisions(self, factors: Array) -> Array:
-        return np.matmul(factors, np.swapaxes(factors, -1, -2))
+        return np.matmul(factors, factors.swapaxes(-1, -2))
 
     def expand(self, covariances: Array) -> Array:
         return covariances
 
     def diagonal(self, covariances: Array) -> Array:
-        return np.diagonal(covariances, axis1=-2, axis2=-1)
+        return covariances.diagonal(axis1=-2, axis2=-1)
 
     def isotropic(self, variances: Array) -> Array:
         return variances[..., None, None] * np.eye(self.n_features)
