@@ -321,6 +321,12 @@ def test_curves_are_tables(monkeypatch):
     [
         (PCA(1), None, TypeError, "needs an estimator of skbae, got PCA"),
         (BayesianVAEAutoEncoder(1), None, TypeError, "BayesianVAEAutoEncoder explores"),
+        (
+            BayesianRBMAutoEncoder(40, partition="ais"),
+            None,
+            TypeError,
+            "BayesianRBMAutoEncoder explores the surroundings",
+        ),
         (BayesianGMMAutoEncoder(1, tilt=0.5), None, ValueError, "needs tilt=0, got tilt=0.5"),
         (
             BayesianGMMAutoEncoder(1),

@@ -11,11 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae.estimators._checks import check_real, check_sample_weight
 from skbae.estimators._stacklevel import users_stacklevel
-from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 from skbae.operators._floating import own_errors
 from skbae.thermodynamics._frames import frame
 from skbae.thermodynamics._gradient import checked_kind
-from skbae.thermodynamics._temperatures import sample_at
+from skbae.thermodynamics._temperatures import only_around_best, sample_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +135,8 @@ def free_energy_curve(
     Raises
     ------
     TypeError
-        If it is no estimator of skbae, or its sampler does not estimate the evidence.
+        If it is no estimator of skbae, or its sampler does not estimate the evidence, as that of
+        networks and of machines of many units.
     ValueError
         If it has a tilt, or a temperature is not positive.
 
@@ -161,13 +161,13 @@ def free_energy_curve(
     2.5
     """
     kind = checked_kind(estimator, "free_energy_curve")
-    if isinstance(kind, BayesianVAEAutoEncoder):
+    settings = kind._check_parameters()
+    if only_around_best(kind, settings, *np.shape(X)):
         raise TypeError(
             "free_energy_curve needs a sampler that estimates the evidence, and that of "
-            f"{type(kind).__name__} explores the surroundings of one optimum only; "
-            "learning_coefficient serves it"
+            f"{type(kind).__name__} explores the surroundings of one optimum only (of machines, if "
+            "they have many units); learning_coefficient serves it"
         )
-    settings = kind._check_parameters()
     if settings.tilt:
         raise ValueError(f"free_energy_curve needs tilt=0, got tilt={settings.tilt:g}")
     weights = check_sample_weight(sample_weight, len(X))

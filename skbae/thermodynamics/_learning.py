@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from skbae.operators._floating import own_errors
 from skbae.operators._random import as_generator
 from skbae.thermodynamics._gradient import checked_kind
 from skbae.thermodynamics._local import machine_values, network_values
-from skbae.thermodynamics._temperatures import sample_at
+from skbae.thermodynamics._temperatures import only_around_best, sample_at
 
 # Ratio of neighbouring model temperatures from which the slope of G is computed.
 _RATIO = 1.5
@@ -90,7 +90,7 @@ def learning_coefficient(
         Of the fit, if local.
     local : bool or None, default=None
         Whether models are sampled only around the fitted one. With None, this is so for networks,
-        and for machines with too many units for their models to be sampled.
+        and for machines too large for their models to be sampled from the prior.
     localisation : float or None, default=None
         Precision, in each of the family's coordinates, of the normal density that holds chains at
         the fitted model (local coefficients only). It should be small compared with the curvature
@@ -143,7 +143,7 @@ def learning_coefficient(
         raise ValueError(f"learning_coefficient needs more than 3 rows, got {total:g}")
     tau = (settings.temperature or 1.0) * float(np.log(total))
     if local is None:
-        local = _only_local(kind, settings, np.shape(X)[1])
+        local = only_around_best(kind, settings, *np.shape(X))
     if check_flag("local", local):
         found = _local(kind, X, weights, total, tau, localisation)
     else:
@@ -160,19 +160,6 @@ def learning_coefficient(
             stacklevel=users_stacklevel(),
         )
     return found
-
-
-def _only_local(kind: Any, settings: Any, n_features: int) -> bool:
-    """Return whether models can be sampled around an optimum only."""
-    if isinstance(kind, BayesianVAEAutoEncoder):
-        return True
-    if not isinstance(kind, BayesianRBMAutoEncoder):
-        return False
-    try:
-        replace(settings, model_temperature=1.0).check_size(n_features)
-    except ValueError:
-        return True
-    return False
 
 
 def _global(kind: Any, X: Any, sample_weight: Any, total: float, tau: float) -> LearningCoefficient:

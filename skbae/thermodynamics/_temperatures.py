@@ -11,6 +11,9 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import SamplingResult
+from skbae.estimators.rbm._estimator import BayesianRBMAutoEncoder
+from skbae.estimators.rbm._fit import MAX_MINUTES, tempering_minutes
+from skbae.estimators.vae._estimator import BayesianVAEAutoEncoder
 from skbae.inference.sample._mode_search import SharedStarts
 from skbae.operators._random import as_generator
 
@@ -34,6 +37,15 @@ class Sampled:
 
     internal_energy: float
     sampling: SamplingResult
+
+
+def only_around_best(kind: Any, settings: Any, n_rows: int, n_features: int) -> bool:
+    """Return whether models are sampled around the best one only: networks, and large machines."""
+    if isinstance(kind, BayesianVAEAutoEncoder):
+        return True
+    if not isinstance(kind, BayesianRBMAutoEncoder):
+        return False
+    return tempering_minutes(settings, n_rows, n_features) > MAX_MINUTES
 
 
 def sample_at(
