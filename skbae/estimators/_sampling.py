@@ -114,6 +114,38 @@ def run_charted(
     )
 
 
+def shifted(run: SamplingRun, shift: float, power: float, tau: float) -> SamplingRun:
+    """Return the run whose energies are all larger by `shift`, as in other units of X.
+
+    Parameters
+    ----------
+    run : SamplingRun
+    shift : float
+    power : float
+        ``N / tau``.
+    tau : float
+    """
+    path = run.path
+    if path is not None:
+        powers = power * tau / path.model_temperatures
+        path = replace(
+            path,
+            log_evidence=path.log_evidence + (powers * shift)[:, None],
+            objective=path.objective + shift,
+        )
+    return replace(
+        run,
+        hmaxe=run.hmaxe + shift,
+        log_evidence=run.log_evidence + power * shift,
+        estimates={
+            name: (value + power * shift, error) for name, (value, error) in run.estimates.items()
+        },
+        log_evidence_lower_bound=run.log_evidence_lower_bound + power * shift,
+        path=path,
+        points=tuple(point.shifted(shift, power) for point in run.points),
+    )
+
+
 def summarise(settings: Settings, run: SamplingRun, total: float) -> dict[str, Any]:
     """Return the fitted attributes that follow from a run; warn unless its status is "ok".
 
@@ -128,7 +160,7 @@ def summarise(settings: Settings, run: SamplingRun, total: float) -> dict[str, A
     warn_unless_ok(settings, sampling)
     scale = settings.model_temperature / total
     return {
-        "sampling_": sampling,
+        "sampling_": with_wbic(settings, sampling, float(run.hmaxe.mean()), total),
         "log_evidence_": sampling.log_evidence,
         "hmaxemax_": scale * sampling.log_evidence,
         "hmaxemax_error_": scale * sampling.log_evidence_error,
@@ -136,6 +168,30 @@ def summarise(settings: Settings, run: SamplingRun, total: float) -> dict[str, A
         "converged_": sampling.status == "ok",
         "n_iter_": sampling.n_sweeps,
     }
+
+
+def with_wbic(
+    settings: Settings, sampling: SamplingResult, mean: float, total: float
+) -> SamplingResult:
+    """Return diagnostics with Watanabe's estimate of the log evidence, where models allow it.
+
+    N times the mean of ``Hmaxe_1`` over models sampled at ``tau = log N`` (Watanabe 2013): an
+    approximation for large N, which says nothing of other modes than those sampled.
+
+    Parameters
+    ----------
+    settings : Settings
+    sampling : SamplingResult
+    mean : float
+        ``Hmaxe_T`` over models.
+    total : float
+        N.
+    """
+    tau = settings.model_temperature
+    if settings.temperature != 1 or total <= 1 or not np.isclose(tau, np.log(total), rtol=1e-6):
+        return sampling
+    found = {**sampling.estimates, "wbic": (total * mean, total * sampling.hmaxe_error)}
+    return replace(sampling, estimates=found)
 
 
 def internal_energy(objective: Objective, run: SamplingRun) -> float:

@@ -16,7 +16,7 @@ from skbae.energies.rbm._persistent import (
     moments_of_rows,
 )
 from skbae.estimators._fitted import Fit
-from skbae.estimators._sampling import warn_unless_ok
+from skbae.estimators._sampling import warn_unless_ok, with_wbic
 from skbae.estimators.rbm._fit import (
     MachineDetails,
     as_models,
@@ -313,7 +313,7 @@ def fit_around(
     attributes = {
         **best.attributes,
         "models_": as_models(kept.params, form.per_feature),
-        "sampling_": sampling,
+        "sampling_": with_wbic(settings, sampling, float(run.hmaxe.mean()), rows.total),
         "hmaxemax_": float("nan"),
         "hmaxemax_error_": float("nan"),
         "internal_energy_": float(run.hmaxe.mean()),

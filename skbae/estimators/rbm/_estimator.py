@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
-from skbae.estimators._sampling import run_tempered, summarise
+from skbae.estimators._sampling import run_tempered, shifted, summarise
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._unit_interval import fitted_rows
 from skbae.estimators.rbm._around_best import around_steps, fit_around
@@ -31,7 +31,6 @@ from skbae.estimators.rbm._fit import (
     rates_of,
     reference_attributes,
     sampling_plan,
-    shifted,
     single_model,
     tempering_minutes,
 )

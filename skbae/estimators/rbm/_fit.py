@@ -29,7 +29,7 @@ from skbae.inference.sample._tempering import SMCPlan, tempered_plan
 from skbae.operators._labels import match_labels
 
 if TYPE_CHECKING:
-    from skbae._types import Array, SamplingRun
+    from skbae._types import Array
     from skbae.estimators._plans import TemperedPlan
     from skbae.estimators._progress import Steps
 
@@ -171,38 +171,6 @@ class Scaling:
             hidden=params.hidden + pull,
             noise=params.noise / self.scale**2,
         )
-
-
-def shifted(run: SamplingRun, shift: float, power: float, tau: float) -> SamplingRun:
-    """Return the run whose energies are all larger by `shift`, as in other units of X.
-
-    Parameters
-    ----------
-    run : SamplingRun
-    shift : float
-    power : float
-        ``N / tau``.
-    tau : float
-    """
-    path = run.path
-    if path is not None:
-        powers = power * tau / path.model_temperatures
-        path = replace(
-            path,
-            log_evidence=path.log_evidence + (powers * shift)[:, None],
-            objective=path.objective + shift,
-        )
-    return replace(
-        run,
-        hmaxe=run.hmaxe + shift,
-        log_evidence=run.log_evidence + power * shift,
-        estimates={
-            name: (value + power * shift, error) for name, (value, error) in run.estimates.items()
-        },
-        log_evidence_lower_bound=run.log_evidence_lower_bound + power * shift,
-        path=path,
-        points=tuple(point.shifted(shift, power) for point in run.points),
-    )
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,20 @@ from skbae.estimators.vae._fit import (
     single_attributes,
 )
 from skbae.estimators.vae._predictions import NetworkPredictions
+from skbae.estimators.vae._tempered import (
+    MAX_MINUTES,
+    tempered_attributes,
+    tempering,
+    too_long,
+)
 from skbae.inference.optimise._adam import Adam
 from skbae.inference.optimise._early_stopping import merged_rows
 
 if TYPE_CHECKING:
-    from skbae._types import Rows
-    from skbae.energies.vae._energy import Architecture
+    from skbae._types import FloatArray, Rows
+    from skbae.energies.vae._energy import Architecture, VAEEnergy
     from skbae.energies.vae._parameters import RowFrame
+    from skbae.estimators._progress import Steps
     from skbae.estimators.vae._settings import VAESettings
     from skbae.inference.passes._rows import RowRunner
 
@@ -347,9 +354,26 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
                     params, optimizer = better, Adam(energy.join(better)).state()
             attributes = {**single_attributes(energy, params, hmaxe), **progress_attributes}
             if settings.samples:
-                attributes |= sampled_attributes(settings, energy, rows, found.theta, rng, step)
+                attributes |= self._sample(settings, energy, rows, found.theta, rng, runner, step)
         details = self._details(settings, architecture, frame, noise_seed, (unit, level), optimizer)
         return Fit(attributes, details)
+
+    @staticmethod
+    def _sample(
+        settings: VAESettings,
+        energy: VAEEnergy,
+        rows: Rows,
+        theta: FloatArray,
+        rng: np.random.Generator,
+        runner: RowRunner,
+        step: Steps,
+    ) -> dict[str, Any]:
+        """Return fitted attributes of models sampled from the prior, or around the best one."""
+        best = energy.part(theta)
+        small = tempering(settings, energy, rows, best.decoder)
+        if small is not None and small.minutes <= MAX_MINUTES:
+            return tempered_attributes(settings, energy, small, best, rng, runner, step)
+        return sampled_attributes(settings, energy, rows, theta, rng, step, too_long(small))
 
     def _fit_batch(
         self, settings: VAESettings, rows: Rows, rng: np.random.Generator, runner: RowRunner

@@ -15,7 +15,7 @@ from skbae.energies.vae._minibatch import TrainingOptions
 from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
 from skbae.energies.vae._penalty import Penalty, Prior, Ridge
 from skbae.energies.vae._posterior import fixed_noise
-from skbae.estimators._sampling import warn_unless_ok
+from skbae.estimators._sampling import warn_unless_ok, with_wbic
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.vae._settings import noise_scale
 from skbae.estimators.vae._target import VAETarget
@@ -447,6 +447,7 @@ def sampled_attributes(
     best: FloatArray,
     rng: np.random.Generator,
     on_step: Callable[[int, float], bool],
+    notes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Sample decoders around the best one; return fitted attributes.
 
@@ -461,6 +462,8 @@ def sampled_attributes(
     rng : Generator
     on_step : callable
         The count of steps continues that of the fit.
+    notes : tuple of str
+        What the result does not say.
     """
     n_theta = energy.decoder.n_parameters
     theta, phi = best[:n_theta], best[n_theta:]
@@ -471,13 +474,13 @@ def sampled_attributes(
     run = sample_langevin(
         target, theta, plan, rng, on_step=lambda number, value: on_step(before + number, value)
     )
-    sampling = assess(run)
+    sampling = assess(replace(run, notes=(*run.notes, *notes)))
     warn_unless_ok(settings, sampling)
     encoders = np.repeat(target.encoder.average[None].astype(np.float64), len(run.params), axis=0)
     params = VAEParameters(run.params, encoders)
     return {
         "models_": energy.frame.to_layers(energy.decoder, energy.encoder, params),
-        "sampling_": sampling,
+        "sampling_": with_wbic(settings, sampling, float(run.hmaxe.mean()), rows.total),
         "hmaxemax_": float("nan"),
         "hmaxemax_error_": float("nan"),
         "internal_energy_": float(run.hmaxe.mean()),
