@@ -86,8 +86,10 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=0.0
-        Temperature tau of the decoders, drawn from ``prior(m) exp((N / tau) Hmaxe_T)`` around their
-        best; 0 finds the single best model, None means the same as `temperature`.
+        Temperature tau of the decoders, drawn from ``prior(m) exp((N / tau) Hmaxe_T)``; 0 finds the
+        single best model, None means the same as `temperature`. Decoders of up to 120 parameters
+        and two codes are sampled from the prior, with their evidence, at T > 0 and where it takes
+        less than about three minutes; others around the best one, without.
     tilt : float, default=0.0
         Not supported: must be 0.
     weight_variance_prior : float, default=1.0
@@ -178,10 +180,15 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         without penalty. The reference model, which the attributes above belong to, is the best fit
         or, when models are sampled, the mode of ``p(m)``, where the chains start.
     hmaxemax_, hmaxemax_error_ : float
-        `hmaxe_` and 0 when a single model is fitted. NaN when models are sampled: chains that stay
-        near one optimum do not determine the evidence, and ``log_evidence_`` is absent. (N times
-        `internal_energy_` of a fit with ``model_temperature=log(N)`` is Watanabe's WBIC, which
-        approaches the log evidence at T = tau = 1 as N grows; on few rows it is off by some nats.)
+        ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)`` and its standard error
+        for small decoders that are sampled from the prior; `hmaxe_` and 0 when a single model is
+        fitted. NaN when models are sampled around the best one: chains that stay near one optimum
+        do not determine the evidence, and ``log_evidence_`` is absent. (At T = 1 and
+        ``model_temperature=log(N)`` ``sampling_.estimates["wbic"]`` is N times `internal_energy_`,
+        Watanabe's WBIC, which approaches the log evidence at T = tau = 1 as N grows; on few rows it
+        is off by some nats.)
+    log_evidence_ : float
+        ``(N / tau) hmaxemax_``; only if models are sampled from the prior.
     internal_energy_ : float
         Expected ``Hmaxe_T`` over the models.
     sampling_ : SamplingResult

@@ -138,10 +138,11 @@ def tempered_attributes(
         objective = Objective(found.energy, found.rows, runner, settings.temperature)
         run = run_tempered(objective, rng, settings, report, found.plan)
         power = objective.power(tau)
-        finer = replace(objective, energy=_twice_as_fine(found.energy))
+        twice = _twice_as_fine(found.energy)
+        finer = replace(objective, energy=twice)
         values, better = (each.expect(run.params).hmaxe for each in (objective, finer))
         moved = power * float(np.abs(values - better).max())
-        again = _on_grid(settings, finer.energy, found.rows)
+        again = _on_grid(settings, twice, found.rows)
         if moved <= _GRID_ERROR or again.minutes > MAX_MINUTES or run.stopped:
             break
         found = again
