@@ -104,7 +104,7 @@ def closed_form(log_evidence: Callable[[float], float], power: float) -> Sampled
     Examples
     --------
     >>> found = closed_form(lambda power: -2.5 * np.log(power) - 3 * power, 10.0)
-    >>> round(found.internal_energy, 6), round(100 * found.sampling.hmaxe_variance, 6)
+    >>> round(found.internal_energy, 4), round(100 * found.sampling.hmaxe_variance, 4)
     (-3.25, 2.5)
     """
     low2, low, value, high, high2 = (
@@ -118,14 +118,14 @@ def closed_form(log_evidence: Callable[[float], float], power: float) -> Sampled
         n_sweeps=0,
         rhat=1.0,
         ess=float("inf"),
-        log_evidence=value,
+        log_evidence=float(value),
         log_evidence_error=0.0,
         balance=0.0,
         acceptance=float("nan"),
         status="ok",
         reasons=(),
         hmaxe_error=0.0,
-        hmaxe_variance=max(bend - slope, 0.0) / power**2,
+        hmaxe_variance=float(max(bend - slope, 0.0) / power**2),
         hmaxe_variance_error=0.0,
     )
-    return Sampled(slope / power, result)
+    return Sampled(float(slope / power), result)
