@@ -12,7 +12,13 @@ from sklearn.neural_network import BernoulliRBM
 
 from skbae import BayesianRBMAutoEncoder
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
-from skbae.energies.rbm._visible import LAYERS, GaussianLayer, RBMParameters
+from skbae.energies.rbm._visible import (
+    LAYERS,
+    BaseRates,
+    BinaryLayer,
+    GaussianLayer,
+    RBMParameters,
+)
 from skbae.inference._objective import Objective
 from skbae.inference.evidence._partition import estimate_partition
 from skbae.inference.optimise._contrastive import contrastive_divergence
@@ -341,3 +347,31 @@ def test_one_unit_learns_two_opposite_patterns_at_log_2_nats():
     np.testing.assert_allclose(fitted.score(X), -np.log(2), atol=1e-2)
     probabilities = np.exp(hmax(states(4), 1.0, log_z_of(fitted), *machine_of(fitted)))
     np.testing.assert_allclose(np.sort(probabilities)[-2:], 0.5, atol=1e-2)
+
+
+def test_large_machines_train_in_single_precision_with_the_same_gradient():
+    """And by a pseudo-likelihood of some units, on average that of all."""
+    from skbae.energies.rbm import _energy, _visible
+
+    rng = np.random.default_rng(0)
+    rates = BaseRates(np.full(300, 0.5), np.full(300, 0.25))
+    energy = RBMEnergy(220, 300, BinaryLayer(), rates)
+    assert _energy._LARGE_MACHINE <= 220 * 300
+    theta = 0.1 * rng.standard_normal(energy.n_parameters())
+    X, chains = (rng.integers(0, 2, (50, 300)).astype(float) for _ in range(2))
+    arguments = energy.at(theta), X, rng.uniform(1, 2, 50), chains, 1.0
+    single = energy.contrast(*arguments)
+    rows = energy.advance(energy.at(theta), chains, np.random.default_rng(1))
+    assert set(np.unique(rows)) == {0.0, 1.0}
+    whole = energy.proper_score(energy.at(theta), X)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_energy, "_LARGE_MACHINE", 10**9)
+        double = energy.contrast(*arguments)
+        same = energy.advance(energy.at(theta), chains, np.random.default_rng(1))
+        patch.setattr(_visible, "_MOST_FACTORS", 0)
+        part = energy.proper_score(energy.at(theta), X)
+    # sums of some hundred terms, each rounded to 6e-8
+    np.testing.assert_allclose(single, double, atol=5e-5 * np.abs(double).max())
+    assert np.mean(rows != same) < 1e-3
+    assert not np.allclose(part, whole)
+    assert abs(part.mean() / whole.mean() - 1) < 0.1

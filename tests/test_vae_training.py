@@ -106,3 +106,29 @@ def test_hard_gradient_by_finite_differences(kind):
         return float((step(theta).hmax @ batch.shares).sum())
 
     np.testing.assert_allclose(step(theta).decoder, central(objective, theta, 1e-5), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*still improved")
+def test_of_many_rows_some_are_scored_at_the_end_with_an_error():
+    """The mean over all rows is within the errors; without the limit there is none."""
+    from skbae import BayesianVAEAutoEncoder
+    from skbae.estimators.vae import _fit
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 3)) @ rng.normal(size=(3, 6)) + rng.normal(size=(1200, 6))
+    model = BayesianVAEAutoEncoder(
+        1, hidden_layer_sizes=(4,), max_iter=2, alpha=0, n_score_samples=32, random_state=0
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_fit, "_SCORED_WORK", 0)
+        fitted = model.fit(X)
+        assert 0 < fitted.hmaxemax_error_ < 0.1
+        assert 0 < abs(fitted.score(X) - fitted.hmaxe_) < 4 * fitted.hmaxemax_error_
+        weights = np.arange(1200) % 3 + 1.0
+        weighted = model.fit(X, sample_weight=weights)
+        error = weighted.hmaxemax_error_
+        assert abs(weighted.score(X, sample_weight=weights) - weighted.hmaxe_) < 4 * error
+        patch.undo()
+        whole = model.fit(X)
+    assert whole.hmaxemax_error_ == 0
+    np.testing.assert_allclose(whole.score(X), whole.hmaxe_, rtol=1e-9)

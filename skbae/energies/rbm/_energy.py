@@ -45,6 +45,8 @@ MAX_CONVOLVED_UNITS = 14
 _STEPS_TO_DRAW = 200
 # States of chains over which the expectations of a machine too large to be enumerated are averaged.
 _STATES_TO_EXPECT = 40_000
+# Number of weights from which training steps compute in single precision.
+_LARGE_MACHINE = 1 << 16
 # Beyond it a fit has diverged.
 _LARGEST_LOG_NOISE = 600.0
 # Least noise variance of real features, which are scaled: of each feature, or if they share one.
@@ -157,7 +159,7 @@ class RBMEnergy(
 
     def _draw_codes(self, params: RBMParameters, X: Array, rng: np.random.Generator) -> Array:
         probabilities = expit(BoundRBM(params, self.layer).activations(X)[0])
-        return (rng.random(probabilities.shape) < probabilities).astype(np.float64)
+        return (rng.random(probabilities.shape) < probabilities).astype(probabilities.dtype)
 
     def convolve(self, params: RBMParameters, variance: float) -> NoisyMachine:
         if not self.layer.has_noise:
@@ -404,10 +406,23 @@ class RBMEnergy(
         return self.constrain(theta[None])
 
     def advance(self, params: RBMParameters, chains: Array, rng: np.random.Generator) -> Array:
+        params, chains = self._working(params, chains)
         return self.layer.emit(params, self._draw_codes(params, chains, rng), rng)
+
+    def _working(self, params: RBMParameters, *rows: Array) -> tuple[Any, ...]:
+        """Return a machine and rows in the precision of training steps: single, if it is large.
+
+        The errors of single precision are far below the noise of batches and chains.
+        """
+        if self.layer.has_noise or self.n_components * self.n_features < _LARGE_MACHINE:
+            return params, *rows
+        names = ("weights", "visible", "hidden", "noise", "log_partition")
+        single = RBMParameters(*(getattr(params, name).astype(np.float32) for name in names))
+        return single, *(each.astype(np.float32) for each in rows)
 
     def moments(self, params: RBMParameters, X: Array, codes: Array, weights: Array) -> Moments:
         """Return weighted sums of the moments of rows with codes, under a single machine."""
+        weights = weights.astype(codes.dtype)
         weighted = codes * weights[:, None]
         _, square = self.layer.own_sums(params, X, weights)
         pair, hidden = (weighted.T @ X)[None], weighted.sum(axis=0)[None]
@@ -421,6 +436,7 @@ class RBMEnergy(
         It is the gradient for units minus their means: without centring, the gradients of weights
         and intercepts are strongly correlated where units are mostly on.
         """
+        params, X, chains = self._working(params, X, chains)
         bound = BoundRBM(params, self.layer)
         of_rows = tempered_bits(bound.activations(X)[0], temperature)
         of_chains = expit(bound.activations(chains)[0])

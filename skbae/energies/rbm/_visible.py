@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Number of factors that are multiplied before the logarithm is taken.
 _GROUP = 16
+# Factors of a pseudo-likelihood, and least number of units that it has.
+_MOST_FACTORS, _FEWEST_SCORED = 20_000_000, 50
 # With larger weights the product of such factors would lose digits.
 _LARGE = 20.0
 
@@ -88,6 +90,26 @@ class BaseRates:
 def softplus(a: Array) -> Array:
     """Return ``log(1 + exp(a))``."""
     return np.maximum(a, 0.0) + np.log1p(np.exp(-np.abs(a)))
+
+
+def scored_units(n_features: int, cost: int) -> NDArray[np.intp]:
+    """Return the visible units of which a pseudo-likelihood is made, always the same.
+
+    Parameters
+    ----------
+    n_features : int
+    cost : int
+        Of one unit: rows times hidden units.
+
+    Examples
+    --------
+    >>> len(scored_units(64, 1000)), len(scored_units(784, 200_000))
+    (64, 100)
+    """
+    n_scored = max(_FEWEST_SCORED, _MOST_FACTORS // max(cost, 1))
+    if n_scored >= n_features:
+        return np.arange(n_features)
+    return np.random.default_rng(0).permutation(n_features)[:n_scored]
 
 
 class VisibleLayer(ABC):
@@ -227,20 +249,21 @@ class BinaryLayer(VisibleLayer):
         return [moments.pair, moments.visible, moments.hidden]
 
     def proper_score(self, params: RBMParameters, X: Array) -> Array:
-        """Pseudo-likelihood: each unit given all others (Besag 1975)."""
+        """Pseudo-likelihood: each unit given all others (Besag 1975); of many, of some of them."""
         weights, visible = params.weights[0], params.visible[0]
         activations = X @ weights.T + params.hidden[0]
         if np.abs(weights).max() > _LARGE or not np.all((X == 0) | (X == 1)):
             return self._accurate_score(weights, visible, X, activations)
         codes, groups = expit(activations), np.arange(0, len(weights), _GROUP)
         score = np.zeros(len(X))
-        for i in range(X.shape[1]):
+        units = scored_units(X.shape[1], codes.size)
+        for i in units:
             # factor of exp(-free energy) when the bit is flipped
             turn = np.where(X[:, i, None] > 0, np.expm1(-weights[:, i]), np.expm1(weights[:, i]))
             products = np.multiply.reduceat(1.0 + codes * turn, groups, axis=1)
             gap = np.log(np.maximum(products, 1e-300)).sum(axis=1)
             score -= softplus(gap + np.where(X[:, i] > 0, -visible[i], visible[i]))
-        return score
+        return score * (X.shape[1] / len(units))
 
     @staticmethod
     def _accurate_score(weights: Array, visible: Array, X: Array, activations: Array) -> Array:

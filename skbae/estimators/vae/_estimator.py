@@ -20,7 +20,7 @@ from skbae.estimators.vae._fit import (
     fit_energy,
     fit_networks,
     frame_of,
-    hmaxe_of,
+    hmaxe_and_error,
     in_order_of_columns,
     noise_level,
     not_below_linear,
@@ -176,9 +176,11 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Score of the rows held out after each pass, without penalty; empty if none were. Only with
         `early_stopping`.
     hmaxe_ : float
-        ``Hmaxe_T`` of the training rows (all of them) under the reference model, in nats a row and
-        without penalty. The reference model, which the attributes above belong to, is the best fit
-        or, when models are sampled, the mode of ``p(m)``, where the chains start.
+        ``Hmaxe_T`` of the training rows (those held out included) under the reference model, in
+        nats a row and without penalty; of many rows and wide networks, of some rows, the same at
+        each fit, with a standard error in `hmaxemax_error_`. The reference model, which the
+        attributes above belong to, is the best fit or, when models are sampled, the mode of
+        ``p(m)``, where the chains start.
     hmaxemax_, hmaxemax_error_ : float
         ``(tau / N) log of the integral of prior(m) exp((N / tau) Hmaxe_T)`` and its standard error
         for small decoders that are sampled from the prior; `hmaxe_` and 0 when a single model is
@@ -351,7 +353,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
                 settings, energy, rows, start, rng, step
             )
             params = energy.part(found.theta)
-            hmaxe = hmaxe_of(energy, params, rows, runner, settings.temperature)
+            hmaxe, error = hmaxe_and_error(energy, params, rows, runner, settings.temperature)
             if energy.decoder.n_extra and not settings.samples:
                 curved = not overfits(settings, energy, rows, rng, runner)
                 better, hmaxe = not_below_linear(
@@ -359,7 +361,10 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
                 )
                 if better is not params:
                     params, optimizer = better, Adam(energy.join(better)).state()
-            attributes = {**single_attributes(energy, params, hmaxe), **progress_attributes}
+            attributes = {
+                **single_attributes(energy, params, hmaxe, error),
+                **progress_attributes,
+            }
             if settings.samples:
                 attributes |= self._sample(settings, energy, rows, found.theta, rng, runner, step)
         details = self._details(settings, architecture, frame, noise_seed, (unit, level), optimizer)

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 _UNIT_AT_ZERO = 1e-2
 # At T = 0 the best linear decoder has codes without length: this factor below the unit.
 _SHORT = 1e3
+# Rows that are scored at the end of a fit: as many as this work allows, which is rows times codes
+# times parameters, but not fewer than some.
+_SCORED_WORK, _LEAST_SCORED = 12_000_000_000, 500
 # Largest intercept of a hidden unit at the start.
 _BEND = 1.0
 # Weights of the last layer relative to those usual, if a fit starts from a linear decoder.
@@ -335,16 +338,37 @@ def loosely(
     return found.objectives, rest
 
 
+def hmaxe_and_error(
+    energy: VAEEnergy, params: VAEParameters, rows: Rows, runner: RowRunner, temperature: float
+) -> tuple[float, float]:
+    """Return ``Hmaxe_T`` of one model, and its standard error.
+
+    The error is zero if all rows are scored: of many rows of wide networks only some are, always
+    the same, since a score takes many codes.
+    """
+    n_rows, weights = len(rows.X), rows.weights
+    n_scored = max(_SCORED_WORK // (energy.n_parameters() * energy.noise.shape[1]), _LEAST_SCORED)
+    X = rows.X
+    if n_scored < n_rows:
+        chosen = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_scored])
+        X, weights = X[chosen], None if weights is None else weights[chosen]
+    bound = energy.bind(params, rows.frame, np.float64)
+    values = runner.map(lambda chunk: bound.hmax(chunk, temperature)[0], X, bound.chunk_rows)
+    hmaxe = float(tilted_mean(values, weights, 0.0))
+    if not np.isfinite(hmaxe):
+        raise DivergedError
+    if n_scored >= n_rows:
+        return hmaxe, 0.0
+    shares = np.full(n_scored, 1 / n_scored) if weights is None else weights / weights.sum()
+    variance = float((shares**2) @ (values - hmaxe) ** 2) * (1 - n_scored / n_rows)
+    return hmaxe, float(np.sqrt(variance))
+
+
 def hmaxe_of(
     energy: VAEEnergy, params: VAEParameters, rows: Rows, runner: RowRunner, temperature: float
 ) -> float:
     """Return ``Hmaxe_T`` of one model."""
-    bound = energy.bind(params, rows.frame, np.float64)
-    values = runner.map(lambda chunk: bound.hmax(chunk, temperature)[0], rows.X, bound.chunk_rows)
-    hmaxe = float(tilted_mean(values, rows.weights, 0.0))
-    if not np.isfinite(hmaxe):
-        raise DivergedError
-    return hmaxe
+    return hmaxe_and_error(energy, params, rows, runner, temperature)[0]
 
 
 def overfits(
@@ -492,8 +516,10 @@ def sampled_attributes(
 # -- fitted attributes -----------------------------------------------------------------------------
 
 
-def single_attributes(energy: VAEEnergy, params: VAEParameters, hmaxe: float) -> dict[str, Any]:
-    """Return the fitted attributes of a single model with this ``Hmaxe_T``."""
+def single_attributes(
+    energy: VAEEnergy, params: VAEParameters, hmaxe: float, error: float = 0.0
+) -> dict[str, Any]:
+    """Return the fitted attributes of a single model with this ``Hmaxe_T`` and its error."""
     models = energy.frame.to_layers(energy.decoder, energy.encoder, params)
     names = ("decoder_coefs", "decoder_intercepts", "encoder_coefs", "encoder_intercepts")
     attributes: dict[str, Any] = {
@@ -511,6 +537,6 @@ def single_attributes(energy: VAEEnergy, params: VAEParameters, hmaxe: float) ->
         "models_": models,
         "hmaxe_": hmaxe,
         "hmaxemax_": hmaxe,
-        "hmaxemax_error_": 0.0,
+        "hmaxemax_error_": error,
         "internal_energy_": hmaxe,
     }
