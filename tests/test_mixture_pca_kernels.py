@@ -14,11 +14,15 @@ from _subspaces import (
     model,
     some_components,
 )
+from sklearn.base import clone
 
+from skbae import BayesianMixturePCAAutoEncoder
+from skbae.energies.mixture_pca._binding import bind_components
 from skbae.energies.mixture_pca._components import (
     PCAComponents,
 )
-from skbae.energies.mixture_pca._kernel import ProductKernel, ResidualKernel, bind_components
+from skbae.energies.mixture_pca._kernel import ProductKernel, ResidualKernel
+from skbae.energies.mixture_pca._many_components import ManyComponentsKernel, are_many
 from skbae.inference.passes._rows import make_rows
 
 # -- kernels -------------------------------------------------------------------------------------
@@ -60,6 +64,64 @@ def test_both_kernels_agree_with_dense_matrices():
     for name in ("first", "total", "products", "basis", "reference"):
         one, other = getattr(results[0][2], name), getattr(results[1][2], name)
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.05, 0.0])
+def test_sums_of_many_components_run_over_the_rows_that_they_have(share):
+    """Where the other codes are below rounding; else over all rows. None may be forgotten."""
+    rng = np.random.default_rng(5)
+    n_models, n_components, n_features, n_latent, n_directions = 2, 20, 7, 2, 3
+    frames = rng.standard_normal((n_models, n_components, n_features, n_features))
+    basis = np.linalg.qr(frames)[0][:, :, : n_latent + n_directions]
+    noise = rng.uniform(0.5, 1, (n_models, n_components))
+    params = PCAComponents(
+        rng.standard_normal((n_models, n_components, n_features)),
+        basis[:, :, :n_latent],
+        rng.uniform(0, 0.5, (n_models, n_components, n_latent)),
+        noise,
+        basis[:, :, n_latent:],
+    )
+    X, log_weights = rng.standard_normal((60, n_features)), np.zeros((n_models, n_components))
+    codes = rng.random((n_models, n_components, 60)) * 1e-19  # below rounding
+    own = rng.random(codes.shape) < share
+    own[:, :, 0] = own[:, 3] = True
+    own[:, 5] = False  # a component without rows
+    codes = np.where(own, rng.random(codes.shape), codes)
+    codes[:, 5] = 0
+    results = []
+    for kind in (ProductKernel, ManyComponentsKernel):
+        kernel = kind(log_weights, params, X.mean(axis=0), np.float64)
+        workspace, sums = kernel.workspace(64), kernel.zero()
+        kernel.load(X, workspace)
+        energies = kernel.energies(workspace)[0].copy()
+        for _ in range(2):
+            kernel.energies(workspace)
+            kernel.accumulate(sums, codes.copy(), None, workspace)
+        results.append((energies, *kernel.moments(sums)))
+    for one, other in zip(results[0][:2], results[1][:2], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+    for name in ("first", "total", "products", "basis", "reference"):
+        one, other = (getattr(result[2], name) for result in results)
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_fits_of_many_components_are_the_same_by_either_kernel(temperature, monkeypatch):
+    rng = np.random.default_rng(6)
+    X = (
+        rng.standard_normal((800, 40))
+        + 4 * rng.standard_normal((16, 40))[rng.integers(16, size=800)]
+    )
+    assert are_many(16, 2, 40)
+    model = BayesianMixturePCAAutoEncoder(
+        16, n_latent=2, temperature=temperature, model_temperature=0, random_state=0, max_iter=8
+    )
+    many = clone(model).fit(X)
+    monkeypatch.setattr("skbae.energies.mixture_pca._binding.are_many", lambda *size: False)
+    few = clone(model).fit(X)
+    np.testing.assert_allclose(many.hmaxe_, few.hmaxe_, rtol=1e-9)
+    np.testing.assert_allclose(many.means_, few.means_, atol=1e-6)
+    np.testing.assert_allclose(many.score_samples(X), few.score_samples(X), rtol=1e-7)
 
 
 def test_the_cheapest_accurate_kernel_is_chosen():

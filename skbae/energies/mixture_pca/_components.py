@@ -27,8 +27,9 @@ from skbae.energies.mixture._components import (
     interpolated,
 )
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters, MixtureStatistics
+from skbae.energies.mixture_pca._binding import bind_components
 from skbae.energies.mixture_pca._distributions import linear_code
-from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments, bind_components
+from skbae.energies.mixture_pca._kernel import PCAComponents, PCAMoments
 from skbae.energies.mixture_pca._splits import SubspaceScores
 from skbae.energies.pca._energy import NOISE_FLOOR, fix_signs
 from skbae.energies.pca._gradients import ProjectedMoments, subspace_gradient

@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-# Largest bound on the rounding error of one energy, in nats; as for Gaussian components.
-_SINGLE_TOLERANCE = 4e-2
-_DOUBLE_TOLERANCE = 1e-6
-
-
 @dataclass(frozen=True)
 class PCAComponents(ArrayRecord):
     """Components of S mixtures, each with d code dimensions.
@@ -330,17 +325,8 @@ def _roundoff(params: PCAComponents, reach: Array, info: Any) -> Array:
     return np.where(sound, 4 * size * float(info.eps), np.inf)
 
 
-def bind_components(
-    log_weights: Array, params: PCAComponents, frame: Frame, dtype: Any
-) -> ProductKernel | ResidualKernel:
-    """Return the cheapest kernel that is accurate enough for these parameters."""
-    single = np.dtype(dtype) == np.float32
-    for precision, tolerance in ((np.float32, _SINGLE_TOLERANCE), (np.float64, _DOUBLE_TOLERANCE)):
-        if precision is np.float32 and not single:
-            continue
-        bound = rounding_bound(params, frame, precision)
-        if bound.max() < tolerance:
-            return ProductKernel(log_weights, params, frame.centre, precision, bound)
+def residual_kernel(log_weights: Array, params: PCAComponents, frame: Frame) -> ResidualKernel:
+    """Return the kernel that is always accurate."""
     reach = np.broadcast_to(frame.scale, params.means.shape)
     bound = _roundoff(params, reach, np.finfo(np.float64))
     return ResidualKernel(log_weights, params, np.where(np.isfinite(bound), bound, 0.0))
