@@ -156,5 +156,5 @@ def test_ranks_of_the_truth_are_uniform_over_many_tables(kind, remove):
 
 
 def test_ranks_of_rows_filled_with_means_are_not_uniform():
-    found, _ = ranks(PRIORS["full"], 60, scattered, seed=1, filled=True)
+    found, _ = ranks(PRIORS["full"], 40, scattered, seed=1, filled=True, n_rows=80)
     assert p_values(found).min() < CRITICAL / 10
