@@ -56,7 +56,7 @@ def test_a_dask_array_is_fitted_as_an_array_is(name):
     X = rows(4000)
     weights = np.random.default_rng(2).integers(0, 3, len(X)).astype(float)
     with dask.config.set(scheduler="threads"):
-        for own, given in ((None, None), (weights, weights), (weights, da.from_array(weights))):
+        for own, given in ((None, None), (weights, da.from_array(weights))):
             reference = clone(MODELS[name]).fit(X, sample_weight=own)
             fitted = clone(MODELS[name]).fit(blocks(X, columns=3), sample_weight=given)
             assert_same_fit(fitted, reference, rtol=1e-8)
@@ -83,17 +83,17 @@ def test_sampled_pca_needs_only_moments():
 def test_a_cluster_gives_the_same_bits_whatever_its_workers(client, cluster):
     """On two workers, twice; on one; and in this process: the tree of sums is the same."""
     X = rows(4000)
-    given = blocks(X, 400)
-    for name in ("full", "pca"):
-        first, again = (clone(MODELS[name]).fit(given) for _ in range(2))
+    given = blocks(X, 500)
+    for name, model in (("full", gaussian(max_iter=3)), ("pca", pca())):
+        first, again = (clone(model).fit(given) for _ in range(2))
         same_bits(first, again)
-        assert_same_fit(first, clone(MODELS[name]).fit(X), rtol=1e-8)
+        assert_same_fit(first, clone(model).fit(X), rtol=1e-8)
         if name == "full":
             worker = next(iter(client.scheduler_info()["workers"]))
             with dask.annotate(workers=[worker]):
-                same_bits(clone(MODELS[name]).fit(given), first)
+                same_bits(clone(model).fit(given), first)
         with dask.config.set(scheduler="synchronous"):
-            same_bits(clone(MODELS[name]).fit(given), first)
+            same_bits(clone(model).fit(given), first)
         assert first.score_samples(given).compute().shape == (4000,)
 
 

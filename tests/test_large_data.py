@@ -147,7 +147,7 @@ def test_models_that_need_all_rows_at_once_read_them():
     """Sampled mixtures, and starts by annealing, look at rows again and again."""
     X = rows(150, 2)
     for settings in ({"annealing": "auto"}, {"model_temperature": 1, "n_models": 3}):
-        model = gaussian(2, **settings)
+        model = gaussian(1, **settings)
         np.testing.assert_array_equal(clone(model).fit(Table(X)).means_, model.fit(X).means_)
 
 

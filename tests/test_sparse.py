@@ -111,8 +111,8 @@ def test_tags_say_who_takes_sparse_rows():
 # -- PCA: what scikit-learn's own tests ask --------------------------------------------------------
 
 
-@pytest.mark.parametrize("density", [0.01, 0.1, 0.30])
-@pytest.mark.parametrize("n_components", [1, 2, 10])
+@pytest.mark.parametrize("density", [0.01, 0.30])
+@pytest.mark.parametrize("n_components", [1, 10])
 @pytest.mark.parametrize("solver", ["arpack", "covariance_eigh", "gram", "randomized"])
 @pytest.mark.parametrize("scale", [1, 100])
 def test_pca_of_sparse_rows_is_that_of_dense_ones(density, n_components, solver, scale):
@@ -314,11 +314,11 @@ def test_equal_rows_have_equal_projections_sparse_or_not():
 # -- memory ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [pca(50, temperature=0), gaussian("diag", 5, max_iter=3)],
+@pytest.mark.parametrize("model", [pca(20, temperature=0), gaussian("diag", 5, max_iter=3)],
                          ids=["pca", "mixture"])  # fmt: skip
 def test_memory_follows_the_entries(model):
-    """An array of these rows takes 4.8 GB; their entries take 7 MB."""
-    X = uniform(20_000, 30_000, 0.001)
+    """An array of these rows takes 1.2 GB; their entries take 2 MB (benchmarks/memory.py: more)."""
+    X = uniform(5000, 30_000, 0.001)
     tracemalloc.start()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -326,4 +326,4 @@ def test_memory_follows_the_entries(model):
         model.transform(X[:1000])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 250e6, f"{peak / 1e6:.0f} MB"
+    assert peak < 200e6, f"{peak / 1e6:.0f} MB"
