@@ -14,7 +14,6 @@ from skbae.estimators._settings import check_memory
 from skbae.estimators._unit_interval import fitted_rows
 from skbae.estimators.vae._fit import (
     NetworkDetails,
-    chain_reports,
     code_unit,
     first_parameters,
     fit_energy,
@@ -32,6 +31,7 @@ from skbae.estimators.vae._fit import (
 from skbae.estimators.vae._predictions import NetworkPredictions
 from skbae.estimators.vae._tempered import (
     MAX_MINUTES,
+    sampling_reports,
     tempered_attributes,
     tempering,
     too_long,
@@ -347,7 +347,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             start = frame.from_layers(*architecture.networks(), self._reference_models())
         else:
             start = first_parameters(settings, energy, rows, rng)
-        n_steps = settings.max_iter + (chain_reports(settings, rows) if settings.samples else 0)
+        n_steps = settings.max_iter + (sampling_reports(settings, rows) if settings.samples else 0)
         with progress(self, rows.X, None, n_steps) as step:
             found, progress_attributes, optimizer = fit_networks(
                 settings, energy, rows, start, rng, step

@@ -459,11 +459,6 @@ def chain_plan(settings: VAESettings, rows: Rows) -> LangevinPlan:
     return settings.plans.langevin(size, scale, settings.n_models)
 
 
-def chain_reports(settings: VAESettings, rows: Rows) -> int:
-    """Return how many steps sampling reports."""
-    return chain_plan(settings, rows).n_reports
-
-
 def sampled_attributes(
     settings: VAESettings,
     energy: VAEEnergy,

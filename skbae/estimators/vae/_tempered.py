@@ -11,7 +11,7 @@ from skbae.energies.vae._grid import GridDecoders
 from skbae.energies.vae._parameters import VAEParameters
 from skbae.energies.vae._penalty import Prior
 from skbae.estimators._sampling import run_tempered, shifted, summarise
-from skbae.estimators.vae._fit import single_attributes
+from skbae.estimators.vae._fit import chain_plan, single_attributes
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._mode import best_start, find_mode
 from skbae.inference.passes._rows import make_rows
@@ -68,13 +68,27 @@ class Tempering:
     minutes: float
 
 
+def is_small(settings: VAESettings, n_features: int) -> bool:
+    """Return whether decoders are small enough to be sampled from the prior, if time allows."""
+    decoder, _ = settings.architecture(n_features).networks()
+    few = decoder.n_parameters <= _MOST_WEIGHTS and settings.n_components <= _MOST_CODES
+    return few and settings.temperature > 0
+
+
+def sampling_reports(settings: VAESettings, rows: Rows) -> int:
+    """Return the largest number of steps that sampling reports."""
+    around = chain_plan(settings, rows).n_reports
+    if not is_small(settings, len(rows.X[0])):
+        return around
+    return max(around, settings.plans.tempered(1, settings.n_models).n_steps)
+
+
 def tempering(
     settings: VAESettings, energy: VAEEnergy, rows: Rows, theta: Array
 ) -> Tempering | None:
     """Return how decoders like the best one, (1, P), are sampled; None if they are too large."""
     decoder, d = energy.decoder, settings.n_components
-    small = decoder.n_parameters <= _MOST_WEIGHTS and d <= _MOST_CODES
-    if not small or settings.temperature == 0:
+    if not is_small(settings, len(rows.X[0])):
         return None
     assert energy.training is not None, "a fit has options"
     prior = energy.training.penalty
