@@ -104,7 +104,7 @@ class DaskRows(RowSource):
             yield self.array[first : min(first + size, stop)].compute()
 
     def at(self, index: NDArray[np.intp]) -> NDArray[Any]:
-        return np.asarray(self.array[index].compute())
+        return _aligned(self.array[index].compute())
 
     def where(self, kept: NDArray[np.bool_]) -> RowSource:
         import dask
@@ -136,7 +136,7 @@ class DaskRows(RowSource):
         while len(parts) > 1:
             groups = range(0, len(parts), _BRANCHES)
             parts = [add(shipped, parts[first : first + _BRANCHES]) for first in groups]
-        return parts[0].compute()
+        return deepcopy(parts[0].compute())  # aligned
 
     def _blocks_of(self, weights: Array | None, n_blocks: int) -> list[Any]:
         """Return the weights of each block, which are sent once."""
@@ -169,6 +169,11 @@ class DaskRows(RowSource):
 # -- tasks -----------------------------------------------------------------------------------------
 
 
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array, in a place in memory that is a multiple of the size of its entries."""
+    return np.require(array, requirements=["A", "C"])
+
+
 def _checked(rows: NDArray[Any], start: int, allow_missing: bool) -> NDArray[Any]:
     rows = np.ascontiguousarray(rows)
     check_entries(rows, start, allow_missing)
@@ -180,6 +185,8 @@ def _chosen(rows: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def _block_sums(kernel: RowKernel, X: NDArray[Any], weights: Array | None) -> Any:
+    X, kernel = _aligned(X), deepcopy(kernel)
+    weights = None if weights is None else _aligned(weights)
     with _one_blas_thread():
         workspace = kernel.workspace(kernel.chunk_rows)
         chunks = chunks_of(X, 0, len(X), kernel.chunk_rows)
@@ -196,7 +203,7 @@ def _added(kernel: RowKernel, parts: list[Any]) -> Any:
 
 def _mapped(function: Callable[..., Any], empty: NDArray[Any], X: NDArray[Any]) -> NDArray[Any]:
     with _one_blas_thread():
-        return np.asarray(function(X)) if len(X) else empty
+        return np.asarray(function(_aligned(X))) if len(X) else empty
 
 
 class _Running:
