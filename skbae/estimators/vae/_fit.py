@@ -49,8 +49,9 @@ _UNIT_AT_ZERO = 1e-2
 # At T = 0 the best linear decoder has codes without length: this factor below the unit.
 _SHORT = 1e3
 # Rows that are scored at the end of a fit: as many as this work allows, which is rows times codes
-# times parameters, but not fewer than some.
-_SCORED_WORK, _LEAST_SCORED = 12_000_000_000, 500
+# times parameters, but not fewer than some; the search for a code's mode takes as long as so many
+# codes for each of its dimensions.
+_SCORED_WORK, _LEAST_SCORED, _SEARCH_WORK = 12_000_000_000, 500, 20
 # Largest intercept of a hidden unit at the start.
 _BEND = 1.0
 # Weights of the last layer relative to those usual, if a fit starts from a linear decoder.
@@ -347,7 +348,9 @@ def hmaxe_and_error(
     the same, since a score takes many codes.
     """
     n_rows, weights = len(rows.X), rows.weights
-    n_scored = max(_SCORED_WORK // (energy.n_parameters() * energy.noise.shape[1]), _LEAST_SCORED)
+    _, n_draws, d = energy.noise.shape
+    a_row = energy.n_parameters() * (n_draws + _SEARCH_WORK * d)
+    n_scored = max(_SCORED_WORK // a_row, _LEAST_SCORED)
     X = rows.X
     if n_scored < n_rows:
         chosen = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_scored])
