@@ -138,7 +138,10 @@ PRIORS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "remove"), [("full", scattered), ("tied", half_a_column)])
+@pytest.mark.parametrize(
+    ("kind", "remove"),
+    [("full", scattered), pytest.param("tied", half_a_column, marks=pytest.mark.slow)],
+)
 def test_ranks_of_the_truth_are_uniform_whatever_is_missing_at_random(kind, remove):
     found, inside = ranks(PRIORS[kind], 60, remove, seed=1)
     assert p_values(found).min() > CRITICAL
