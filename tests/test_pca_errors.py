@@ -32,7 +32,7 @@ nan = float("nan")
         ("n_components", True, TypeError, "integer"),
         ("n_components", [2], TypeError, "integer"),
         ("whiten", 1, TypeError, "True or False"),
-        ("svd_solver", "arpack", ValueError, "'randomized'"),
+        ("svd_solver", "lobpcg", ValueError, "'randomized'"),
         ("svd_solver", None, ValueError, "'gram'"),
         ("component_variance_prior", 0.0, ValueError, "> 0"),
         ("mean_precision_prior", None, TypeError, "number"),
