@@ -17,6 +17,7 @@ from skbae._types import Array
 from skbae.energies._allocations import Labels
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_children import Breeding
+from skbae.inference.sample._allocation_modes import matched_distances
 from skbae.inference.sample._allocation_starts import shared_cluster_labels
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
@@ -32,6 +33,9 @@ _N_SWEEPS = 20
 _N_DRAWS = 4
 # Nats by which such estimates may be wrong: starts are drawn by ``exp(estimate / _NATS)``.
 _NATS = 4.0
+# Share of the posterior that does not count, and share of the rows by which chains may be farther
+# from given ones than these from each other, and still be near them.
+_NEGLIGIBLE, _CLOSE = 0.02, 0.02
 
 
 def mass_around(
@@ -81,6 +85,52 @@ def starts_by_mass(models: PinnedModels, given: Labels, n: int, rng: np.random.G
     ndarray of int of shape (n, N)
         Those from the same start are next to each other.
     """
+    labels = np.concatenate([given, _elsewhere(models, given, rng)])
+    return labels[_drawn(mass_around(models, labels, rng), n, rng)]
+
+
+def doubts_about_elsewhere(
+    models: PinnedModels, given: Labels, log_evidence: float, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Return a doubt if chains that start elsewhere come to mass that is far from given chains.
+
+    Far is farther than any given chain is from the others.
+
+    Parameters
+    ----------
+    models : PinnedModels
+    given : ndarray of int of shape (S, N)
+        Late allocations of all chains.
+    log_evidence : float
+        As estimated from the given chains.
+    rng : Generator
+    """
+    labels = _elsewhere(models, given, rng)
+    log_mass = mass_around(models, labels, rng)
+    heavy = np.flatnonzero(log_mass > log_evidence + np.log(_NEGLIGIBLE))
+    if not len(heavy):
+        return ()
+    n_components = models.mixture.n_components
+    nearest = [
+        np.delete(matched_distances(each, given, n_components), index).min()
+        for index, each in enumerate(given)
+    ]
+    reach = max(nearest) + max(1, round(_CLOSE * models.mixture.n_rows))
+    far = [
+        index
+        for index in heavy
+        if matched_distances(labels[index], given, n_components).min() > reach
+    ]
+    if not far:
+        return ()
+    return (
+        f"chains from other starts came to models of log mass {log_mass[far].max():.1f} or more "
+        "that no group of modes accounts for",
+    )
+
+
+def _elsewhere(models: PinnedModels, given: Labels, rng: np.random.Generator) -> Labels:
+    """Return where chains from about as many other allocations as are given have come to."""
     mixture = models.mixture
     breeding = Breeding.of(mixture)
     parents = rng.permutation(len(given))[: -(-len(given) // 2)]
@@ -89,8 +139,7 @@ def starts_by_mass(models: PinnedModels, given: Labels, n: int, rng: np.random.G
     labels = np.concatenate([children, shared])
     for _ in range(_N_SWEEPS):
         labels = _sweep(models, labels, rng)
-    labels = np.concatenate([given, labels])
-    return labels[_drawn(mass_around(models, labels, rng), n, rng)]
+    return labels
 
 
 def _drawn(log_mass: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:

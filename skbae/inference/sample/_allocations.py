@@ -32,6 +32,7 @@ from skbae.inference.sample._allocation_jumps import (
     last_allocations,
     sample_by_jumps,
 )
+from skbae.inference.sample._allocation_masses import doubts_about_elsewhere
 from skbae.inference.sample._allocation_modes import Pool
 from skbae.inference.sample._allocation_search import challenge, patience_for
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
@@ -66,6 +67,8 @@ _OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
 # Of more modes than these, of at least this share, searches may have missed some, and jumping
 # chains from those that were found need not come there.
 _FEW_MODES, _SMALL_MODE = 4, 0.005
+# Late allocations of each island beside which chains from other starts are compared.
+_N_LATE = 32
 # Nats below the lower bound that do not count.
 _ROUNDING = 0.01
 # Bridge estimates with a larger standard error, in nats, are discarded.
@@ -170,6 +173,11 @@ def sample_from_pools(
     if run is None or run.acceptance < _LEAST_OVERLAP:
         run = weigh_groups(models, evidences, rng, plan, progress)
         run = replace(run, doubts=(*run.doubts, *doubts_about_left_out(evidences, left_out)))
+        if mixture.n_components > 1 and plan.evidence_tol is not None and not progress.stopped:
+            late = np.concatenate(last_allocations(runs, _N_LATE))
+            value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
+            elsewhere = doubts_about_elsewhere(models, late, value, rng)
+            run = replace(run, doubts=(*run.doubts, *elsewhere))
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # the overlap may grow while the chains' states replace the first conditionals
             jumped = jump_among_groups(objective, models, evidences, rng, plan, progress)
