@@ -136,7 +136,7 @@ def test_children_of_chains_find_a_mode_that_both_searches_missed(case):
 
 def test_without_children_and_starts_by_mass_nobody_notices_a_missed_mode(case, monkeypatch):
     """The control of the test before."""
-    monkeypatch.setattr(_allocation_jumps, "starts_by_mass", lambda models, given, n, rng: given)
+    monkeypatch.setattr(_allocation_jumps, "starts_by_mass", lambda models, given, rng: given)
     assert not any(sample_without_the_best(case, 0)[1])
 
 

@@ -10,10 +10,15 @@ import numpy as np
 from skbae._types import Array, SamplingRun
 from skbae.energies._allocations import Labels
 from skbae.inference.evidence._unpinning import PinnedModels
+from skbae.inference.evidence._verdict import assess, combine_evidence
 from skbae.inference.evidence._visited import KnownAllocations, visited_by_others
 from skbae.inference.sample import _collapsed
-from skbae.inference.sample._allocation_masses import starts_by_mass
-from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate
+from skbae.inference.sample._allocation_masses import (
+    doubts_about_missed,
+    missed_mass,
+    starts_by_mass,
+)
+from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate, thin_models
 from skbae.inference.sample._group_evidence import LEAST_SHARE
 from skbae.inference.sample._group_weights import joint_estimates
 from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
@@ -26,6 +31,11 @@ if TYPE_CHECKING:
     from skbae.inference.sample._allocation_plan import AllocationPlan
     from skbae.inference.sample._group_evidence import GroupEvidence
     from skbae.inference.sample._progress import Progress
+
+
+# Models that are kept at least, to tell whether others are far from them, and how often chains are
+# started anew at most since some were.
+_FEWEST_KEPT, _MOST_REPEATS = 48, 2
 
 
 def first_allocations(groups: list[ModeGroup]) -> tuple[Labels, Labels]:
@@ -75,11 +85,8 @@ def jump_starts(
     Where there is mass around these, and around others: see :func:`starts_by_mass`.
     """
     half = plan.n_jumping // 2
-    first, second = (
-        starts_by_mass(models, labels[spread_indices(len(labels), half)], half, rng)
-        for labels in allocations
-    )
-    return first, second
+    first, second = (labels[spread_indices(len(labels), half)] for labels in allocations)
+    return starts_by_mass(models, (first, second), rng)
 
 
 def jump_acceptance(
@@ -112,6 +119,9 @@ def sample_by_jumps(
 ) -> SamplingRun:
     """Sample by Gibbs sweeps with long jumps, proposed from conditionals given allocations.
 
+    If chains from other starts then come to mass that is far from all models drawn, these starts
+    are added, and the sampling is repeated.
+
     Parameters
     ----------
     objective : Objective
@@ -128,6 +138,40 @@ def sample_by_jumps(
     -------
     SamplingRun
     """
+    n_keep = plan.jumps.n_keep
+    enough = replace(plan, jumps=replace(plan.jumps, n_keep=max(n_keep, _FEWEST_KEPT)))
+    doubts: tuple[str, ...] = ()
+    for number in range(_MOST_REPEATS + 1):
+        run = _sample_once(objective, models, starts, rng, enough, progress, known)
+        if progress.stopped or assess(run).status != "ok":
+            break
+        labels = _collapsed.draw_labels(models.log_f(run.params), rng)
+        value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
+        missed, log_mass = missed_mass(models, labels, value, rng)
+        if not len(missed):
+            break
+        doubts = doubts_about_missed(log_mass) if number == _MOST_REPEATS else ()
+        first, second = (_with_some(part, missed) for part in starts)
+        starts = starts_by_mass(models, (first, second), rng)
+    return replace(run, params=thin_models(run.params, n_keep), doubts=(*run.doubts, *doubts))
+
+
+def _with_some(labels: Labels, others: Labels) -> Labels:
+    """Return allocations, the last quarter of which is replaced by others."""
+    n = len(labels) // 4
+    return np.concatenate([labels[: len(labels) - n], others[spread_indices(len(others), n)]])
+
+
+def _sample_once(
+    objective: Objective,
+    models: PinnedModels,
+    starts: tuple[Labels, Labels],
+    rng: np.random.Generator,
+    plan: AllocationPlan,
+    progress: Progress,
+    known: tuple[KnownAllocations, KnownAllocations] | None,
+) -> SamplingRun:
+    """Sample by Gibbs sweeps with long jumps from given starts."""
     jumps = plan.jumps
     until = "until they agree"
     if jumps.evidence_tol is not None:

@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 
     from skbae.inference.evidence._unpinning import PinnedModels
 
-# Sweeps of chains from allocations that no search has touched.
-_N_SWEEPS = 20
+# Sweeps of chains from allocations that no search has touched, and to other models of a mode.
+_N_SWEEPS, _N_AWAY = 20, 12
 # Models drawn for an estimate of the mass around an allocation.
 _N_DRAWS = 4
+# Largest difference, in nats, between estimates from within and from without a mode.
+_MOST_SPREAD = 40.0
 # Nats by which such estimates may be wrong: starts are drawn by ``exp(estimate / _NATS)``.
 _NATS = 4.0
-# Share of the posterior that does not count, and share of the rows by which chains may be farther
-# from given ones than these from each other, and still be near them.
-_NEGLIGIBLE, _CLOSE = 0.02, 0.02
+# Chains that look for mass that has been missed, at most, relative to allocations given.
+_MOST_OTHERS = 4
+# Share of the posterior that does not count.
+_NEGLIGIBLE = 0.02
+# Allocations are far from given ones if they are so many times, and by this share of the rows,
+# farther from these than any of these from the nearest other one.
+_FARTHER, _CLOSE = 1.25, 0.02
 
 
 def mass_around(
@@ -56,98 +62,167 @@ def mass_around(
     n_draws : int
         Models drawn for each allocation.
     """
-    mixture = models.mixture
-    counts, sums = mixture.sums(labels)
-    gains = np.empty((n_draws, len(labels)))
-    for gain in gains:
-        log_f = models.log_f(models.draw(counts, sums, rng))
-        own = np.take_along_axis(log_f, labels[:, None], axis=1)[:, 0]
-        gain[:] = (tempered_logsumexp(log_f, 1.0, axis=1) - own).sum(axis=1)
-    log_mass = mixture.log_joint(labels) + mixture.log_multiplicity(counts)
-    return log_mass + log_mean_exp(gains, axis=0)
+    gains = _gains_of_draws(models, labels, rng, n_draws)
+    return _log_mass(models, labels) + log_mean_exp(gains, axis=0)
 
 
-def starts_by_mass(models: PinnedModels, given: Labels, n: int, rng: np.random.Generator) -> Labels:
-    """Return n allocations, drawn by the mass around them from given ones and from others.
+def mass_of_modes(models: PinnedModels, labels: Labels, rng: np.random.Generator) -> Array:
+    """Return estimates of the log of the mass of the modes that allocations (S, N) are in, (S,).
 
-    As many others are made as are given: half are children of given ones (two components merge, one
-    splits), half have components that share clusters or are empty. Chains start from both.
+    Of the log ratios of :func:`mass_around`, those of models drawn given the allocation are too
+    low, and those of models drawn from the mode are too high: were they normal, both by half their
+    variance. So the middle between both means is taken. The mode's models are those that a chain
+    from the allocation comes to.
 
     Parameters
     ----------
     models : PinnedModels
-    given : ndarray of int of shape (S, N)
-    n : int
+    labels : ndarray of int of shape (S, N)
+    rng : Generator
+    """
+    low = _gains_of_draws(models, labels, rng, _N_DRAWS).mean(axis=0)
+    later, high = labels, np.zeros(len(labels))
+    for number in range(_N_AWAY):
+        log_f = models.log_f(models.draw(*models.mixture.sums(later), rng))
+        later = _collapsed.draw_labels(log_f, rng)
+        if number >= _N_AWAY - _N_DRAWS:
+            high += _gain(log_f, labels) / _N_DRAWS
+    # chains that have left the mode are farther off than those within
+    spread = np.clip(high - low, 0.0, _MOST_SPREAD)
+    return _log_mass(models, labels) + low + 0.5 * spread
+
+
+def _log_mass(models: PinnedModels, labels: Labels) -> Array:
+    """Return ``log p(X, z)`` of allocations and all their relabellings, (S,)."""
+    mixture = models.mixture
+    return mixture.log_joint(labels) + mixture.log_multiplicity(mixture.sums(labels)[0])
+
+
+def _gain(log_f: Array, labels: Labels) -> Array:
+    """Return minus the log probability of allocations (S, N) given models' ``log f``, (S,)."""
+    own = np.take_along_axis(log_f, labels[:, None], axis=1)[:, 0]
+    return (tempered_logsumexp(log_f, 1.0, axis=1) - own).sum(axis=1)
+
+
+def _gains_of_draws(
+    models: PinnedModels, labels: Labels, rng: np.random.Generator, n_draws: int
+) -> Array:
+    """Return such numbers of models drawn given the allocations, (n_draws, S)."""
+    counts, sums = models.mixture.sums(labels)
+    return np.stack(
+        [_gain(models.log_f(models.draw(counts, sums, rng)), labels) for _ in range(n_draws)]
+    )
+
+
+def starts_by_mass(
+    models: PinnedModels, given: tuple[Labels, Labels], rng: np.random.Generator
+) -> tuple[Labels, Labels]:
+    """Return as many allocations as are given, drawn by the mass around them, for each island.
+
+    They are drawn from given ones and from as many others. Half of the others are children of
+    given ones (two components merge, one splits), half have components that share clusters or are
+    empty; chains start from both. Half as many are children of the heaviest of all these.
+
+    Parameters
+    ----------
+    models : PinnedModels
+    given : tuple of ndarrays of int of shape (S, N)
+        Allocations of each island.
     rng : Generator
 
     Returns
     -------
-    ndarray of int of shape (n, N)
+    tuple of ndarrays of int of shape (S, N)
         Those from the same start are next to each other.
     """
-    labels = np.concatenate([given, _elsewhere(models, given, rng)])
-    return labels[_drawn(mass_around(models, labels, rng), n, rng)]
+    labels = np.concatenate(given)
+    labels = np.concatenate([labels, _elsewhere(models, labels, len(labels), rng)])
+    log_mass = mass_of_modes(models, labels, rng)
+    parents = labels[_drawn(log_mass, -(-len(labels) // 4), rng)]
+    children = _wander(models, _children(models, parents, rng), rng)
+    labels = np.concatenate([labels, children])
+    log_mass = np.concatenate([log_mass, mass_of_modes(models, children, rng)])
+    first, second = (labels[_drawn(log_mass, len(part), rng)] for part in given)
+    return first, second
 
 
-def doubts_about_elsewhere(
+def missed_mass(
     models: PinnedModels, given: Labels, log_evidence: float, rng: np.random.Generator
-) -> tuple[str, ...]:
-    """Return a doubt if chains that start elsewhere come to mass that is far from given chains.
+) -> tuple[Labels, Array]:
+    """Return allocations, and the log mass around them, that are far from where chains have been.
 
-    Far is farther than any given chain is from the others.
+    Chains start from children of given allocations, and elsewhere; more chains in more columns.
+    What they come to counts if the mass around it is not negligible, and if it is farther from all
+    given allocations than any of these is from the others.
 
     Parameters
     ----------
     models : PinnedModels
     given : ndarray of int of shape (S, N)
-        Late allocations of all chains.
+        Allocations drawn from the posterior, as far as it is known.
     log_evidence : float
-        As estimated from the given chains.
+        As far as it is known.
     rng : Generator
+
+    Returns
+    -------
+    labels : ndarray of int of shape (F, N)
+    log_mass : ndarray of shape (F,)
     """
-    labels = _elsewhere(models, given, rng)
-    log_mass = mass_around(models, labels, rng)
-    heavy = np.flatnonzero(log_mass > log_evidence + np.log(_NEGLIGIBLE))
-    if not len(heavy):
-        return ()
     n_components = models.mixture.n_components
+    labels = _elsewhere(models, given, _n_others(models, len(given)), rng)
+    log_mass = mass_around(models, labels, rng)
+    heavy = log_mass > log_evidence + np.log(_NEGLIGIBLE)
+    labels, log_mass = labels[heavy], log_mass[heavy]
+    if not len(labels):
+        return labels, log_mass
     nearest = [
         np.delete(matched_distances(each, given, n_components), index).min()
         for index, each in enumerate(given)
     ]
-    reach = max(nearest) + max(1, round(_CLOSE * models.mixture.n_rows))
-    far = [
-        index
-        for index in heavy
-        if matched_distances(labels[index], given, n_components).min() > reach
-    ]
-    if not far:
+    reach = _FARTHER * max(nearest) + max(1.0, _CLOSE * models.mixture.n_rows)
+    far = np.array([matched_distances(each, given, n_components).min() > reach for each in labels])
+    return labels[far], log_mass[far]
+
+
+def _n_others(models: PinnedModels, n_given: int) -> int:
+    """Return the number of chains that look for mass that has been missed."""
+    n_columns = models.mixture.columns.shape[1]
+    return n_given * min(1 + n_columns // 2, _MOST_OTHERS)
+
+
+def doubts_about_missed(log_mass: Array) -> tuple[str, ...]:
+    """Return a doubt if chains from other starts came to such log masses, (F,), that none has."""
+    if not len(log_mass):
         return ()
     return (
-        f"chains from other starts came to models of log mass {log_mass[far].max():.1f} or more "
-        "that no group of modes accounts for",
+        f"chains from other starts came to models of log mass {log_mass.max():.1f} or more, far "
+        "from all that were drawn",
     )
 
 
-def _elsewhere(models: PinnedModels, given: Labels, rng: np.random.Generator) -> Labels:
-    """Return where chains from about as many other allocations as are given have come to."""
+def _elsewhere(models: PinnedModels, given: Labels, n: int, rng: np.random.Generator) -> Labels:
+    """Return where chains from n other allocations than given ones have come to."""
     mixture = models.mixture
-    breeding = Breeding.of(mixture)
-    parents = rng.permutation(len(given))[: -(-len(given) // 2)]
-    children = np.stack([breeding.child(given[parent], rng) for parent in parents])
-    shared = shared_cluster_labels(mixture.columns, mixture.n_components, len(parents), rng)
-    labels = np.concatenate([children, shared])
+    parents = given[rng.integers(len(given), size=-(-n // 2))]
+    shared = shared_cluster_labels(mixture.columns, mixture.n_components, n // 2, rng)
+    return _wander(models, np.concatenate([_children(models, parents, rng), shared]), rng)
+
+
+def _children(models: PinnedModels, parents: Labels, rng: np.random.Generator) -> Labels:
+    """Return a child of each of some allocations."""
+    breeding = Breeding.of(models.mixture)
+    return np.stack([breeding.child(parent, rng) for parent in parents])
+
+
+def _wander(models: PinnedModels, labels: Labels, rng: np.random.Generator) -> Labels:
+    """Return where chains of models from allocations have come to."""
     for _ in range(_N_SWEEPS):
-        labels = _sweep(models, labels, rng)
+        params = models.draw(*models.mixture.sums(labels), rng)
+        labels = _collapsed.draw_labels(models.log_f(params), rng)
     return labels
 
 
 def _drawn(log_mass: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return n indices, drawn by estimates of log masses that may be a few nats wrong."""
     return systematic_resample(log_mass / _NATS, n, rng)
-
-
-def _sweep(models: PinnedModels, labels: Labels, rng: np.random.Generator) -> Labels:
-    """Draw models given allocations, and allocations given these."""
-    params = models.draw(*models.mixture.sums(labels), rng)
-    return _collapsed.draw_labels(models.log_f(params), rng)

@@ -32,7 +32,7 @@ from skbae.inference.sample._allocation_jumps import (
     last_allocations,
     sample_by_jumps,
 )
-from skbae.inference.sample._allocation_masses import doubts_about_elsewhere
+from skbae.inference.sample._allocation_masses import doubts_about_missed, missed_mass
 from skbae.inference.sample._allocation_modes import Pool
 from skbae.inference.sample._allocation_search import challenge, patience_for
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
@@ -176,8 +176,8 @@ def sample_from_pools(
         if mixture.n_components > 1 and plan.evidence_tol is not None and not progress.stopped:
             late = np.concatenate(last_allocations(runs, _N_LATE))
             value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
-            elsewhere = doubts_about_elsewhere(models, late, value, rng)
-            run = replace(run, doubts=(*run.doubts, *elsewhere))
+            log_mass = missed_mass(models, late, value, rng)[1]
+            run = replace(run, doubts=(*run.doubts, *doubts_about_missed(log_mass)))
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # the overlap may grow while the chains' states replace the first conditionals
             jumped = jump_among_groups(objective, models, evidences, rng, plan, progress)

@@ -332,7 +332,7 @@ def sample_conjugate(
     if n_effective >= _LEAST_EFFECTIVE:
         estimates["importance"] = value, error
     return SamplingRun(
-        params=_thin(type(state.params).concatenate(kept), plan.n_keep),
+        params=thin_models(type(state.params).concatenate(kept), plan.n_keep),
         hmaxe=np.stack(trace, axis=1),
         scores=np.stack(scores, axis=1),
         log_evidence=values,
@@ -469,7 +469,7 @@ def _join(first: list[Any], second: list[Any]) -> list[Any]:
     return [type(a).concatenate([a, b]) for a, b in zip(first, second, strict=True)]
 
 
-def _thin(params: Any, n: int) -> Any:
+def thin_models(params: Any, n: int) -> Any:
     """Return n of the models, evenly spaced in the order they were kept."""
     if params.n_models <= n:
         return params
