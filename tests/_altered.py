@@ -5,6 +5,8 @@ Members of a class, so that clones, pickles and workers of a search have them to
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from skbae import (
     BayesianGMMAutoEncoder,
     BayesianMixturePCAAutoEncoder,
@@ -91,8 +93,14 @@ class QuickRBM(BayesianRBMAutoEncoder):
     _plans = QUICK
 
 
+def _never(n_rows, n_models, fewest=1):
+    """Return a plan of so much work that models are sampled around the best one instead."""
+    return SMCPlan(n_particles=1 << 22)
+
+
 class QuickVAE(BayesianVAEAutoEncoder):
-    _plans = QUICK
+    # tempering integrates codes on grids, which is slow for few particles too
+    _plans = replace(QUICK, tempered=_never)
 
 
 _QUICK = {kind.__base__: kind for kind in (QuickGMM, QuickPCA, QuickMixturePCA, QuickRBM, QuickVAE)}
