@@ -147,7 +147,7 @@ def sample_by_jumps(
             break
         labels = _collapsed.draw_labels(models.log_f(run.params), rng)
         value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
-        missed, log_mass = missed_mass(models, labels, value, rng)
+        missed, log_mass = missed_mass(models, labels, value, plan.n_looking, rng)
         if not len(missed):
             break
         doubts = doubts_about_missed(log_mass) if number == _MOST_REPEATS else ()

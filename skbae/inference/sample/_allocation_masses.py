@@ -35,8 +35,8 @@ _N_DRAWS = 4
 _MOST_SPREAD = 40.0
 # Nats by which such estimates may be wrong: starts are drawn by ``exp(estimate / _NATS)``.
 _NATS = 4.0
-# Chains that look for mass that has been missed, at most, relative to allocations given.
-_MOST_OTHERS = 4
+# Chains that look for mass that has been missed: so many times as many in many columns, and least.
+_MOST_SHARES, _FEWEST_CHAINS = 4, 16
 # Share of the posterior that does not count.
 _NEGLIGIBLE = 0.02
 # Allocations are far from given ones if they are so many times, and by this share of the rows,
@@ -147,7 +147,11 @@ def starts_by_mass(
 
 
 def missed_mass(
-    models: PinnedModels, given: Labels, log_evidence: float, rng: np.random.Generator
+    models: PinnedModels,
+    given: Labels,
+    log_evidence: float,
+    n_chains: int,
+    rng: np.random.Generator,
 ) -> tuple[Labels, Array]:
     """Return allocations, and the log mass around them, that are far from where chains have been.
 
@@ -162,6 +166,8 @@ def missed_mass(
         Allocations drawn from the posterior, as far as it is known.
     log_evidence : float
         As far as it is known.
+    n_chains : int
+        Chains that look for mass; more in more columns.
     rng : Generator
 
     Returns
@@ -170,7 +176,8 @@ def missed_mass(
     log_mass : ndarray of shape (F,)
     """
     n_components = models.mixture.n_components
-    labels = _elsewhere(models, given, _n_others(models, len(given)), rng)
+    share = min(1 + models.mixture.columns.shape[1] // 2, _MOST_SHARES)
+    labels = _elsewhere(models, given, max(_FEWEST_CHAINS, n_chains * share), rng)
     log_mass = mass_around(models, labels, rng)
     heavy = log_mass > log_evidence + np.log(_NEGLIGIBLE)
     labels, log_mass = labels[heavy], log_mass[heavy]
@@ -183,12 +190,6 @@ def missed_mass(
     reach = _FARTHER * max(nearest) + max(1.0, _CLOSE * models.mixture.n_rows)
     far = np.array([matched_distances(each, given, n_components).min() > reach for each in labels])
     return labels[far], log_mass[far]
-
-
-def _n_others(models: PinnedModels, n_given: int) -> int:
-    """Return the number of chains that look for mass that has been missed."""
-    n_columns = models.mixture.columns.shape[1]
-    return n_given * min(1 + n_columns // 2, _MOST_OTHERS)
 
 
 def doubts_about_missed(log_mass: Array) -> tuple[str, ...]:

@@ -49,6 +49,8 @@ class AllocationPlan:
         Models to keep.
     n_jumping : int
         Number of jumping chains.
+    n_looking : int
+        Chains that look for mass that has been missed, in one column; up to four times in more.
     jumps : GibbsPlan
         Plan of the jumping chains.
     """
@@ -67,6 +69,7 @@ class AllocationPlan:
     evidence_tol: float | None = 0.1
     n_keep: int = 50
     n_jumping: int = 64
+    n_looking: int = 16
     jumps: GibbsPlan = field(default_factory=GibbsPlan)
 
 
@@ -111,6 +114,7 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         n_keep=n_models,
         # where a step costs little more than its overhead, more chains are nearly free
         n_jumping=2 * max(scaled(8e6, 8, 64), scaled(1e6, 8, 128)),
+        n_looking=scaled(4e6, 4, 48),
         jumps=GibbsPlan(
             n_burn=5,
             n_conditionals=64,

@@ -176,7 +176,7 @@ def sample_from_pools(
         if mixture.n_components > 1 and plan.evidence_tol is not None and not progress.stopped:
             late = np.concatenate(last_allocations(runs, _N_LATE))
             value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
-            log_mass = missed_mass(models, late, value, rng)[1]
+            log_mass = missed_mass(models, late, value, plan.n_looking, rng)[1]
             run = replace(run, doubts=(*run.doubts, *doubts_about_missed(log_mass)))
         if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # the overlap may grow while the chains' states replace the first conditionals
