@@ -9,6 +9,9 @@ complete rows held out, of the mixture fitted to known entries and of the same m
 rows completed by the columns' means and by IterativeImputer; and the share of missing entries
 inside the 90% intervals of ``condition``.
 
+``--wine``: that log density on 25 splits of the table where five leave open which is higher, also
+of families that know correlations within groups.
+
 ``--intervals``: that share for the 5-d mixture, by the density that drew the rows, by a single best
 model and by sampled models: intervals of a single model know nothing of the uncertainty of its
 parameters.
@@ -27,6 +30,7 @@ import time
 import warnings
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
@@ -34,7 +38,11 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from threadpoolctl import threadpool_limits
 
-from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder
+from skbae import (
+    BayesianGMMAutoEncoder,
+    BayesianMixturePCAAutoEncoder,
+    BayesianPCAAutoEncoder,
+)
 
 try:
     import tgmm
@@ -166,6 +174,35 @@ def accuracy():
         )
 
 
+def wine(n_splits=25):
+    rows = load_wine().data
+    X = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    settings = {"model_temperature": 0, "n_init": 3, "max_iter": 200, "random_state": 0}
+    models = {
+        "mixture, diag, K=3": BayesianGMMAutoEncoder(3, covariance_type="diag", **settings),
+        "PCA, d=2": BayesianPCAAutoEncoder(2, model_temperature=0),
+        "PCA, d=3": BayesianPCAAutoEncoder(3, model_temperature=0),
+        "mixture of PCA, K=3, d=1": BayesianMixturePCAAutoEncoder(3, n_latent=1, **settings),
+    }
+    scores = {name: [] for name in models}
+    for seed in range(n_splits):
+        order = np.random.default_rng(seed).permutation(len(X))
+        train, test = X[order[: 4 * len(X) // 5]], X[order[4 * len(X) // 5 :]]
+        gappy = with_gaps(train, SHARE, seed)
+        filled = IterativeImputer(max_iter=50, random_state=0).fit_transform(gappy)
+        for name, model in models.items():
+            scores[name].append([clone(model).fit(each).score(test) for each in (gappy, filled)])
+    for name, pairs in scores.items():
+        known, imputed = np.array(pairs).T
+        ahead = known - imputed
+        error = ahead.std(ddof=1) / np.sqrt(n_splits)
+        print(
+            f"{name:25s} known {known.mean():.2f}, by IterativeImputer {imputed.mean():.2f}, "
+            f"difference {ahead.mean():.2f} +- {error:.2f}",
+            flush=True,
+        )
+
+
 def intervals():
     X = from_a_mixture()
     means, roots = a_mixture(np.random.default_rng(1))
@@ -284,16 +321,20 @@ def images(threads):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--accuracy", action="store_true")
+    parser.add_argument("--wine", action="store_true")
     parser.add_argument("--intervals", action="store_true")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    every = not (options.accuracy or options.intervals or options.speed)
+    parts = (options.accuracy, options.wine, options.intervals, options.speed)
+    every = not any(parts)
     with threadpool_limits(options.threads):
         if options.accuracy or every:
             accuracy()
+        if options.wine or every:
+            wine()
         if options.intervals or every:
             intervals()
         if options.speed or every:
