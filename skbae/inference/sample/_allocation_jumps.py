@@ -79,13 +79,20 @@ def jump_starts(
     allocations: tuple[Labels, Labels],
     rng: np.random.Generator,
     plan: AllocationPlan,
+    others: Labels | None = None,
 ) -> tuple[Labels, Labels]:
-    """Return where the chains of each island start, given allocations of each.
+    """Return where the chains of each island start, given allocations of each, and some of both.
 
-    Where there is mass around these, and around others: see :func:`starts_by_mass`.
+    Where there is mass around these, and elsewhere: see :func:`starts_by_mass`.
     """
     half = plan.n_jumping // 2
-    first, second = (labels[spread_indices(len(labels), half)] for labels in allocations)
+    if others is None:
+        others = allocations[0][:0]
+    others = others[rng.permutation(len(others))[: half // 2]]
+    first, second = (
+        np.concatenate([labels[spread_indices(len(labels), half - len(others))], others])
+        for labels in allocations
+    )
     return starts_by_mass(models, (first, second), rng)
 
 

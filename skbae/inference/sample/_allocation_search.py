@@ -56,7 +56,7 @@ class SearchPlan:
     n_children: int = 64
     patience: int = 8
     max_generations: int = 60
-    pool_size: int = 12
+    pool_size: int = 24
     tolerance: float = 3.0
 
 

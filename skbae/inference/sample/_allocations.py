@@ -226,13 +226,9 @@ def _sample_early(
         for share, group in zip(shares, groups, strict=True)
     ):
         return None
-    # starts are to cover lower modes too, where chains would stick
+    # starts may be lower modes too, where most of the posterior may be
     lower = np.concatenate([pool.labels for pool in pools])
-    first, second = (
-        np.concatenate([part, lower[rng.permutation(len(lower))[: len(part)]]])
-        for part in first_allocations(groups)
-    )
-    starts = jump_starts(models, (first, second), rng, plan)
+    starts = jump_starts(models, first_allocations(groups), rng, plan, lower)
     overlap = jump_acceptance(models, starts, rng)
     if overlap < _GOOD_OVERLAP:
         return None
