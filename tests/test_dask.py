@@ -26,6 +26,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 OPTIONS = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def environment():
+    """Undo what starting workers does to this process: BLAS is told to use one thread."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     with distributed.LocalCluster(n_workers=2, **OPTIONS) as cluster:

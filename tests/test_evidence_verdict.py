@@ -134,6 +134,7 @@ def test_children_of_chains_find_a_mode_that_both_searches_missed(case):
     assert all(right), [each.log_evidence for each in results]
 
 
+@pytest.mark.slow
 def test_without_children_and_starts_by_mass_nobody_notices_a_missed_mode(case, monkeypatch):
     """The control of the test before."""
     monkeypatch.setattr(_allocation_jumps, "starts_by_mass", lambda models, given, rng: given)
