@@ -8,7 +8,9 @@ is estimated in ways that do not share their weaknesses: from the share of the p
 chains have visited (``evidence/_visited.py``); by annealing from the best allocation to the
 posterior, and back (``evidence/_unpinning.py``); and, where the models' conditionals given the
 chains' allocations overlap with the posterior, by bridge sampling between chains that jump among
-these (``_allocation_jumps.py``).
+these (``_allocation_jumps.py``). The highest allocations need not be where most of the posterior
+is: jumping chains start where there is mass, and all results are compared with what chains from
+other starts come to (``_allocation_masses.py``).
 """
 
 from __future__ import annotations
