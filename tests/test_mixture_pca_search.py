@@ -128,9 +128,10 @@ def test_modes_at_a_cell_of_crossed_factors_are_found():
 
 
 def test_searches_without_patterns_of_repeated_values_miss_cells_of_crossed_factors(monkeypatch):
-    """Negative control: only columns in which a fifth of the rows are equal make patterns.
+    """Negative control: no columns make patterns.
 
-    Such a search finds both modes by chance, about twice in five times.
+    Such a search finds both modes by chance, about twice in five times: nine times in ten searches
+    once in 200 sets of seeds.
     """
-    monkeypatch.setattr(_allocation_children, "_REPEATED", 0.2)
-    assert searches_that_find_both_cells(8) < 7
+    monkeypatch.setattr(_allocation_children, "_REPEATED", 2.0)
+    assert searches_that_find_both_cells(10) < 9
