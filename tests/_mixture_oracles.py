@@ -318,7 +318,7 @@ def collapsed(X: Any, prior: MixturePrior, temperature: float = 1.0) -> Any:
 
 
 def conjugate_energy(X: Any, prior: MixturePrior) -> Any:
-    """Return the package's energy with such a prior, centred on the rows."""
+    """Return the package's energy with such a prior, centred on the rows' known entries."""
     return conjugate_gaussian_mixture(
         prior.n_components,
         X.shape[1],
@@ -330,7 +330,7 @@ def conjugate_energy(X: Any, prior: MixturePrior) -> Any:
         mean=np.asarray(prior.mean, dtype=np.float64),
         degrees_of_freedom=prior.degrees_of_freedom,
         covariance=np.asarray(prior.covariance, dtype=np.float64),
-        centre=np.asarray(X, dtype=np.float64).mean(axis=0),
+        centre=np.nanmean(np.asarray(X, dtype=np.float64), axis=0),
     )
 
 

@@ -7,18 +7,15 @@ no density, so there the balance identity is the test.
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import numpy as np
 import pytest
 from _calibration import CRITICAL, p_values
-from _mixture_oracles import MixturePrior
+from _mixture_oracles import MixturePrior, conjugate_energy
 from _oracles import hmax, joint_energies
 from scipy import stats
 
 from skbae import BayesianGMMAutoEncoder
 from skbae.energies.gaussian import _normal_wishart
-from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
 from skbae.energies.mixture._conjugate import ConjugateMixture
 from skbae.estimators.gmm._fit import as_models
 from skbae.estimators.gmm._settings import GaussianMixtureForm
@@ -59,16 +56,7 @@ def posterior_draws(prior, X, rng, temperature=1.0):
     """Return the public models drawn by a short run, and the run."""
     rows, size = make_rows(X, None), X.shape[1]
     form = GaussianMixtureForm(prior.n_components, size, prior.kind, prior.equal_weights)
-    energy = conjugate_gaussian_mixture(
-        *astuple(form)[:4],
-        0.0,
-        concentration=prior.concentration,
-        mean_precision=prior.mean_precision,
-        mean=np.asarray(prior.mean, dtype=float),
-        degrees_of_freedom=prior.degrees_of_freedom,
-        covariance=np.asarray(prior.covariance, dtype=float),
-        centre=rows.centre,
-    )
+    energy = conjugate_energy(X, prior)
     with RowRunner(1) as runner:
         starts = energy.draw_prior(N_CHAINS, rng)
         run = sample_conjugate(Objective(energy, rows, runner, temperature), starts, rng, plan=PLAN)

@@ -7,16 +7,13 @@ nothing on average. Missing entries themselves are inside their intervals as oft
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import numpy as np
 import pytest
 from _calibration import CRITICAL, p_values
-from _mixture_oracles import MixturePrior
+from _mixture_oracles import MixturePrior, conjugate_energy
 from scipy.special import logsumexp
 from sklearn.impute import SimpleImputer
 
-from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
 from skbae.energies.mixture._completion import ConditionalRows
 from skbae.estimators.gmm._fit import as_models
 from skbae.estimators.gmm._settings import GaussianMixtureForm
@@ -59,16 +56,7 @@ def posterior(prior, X, rng):
     """Return public models drawn by a short run, and the distribution of rows given known ones."""
     rows, size = make_rows(X, None), X.shape[1]
     form = GaussianMixtureForm(prior.n_components, size, prior.kind, prior.equal_weights)
-    energy = conjugate_gaussian_mixture(
-        *astuple(form)[:4],
-        0.0,
-        concentration=prior.concentration,
-        mean_precision=prior.mean_precision,
-        mean=np.asarray(prior.mean, dtype=float),
-        degrees_of_freedom=prior.degrees_of_freedom,
-        covariance=np.asarray(prior.covariance, dtype=float),
-        centre=rows.centre,
-    ).of_incomplete_rows()
+    energy = conjugate_energy(X, prior).of_incomplete_rows()
     with RowRunner(1) as runner:
         starts = energy.draw_prior(N_CHAINS, rng)
         params = sample_conjugate(

@@ -148,7 +148,7 @@ def sample_by_jumps(
     n_keep = plan.jumps.n_keep
     enough = replace(plan, jumps=replace(plan.jumps, n_keep=max(n_keep, _FEWEST_KEPT)))
     doubts: tuple[str, ...] = ()
-    for number in range(_MOST_REPEATS + 1):
+    for repeats_left in reversed(range(_MOST_REPEATS + 1)):
         run = _sample_once(objective, models, starts, rng, enough, progress, known)
         if progress.stopped or assess(run).status != "ok":
             break
@@ -157,7 +157,9 @@ def sample_by_jumps(
         missed, log_mass = missed_mass(models, labels, value, plan.n_looking, rng)
         if not len(missed):
             break
-        doubts = doubts_about_missed(log_mass) if number == _MOST_REPEATS else ()
+        if not repeats_left:
+            doubts = doubts_about_missed(log_mass)
+            break
         first, second = (_with_some(part, missed) for part in starts)
         starts = starts_by_mass(models, (first, second), rng)
     return replace(run, params=thin_models(run.params, n_keep), doubts=(*run.doubts, *doubts))

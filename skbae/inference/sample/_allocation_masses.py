@@ -51,8 +51,9 @@ def mass_around(
 
     The mean of ``p(X, m) / p(m | X, z)`` over models m drawn given the allocation z: by Bayes' rule
     ``p(X, z)`` over the probability of z given m. Its expectation is the evidence; from few draws
-    it is that of the models near these, and rather too low. All relabellings of an allocation are
-    counted.
+    it is the mass of the models near these, and rather too low. It is multiplied by the number of
+    relabellings of z, as if each had models of its own: too much by that number at most, where
+    models near one are near others too, since components share a cluster.
 
     Parameters
     ----------
