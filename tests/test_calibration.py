@@ -135,18 +135,18 @@ def test_calibration_notices_a_missing_shrinkage_term(monkeypatch):
     assert p_values(ranks(prior, n_rows, 100)).min() < CRITICAL
 
 
-def long_balance(temperature):
-    """Return the balance of a default fit where means are shrunk by as much as two rows would."""
+def balance_where_means_shrink(temperature):
+    """Return the sampling of a default fit where means are shrunk by as much as two rows would."""
     X = np.random.default_rng(0).normal(size=(30, 2))
     X[15:] += 2
-    # errors so small that sampling goes on for long
-    settings = {"mean_precision_prior": 2.0, "evidence_tol": 0.03, "random_state": 0}
+    # a wrong sampler's evidence has large errors, which sampling can't make much smaller than this
+    settings = {"mean_precision_prior": 2.0, "evidence_tol": 0.2, "random_state": 0}
     return BayesianGMMAutoEncoder(3, temperature=temperature, **settings).fit(X).sampling_
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_balance_is_about_one(temperature):
-    sampling = long_balance(temperature)
+    sampling = balance_where_means_shrink(temperature)
     assert sampling.status == "ok"
     # K - 1 + K D + K coordinates, positively correlated: a mean square far below 5 sigma
     assert 0.2 < sampling.balance < 2.5
@@ -155,7 +155,7 @@ def test_balance_is_about_one(temperature):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_balance_notices_a_missing_shrinkage_term(monkeypatch):
     without_shrinkage(monkeypatch)
-    sampling = long_balance(1.0)
+    sampling = balance_where_means_shrink(1.0)
     assert sampling.status != "ok"
     assert "log posterior gradient is not zero" in " ".join(sampling.reasons)
 
@@ -163,7 +163,7 @@ def test_balance_notices_a_missing_shrinkage_term(monkeypatch):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_balance_notices_forgotten_temperatures(monkeypatch):
     without_heat(monkeypatch)
-    sampling = long_balance(2.0)
+    sampling = balance_where_means_shrink(2.0)
     assert sampling.status == "failed"
     assert "log posterior gradient is not zero" in " ".join(sampling.reasons)
 
