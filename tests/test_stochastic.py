@@ -239,6 +239,26 @@ def test_expectation_maximisation_in_steps_reaches_the_optimum_of_whole_passes()
     np.testing.assert_allclose(found.theta, best, rtol=0.1)
 
 
+def test_adam_by_its_formulas():
+    """As in the paper, and the average with weights that grow like the square of the step."""
+    rng = np.random.default_rng(0)
+    adam, theta = Adam(np.ones(3)), np.ones(3)
+    first, second, visited, weights = np.zeros(3), np.zeros(3), [], []
+    for step in range(1, 41):
+        gradient = rng.normal(size=3) * [1e-3, 1.0, 1e-9]
+        rate = 0.1 / step
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        of_first, of_second = first / (1 - 0.9**step), second / (1 - 0.999**step)
+        theta = theta + rate * of_first / (np.sqrt(of_second) + 1e-8)
+        visited.append(theta)
+        weights.append(step * (step + 1))
+        adam.ascend(gradient.copy(), rate)
+        np.testing.assert_allclose(adam.theta, theta, rtol=1e-10)
+        mean = np.average(visited, axis=0, weights=weights)
+        np.testing.assert_allclose(adam.average, mean, rtol=1e-10)
+
+
 def test_adam_resumes():
     gradients = np.random.default_rng(0).normal(size=(20, 4))
     through, first = Adam(np.zeros(4)), Adam(np.zeros(4))

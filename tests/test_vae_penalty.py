@@ -89,6 +89,7 @@ def test_with_alpha_zero_there_is_no_penalty(X):
     free, theta = problem(X, alpha=0.0)
     index = np.arange(len(X))
     value, gradient = at(free, theta)
+    gradient = gradient.copy()  # the next step writes to the same memory
     decoder, encoder = theta[None, : free.n_theta], theta[None, free.n_theta :]
     plain, found = free.batches.step(decoder, encoder, index, np.random.default_rng(0), 10)
     assert value == plain[0]

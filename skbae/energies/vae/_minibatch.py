@@ -75,13 +75,18 @@ class RowBatches:
     ) -> None:
         self.decoder, self.encoder, self.temperature = decoder, encoder, temperature
         self.inputs = frame.inputs(rows.X).astype(np.float32)
-        self.targets = frame.targets(rows.X).astype(np.float32)
+        self.targets = self.inputs if frame.scaled else frame.targets(rows.X).astype(np.float32)
         self.n_rows = len(rows.X)
         weights = np.ones(self.n_rows) if rows.weights is None else rows.weights
         # weights are scaled so that their mean over all distinct rows is one
         self.shares = (weights * self.n_rows / rows.total).astype(np.float32)
         self.log_volume = frame.log_volume
         self.scratch = Scratch()
+
+    def _taken(self, name: str, rows: FloatArray, index: NDArray[np.intp]) -> FloatArray:
+        """Return some rows, in memory that the next batch of this size overwrites."""
+        out = self.scratch(name, (len(index), rows.shape[1]), rows.dtype)
+        return np.take(rows, index, axis=0, out=out, mode="clip")  # others make a copy first
 
     def step(
         self,
@@ -112,7 +117,10 @@ class RowBatches:
         gradients : Gradients
         """
         shares = self.shares[index] / np.float32(len(index))
-        batch = Batch(self.inputs[index], self.targets[index], shares)
+        inputs = self._taken("inputs", self.inputs, index)
+        same = self.targets is self.inputs
+        targets = inputs if same else self._taken("targets", self.targets, index)
+        batch = Batch(inputs, targets, shares)
         models = self.decoder, self.encoder, theta, phi, batch
         # negligible weights of codes underflow; the caller checks for values that are not finite
         with np.errstate(all="ignore"):
@@ -167,9 +175,8 @@ class VAEObjective(MinibatchObjective):
         """Return estimates of the objective and its gradient; there is no `memory`."""
         decoder, encoder = theta[None, : self.n_theta], theta[None, self.n_theta :]
         values, found = self.batches.step(decoder, encoder, index, rng, self.options.n_draws)
-        gradient = np.concatenate([found.decoder[0], found.encoder[0]])
-        penalty = self.options.penalty
-        gradient[: self.n_theta] += self.share * penalty.gradient(decoder)[0]
+        gradient, penalty = found.flat, self.options.penalty
+        penalty.add_gradient(decoder, self.share, found.decoder)
         if self.options.tied_noise:
             of_noise = gradient[self.n_theta - self.batches.decoder.n_extra : self.n_theta]
             of_noise[...] = of_noise.mean()

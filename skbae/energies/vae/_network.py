@@ -22,8 +22,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from skbae._types import Array, FloatArray
 
 
@@ -211,13 +209,13 @@ class Network:
         parts.append(np.full(self.skip_size, float(self.sizes[0])))
         return np.concatenate(parts)
 
-    def is_weight(self) -> NDArray[np.bool_]:
-        """Return which parameters are weights of layers, (P,); not intercepts, nor the skip's."""
-        parts = []
+    def weight_ranges(self) -> list[slice]:
+        """Return where a vector has weights of layers; not intercepts, nor the skip's."""
+        found, at = [], 0
         for m, n in zip(self.sizes[:-1], self.sizes[1:], strict=True):
-            parts += [np.ones(m * n, bool), np.zeros(n, bool)]
-        parts.append(np.zeros(self.skip_size, bool))
-        return np.concatenate(parts)
+            found.append(slice(at, at + m * n))
+            at += (m + 1) * n
+        return found
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Draw initial parameters, (P,): random weights of the layers (Glorot and Bengio 2010)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,10 @@ class Penalty(ABC):
     @abstractmethod
     def gradient(self, theta: FloatArray) -> FloatArray:
         """Return its gradient, (S, P)."""
+
+    def add_gradient(self, theta: FloatArray, factor: np.floating[Any], total: FloatArray) -> None:
+        """Add its gradient times a factor to `total`, (S, P)."""
+        total += factor * self.gradient(theta)
 
 
 class Ridge(Penalty):
@@ -44,21 +48,29 @@ class Ridge(Penalty):
     ) -> None:
         network = decoder.network
         self.noise_at, self.half, self.log_level = network.n_parameters, 0.5 * n_rows, log_level
-        self.strength = np.zeros(decoder.n_parameters, np.float32)
-        self.strength[: network.n_parameters] = alpha * network.is_weight()
+        self.alpha, self.weights = np.float32(alpha), network.weight_ranges() if alpha else []
 
     def value(self, theta: FloatArray) -> FloatArray:
         """Return minus half the weighted sum of squares, and the term of the noise."""
         logs = theta[:, self.noise_at :]
-        of_noise = self.half * (logs + np.exp(self.log_level - logs)).sum(axis=1)
-        return -0.5 * np.einsum("p,sp,sp->s", self.strength, theta, theta) - of_noise
+        found = -self.half * (logs + np.exp(self.log_level - logs)).sum(axis=1)
+        for part in self.weights:
+            found -= 0.5 * self.alpha * np.einsum("sp,sp->s", theta[:, part], theta[:, part])
+        return found
 
     def gradient(self, theta: FloatArray) -> FloatArray:
         """Return its gradient."""
-        found = -self.strength * theta
-        logs = theta[:, self.noise_at :]
-        found[:, self.noise_at :] -= self.half * (1 - np.exp(self.log_level - logs))
+        found = np.zeros_like(theta)
+        self.add_gradient(theta, np.float32(1), found)
         return found
+
+    def add_gradient(self, theta: FloatArray, factor: np.floating[Any], total: FloatArray) -> None:
+        """Add its gradient times a factor to `total`, (S, P)."""
+        for part in self.weights:
+            total[:, part] -= factor * self.alpha * theta[:, part]
+        logs = theta[:, self.noise_at :]
+        slope = self.half * (1 - np.exp(self.log_level - logs))
+        total[:, self.noise_at :] -= factor * slope.astype(total.dtype)
 
 
 class Prior(Penalty):

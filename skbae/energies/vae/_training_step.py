@@ -68,11 +68,14 @@ class Gradients:
         Gradient of ``sum of shares * hmax``.
     encoder : ndarray of shape (E, Q)
         The same for the encoders; E is S, or 1 if all models share one.
+    flat : ndarray of shape (S * P + E * Q,)
+        Both, of which they are views.
     """
 
     hmax: FloatArray
     decoder: FloatArray
     encoder: FloatArray
+    flat: FloatArray
 
 
 class EncoderOutput(NamedTuple):
@@ -89,6 +92,15 @@ class EncoderOutput(NamedTuple):
     outputs: list[FloatArray]
     mean: FloatArray
     log_deviation: FloatArray
+
+
+def _no_gradients(
+    hmax: FloatArray, theta: FloatArray, phi: FloatArray, scratch: Scratch
+) -> Gradients:
+    """Return gradients whose entries are arbitrary, to be written to."""
+    flat = scratch("gradients", (theta.size + phi.size,), theta.dtype)
+    of_decoder, of_encoder = flat[: theta.size], flat[theta.size :]
+    return Gradients(hmax, of_decoder.reshape(theta.shape), of_encoder.reshape(phi.shape), flat)
 
 
 def encoder_output(
@@ -152,7 +164,8 @@ def weighted_step(
     """
     n_models, n_draws, n, d = noise.shape
     dtype = theta.dtype
-    encoded, mean, log_deviation = encoder_output(encoder, phi, batch.inputs, scratch)
+    encoded = encoder_output(encoder, phi, batch.inputs, scratch)
+    mean, log_deviation = encoded.mean, encoded.log_deviation
     root = np.sqrt(dtype.type(temperature / decoder.code_precision))
     deviation = root * np.exp(log_deviation)
     z = scratch("z", noise.shape, dtype)
@@ -167,7 +180,8 @@ def weighted_step(
     energies = log_density + decoder.log_code_prior(z)
     hmax, weights = _importance_weights(energies, noise, log_deviation, temperature)
 
-    gradient = scratch("decoder gradient", theta.shape, dtype)
+    found = _no_gradients(hmax, theta, phi, scratch)
+    gradient = found.decoder
     shared = weights * batch.shares
     if decoder.n_extra:
         own = decoder.rows.extra_gradient(slope, shared, extra)
@@ -186,8 +200,8 @@ def weighted_step(
     in_mean = in_codes.sum(axis=1)
     in_codes *= noise
     in_log_deviation = in_codes.sum(axis=1) * deviation
-    phi_gradient = _encoder_gradient(encoder, phi, encoded, in_mean, in_log_deviation, scratch)
-    return Gradients(hmax, gradient, phi_gradient)
+    _encoder_gradient(encoder, phi, encoded, (in_mean, in_log_deviation), found.encoder, scratch)
+    return found
 
 
 def hard_step(
@@ -201,18 +215,19 @@ def hard_step(
 ) -> Gradients:
     """Return ``max_z H`` and its gradients: T = 0; parameters as for :func:`weighted_step`."""
     n_models = len(theta)
-    encoded, mean, _ = encoder_output(encoder, phi, batch.inputs, scratch)
-    starts = np.broadcast_to(mean, (n_models, *mean.shape[1:]))
-    found = [
+    encoded = encoder_output(encoder, phi, batch.inputs, scratch)
+    starts = np.broadcast_to(encoded.mean, (n_models, *encoded.mean.shape[1:]))
+    modes = [
         find_code_modes(decoder, theta[s : s + 1], batch.X, starts[s], search)
         for s in range(n_models)
     ]
-    z = np.stack([modes.codes for modes in found])
+    z = np.stack([each.codes for each in modes])
     layers, extra = decoder.split(theta)
     outputs = decoder.network.forward(layers, z, scratch, "decoder")
     log_density, slope = decoder.rows.log_density(batch.X, outputs[-1][:, None], extra, scratch)
     hmax = log_density[:, 0] + decoder.log_code_prior(z)
-    gradient = scratch("decoder gradient", theta.shape, theta.dtype)
+    found = _no_gradients(hmax, theta, phi, scratch)
+    gradient = found.decoder
     if decoder.n_extra:
         shares = np.broadcast_to(batch.shares, log_density.shape)
         own = decoder.rows.extra_gradient(slope, shares, extra)
@@ -221,24 +236,25 @@ def hard_step(
     decoder.network.backward(
         layers, outputs, slope[:, 0], gradient, scratch, "decoder back", inputs=False
     )
-    in_mean = np.stack([modes.first_gradient for modes in found]) * batch.shares[:, None]
+    in_mean = np.stack([each.first_gradient for each in modes]) * batch.shares[:, None]
     nothing = np.zeros_like(in_mean)
-    phi_gradient = _encoder_gradient(encoder, phi, encoded, in_mean, nothing, scratch)
-    return Gradients(hmax, gradient, phi_gradient)
+    _encoder_gradient(encoder, phi, encoded, (in_mean, nothing), found.encoder, scratch)
+    return found
 
 
 def _encoder_gradient(
     encoder: Network,
     phi: FloatArray,
-    encoded: list[FloatArray],
-    in_mean: FloatArray,
-    in_log_deviation: FloatArray,
+    encoded: EncoderOutput,
+    in_codes: tuple[FloatArray, FloatArray],
+    total: FloatArray,
     scratch: Scratch,
-) -> FloatArray:
-    in_outputs = np.concatenate([in_mean, in_log_deviation], axis=-1)
+) -> None:
+    """Write to `total` the gradient, given those in the codes' means and log deviations."""
+    in_outputs = np.concatenate(in_codes, axis=-1)
     if len(phi) < len(in_outputs):  # one encoder serves all models
         in_outputs = in_outputs.sum(axis=0, keepdims=True)
-    gradient = scratch("encoder gradient", phi.shape, phi.dtype)
     layers = encoder.layers(phi)
-    encoder.backward(layers, encoded, in_outputs, gradient, scratch, "encoder back", inputs=False)
-    return gradient
+    encoder.backward(
+        layers, encoded.outputs, in_outputs, total, scratch, "encoder back", inputs=False
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FIRST, _SECOND = 0.9, 0.999
 _EPSILON = 1e-8
 # Largest number of coordinates that are moved at once.
-_PART = 1 << 14
+_PART = 1 << 15
 # Exponent of the weights in the average: about the last third of the steps has most of the weight.
 _AVERAGING = 2.0
 
@@ -67,18 +67,19 @@ class Adam(Optimiser):
         theta, average = self.theta[part], self.average[part]
         first, second, work = self.first[part], self.second[part], self._work[: len(gradient)]
         kind = theta.dtype.type
+        # sums with weights that fall by a factor, so that few operations are needed
         first *= kind(_FIRST)
-        np.multiply(gradient, kind(1 - _FIRST), out=work)
-        first += work
+        first += gradient
         second *= kind(_SECOND)
         gradient *= gradient
-        gradient *= kind(1 - _SECOND)
         second += gradient
-        correction = np.sqrt(1 - _SECOND**self.n_steps)
+        # their averages are first / of_first and second / of_second
+        of_first = (1 - _FIRST**self.n_steps) / (1 - _FIRST)
+        root = np.sqrt((1 - _SECOND**self.n_steps) / (1 - _SECOND))
         np.sqrt(second, out=work)
-        work += kind(_EPSILON * correction)
+        work += kind(_EPSILON * root)
         np.divide(first, work, out=work)
-        work *= kind(rate * correction / (1 - _FIRST**self.n_steps))
+        work *= kind(rate * root / of_first)
         theta += work
         share = (_AVERAGING + 1) / (_AVERAGING + self.n_steps)
         np.subtract(theta, average, out=work)
