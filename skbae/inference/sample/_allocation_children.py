@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skbae._types import Array
 from skbae.energies._allocations import CollapsedModel, Labels
 from skbae.inference.sample._allocation_modes import Pool
+from skbae.operators._labels import one_hot
 from skbae.operators._linalg import triangular_inverse
 
 # Parents are drawn from a pool with weights ``exp(-rank / _RANKS)``.
@@ -22,6 +23,10 @@ _TIED, _BY_VALUES, _LONGEST_PATTERN = 0.2, 0.5, 4
 # Columns may make patterns if their commonest value has this share of the rows. Of so many patterns
 # drawn at random the more probable ones split a component.
 _REPEATED, _PATTERNS = 0.1, 8
+# Share of the mergers that give rows to other components at random.
+_AT_RANDOM = 0.2
+# Entries of the memberships of allocations whose mergers are compared at once.
+_ENTRIES = 1 << 21
 
 
 def tied_columns(columns: Array, share: float = _TIED) -> NDArray[np.intp]:
@@ -61,13 +66,24 @@ class Breeding:
         """Return n children of a pool's modes, (n, N); better modes have more."""
         weights = np.exp(-np.arange(len(pool.labels)) / _RANKS)
         parents = rng.choice(len(pool.labels), n, p=weights / weights.sum())
-        return np.stack([self.child(pool.labels[parent], rng) for parent in parents])
+        return self.children(pool.labels[parents], rng)
 
-    def child(self, labels: Labels, rng: np.random.Generator) -> Labels:
-        """Return a child (N,): two components merge and another splits, or one is purified."""
-        if len(self.tied) and rng.random() < _BY_VALUES:
-            return purify(self.mixture, labels, self.tied, rng)
-        return merge_and_split(self.mixture, labels, self.repeated, rng)
+    def children(self, parents: Labels, rng: np.random.Generator) -> Labels:
+        """Return a child of each of some allocations (n, N).
+
+        Two components of it have merged and another has split, or one is purified.
+        """
+        children = parents.copy()
+        purified = rng.random(len(parents)) < (_BY_VALUES if len(self.tied) else 0.0)
+        for index in np.flatnonzero(purified):
+            children[index] = purify(self.mixture, parents[index], self.tied, rng)
+        others = np.flatnonzero(~purified)
+        # few at once, since a merger is chosen among as many allocations as there are components
+        step = max(1, _ENTRIES // (self.mixture.n_components**2 * self.mixture.n_rows))
+        for start in range(0, len(others), step):
+            part = others[start : start + step]
+            children[part] = merge_and_split(self.mixture, parents[part], self.repeated, rng)
+        return children
 
 
 def purify(
@@ -111,57 +127,86 @@ def purify(
 def merge_and_split(
     mixture: CollapsedModel, labels: Labels, repeated: NDArray[np.intp], rng: np.random.Generator
 ) -> Labels:
-    """Return a child, in which a component has split into an empty one, or one freed by a merger.
+    """Return children, in which a component has split into an empty one, or one freed by a merger.
 
     Parameters
     ----------
     mixture : CollapsedModel
-    labels : ndarray of int of shape (N,)
+    labels : ndarray of int of shape (n, N)
     repeated : ndarray of int
         Columns in which some rows have the same value.
     rng : Generator
+
+    Returns
+    -------
+    ndarray of int of shape (n, N)
     """
     labels = labels.copy()
-    counts = np.bincount(labels, minlength=mixture.n_components)
-    used, empty = np.flatnonzero(counts), np.flatnonzero(counts == 0)
-    if len(used) == 1 or (len(empty) and rng.random() < 0.5):
-        if not len(empty):
-            return labels
-        free = int(empty[0])
-    else:
-        free = _merge(mixture, labels, used, rng)
-    counts = np.bincount(labels, minlength=mixture.n_components)
-    large = np.flatnonzero(counts >= 2)
-    if not len(large):
-        return labels
-    weights = np.sqrt(counts[large])
-    members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
-    if rng.random() < _BY_COLUMN:
-        if len(repeated) and rng.random() < 0.5:
-            return _split_by_pattern(mixture, labels, members, free, repeated, rng)
-        part = _part_by_column(mixture.columns[members], rng)
-    else:
-        part = _part_of(mixture.standard_rows[members], rng)
-    labels[members[part]] = free
+    counts = one_hot(labels, mixture.n_components).sum(axis=2)
+    used = counts > 0
+    n_used = used.sum(axis=1)
+    has_empty = n_used < mixture.n_components
+    merges = (n_used > 1) & (~has_empty | (rng.random(len(labels)) < 0.5))
+    free = np.argmin(counts, axis=1)
+    # a used component, all equally probable
+    free[merges] = np.where(used, rng.random(used.shape), -1.0).argmax(axis=1)[merges]
+    _merge(mixture, labels, used, free, np.flatnonzero(merges), rng)
+    for index in np.flatnonzero(merges | has_empty):
+        _split(mixture, labels[index], int(free[index]), repeated, rng)
     return labels
 
 
 def _merge(
-    mixture: CollapsedModel, labels: Labels, used: NDArray[np.intp], rng: np.random.Generator
-) -> int:
-    """Give the rows of a random component to others, in place; return the emptied component."""
-    free = int(rng.choice(used))
-    members = labels == free
-    others = used[used != free]
-    if rng.random() < 0.2:  # at random, for refinement to sort
-        labels[members] = rng.choice(others, int(members.sum()))
-        return free
-    merged = np.repeat(labels[None], len(others), axis=0)
-    for index, other in enumerate(others):
-        merged[index, members] = other
-    value = mixture.log_joint(merged)
-    labels[members] = rng.choice(others, p=_softmax(value))
-    return free
+    mixture: CollapsedModel,
+    labels: Labels,
+    used: NDArray[np.bool_],
+    free: NDArray[np.intp],
+    merging: NDArray[np.intp],
+    rng: np.random.Generator,
+) -> None:
+    """Give the rows of the component to free to others, in place, in the allocations `merging`."""
+    candidates = []
+    scored = merging[rng.random(len(merging)) >= _AT_RANDOM]
+    for index in merging:
+        members = labels[index] == free[index]
+        others = np.flatnonzero(used[index])
+        others = others[others != free[index]]
+        if index not in scored:  # at random, for refinement to sort
+            labels[index, members] = rng.choice(others, int(members.sum()))
+            continue
+        merged = np.repeat(labels[index, None], len(others), axis=0)
+        merged[:, members] = others[:, None]
+        candidates.append(merged)
+    if not candidates:
+        return
+    values = mixture.log_joint(np.concatenate(candidates))
+    ends = np.cumsum([len(each) for each in candidates])
+    for index, merged, value in zip(scored, candidates, np.split(values, ends[:-1]), strict=True):
+        labels[index] = merged[rng.choice(len(merged), p=_softmax(value))]
+
+
+def _split(
+    mixture: CollapsedModel,
+    labels: Labels,
+    free: int,
+    repeated: NDArray[np.intp],
+    rng: np.random.Generator,
+) -> None:
+    """Give some rows of a random component of an allocation (N,) to an empty one, in place."""
+    counts = np.bincount(labels, minlength=mixture.n_components)
+    large = np.flatnonzero(counts >= 2)
+    if not len(large):
+        return
+    weights = np.sqrt(counts[large])
+    members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
+    if rng.random() < _BY_COLUMN:
+        if len(repeated) and rng.random() < 0.5:
+            labels[:] = _split_by_pattern(mixture, labels, members, free, repeated, rng)
+            return
+        part = _part_by_column(mixture.columns[members], rng)
+    else:
+        part = _part_of(mixture.standard_rows[members], rng)
+    labels[members[part]] = free
 
 
 def _softmax(value: Array) -> Array:

@@ -140,7 +140,8 @@ def starts_by_mass(
     labels = np.concatenate([labels, _elsewhere(models, labels, len(labels), rng)])
     log_mass = mass_of_modes(models, labels, rng)
     parents = labels[_drawn(log_mass, -(-len(labels) // 4), rng)]
-    children = _wander(models, _children(models, parents, rng), rng)
+    breeding = Breeding.of(models.mixture)
+    children = _wander(models, breeding.children(parents, rng), rng)
     labels = np.concatenate([labels, children])
     log_mass = np.concatenate([log_mass, mass_of_modes(models, children, rng)])
     first, second = (labels[_drawn(log_mass, len(part), rng)] for part in given)
@@ -208,13 +209,8 @@ def _elsewhere(models: PinnedModels, given: Labels, n: int, rng: np.random.Gener
     mixture = models.mixture
     parents = given[rng.integers(len(given), size=-(-n // 2))]
     shared = shared_cluster_labels(mixture.columns, mixture.n_components, n // 2, rng)
-    return _wander(models, np.concatenate([_children(models, parents, rng), shared]), rng)
-
-
-def _children(models: PinnedModels, parents: Labels, rng: np.random.Generator) -> Labels:
-    """Return a child of each of some allocations."""
-    breeding = Breeding.of(models.mixture)
-    return np.stack([breeding.child(parent, rng) for parent in parents])
+    children = Breeding.of(mixture).children(parents, rng)
+    return _wander(models, np.concatenate([children, shared]), rng)
 
 
 def _wander(models: PinnedModels, labels: Labels, rng: np.random.Generator) -> Labels:

@@ -5,6 +5,8 @@ Two allocations are the same mode if few rows differ under the best matching of 
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -20,6 +22,8 @@ _SAME_MODE = 0.02
 # share _SAME_COMPONENT of its rows in common with the mode's component, and if its log mass is at
 # most _VARIANTS_WITHIN nats below that of the best mode.
 _SAME_COMPONENT, _VARIANTS_WITHIN, _MAX_VARIANTS = 0.5, 7.0, 8
+# Up to so many components, trying all matchings of labels is quicker than solving for the best.
+_FEW_COMPONENTS = 4
 
 
 def matched_distances(labels: Labels, others: Labels, n_components: int) -> NDArray[np.intp]:
@@ -42,7 +46,11 @@ def matched_distances(labels: Labels, others: Labels, n_components: int) -> NDAr
     [0, 1]
     """
     overlaps = _overlaps(labels, others, n_components)
-    matched = [overlap[linear_sum_assignment(-overlap)].sum() for overlap in overlaps]
+    if n_components <= _FEW_COMPONENTS:
+        orders = np.array(list(permutations(range(n_components))))
+        matched = overlaps[:, np.arange(n_components), orders].sum(axis=2).max(axis=1)
+    else:
+        matched = [overlap[linear_sum_assignment(-overlap)].sum() for overlap in overlaps]
     return len(labels) - np.rint(matched).astype(np.intp)
 
 
