@@ -479,6 +479,29 @@ def test_interpolation_leads_from_the_model_to_the_full_step(kind):
         np.testing.assert_allclose(found.components.factors, target.components.factors, rtol=1e-7)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
+@each_kind
+def test_a_component_without_rows_does_not_change_the_others(kind, temperature):
+    """A row too many for a tied covariance would lower the objective."""
+    rng = np.random.default_rng(0)
+    rows = make_rows(rng.normal(size=(30, D)), None)
+    params = random_models(kind)[3].take([0])
+    few = GaussianParameters(
+        params.means[:, : K - 1], params.factors[:, : None if SHAPES[kind][1] else K - 1]
+    )
+    found = []
+    for n, components in ((K - 1, few), (K, params)):
+        weights = np.zeros((1, n))
+        weights[:, : K - 1] = 1 / (K - 1)
+        models, energy = MixtureParameters(weights, components), gaussian_mixture(n, D, kind, False)
+        with RowRunner(1) as runner:
+            statistics = Objective(energy, rows, runner, temperature).expect(models)
+        found.append(energy.maximise(statistics, models, temperature).components)
+    kept = found[1].factors[:, : found[0].factors.shape[1]]
+    np.testing.assert_allclose(kept, found[0].factors, rtol=1e-12)
+    np.testing.assert_allclose(found[1].means[:, : K - 1], found[0].means, rtol=1e-12)
+
+
 @each_kind
 def test_number_of_parameters(kind):
     per_covariance = {"full": 10, "diag": 4, "spherical": 1}[SHAPES[kind][0](D).name]

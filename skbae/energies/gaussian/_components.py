@@ -348,7 +348,9 @@ class GaussianComponents(
         safe = counts if all_alive else np.where(alive, counts, 1.0)
         shift = moments.first / safe[..., None]
         means = moments.reference + shift
-        scatter, pooled = self._scatter(safe, moments, shift)
+        scatter = self._scatter(safe, moments, shift)
+        # components without rows add none to those of a tied covariance
+        pooled = counts.sum(axis=1, keepdims=True) if self.tied else safe
         with np.errstate(invalid="ignore"):
             covariances = self.shape.from_scatter(scatter, pooled, self.reg_covar)
         if not all_alive:
@@ -367,15 +369,12 @@ class GaussianComponents(
             ) from error
         return GaussianParameters(means, factors)
 
-    def _scatter(
-        self, counts: Array, moments: GaussianMoments, shift: Array
-    ) -> tuple[Array, Array]:
-        """Return the scatter around ``reference + shift`` and the counts it belongs to."""
+    def _scatter(self, counts: Array, moments: GaussianMoments, shift: Array) -> Array:
+        """Return the scatter around ``reference + shift``."""
         correction = self.shape.lift(counts) * self.shape.moment(shift)
         if self.tied:
             correction = correction.sum(axis=1, keepdims=True)
-            counts = counts.sum(axis=1, keepdims=True)
-        return moments.second - correction, counts
+        return moments.second - correction
 
     def parameter_gradient(
         self,
