@@ -21,6 +21,7 @@ from skbae.inference.sample._allocation_search import SearchPlan
 from skbae.inference.sample._gibbs import GibbsPlan
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._mode_annealing import AnnealPlan
+from skbae.inference.sample._nested import NestedPlan
 from skbae.inference.sample._tempering import SMCPlan
 
 
@@ -59,6 +60,10 @@ def _anneal(n_rows, n_coordinates, n_models):
     return AnnealPlan(n_islands=2, n_particles=32, n_moves=3, n_pilot=32, n_keep=n_models)
 
 
+def _nested(n_numbers, n_models):
+    return NestedPlan(2, 64, n_moves=3, n_rounds=1, n_keep=n_models, n_tail=1, n_searches=1)
+
+
 def _langevin(batch_size, scale, n_models):
     return LangevinPlan(batch_size, n_burn=10, n_steps=20, n_traced=10, n_keep=n_models)
 
@@ -69,6 +74,7 @@ QUICK = SamplerPlans(
     gibbs=_gibbs,
     tempered=_tempered,
     anneal=_anneal,
+    nested=_nested,
     langevin=_langevin,
     mode_starts=lambda n_rows: 3,
     row_starts=lambda n_rows: 0,
