@@ -15,11 +15,12 @@ from skbae.energies.pca._eigenbasis import PCAInEigenbasis
 from skbae.energies.pca._prior import BayesianPCAEnergy, PCAModeEnergy, PCAPrior, RowMoments
 from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner
-from skbae.inference.sample._nested import sample_nested
+from skbae.inference.sample._nested import NestedPlan, sample_nested
 from skbae.inference.sample._tempering import SMCPlan, sample_tempered
 
 N_DRAWS = 19
 PLAN = SMCPlan(n_islands=2, n_particles=128, n_moves=7, n_keep=N_DRAWS)
+NESTED = NestedPlan(n_islands=2, n_particles=256, n_keep=N_DRAWS, n_tail=1)
 SIZE = 3
 PRIOR = PCAPrior(1.5, np.array([0.5, -1.0, 0.0]), 2.0, 3.0, 1.0)
 
@@ -52,7 +53,7 @@ def posterior(X, n_components, rng, kind):
     )
     if kind is PCAInEigenbasis:
         posterior = PCAInEigenbasis(n_components, PRIOR, moments, 1.0, float(len(X)))
-        models = sample_nested(posterior, rng, N_DRAWS).params
+        models = sample_nested(posterior, rng, N_DRAWS, make_plan=lambda *_: NESTED).params
     else:
         energy = kind(n_components, PRIOR, moments)
         with RowRunner(1) as runner:
