@@ -19,7 +19,10 @@ sys.path.insert(0, str(BENCHMARKS))
 from evidence_references import compare, covariance_prior, is_wrong, key_of, problems  # noqa: E402
 
 REFERENCES = json.loads(STORED.read_text())
-QUICK = [f"wine tied K=3 T={t} fill=5" for t in ("0.5", "2")]
+QUICK = [
+    "wine tied K=3 T=0.5 fill=5",
+    pytest.param("wine tied K=3 T=2 fill=5", marks=pytest.mark.slow),
+]
 
 
 def agree(key, seed):

@@ -30,10 +30,9 @@ REFERENCES = {
 }
 # fmt: on
 CASES = [(data, kind, k) for (data, kind), found in REFERENCES.items() for k in found]
-# These take under four seconds each.
-QUICK = [("iris", "full", 1), ("iris", "full", 2), ("iris", "full", 3), ("wine", "full", 1),
-         ("wine", "full", 2), ("wine", "full", 3), ("wine", "diag", 1), ("wine", "diag", 2),
-         ("wine", "diag", 3), ("diabetes", "full", 2)]  # fmt: skip
+# These take under four seconds each; the slow test has all cases, with this seed and others.
+QUICK = [("iris", "full", 1), ("iris", "full", 3), ("wine", "full", 1), ("wine", "full", 3),
+         ("wine", "diag", 1), ("wine", "diag", 3), ("diabetes", "full", 2)]  # fmt: skip
 
 
 def table(name):

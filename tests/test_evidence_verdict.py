@@ -119,18 +119,19 @@ def two_searches(case):
     return [search(case.mixture, case.plan.search, np.random.default_rng(seed)) for seed in (0, 1)]
 
 
-def sample_without_the_best(case, n_challengers):
+def sample_without_the_best(case, n_challengers, n_seeds=3):
     """Return results and whether each is right, where both searches missed the best mode."""
     whole = two_searches(case)[1]
     poor = [WithoutTheBest(whole, 15)] * 2
     assert poor[0].log_mass[0] < whole.log_mass[0] - 10
     plan = replace(case.plan, n_challengers=n_challengers)
-    results = [case.sample(plan, seed, poor) for seed in range(3)]
+    results = [case.sample(plan, seed, poor) for seed in range(n_seeds)]
     return results, [abs(each.log_evidence - REFERENCE) < 0.1 for each in results]
 
 
-def test_children_of_chains_find_a_mode_that_both_searches_missed(case):
-    results, right = sample_without_the_best(case, 64)
+@pytest.mark.parametrize("n_seeds", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_children_of_chains_find_a_mode_that_both_searches_missed(case, n_seeds):
+    results, right = sample_without_the_best(case, 64, n_seeds)
     assert all(right), [each.log_evidence for each in results]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -140,11 +141,18 @@ def test_one_component_is_pca(n_latent):
     assert abs(fitted.log_evidence_ - value) < 5 * np.hypot(own, error)
 
 
-@pytest.mark.parametrize(("n_components", "n_latent"), [(2, 0), (2, 1), (2, 2), (3, 1), (3, 2)])
-def test_evidence_of_iris_agrees_over_seeds(n_components, n_latent):
-    fits = [fit(IRIS, n_components, n_latent, seed) for seed in range(3)]
+@pytest.mark.parametrize(
+    ("n_components", "n_latent", "n_seeds"),
+    [
+        (2, 1, 2),
+        (3, 2, 2),
+        *(pytest.param(*shape, 3, marks=pytest.mark.slow) for shape in product((2, 3), (0, 1, 2))),
+    ],
+)
+def test_evidence_of_iris_agrees_over_seeds(n_components, n_latent, n_seeds):
+    fits = [fit(IRIS, n_components, n_latent, seed) for seed in range(n_seeds)]
     values, errors = evidences(fits)
-    assert [fitted.sampling_.status for fitted in fits] == ["ok"] * 3
+    assert [fitted.sampling_.status for fitted in fits] == ["ok"] * n_seeds
     assert errors.max() < 0.15
     assert np.ptp(values) < 5 * np.sqrt(2) * errors.max()
 
@@ -160,7 +168,7 @@ def test_evidence_of_iris_agrees_over_seeds(n_components, n_latent):
 )
 def test_evidence_at_other_temperatures_and_tilts_agrees_with_tempering(settings):
     """On few, weighted rows tempering from the prior agrees."""
-    X = small_rows(20)
+    X = small_rows(22)
     weights = np.random.default_rng(0).uniform(0.5, 3.5, len(X))
     fitted = fit(X, 2, 1, sample_weight=weights, **settings, **own_prior(X))
     assert fitted.sampling_.method == "modes"
@@ -258,7 +266,7 @@ def test_evidence_three_nats_below_importance_sampling_at_the_modes_is_not_ok():
     assert attributes["sampling_"].status != "ok"
 
 
-@pytest.mark.parametrize("temperature", [0.15, 0.2])
+@pytest.mark.parametrize("temperature", [0.15, pytest.param(0.2, marks=pytest.mark.slow)])
 def test_evidence_where_single_rows_make_modes(temperature):
     """Cold, few rows: dozens of modes in which single rows have a component of their own."""
     X = small_rows(7)

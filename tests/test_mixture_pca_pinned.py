@@ -160,10 +160,12 @@ def subspaces(n_groups=3, n_rows=30, n_features=90, seed=0):
     return np.concatenate(groups)
 
 
-def test_more_than_a_thousand_parameters_are_sampled():
+@pytest.mark.parametrize("n_seeds", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_more_than_a_thousand_parameters_are_sampled(n_seeds):
     X = subspaces()
     fits = [
-        BayesianMixturePCAAutoEncoder(3, n_latent=3, random_state=seed).fit(X) for seed in (0, 1)
+        BayesianMixturePCAAutoEncoder(3, n_latent=3, random_state=seed).fit(X)
+        for seed in range(n_seeds)
     ]
     assert 3 * (1 + 90 * 4 + 1) > 1000
     for fitted in fits:
@@ -173,9 +175,6 @@ def test_more_than_a_thousand_parameters_are_sampled():
         assert fitted.models_.components.shape == (50, 3, 3, 90)
         groups = fitted.predict(X).reshape(3, 30)
         assert (groups == groups[:, :1]).all()
-    error = np.hypot(*(fitted.sampling_.log_evidence_error for fitted in fits))
-    assert error < 0.5
-    assert abs(fits[0].log_evidence_ - fits[1].log_evidence_) < 3 * error
     # groups are so far apart that the posterior is a product over them
     separate = [
         BayesianPCAAutoEncoder(
@@ -190,7 +189,11 @@ def test_more_than_a_thousand_parameters_are_sampled():
     ]
     of_labels = gammaln(3) + 3 * gammaln(31) - gammaln(93) + gammaln(4)
     expected = sum(part.log_evidence_ for part in separate) + of_labels
-    assert abs(fits[0].log_evidence_ - expected) < 3 * error + 0.03
+    errors = [part.sampling_.log_evidence_error for part in separate]
+    for fitted in fits:
+        error = np.linalg.norm([fitted.sampling_.log_evidence_error, *errors])
+        assert error < 0.35
+        assert abs(fitted.log_evidence_ - expected) < 3 * error + 0.03
 
 
 def test_searches_that_disagree_make_the_result_suspect():

@@ -331,15 +331,19 @@ def test_too_many_parameters_to_sample_raise():
         BayesianPCAAutoEncoder().fit(np.random.default_rng(0).standard_normal((90, 80)))
 
 
-def test_evidence_where_strong_directions_mix_with_noise():
+@pytest.mark.parametrize("n_seeds", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_evidence_where_strong_directions_mix_with_noise(n_seeds):
     """Wine's weaker directions: proposals in the eigenbasis are far from the posterior."""
     wine = load_wine().data
     X = (wine - wine.mean(axis=0)) / wine.std(axis=0)
-    fits = [BayesianPCAAutoEncoder(11, random_state=seed).fit(X) for seed in (1, 2)]
-    error = np.hypot(*(fitted.sampling_.log_evidence_error for fitted in fits))
-    assert [fitted.sampling_.status for fitted in fits] == ["ok", "ok"]
-    assert error < 0.3
-    assert abs(fits[0].log_evidence_ - fits[1].log_evidence_) < 4 * error
+    # of eight other seeds, from -2850.64 to -2850.46, with errors of 0.05 to 0.08
+    mean, its_error = -2850.54, 0.02
+    for seed in range(1, 1 + n_seeds):
+        sampling = BayesianPCAAutoEncoder(11, random_state=seed).fit(X).sampling_
+        assert sampling.status == "ok"
+        assert sampling.log_evidence_error < 0.2
+        error = np.hypot(sampling.log_evidence_error, its_error)
+        assert abs(sampling.log_evidence - mean) < 4 * error
 
 
 def test_the_evidence_of_one_code_is_that_of_one_direction_in_two_dimensions():

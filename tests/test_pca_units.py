@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
@@ -23,11 +25,9 @@ def three_directions(n_rows=60, seed=0):
     return X + 0.5 * rng.standard_normal(X.shape)
 
 
-def assert_equivariant(estimator, X, scale, shift, places):
-    """Compare fits of X and of X in other units: densities, attributes and codes."""
-    one, other = (
-        estimator(random_state=0).fit(rows) for rows in (X, scale * X + shift * X.std() * scale)
-    )
+def assert_equivariant(one, X, scale, shift, places):
+    """Compare a fit of X with one of X in other units: densities, attributes and codes."""
+    other = clone(one).fit(scale * X + shift * X.std() * scale)
     assert one.components_.shape == other.components_.shape
     logs = X.shape[1] * np.log(scale)
     error = 1e-9
@@ -47,48 +47,38 @@ SCALES = st.integers(-100, 100).map(lambda power: 10.0**power)
 SHIFTS = st.sampled_from([0.0, 3.0, -1e4])
 
 
+@cache
+def chosen_by_evidence():
+    return BayesianPCAAutoEncoder("evidence", random_state=0).fit(three_directions())
+
+
 @PROPERTY
 @given(SCALES, SHIFTS)
 def test_the_choice_by_evidence_depends_on_no_units(scale, shift):
-    one, other = assert_equivariant(
-        lambda **kw: BayesianPCAAutoEncoder("evidence", **kw),
-        three_directions(),
-        scale,
-        shift,
-        1e-3,
-    )
+    one, other = assert_equivariant(chosen_by_evidence(), three_directions(), scale, shift, 1e-3)
     assert one.n_components_ == other.n_components_ == 3
 
 
 @PROPERTY
 @given(SCALES, SHIFTS, st.sampled_from([0.0, 0.5, 1.0]))
 def test_best_models_depend_on_no_units(scale, shift, temperature):
+    settings = {"temperature": temperature, "model_temperature": 0, "random_state": 0}
+    X = three_directions()
     for number in (0, 2, None):
-        assert_equivariant(
-            lambda n=number, **kw: BayesianPCAAutoEncoder(
-                n, temperature=temperature, model_temperature=0, **kw
-            ),
-            three_directions(),
-            scale,
-            shift,
-            1e-6,
-        )
-    assert_equivariant(
-        lambda **kw: BayesianMixturePCAAutoEncoder(
-            2, temperature=temperature, model_temperature=0, **kw
-        ),
-        IRIS,
-        scale,
-        shift,
-        1e-4,
-    )
+        one = BayesianPCAAutoEncoder(number, **settings).fit(X)
+        assert_equivariant(one, X, scale, shift, 1e-6)
+    one = BayesianMixturePCAAutoEncoder(2, **settings).fit(IRIS)
+    assert_equivariant(one, IRIS, scale, shift, 1e-4)
+
+
+@cache
+def mixture_of_irises():
+    return BayesianMixturePCAAutoEncoder(2, random_state=0).fit(IRIS[::2])
 
 
 @pytest.mark.parametrize("scale", [1e-100, 1e100])
 def test_evidence_of_mixtures_of_pca_depends_on_no_units(scale):
-    assert_equivariant(
-        lambda **kw: BayesianMixturePCAAutoEncoder(2, **kw), IRIS[::2], scale, 0.0, 1e-3
-    )
+    assert_equivariant(mixture_of_irises(), IRIS[::2], scale, 0.0, 1e-3)
 
 
 @pytest.mark.parametrize("scale", [1e-148, 1e-120, 1e120, 1e150])

@@ -95,14 +95,15 @@ def test_marginal_of_a_component_by_quadrature():
     ("kind", "n_components", "n_features", "n_rows", "equal", "temperature"),
     [
         ("full", 3, 1, 10, False, 0.5),
-        ("full", 3, 1, 10, False, 1.0),
-        ("full", 3, 1, 10, False, 2.0),
-        ("full", 2, 1, 12, False, 1.0),
-        ("full", 2, 2, 10, False, 0.5),
         ("full", 2, 2, 10, False, 2.0),
         ("diag", 3, 2, 9, False, 1.0),
         ("spherical", 2, 2, 12, True, 0.5),
-        ("spherical", 2, 2, 12, True, 1.0),
+        # the same kinds and temperatures in other combinations
+        pytest.param("full", 3, 1, 10, False, 1.0, marks=pytest.mark.slow),
+        pytest.param("full", 3, 1, 10, False, 2.0, marks=pytest.mark.slow),
+        pytest.param("full", 2, 1, 12, False, 1.0, marks=pytest.mark.slow),
+        pytest.param("full", 2, 2, 10, False, 0.5, marks=pytest.mark.slow),
+        pytest.param("spherical", 2, 2, 12, True, 1.0, marks=pytest.mark.slow),
     ],
 )
 def test_evidence_by_enumeration(kind, n_components, n_features, n_rows, equal, temperature):
