@@ -166,9 +166,11 @@ def test_evidence_of_iris_agrees_over_seeds(n_components, n_latent, n_seeds):
         {"tilt": 0.5},
     ],
 )
-def test_evidence_at_other_temperatures_and_tilts_agrees_with_tempering(settings):
+# up to 20 rows, each of them is a start
+@pytest.mark.parametrize("n_rows", [28, pytest.param(20, marks=pytest.mark.slow)])
+def test_evidence_at_other_temperatures_and_tilts_agrees_with_tempering(settings, n_rows):
     """On few, weighted rows tempering from the prior agrees."""
-    X = small_rows(22)
+    X = small_rows(n_rows)
     weights = np.random.default_rng(0).uniform(0.5, 3.5, len(X))
     fitted = fit(X, 2, 1, sample_weight=weights, **settings, **own_prior(X))
     assert fitted.sampling_.method == "modes"
