@@ -33,6 +33,7 @@ from skbae.energies.mixture_pca._kernel import ProductKernel
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.operators._tempered import tempered_softmax
 
 S, K, D = 2, 3, 4
 
@@ -102,10 +103,11 @@ def test_energies_equal_scipy(kind):
         np.testing.assert_allclose(energies_of(local, X)[s], expected, rtol=1e-11)
 
 
-def whitened_problem(dtype=np.float64, size=40, spread=1.0, distance=0.0):
+def whitened_problem(dtype=np.float64, size=40, spread=1.0, distance=0.0, rarity=0.0):
     """Return a kernel of whitened rows, one of differences, and rows of each component.
 
     The components have different scales along different directions; all is far from the centre.
+    The first has a weight that is smaller by a factor ``exp(-rarity)``.
     """
     rng = np.random.default_rng(6)
     shape = SHAPES["full"][0](size)
@@ -116,6 +118,7 @@ def whitened_problem(dtype=np.float64, size=40, spread=1.0, distance=0.0):
         distance + spread * rng.normal(size=(S, K, size)), shape.factorise(covariances)
     )
     log_weights = np.log(rng.dirichlet(np.ones(K), size=S))
+    log_weights[:, 0] -= rarity
     frame = Frame(np.full(size, 0.2), 1.0 + np.abs(rng.normal(size=size)))
     noise = rng.normal(size=(S, K, 12, size))
     rows = params.means[:, :, None] + np.einsum(
@@ -190,6 +193,34 @@ def test_a_component_that_no_row_of_a_chunk_belongs_to_keeps_its_small_sums():
     ours, theirs = moments_of(white, X, codes), moments_of(local, X, codes)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12)
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("rarity", [0.0, 1e4])
+def test_codes_that_count_are_those_of_all_energies(dtype, temperature, rarity):
+    """Energies that are only bounded change no code beyond rounding.
+
+    Of a component that no row belongs to, all energies are computed: small codes are all it has.
+    """
+    white, _, X = whitened_problem(dtype, rarity=rarity)
+    workspace = white.workspace(len(X))
+    workspace.temperature = temperature
+    white.load(X, workspace)
+    full = white.energies(workspace)[0].copy()
+    found = white.energies_that_count(workspace)[0]
+    doubt = 2 * white.rounding.max()
+    assert (found >= full - doubt).all(), "a bound that is none"
+    left_out = found > full + doubt
+    assert left_out.mean() > 0.1, "no energy is left out"
+    assert left_out[:, 0].any() == (rarity == 0)
+    codes, expected = (
+        tempered_softmax(energies.astype(np.float64), temperature, axis=1)
+        for energies in (found, full)
+    )
+    negligible = {np.float64: 1e-13, np.float32: 1e-8}[dtype] * expected.max(axis=2, keepdims=True)
+    rounding = 2 * doubt / max(temperature, 0.5) * expected
+    assert (np.abs(codes - expected) <= negligible + rounding).all()
 
 
 def test_rows_are_whitened_where_columns_are_many_for_the_components():

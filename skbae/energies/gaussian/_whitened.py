@@ -9,6 +9,7 @@ component.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,20 +19,28 @@ from skbae.energies.mixture._components import SmoothComponentKernel, Workspace,
 from skbae.operators._constants import LOG_2PI
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from skbae._types import Array, Frame
     from skbae.energies.gaussian._covariance import CovarianceShape
 
-# Codes below this share of the largest of a chunk, in units of the roundoff, are left out of sums:
-# all of them together are below the rounding errors of the rest.
-_NEGLIGIBLE = 1e-2
-# Rows are gathered if they are at most this share of a chunk.
-_SPARSE = 0.7
+# Codes below this share of the largest of a chunk are left out of sums: all of them together are
+# below the rounding errors of the rest.
+_NEGLIGIBLE = {np.dtype(np.float64): 1e-14, np.dtype(np.float32): 1e-9}
+# A component is known well enough in a chunk if its largest code is at least this; codes that are
+# negligible beside it need not be computed.
+_PRESENT = 0.1
+# Half of the whitened columns bound energies from so many columns on.
+_HALVED = 32
+# Of more than this share of all pairs of rows and components, what is left of energies is computed
+# for all of them.
+_DENSE = 0.6
 # Standard deviations within which the rows of a component lie, in each direction.
 _WITHIN = 4.0
-# Factors are divided into triangular blocks from so many columns on.
-_BLOCKS = 32
+# Numbers in the whitened deviations that are computed at a time.
+_WHITE_NUMBERS = 1 << 17
 
 
 class WhitenedKernel(SmoothComponentKernel):
@@ -61,73 +70,159 @@ class WhitenedKernel(SmoothComponentKernel):
         dtype: Any,
         rounding: Array | None = None,
     ) -> None:
-        self.shape, self.params, self.centre = shape, params, centre
-        self.dtype = np.dtype(dtype)
+        self.shape, self.params, self.dtype = shape, params, np.dtype(dtype)
+        # of the same precision as rows, so that differences are exact to rounding
+        self.centre = centre = centre.astype(self.dtype).astype(np.float64)
         self.rounding = np.zeros(len(log_weights)) if rounding is None else rounding
         self.n_models, self.n_components = log_weights.shape
         self.n_features = size = shape.n_features
         offsets = params.means - centre
         transposed = np.swapaxes(params.factors, -1, -2)
-        # of rows (1, x): minus the whitened mean, and the factor
+        # of rows (1, x): minus the whitened mean, and the factor; lengths squared are energies
         natural = np.empty((log_weights.size, size, size + 1), self.dtype)
         natural[..., 0] = -np.matmul(transposed, offsets[..., None])[..., 0].reshape(-1, size)
         natural[..., 1:] = transposed.reshape(-1, size, size)
-        self.natural = natural
-        self.offsets = offsets.reshape(-1, size).astype(self.dtype)
+        natural *= math.sqrt(0.5)
+        # factors are triangular: the first half of the whitened columns needs half of the columns
+        self.half = half = size // 2
+        self.first = np.ascontiguousarray(natural[:, :half, : half + 1])
+        self.second = np.ascontiguousarray(natural[:, half:])
+        # of rows (1, x), as they are gathered: what is subtracted so that (1, deviation) is left
+        self.offsets = np.zeros((log_weights.size, size + 1), self.dtype)
+        self.offsets[:, 1:] = offsets.reshape(-1, size)
         constant = log_weights + shape.half_log_det(params.factors) - 0.5 * size * LOG_2PI
-        self.constant = constant.ravel()
-        self.numbers_per_row = 4 * size + log_weights.size
+        self.constant = constant.astype(self.dtype).reshape(-1, 1)
+        numbers = 2 * (size + 1) + 2 * log_weights.size
+        self.numbers_per_row = numbers * self.dtype.itemsize // 8
 
     def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
-        size, n_energies = self.n_features, len(self.natural)
+        size, n_energies = self.n_features, len(self.constant)
         key = WorkspaceKey("gaussian white", n_rows, size, self.dtype.str, self.centre.tobytes())
         if previous is None or previous.key != key:
-            features = np.empty((size + 1, n_rows), self.dtype)
-            features[0] = 1
+            rows = np.empty((n_rows, size + 1), self.dtype)
+            rows[:, 0] = 1
             previous = Workspace(
                 key,
-                features=features,
-                rows=np.empty((n_rows, size), self.dtype),
-                white=np.empty((size, n_rows), self.dtype),
-                own=np.empty((n_rows, size), self.dtype),
-                energies=np.empty((0, n_rows), self.dtype),
+                rows=rows,
+                own=np.empty((n_rows, size + 1), self.dtype),
+                white=np.empty(max(_WHITE_NUMBERS, size * n_rows), self.dtype),
+                energies=np.empty(0, self.dtype),
             )
-        if len(previous.arrays["energies"]) != n_energies:
-            previous.arrays["energies"] = np.empty((n_energies, n_rows), self.dtype)
+        if len(previous.arrays["energies"]) != n_energies * n_rows:
+            previous.arrays["energies"] = np.empty(n_energies * n_rows, self.dtype)
         return previous
 
     def load(self, X: NDArray[Any], workspace: Workspace) -> None:
         if workspace.source is X:
             return
-        n = len(X)
-        rows = workspace.arrays["rows"][:n]
-        # subtract in double precision: a float32 chunk far from the origin keeps its digits
-        np.subtract(X, self.centre, out=rows, casting="unsafe", dtype=np.float64)
-        workspace.arrays["features"][1:, :n] = rows.T
+        n, precision = len(X), np.result_type(X.dtype, self.dtype)
+        rows, centre = workspace.arrays["rows"][:n, 1:], self.centre.astype(precision)
+        np.subtract(X, centre, out=rows, casting="unsafe", dtype=precision)
         workspace.source, workspace.n = X, n
 
     def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        n, size = workspace.n, self.n_features
-        features = workspace.arrays["features"][:, :n]
-        white = workspace.arrays["white"][:, :n]
-        out = workspace.arrays["energies"][:, :n]
-        half = size // 2 if size >= _BLOCKS else 0
-        for natural, constant, energy in zip(self.natural, self.constant, out, strict=True):
-            if half:  # the factor is triangular
-                np.matmul(natural[:half, : half + 1], features[: half + 1], out=white[:half])
-            np.matmul(natural[half:], features, out=white[half:])
-            np.einsum("dn,dn->n", white, white, out=energy)
-            energy *= -0.5
-            energy += self.dtype.type(constant)
-        return out.reshape(self.n_models, self.n_components, n), None
+        out = self._bounds(workspace)
+        self._lower_all(out, workspace)
+        return out.reshape(self.n_models, self.n_components, workspace.n), None
+
+    def energies_that_count(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return energies, of which those with negligible codes may be too high.
+
+        The first half of the whitened columns bounds an energy from above. The other half is
+        computed for pairs of rows and components of which the code may count, in a chunk and beside
+        the largest code of the component.
+        """
+        if self.n_features < _HALVED:
+            return self.energies(workspace)
+        n, temperature = workspace.n, workspace.temperature
+        out = self._bounds(workspace)
+        energies = out.reshape(self.n_models, self.n_components, n)
+        doubt = 2 * float(self.rounding.max())
+        slack = doubt - temperature * math.log(_PRESENT * _NEGLIGIBLE[self.dtype])
+        needed = energies >= energies.max(axis=1, keepdims=True) - slack
+        if np.count_nonzero(needed) > _DENSE * needed.size:
+            self._lower_all(out, workspace)
+            return energies, None
+        self._lower(out, needed, workspace)
+        # the largest is at least the largest of these
+        least = np.where(needed, energies, -np.inf).max(axis=1, keepdims=True)
+        more = energies >= least - slack
+        more &= ~needed
+        self._lower(out, more, workspace)
+        present = energies.max(axis=1, keepdims=True) + (temperature * math.log(_PRESENT) - doubt)
+        absent = ~(energies >= present).any(axis=2)
+        if absent.any():
+            needed |= more
+            self._lower(out, ~needed & absent[..., None], workspace)
+        return energies, None
+
+    def _bounds(self, workspace: Workspace) -> NDArray[Any]:
+        """Return upper bounds of energies (SK, n), from the first half of the whitened columns."""
+        out = workspace.arrays["energies"][: len(self.constant) * workspace.n]
+        out = out.reshape(len(self.constant), workspace.n)
+        np.copyto(out, self.constant)
+        if self.half:
+            self._subtract(self.first, self.half + 1, out, workspace)
+        return out
+
+    def _lower_all(self, out: NDArray[Any], workspace: Workspace) -> None:
+        """Turn upper bounds (SK, n) into energies."""
+        self._subtract(self.second, self.n_features + 1, out, workspace)
+
+    def _subtract(
+        self, natural: NDArray[Any], n_columns: int, out: NDArray[Any], workspace: Workspace
+    ) -> None:
+        """Subtract the squares of products of the first columns, of several components at once."""
+        n, n_white = workspace.n, natural.shape[1]
+        rows, white = workspace.arrays["rows"][:n, :n_columns], workspace.arrays["white"]
+        step = max(1, len(white) // (n_white * n))
+        for start in range(0, len(natural), step):
+            part = natural[start : start + step]
+            product = white[: len(part) * n_white * n].reshape(len(part), n_white, n)
+            np.matmul(part.reshape(-1, n_columns), rows.T, out=product.reshape(-1, n))
+            out[start : start + step] -= np.einsum("kdn,kdn->kn", product, product)
+
+    def _lower(self, out: NDArray[Any], which: NDArray[np.bool_], workspace: Workspace) -> None:
+        """Turn some of the upper bounds (SK, n) into energies."""
+        n_white, flat = self.second.shape[1], out.reshape(-1)
+        for cells, index, own in self._gathered(which, workspace):
+            white = workspace.arrays["white"][: len(own) * n_white].reshape(-1, n_white)
+            for cell, start, stop in cells:
+                np.matmul(own[start:stop], self.second[cell].T, out=white[start:stop])
+            flat[index] -= np.einsum("nd,nd->n", white, white)
+
+    def _gathered(
+        self, which: NDArray[np.bool_], workspace: Workspace
+    ) -> Iterator[tuple[list[tuple[int, int, int]], NDArray[np.intp], NDArray[Any]]]:
+        """Yield rows (1, x) of the pairs of components and rows (SK, n) that are chosen.
+
+        Each time, which of them belong to which component, the numbers of the pairs, and the rows,
+        in the same order; together they are at most as many as the rows of a chunk.
+        """
+        n, rows = workspace.n, workspace.arrays["rows"]
+        index = np.flatnonzero(which)
+        ends = np.searchsorted(index, np.arange(len(self.constant) + 1) * n).tolist()
+        capacity, cell = len(rows), 0
+        while cell < len(self.constant):
+            begin, last = ends[cell], cell
+            while last < len(self.constant) and ends[last + 1] - begin <= capacity:
+                last += 1
+            chosen = index[begin : ends[last]]
+            cells = [
+                (each, ends[each] - begin, ends[each + 1] - begin)
+                for each in range(cell, last)
+                if ends[each + 1] > ends[each]
+            ]
+            cell = last
+            if not cells:
+                continue
+            own = workspace.arrays["own"][: len(chosen)]
+            np.take(rows, chosen % n, axis=0, out=own, mode="clip")
+            yield cells, chosen, own
 
     def zero(self) -> list[Array]:
-        n_energies, size = len(self.natural), self.n_features
-        return [
-            np.zeros(n_energies),
-            np.zeros((n_energies, size)),
-            np.zeros((n_energies, size, size)),
-        ]
+        size = self.n_features + 1
+        return [np.zeros((len(self.constant), size, size))]
 
     def accumulate(
         self,
@@ -136,36 +231,29 @@ class WhitenedKernel(SmoothComponentKernel):
         row_weights: NDArray[Any] | None,
         workspace: Workspace,
     ) -> None:
-        rows, n = workspace.arrays["rows"][: workspace.n], workspace.n
-        flat = codes.reshape(-1, n)
-        for index, (own, bound) in enumerate(
-            zip(flat, self.negligible(flat).tolist(), strict=True)
-        ):
-            members = np.flatnonzero(own > bound)
-            deviations = workspace.arrays["own"][: len(members)]
-            if len(members) <= _SPARSE * n:
-                own = own[members]
-                np.take(rows, members, axis=0, out=deviations, mode="clip")
-                deviations -= self.offsets[index]
-            else:
-                deviations = workspace.arrays["own"][:n]
-                np.subtract(rows, self.offsets[index], out=deviations)
-            root = np.sqrt(own)
-            deviations *= root[:, None]
-            sums[0][index] += own.sum(dtype=np.float64)
-            sums[1][index] += root @ deviations
-            sums[2][index] += deviations.T @ deviations
+        flat = codes.reshape(len(self.constant), workspace.n)
+        members = flat > self.negligible(flat)[:, None]
+        for cells, index, own in self._gathered(members, workspace):
+            root = np.sqrt(flat.reshape(-1)[index])
+            for cell, start, stop in cells:
+                own[start:stop] -= self.offsets[cell]
+            own *= root[:, None]
+            for cell, start, stop in cells:
+                part = own[start:stop]
+                sums[0][cell] += part.T @ part
 
     def negligible(self, codes: NDArray[Any]) -> NDArray[Any]:
         """Return below what codes (SK, n) are left out of a component's sums, (SK,)."""
-        return codes.max(axis=1) * (_NEGLIGIBLE * float(np.finfo(self.dtype).eps))
+        return codes.max(axis=1) * self.dtype.type(_NEGLIGIBLE[self.dtype])
 
     def moments(self, sums: list[Array]) -> tuple[Array, GaussianMoments]:
-        cells = self.n_models, self.n_components
-        counts, first, second = (array.reshape(*cells, *array.shape[1:]) for array in sums)
+        (found,) = sums
+        found = found.reshape(self.n_models, self.n_components, *found.shape[1:])
+        first = np.ascontiguousarray(found[..., 0, 1:])
         # of single precision, the offsets that were subtracted
-        reference = self.centre + self.offsets.astype(np.float64).reshape(first.shape)
-        return counts, GaussianMoments(first, second, reference)
+        reference = self.centre + self.offsets[:, 1:].astype(np.float64).reshape(first.shape)
+        second = np.ascontiguousarray(found[..., 1:, 1:])
+        return found[..., 0, 0].copy(), GaussianMoments(first, second, reference)
 
     def code_gradient(self, X: NDArray[Any], codes: Array) -> Array:
         gradient = np.zeros((self.n_models, len(X), self.n_features))

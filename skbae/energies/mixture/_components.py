@@ -109,6 +109,14 @@ class ComponentKernel(ABC):
         The first array belongs to the workspace and may be overwritten by the caller.
         """
 
+    def energies_that_count(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        """Return :meth:`energies`, of which some may be too high, if their codes are negligible.
+
+        Sums over rows of the codes at ``workspace.temperature`` are the same, to within rounding
+        errors, where all rows have the same weight.
+        """
+        return self.energies(workspace)
+
     def code_entropies(self, workspace: Workspace) -> Array | None:
         """Return what T times the energies (S, K, n) grow by, where it depends on the row.
 

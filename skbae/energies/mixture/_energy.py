@@ -111,15 +111,22 @@ def soft_codes(
 
 
 def weighted_energies(
-    kernel: ComponentKernel, absent: NDArray[np.bool_], workspace: Workspace, temperature: float
+    kernel: ComponentKernel,
+    absent: NDArray[np.bool_],
+    workspace: Workspace,
+    temperature: float,
+    all_count: bool = True,
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return a kernel's energies at T, minus infinity for components `absent` (S, K).
 
     Infinite log weights are added after the matrix product, since a product of infinity with zero
-    is NaN.
+    is NaN. Without `all_count`, energies with negligible codes may be too high.
     """
     workspace.temperature = temperature
-    own, shared = kernel.energies(workspace)
+    if all_count or absent.any():
+        own, shared = kernel.energies(workspace)
+    else:
+        own, shared = kernel.energies_that_count(workspace)
     inner = kernel.code_entropies(workspace) if temperature else None
     if inner is not None:
         own = own + temperature * inner
@@ -159,7 +166,14 @@ class MixtureExpectation(RowKernel):
         rng: np.random.Generator | None,
     ) -> None:
         self.kernel.load(X, workspace)
-        own, shared = weighted_energies(self.kernel, self.absent, workspace, self.temperature)
+        # rows of large weight may make codes count that are negligible otherwise
+        own, shared = weighted_energies(
+            self.kernel,
+            self.absent,
+            workspace,
+            self.temperature,
+            all_count=bool(self.tilt) or weights is not None,
+        )
         codes, norm, hmax = self.codes(own, weights, rng)
         if shared is not None:
             hmax += shared
