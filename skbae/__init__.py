@@ -14,6 +14,7 @@ from skbae._version import __version__
 if TYPE_CHECKING:
     from skbae.estimators.conditional._regressor import ConditionalRegressor
     from skbae.estimators.gmm._estimator import BayesianGMMAutoEncoder
+    from skbae.estimators.mixture._estimator import BayesianMixtureAutoEncoder
     from skbae.estimators.mixture_pca._estimator import BayesianMixturePCAAutoEncoder
     from skbae.estimators.pca._estimator import BayesianPCAAutoEncoder
     from skbae.estimators.rbm._estimator import BayesianRBMAutoEncoder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BayesianGMMAutoEncoder",
+    "BayesianMixtureAutoEncoder",
     "BayesianMixturePCAAutoEncoder",
     "BayesianPCAAutoEncoder",
     "BayesianRBMAutoEncoder",
@@ -32,6 +34,7 @@ __all__ = [
 # A family is imported when its estimator is first used, which keeps `import skbae` fast.
 _ESTIMATORS = {
     "BayesianGMMAutoEncoder": "skbae.estimators.gmm._estimator",
+    "BayesianMixtureAutoEncoder": "skbae.estimators.mixture._estimator",
     "BayesianMixturePCAAutoEncoder": "skbae.estimators.mixture_pca._estimator",
     "BayesianPCAAutoEncoder": "skbae.estimators.pca._estimator",
     "BayesianRBMAutoEncoder": "skbae.estimators.rbm._estimator",

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from skbae import (
     BayesianGMMAutoEncoder,
+    BayesianMixtureAutoEncoder,
     BayesianMixturePCAAutoEncoder,
     BayesianPCAAutoEncoder,
     BayesianRBMAutoEncoder,
@@ -91,6 +92,10 @@ class QuickPCA(BayesianPCAAutoEncoder):
     _plans = QUICK
 
 
+class QuickMixture(BayesianMixtureAutoEncoder):
+    _plans = QUICK
+
+
 class QuickMixturePCA(BayesianMixturePCAAutoEncoder):
     _plans = QUICK
 
@@ -109,7 +114,10 @@ class QuickVAE(BayesianVAEAutoEncoder):
     _plans = replace(QUICK, tempered=_never)
 
 
-_QUICK = {kind.__base__: kind for kind in (QuickGMM, QuickPCA, QuickMixturePCA, QuickRBM, QuickVAE)}
+_QUICK = {
+    kind.__base__: kind
+    for kind in (QuickGMM, QuickMixture, QuickPCA, QuickMixturePCA, QuickRBM, QuickVAE)
+}
 
 
 def quick(estimator):

@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from _oracles import gaussian_mixture_joint, pca_moments, subspace_joint, subspaces
+from _oracles import (
+    columns_joint,
+    gaussian_mixture_joint,
+    pca_moments,
+    subspace_joint,
+    subspaces,
+)
 
 from skbae import (
     BayesianGMMAutoEncoder,
+    BayesianMixtureAutoEncoder,
     BayesianMixturePCAAutoEncoder,
     BayesianPCAAutoEncoder,
     BayesianRBMAutoEncoder,
     BayesianVAEAutoEncoder,
 )
+from skbae.components import Gaussian
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +105,20 @@ def _subspaces(name: str, **settings: Any) -> Instance:
     )
 
 
+def _columns(name: str, **settings: Any) -> Instance:
+    """Return components of normal columns: the contract's rows are of any numbers."""
+    own = {"n_components": 2, "components": Gaussian("diag"), "model_temperature": 0.0}
+    return Instance(
+        f"mixture-{name}",
+        BayesianMixtureAutoEncoder,
+        {**own, "random_state": 0, **settings},
+        joint=columns_joint,
+        attributes=("means_", "weights_"),
+        spread=lambda fitted: fitted.parameters_["gaussian"]["covariances"],
+        misfit={"components": "gaussian"},
+    )
+
+
 def _pca(name: str, **settings: Any) -> Instance:
     settings = {"n_components": 1, "model_temperature": 0.0, "random_state": 0, **settings}
     return Instance(
@@ -132,6 +154,7 @@ INSTANCES = [
     _subspaces("T2", temperature=2.0, tied_noise=True),
     _subspaces("tilt0.5", tilt=0.5),
     _subspaces("annealed", annealing="auto"),
+    _columns("diag"),
     _pca("T0", temperature=0.0),
     _pca("T0.5", temperature=0.5),
     _pca("T1", n_components=None),
@@ -204,6 +227,11 @@ SAMPLED_INSTANCES = [
         "mixture-pca-sampled",
         BayesianMixturePCAAutoEncoder,
         {"n_components": 2, "n_models": 5, "random_state": 0},
+    ),
+    Instance(
+        "mixture-sampled",
+        BayesianMixtureAutoEncoder,
+        {"n_components": 1, "components": Gaussian("diag"), "n_models": 5, "random_state": 0},
     ),
     Instance("pca-default", BayesianPCAAutoEncoder),
     Instance(

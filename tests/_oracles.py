@@ -61,6 +61,14 @@ def gaussian_mixture_joint(fitted: Any, X: Any) -> Array:
     return joint_energies(X, fitted.weights_, fitted.means_, fitted_covariances(fitted))
 
 
+def columns_joint(fitted: Any, X: Any) -> Array:
+    """Return H of a mixture of independent normal columns from its public attributes, (N, K)."""
+    own = fitted.parameters_["gaussian"]
+    deviations = np.asarray(X, dtype=np.float64)[:, None] - own["means"]
+    terms = deviations**2 / own["covariances"] + np.log(2 * np.pi * own["covariances"])
+    return np.log(fitted.weights_) - 0.5 * terms.sum(axis=2)
+
+
 def subspaces(fitted: Any) -> Array:
     """Return the precisions of a fitted mixture of PCA as dense matrices, (K, D, D)."""
     size = fitted.means_.shape[1]

@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from skbae import BayesianGMMAutoEncoder
+from skbae.components import Gaussian
 
 D = 4
 nan, inf = float("nan"), float("inf")
@@ -263,6 +264,8 @@ def bad_refits(X, instance):
         misfit = {"covariance_type": "full"}
     rows = np.column_stack([X[:, :2], np.ones(len(X))])
     collapse = {"reg_covar": 0.0} if "reg_covar" in instance.make().get_params() else {}
+    if "components" in instance.settings:
+        collapse = {"components": Gaussian("diag", reg_covar=0.0)}
     if not collapse or instance.settings.get("covariance_type", "full").endswith("spherical"):
         collapse, rows = {**collapse, "n_components": 1}, np.ones_like(rows)
     cold = [

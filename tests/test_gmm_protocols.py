@@ -108,11 +108,11 @@ def test_grid_search_prefers_three_flowers_to_one(X):
 def test_clone_repeats_the_fit(instance, X):
     estimator = instance.make(K)
     fitted = instance.make(K).fit(X)
-    params = fitted.get_params()
-    assert params == estimator.get_params(), "fit wrote a constructor parameter"
+    params = str(fitted.get_params())  # (as text, since components have no equality)
+    assert params == str(estimator.get_params()), "fit wrote a constructor parameter"
     again = clone(fitted)
     assert not hasattr(again, "models_")
-    assert again.get_params() == params
+    assert str(again.get_params()) == params
     np.testing.assert_array_equal(again.fit(X).score_samples(X), fitted.score_samples(X))
 
 
@@ -141,7 +141,7 @@ def test_round_trip_gives_the_same_numbers(instance, trip, X):
         np.testing.assert_array_equal(loaded.denoise(X, 0.1), fitted.denoise(X, 0.1))
         for ours, theirs in zip(loaded.sample(9, 0), fitted.sample(9, 0), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert loaded.get_params() == fitted.get_params()
+    assert str(loaded.get_params()) == str(fitted.get_params())
     np.testing.assert_array_equal(loaded.fit(X).score_samples(X), fitted.score_samples(X))
 
 

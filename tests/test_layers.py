@@ -22,7 +22,13 @@ LAYERS = [
     ["skbae.energies"],
     ["skbae.inference"],
     ["skbae.estimators"],
-    ["skbae.functionals", "skbae.model_selection", "skbae.testing", "skbae.thermodynamics"],
+    [
+        "skbae.components",
+        "skbae.functionals",
+        "skbae.model_selection",
+        "skbae.testing",
+        "skbae.thermodynamics",
+    ],
     ["skbae.plotting"],
     ["skbae"],
 ]
@@ -34,6 +40,7 @@ FACES = {"skbae.energies"}
 PARENTS = {
     "skbae.energies.mixture_pca": {"skbae.energies.pca"},
     "skbae.estimators.conditional": {"skbae.estimators.gmm"},
+    "skbae.estimators.mixture": {"skbae.estimators.gmm"},
     "skbae.estimators.mixture_pca": {"skbae.estimators.pca"},
 }
 

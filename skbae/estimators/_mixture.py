@@ -73,7 +73,6 @@ class MixtureSettings(Settings):
     n_components: int
     equal_weights: bool
     weight_concentration_prior: float
-    mean_precision_prior: float
     n_init: int
     init_params: str
     annealing: Annealing | None
@@ -113,7 +112,6 @@ def mixture_settings(estimator: str, given: Given, plans: SamplerPlans) -> dict[
         "tol": given.real("tol", at_least=0),
         **_read_learning(given),
         "weight_concentration_prior": given.real("weight_concentration_prior", above=0),
-        "mean_precision_prior": given.real("mean_precision_prior", above=0),
     }
 
 
@@ -350,6 +348,11 @@ class MixtureAutoEncoder(
             ``(mean_m exp H)^(1/T)``, normalised; float32 for float32 rows.
         """
         return self._component_probabilities(self._read_rows(X))
+
+
+def best_means(init_params: str) -> Callable[..., Array]:
+    """Return the function that chooses initial means from rows, as `init_params` says."""
+    return _CHOOSE_MEANS[init_params]
 
 
 def of_rows(energy: EnergyT, rows: Rows) -> EnergyT:

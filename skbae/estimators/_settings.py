@@ -42,6 +42,10 @@ class Given:
         """Return a parameter as the user gave it."""
         return self._parameters[name]
 
+    def completed(self, **values: Any) -> Given:
+        """Return the parameters with those that an estimator does not have."""
+        return Given({**self._parameters, **values})
+
     def integer(self, name: str, minimum: int) -> int:
         """Return an integer of at least `minimum`."""
         return check_integer(name, self[name], minimum)

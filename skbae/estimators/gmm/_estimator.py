@@ -14,18 +14,16 @@ from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
 from skbae.energies.gaussian._mixture import BayesianGaussianMixture, nearest_mean_models
 from skbae.energies.gaussian._span import CompletedConditional, CompletedRows, same_columns
 from skbae.energies.mixture._completion import ConditionalRows
-from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture._energy import MixtureParameters
 from skbae.estimators._checks import check_codes, check_probabilities, check_shape
 from skbae.estimators._fitted import Fit
 from skbae.estimators._mixture import MixtureAutoEncoder, best_of, match_to_reference, of_rows
+from skbae.estimators._mixture_sampling import rows_of_weight_one, sample_by_codes, sweeps
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import (
     internal_energy,
-    run_allocations,
     run_charted,
-    run_gibbs,
     run_tempered,
     summarise,
 )
@@ -40,7 +38,6 @@ from skbae.estimators.gmm._fit import (
     on_columns_with_density,
     reference_attributes,
     resolved_prior,
-    rows_of_weight_one,
     search_rows,
     starts,
     warn_of_columns,
@@ -58,10 +55,9 @@ from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.optimise._mode import best_start, find_mode
 from skbae.inference.passes._rows import RowRunner
-from skbae.inference.sample._allocation_plan import allocation_work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -71,9 +67,6 @@ if TYPE_CHECKING:
     from skbae.energies.mixture._completion import ConditionalDistribution
     from skbae.estimators.gmm._fit import GaussianMixtureModels
 
-# Rows times components times numbers a row adds to sums: above, mixtures are sampled by passes over
-# the rows instead of searches and chains of allocations.
-_MOST_ALLOCATION_WORK = 1.5e6
 # At other temperatures, densities of so many components at most are summed over all labellings.
 _MOST_CHARTED = 8
 
@@ -538,13 +531,10 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     ) -> SamplingRun:
         """Sample by sweeps if T = tau, t = 0 and weights are integers, else from modes or prior."""
         rows, runner = objective.rows, objective.runner
-        whole = rows.weights is None or np.all(rows.weights == np.round(rows.weights))
         single = settings.n_components == 1 and settings.tilt == 0 and not rows.incomplete
         if single:  # with one code, Hmax_T does not depend on T
             objective = replace(objective, temperature=settings.model_temperature)
-        # missing entries are drawn from the density of rows, which is that of the target at T = 1
-        sweeps = settings.sweeps and not (rows.incomplete and settings.temperature != 1)
-        if not ((sweeps or single) and whole):
+        if not sweeps(objective, settings.model_temperature, rows.incomplete):
             with progress(self, rows.X, None, None) as step:
                 if rows.incomplete or settings.n_components > _MOST_CHARTED:
                     return run_tempered(objective, rng, settings, step)
@@ -555,26 +545,30 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
                 )
                 run = run_charted(objective, starts, rng, settings, step)
                 return replace(run, doubts=(*run.doubts, *doubts_about_modes(run)))
-        if rows.incomplete and settings.n_components > MAX_RELABELLED:
-            raise ValueError(
-                f"n_components must be at most {MAX_RELABELLED} for models to be sampled on rows "
-                "with missing entries (chains jump between densities that are sums over all "
-                f"relabellings of the components), got {settings.n_components}; set "
-                "model_temperature=0 to fit the single best model"
-            )
-        few = allocation_work(objective) <= _MOST_ALLOCATION_WORK and not rows.incomplete
-        if few or settings.n_components > MAX_RELABELLED:
-            with progress(self, rows.X, None, None) as step:
-                return run_allocations(objective, rng, settings, settings.evidence_tol, step)
+        return sample_by_codes(
+            self,
+            settings,
+            objective,
+            rng,
+            evidence_tol=settings.evidence_tol,
+            draws_gaps=rows.incomplete,
+            start=partial(self._start_of_sweeps, settings, rows, rng, runner),
+        )
+
+    def _start_of_sweeps(
+        self,
+        settings: GaussianMixtureSettings,
+        rows: Rows,
+        rng: np.random.Generator,
+        runner: RowRunner,
+    ) -> tuple[MixtureParameters, Sequence[Rows]]:
+        """Return models that sweeps start from, and complete rows where entries are missing."""
         # starts need positive variances, even with reg_covar=0
         form = settings.form(rows.X.shape[1])
         floor = np.maximum(settings.floor(rows), relative_floor(rows, form.n_components))
         plain = of_rows(form.energy(floor), rows)
         models = self._start(settings, plain, rows, rng, runner, max(settings.n_init, 8))
-        complete = search_rows(plain, rows, models, rng) if rows.incomplete else ()
-        n_steps = settings.plans.gibbs(len(rows.X), settings.n_models)[1].n_steps
-        with progress(self, rows.X, None, n_steps) as step:
-            return run_gibbs(objective, models, rng, settings, step, complete)
+        return models, search_rows(plain, rows, models, rng) if rows.incomplete else ()
 
     def _closed_log_evidence(
         self, X: Any, sample_weight: Any

@@ -137,16 +137,25 @@ def random_models(
 ) -> MixtureParameters:
     """Return models that fit random soft components of the rows."""
     X, weights = rows_to_start_from(rows, energy.n_components)
-    codes = random_codes(weights, energy.n_components, n_starts, rng)
+    return models_of_codes(
+        energy, X, random_codes(weights, energy.n_components, n_starts, rng), rows
+    )
+
+
+def models_of_codes(
+    energy: GaussianMixtureEnergy, X: Array, codes: Array, rows: Rows
+) -> MixtureParameters:
+    """Return models that fit distinct rows (N, D) with codes (S, K, N) times their weights."""
     counts = codes.sum(axis=-1)
-    means = codes @ X / counts[..., None]
+    safe = np.where(counts > 0, counts, 1.0)
+    means = np.where(counts[..., None] > 0, codes @ X / safe[..., None], rows.centre)
     shape = energy.family.shape
     second = np.empty((*counts.shape, *shape.tail))
     for s, k in np.ndindex(counts.shape):
         second[s, k] = shape.sum_moment(X - means[s, k], codes[s, k])
     if energy.family.tied:
         second = second.sum(axis=1, keepdims=True)
-    values = np.zeros(n_starts)
+    values = np.zeros(len(codes))
     moments = GaussianMoments(np.zeros_like(means), second, means)
     statistics = MixtureStatistics(counts, moments, values, values)
     spread = float(np.mean(rows.scale**2)) or 1.0
@@ -273,13 +282,6 @@ def _fitted_covariance(
         Objective(single, rows, runner, 1.0), start, tol=1e-6, max_iter=500, dtype=np.float64
     )
     return form.shape.covariances(found.params.components.factors)[0, 0]
-
-
-def rows_of_weight_one(rows: Rows) -> Rows:
-    """Return rows repeated as often as their weights say, where these are integers."""
-    if rows.weights is None or np.any(rows.weights != np.round(rows.weights)):
-        return rows
-    return make_rows(np.repeat(rows.X, rows.weights.astype(int), axis=0), None)
 
 
 def search_rows(

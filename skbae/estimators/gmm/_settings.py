@@ -150,6 +150,7 @@ class GaussianMixtureSettings(MixtureSettings):
 
     covariance_type: str
     reg_covar: float | None
+    mean_precision_prior: float
     mean_prior: Any
     degrees_of_freedom_prior: float | None
     covariance_prior: Any
@@ -165,6 +166,7 @@ class GaussianMixtureSettings(MixtureSettings):
             **mixture_settings(estimator, given, plans),
             covariance_type=given.choice("covariance_type", COVARIANCE_TYPES),
             reg_covar=given.optional_real("reg_covar", at_least=0),
+            mean_precision_prior=given.real("mean_precision_prior", above=0),
             degrees_of_freedom_prior=given.optional_real("degrees_of_freedom_prior", above=0),
             mean_prior=given["mean_prior"],
             covariance_prior=given["covariance_prior"],

@@ -1,0 +1,1 @@
+"""Components for counts, categories, bits and positive numbers, and products of columns."""

@@ -1,0 +1,1 @@
+"""Mixtures of any components, of columns of any kinds."""
