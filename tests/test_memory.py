@@ -79,7 +79,7 @@ def test_rows_on_disk_are_read_in_chunks(kind, tmp_path):
     np.testing.assert_allclose(model.hmaxe_, clone(model).fit(np.array(on_disk)).hmaxe_, rtol=1e-12)
 
 
-def many_rows(n=20_000, dtype=np.float64):
+def many_rows(n=13_000, dtype=np.float64):
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(5, 6)) * 3
     return (centres[rng.integers(5, size=n)] + rng.normal(size=(n, 6))).astype(dtype)

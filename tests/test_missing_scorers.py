@@ -67,6 +67,7 @@ def test_searches_compare_candidates_on_known_entries(scorer):
         {"bayesiangmmautoencoder__n_components": [1, 2]},
         scoring=scorer,
         cv=InSample() if in_sample else KFold(3, shuffle=True, random_state=0),
+        refit=False,
         error_score="raise",
     ).fit(rows)
     assert search.best_params_ == {"bayesiangmmautoencoder__n_components": 2}
