@@ -316,12 +316,60 @@ def test_datasets_of_h5py(tmp_path):
         np.testing.assert_array_equal(model.predict(file["X"]), model.predict(X))
 
 
+class ArrayInChunks:
+    """What the package needs of an array of zarr: shape, dtype, chunks, and slices of rows."""
+
+    def __init__(self, X, chunks):
+        self._X, self.shape, self.dtype, self.chunks = X, X.shape, X.dtype, chunks
+        self.ndim, self.size = X.ndim, X.size
+
+    def __getitem__(self, index):
+        assert isinstance(index, slice), "rows are read by slices"
+        return self._X[index].copy()
+
+    def __setitem__(self, index, values):
+        self._X[index] = values
+
+
+def zarr_array(X, chunks, folder):
+    zarr = pytest.importorskip("zarr")
+    array = zarr.open_array(str(folder / "rows.zarr"), mode="w", shape=X.shape, chunks=chunks,
+                            dtype=X.dtype)  # fmt: skip
+    array[:] = X
+    return array
+
+
+@pytest.mark.parametrize(
+    "array", [zarr_array, lambda X, chunks, _: ArrayInChunks(X.copy(), chunks)],
+    ids=["zarr", "stand-in"],
+)  # fmt: skip
+def test_arrays_of_zarr(array, tmp_path):
+    X = rows(4000)
+    on_disk = array(X, (700, 3), tmp_path)
+    model = gaussian().fit(on_disk)
+    assert_same_fit(model, gaussian().fit(X))
+    np.testing.assert_array_equal(model.predict(on_disk), model.predict(X))
+    out = model.transform(on_disk, out=array(np.zeros((4000, 3)), (900, 3), tmp_path / "codes"))
+    np.testing.assert_array_equal(out[0:4000], model.transform(X))
+
+
 # -- backends of joblib ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky"])
-def test_results_do_not_depend_on_the_backend(backend):
+@pytest.fixture
+def ray():
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.util.joblib").register_ray()
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky", "ray"])
+def test_results_do_not_depend_on_the_backend(backend, request):
     """Of searches; and of restarts, chains and passes within a worker (dask: test_dask.py)."""
+    if backend == "ray":
+        request.getfixturevalue("ray")
     X = rows(60, 1)
     models = [
         gaussian(n_init=3, init_params="random", n_jobs=-1),

@@ -271,6 +271,79 @@ def test_full_covariances_could_be_computed_as_dense_rows():
     np.testing.assert_allclose(found, model.score_samples(X), rtol=1e-9)
 
 
+# -- methods other than fit ------------------------------------------------------------------------
+
+
+@each_container
+def test_codes_of_sparse_rows_have_the_distributions_of_dense_ones(container):
+    X = counts(200, 6)
+    models = [pca(2), pca(2, whiten=True), pca(2, temperature=0)]
+    models.append(BayesianPCAAutoEncoder(2, n_models=4, random_state=0))
+    for model in [*models, *map(gaussian, SPARSE_TYPES)]:
+        model.fit(X)
+        own, dense = model.encode(container(X)), model.encode(X)
+        np.testing.assert_allclose(own.mean, dense.mean, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(own.variance, dense.variance, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", [pca(2), *map(gaussian, SPARSE_TYPES)], ids=str)
+def test_criteria_of_sparse_rows(model):
+    X = counts(200, 6)
+    weights = np.random.default_rng(0).integers(0, 3, len(X))
+    model = clone(model).fit(X)
+    for name in ("aic", "bic"):
+        for own in (None, weights):
+            criterion = getattr(model, name)
+            np.testing.assert_allclose(
+                criterion(sparse.csr_array(X), own), criterion(X, own), rtol=1e-9
+            )
+
+
+@pytest.mark.parametrize(
+    "model", [pca(2), pca(2, temperature=0), *map(gaussian, SPARSE_TYPES)], ids=str
+)
+def test_batches_of_sparse_rows_are_those_of_dense_ones(model):
+    X = counts(3500, 6)
+    weights = np.random.default_rng(0).integers(0, 3, len(X))
+    own, dense = clone(model), clone(model)
+    for part in (slice(300), slice(300, 400), slice(400, 3500)):  # the last in several pieces
+        own.partial_fit(sparse.csc_matrix(X[part]), sample_weight=weights[part])
+        dense.partial_fit(X[part], sample_weight=weights[part])
+    assert own.n_samples_seen_ == dense.n_samples_seen_
+    for name in ("hmaxe_", "means_" if hasattr(own, "means_") else "components_"):
+        np.testing.assert_allclose(getattr(own, name), getattr(dense, name), rtol=1e-7, atol=1e-9)
+    dense.partial_fit(sparse.csr_array(X[:200])).partial_fit(X[200:300])
+    own.partial_fit(X[:200]).partial_fit(sparse.csr_array(X[200:300]))
+    np.testing.assert_allclose(own.score(X), dense.score(X), rtol=1e-8)
+
+
+def test_batches_of_sparse_rows_make_pca_exact():
+    X = counts(500, 8)
+    whole, parts = pca(3).fit(X), pca(3)
+    for part in np.array_split(X, 4):
+        parts.partial_fit(sparse.csr_array(part))
+    np.testing.assert_allclose(parts.explained_variance_, whole.explained_variance_, rtol=1e-10)
+    np.testing.assert_allclose(parts.noise_variance_, whole.noise_variance_, rtol=1e-10)
+
+
+def test_methods_refuse_sparse_rows_by_name_where_fit_does():
+    X = counts(200, 4)
+    full = gaussian("full").fit(X)
+    mixture_pca = BayesianMixturePCAAutoEncoder(2, model_temperature=0, random_state=0).fit(X)
+    for model in (full, mixture_pca):
+        state = vars(model).copy()
+        for name in ("encode", "bic", "aic", "partial_fit"):
+            with pytest.raises(TypeError, match=rf"X is sparse, and {type(model).__name__} takes"):
+                getattr(model, name)(sparse.csr_array(X))
+        assert all(vars(model)[name] is value for name, value in state.items())
+    for model in (gaussian("diag").fit(X), pca(2).fit(X)):
+        for name in ("score_gradient", "impute"):
+            with pytest.raises(TypeError, match=r"[Ss]parse"):
+                getattr(model, name)(sparse.csr_array(X))
+    with pytest.raises(ValueError, match="4 features"):
+        gaussian("diag").fit(X).partial_fit(sparse.csr_array(counts(50, 5)))
+
+
 # -- what is given ---------------------------------------------------------------------------------
 
 

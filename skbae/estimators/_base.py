@@ -20,7 +20,7 @@ from skbae.estimators._checks import (
     check_sample_weight,
 )
 from skbae.estimators._fitted import DetailsT
-from skbae.estimators._pieces import by_pieces
+from skbae.estimators._pieces import by_pieces, sparse_or_as_given
 from skbae.estimators._transaction import FitsInTransactions, SettingsT
 from skbae.inference.passes._rows import RowRunner
 from skbae.operators._floating import own_errors
@@ -193,7 +193,7 @@ class BayesianAutoEncoder(
             With ``mean``, ``variance``, ``covariance``, ``sample`` and ``entropy`` for each of the
             rows; its class is the family's.
         """
-        return self._encode_rows(self._read_rows(X))
+        return self._encode_rows(self._read_rows(sparse_or_as_given(X, self)))
 
     @own_errors()
     def decode(self, Z: Any) -> DistributionWithDensity:

@@ -12,7 +12,10 @@ from sklearn.utils.metaestimators import available_if
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import supports_partial_fit
 from skbae.estimators._fitted import DetailsT, Fit
+from skbae.estimators._pieces import sparse_or_as_given
 from skbae.estimators._transaction import SettingsT
+from skbae.inference.passes._sources import SparseTable
+from skbae.operators._sparse import SparseRows
 
 if TYPE_CHECKING:
     from typing import Self
@@ -106,6 +109,10 @@ class BatchAutoEncoder(BayesianAutoEncoder[SettingsT, DetailsT]):
             if not first:
                 self._check_usable()
             finite = "allow-nan" if self._takes_missing else True
+            X = sparse_or_as_given(X, self)
             X = self._validated(X, reset=first, ensure_all_finite=finite)
-            self._work_on(settings, X, sample_weight, self._next_batch, self._check_before_batch)
+            X = SparseTable(X) if isinstance(X, SparseRows) else X
+            self._work_on(
+                settings.of_rows(X), X, sample_weight, self._next_batch, self._check_before_batch
+            )
         return self

@@ -9,6 +9,7 @@ import numpy as np
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_sample_weight
 from skbae.estimators._fitted import DetailsT
+from skbae.estimators._pieces import sparse_or_as_given
 from skbae.estimators._transaction import SettingsT
 from skbae.operators._floating import own_errors
 
@@ -56,7 +57,7 @@ class InformationCriteria(BayesianAutoEncoder[SettingsT, DetailsT]):
 
     def _log_likelihood(self, X: Any, sample_weight: Any, method: str) -> tuple[float, float]:
         """Return the log density of all rows at T = 1, and how many rows they count as."""
-        X = self._read_rows(X)
+        X = self._read_rows(sparse_or_as_given(X, self))
         self._require_density(method)
         values = self._score_rows(X, 1.0)
         weights = check_sample_weight(sample_weight, len(values))

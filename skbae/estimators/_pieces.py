@@ -62,6 +62,19 @@ def row_source(X: Any, estimator: ReadsPieces[Any, Any]) -> RowSource | None:
     return None
 
 
+def sparse_or_as_given(X: Any, estimator: Any) -> Any:
+    """Return sparse rows in the form that kernels take; anything else unchanged.
+
+    Raises
+    ------
+    TypeError
+        If X is sparse and the estimator is one that takes other sparse rows, not with its
+        parameters.
+    """
+    source = row_source(X, estimator) if issparse(X) and isinstance(estimator, ReadsPieces) else X
+    return source.rows if isinstance(source, SparseTable) else X
+
+
 class ReadsPieces(FitsInTransactions[SettingsT, DetailsT]):
     """Base of the estimators whose single best model follows from sums over rows."""
 

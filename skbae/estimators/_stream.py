@@ -86,9 +86,10 @@ class Stream:
         """Divide a batch into pieces as large as the first one, seen from where all rows are."""
         per_piece = max(self.first, _PIECE)
         n_pieces = min(max(round(rows.total / per_piece), 1), len(rows.X))
-        for part in np.array_split(np.arange(len(rows.X)), n_pieces):
+        for numbers in np.array_split(np.arange(len(rows.X)), n_pieces):
+            part = slice(int(numbers[0]), int(numbers[-1]) + 1)
             weights = None if rows.weights is None else rows.weights[part]
-            total = float(len(part)) if weights is None else float(weights.sum())
+            total = float(len(numbers)) if weights is None else float(weights.sum())
             yield Rows(
                 rows.X[part],
                 weights,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae.energies._distribution import Distribution, DistributionWithDensity
+from skbae.operators._sparse import SparseRows
 from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def posterior_codes(
 
     Parameters
     ----------
-    X : ndarray of shape (N, D)
+    X : ndarray of shape (N, D) or SparseRows
     params : PCAParameters
         S models.
     mean : ndarray of shape (D,)
@@ -57,7 +58,12 @@ def posterior_codes(
     covariances = np.matmul(turned * spread[:, None], np.swapaxes(turned, 1, 2))
     offset = params.means - mean
     shift = offset @ components.T - np.einsum("sde,se->sd", encoders, offset)
-    coordinates = np.matmul(X - mean, np.swapaxes(encoders, 1, 2)) + shift[:, None]
+    if isinstance(X, SparseRows):
+        shift = shift - encoders @ mean
+        flat = X @ encoders.reshape(-1, X.shape[1]).T
+        coordinates = np.moveaxis(flat.reshape(len(X), *shift.shape), 0, 1) + shift[:, None]
+    else:
+        coordinates = np.matmul(X - mean, np.swapaxes(encoders, 1, 2)) + shift[:, None]
     return coordinates, covariances
 
 

@@ -218,6 +218,9 @@ class SparseTable(RowSource):
     def __init__(self, rows: SparseRows) -> None:
         self.rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
 
+    def __getitem__(self, index: slice) -> SparseTable:
+        return SparseTable(self.rows[index])
+
     def chunks(self, start: int, stop: int, size: int) -> Iterator[Any]:
         if stop - start <= min(size, len(self)) == len(self):
             yield self.rows  # with what has been computed from them
