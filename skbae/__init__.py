@@ -13,6 +13,7 @@ from skbae._version import __version__
 
 if TYPE_CHECKING:
     from skbae.estimators.conditional._regressor import ConditionalRegressor
+    from skbae.estimators.energy._estimator import EnergyAutoEncoder
     from skbae.estimators.gmm._estimator import BayesianGMMAutoEncoder
     from skbae.estimators.mixture._estimator import BayesianMixtureAutoEncoder
     from skbae.estimators.mixture_pca._estimator import BayesianMixturePCAAutoEncoder
@@ -28,6 +29,7 @@ __all__ = [
     "BayesianRBMAutoEncoder",
     "BayesianVAEAutoEncoder",
     "ConditionalRegressor",
+    "EnergyAutoEncoder",
     "__version__",
 ]
 
@@ -40,6 +42,7 @@ _ESTIMATORS = {
     "BayesianRBMAutoEncoder": "skbae.estimators.rbm._estimator",
     "BayesianVAEAutoEncoder": "skbae.estimators.vae._estimator",
     "ConditionalRegressor": "skbae.estimators.conditional._regressor",
+    "EnergyAutoEncoder": "skbae.estimators.energy._estimator",
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from _normals import NormalComponents
 from _oracles import (
     columns_joint,
     gaussian_mixture_joint,
@@ -27,8 +28,10 @@ from skbae import (
     BayesianPCAAutoEncoder,
     BayesianRBMAutoEncoder,
     BayesianVAEAutoEncoder,
+    EnergyAutoEncoder,
 )
 from skbae.components import Gaussian
+from skbae.energies import MixtureOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,6 +216,19 @@ NETWORK_INSTANCES = [
     _network("T0.5", temperature=0.5, activation="relu"),
     _network("linear", hidden_layer_sizes=(), n_components=1),
     _network("held-out", early_stopping=True, batch_size=7, activation="logistic"),
+]
+
+# An energy of one's own. Scores and codes of energies are compared in test_energy_estimator.py.
+ENERGY_INSTANCES = [
+    Instance(
+        "energy-normals",
+        EnergyAutoEncoder,
+        {
+            "energy": MixtureOf(NormalComponents, n_components=2),
+            "model_temperature": 0.0,
+            "random_state": 0,
+        },
+    ),
 ]
 
 # Models are sampled: the same contract, less what only one best model can promise.

@@ -7,7 +7,13 @@ from inspect import signature
 import numpy as np
 import pytest
 from _altered import QuickMixturePCA, quick
-from _instances import INSTANCES, MACHINE_INSTANCES, NETWORK_INSTANCES, SAMPLED_INSTANCES
+from _instances import (
+    ENERGY_INSTANCES,
+    INSTANCES,
+    MACHINE_INSTANCES,
+    NETWORK_INSTANCES,
+    SAMPLED_INSTANCES,
+)
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 STRICT = {"xfail_strict": True}  # a recent argument
@@ -53,7 +59,7 @@ def refused_collapse(estimator):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
-    [row.make() for row in [*INSTANCES, *NETWORK_INSTANCES]],
+    [row.make() for row in [*INSTANCES, *NETWORK_INSTANCES, *ENERGY_INSTANCES]],
     expected_failed_checks=failures_of_fits,
     **STRICT,
 )

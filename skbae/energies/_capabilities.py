@@ -2,8 +2,10 @@
 
 An algorithm asks for one of these classes by :func:`~skbae.energies._base.require`:
 
-:class:`ParameterGradientEnergy`, for gradients in a model's parameters; :class:`SplittableEnergy`
-and :class:`MeltingEnergy`, for critical temperatures; :class:`NoisyEnergy`, for removing noise;
+:class:`StartableEnergy`, for models to start fits from; :class:`DecodableEnergy`, for rows given
+codes; :class:`ParameterGradientEnergy`, for gradients in a model's parameters;
+:class:`SplittableEnergy` and :class:`MeltingEnergy`, for critical temperatures;
+:class:`NoisyEnergy`, for removing noise;
 :class:`ConjugateEnergy`, for Gibbs sampling at T = tau; :class:`GradientEnergy`, for tempered
 sampling at any temperatures; :class:`ChartedEnergy`, for sampling from modes;
 :class:`PinnableEnergy`, for sampling mixtures of components that are no conjugate ones;
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from skbae._types import Array, FloatArray, Frame, Rows
     from skbae.energies._allocations import CollapsedModel, Labels
     from skbae.energies._base import RowKernel
+    from skbae.energies._distribution import DistributionWithDensity
 
 
 class ParameterGradientEnergy(Energy):
@@ -127,6 +130,22 @@ class SparseEnergy(Energy):
     @abstractmethod
     def of_sparse_rows(self) -> Self:
         """Return the energy of such rows, whose kernels take sparse chunks."""
+
+
+class StartableEnergy(Energy):
+    """Capability: models to start fits from, given the rows."""
+
+    @abstractmethod
+    def starts(self, X: Array, weights: Array, n_starts: int, rng: np.random.Generator) -> Any:
+        """Return S = `n_starts` models for distinct rows (N, D) of positive weights (N,)."""
+
+
+class DecodableEnergy(Energy):
+    """Capability: the distribution of rows given a distribution over finitely many codes."""
+
+    @abstractmethod
+    def decode(self, params: Any, probabilities: Array, frame: Frame) -> DistributionWithDensity:
+        """Return the rows of a single model, given probabilities of its codes (N, K)."""
 
 
 class ConjugateEnergy(StatisticsEnergy):

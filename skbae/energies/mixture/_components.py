@@ -459,6 +459,29 @@ class NoisyComponentFamily(ComponentFamily):
         """Add noise of `variance` to every component."""
 
 
+class StartableFamily(ComponentFamily):
+    """Capability: components to start fits from, given the rows and their codes."""
+
+    @abstractmethod
+    def standard_rows(self, X: Array) -> Array:
+        """Return rows (N, D) in coordinates in which groups can be found by k-means, (N, F)."""
+
+    @abstractmethod
+    def start(self, X: Array, codes: Array) -> Any:
+        """Return components of S models for rows (N, D) with codes (S, K, N).
+
+        Codes are positive: each component has a share of all rows. They count the rows' weights.
+        """
+
+
+class DecodableFamily(ComponentFamily):
+    """Capability: mean and covariance of rows under each component, for reconstructions."""
+
+    @abstractmethod
+    def row_moments(self, params: Any) -> tuple[Array, Array]:
+        """Return means (S, K, D) and covariances (S, K, D, D) of rows."""
+
+
 class ConjugateComponentFamily(ComponentFamily):
     """Capability: a conjugate prior; methods as in ``ConjugateEnergy``."""
 

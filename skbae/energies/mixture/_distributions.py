@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.energies._base import require
 from skbae.energies._distribution import Distribution, DistributionWithDensity
+from skbae.energies.mixture._components import DecodableFamily
+from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
 from skbae.operators._draws import categorical_draws
 from skbae.operators._tempered import tempered_logsumexp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array
+    from skbae._types import Array, Frame
+    from skbae.energies.mixture._components import ComponentFamily
 
 
 @dataclass(frozen=True)
@@ -144,3 +148,66 @@ class GaussianMixtureRows(DistributionWithDensity):
         mixed = GaussianMixtureRows(self.probabilities[~single], self.means, self.covariances)
         exact[~single] = mixed._entropy_by_draws(n_samples, random_state)
         return exact
+
+
+class MixtureRows(DistributionWithDensity):
+    """A mixture of one model's components for each of N rows.
+
+    Parameters
+    ----------
+    family : ComponentFamily
+        A DecodableFamily, for moments.
+    components : ArrayRecord
+        Of one model.
+    probabilities : ndarray of shape (N, K)
+        Weights of the components in each row's mixture.
+    frame : Frame
+    """
+
+    def __init__(
+        self, family: ComponentFamily, components: Any, probabilities: Array, frame: Frame
+    ) -> None:
+        self.family, self.components = family, components
+        self.probabilities, self.frame = probabilities, frame
+
+    def _moments(self) -> tuple[Array, Array]:
+        family = require(self.family, DecodableFamily, "the expectation of rows given codes")
+        means, covariances = family.row_moments(self.components)
+        return means[0], covariances[0]
+
+    def _as_gaussian(self) -> GaussianMixtureRows:
+        """Return a mixture with the same moments."""
+        return GaussianMixtureRows(self.probabilities, *self._moments())
+
+    @property
+    def mean(self) -> Array:
+        return self._as_gaussian().mean
+
+    @property
+    def variance(self) -> Array:
+        return self._as_gaussian().variance
+
+    @property
+    def covariance(self) -> Array:
+        return self._as_gaussian().covariance
+
+    def _draw(self, n_samples: int, rng: np.random.Generator) -> Array:
+        labels = categorical_draws(self.probabilities, n_samples, rng)
+        flat = labels.ravel()
+        rows = self.family.draw(self.components, np.zeros_like(flat), flat, rng)
+        return np.asarray(rows, dtype=np.float64).reshape(*labels.shape, -1)
+
+    def log_density(self, X: Array) -> Array:
+        n = self.probabilities.shape[1]
+        energy = MixtureEnergy(self.family, equal_weights=True)
+        equal = MixtureParameters(np.full((1, n), 1 / n), self.components)
+        flat = np.ascontiguousarray(np.reshape(X, (-1, X.shape[-1])))
+        of_components = energy.bind(equal, self.frame, np.float64).joint(flat)[0] + np.log(n)
+        with np.errstate(divide="ignore"):
+            weights = np.log(self.probabilities)
+        terms = of_components.T.reshape(*X.shape[:-1], n) + weights
+        return tempered_logsumexp(terms, 1.0)
+
+    def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
+        """Entropy in nats, (N,): minus the mean log density over `n_samples` draws."""
+        return self._entropy_by_draws(n_samples, random_state)

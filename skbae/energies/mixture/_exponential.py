@@ -23,9 +23,10 @@ import numpy as np
 from skbae._types import ArrayRecord
 from skbae.energies.mixture._collapsed import CollapsedComponents
 from skbae.energies.mixture._components import (
-    ComponentFamily,
     ConjugateComponentFamily,
     FeatureKernel,
+    GradientComponentFamily,
+    StartableFamily,
     WorkspaceKey,
     interpolated,
 )
@@ -82,7 +83,13 @@ class ExponentialKernel(FeatureKernel):
         return counts, FeatureSums(features[..., :-1], features[..., -1])
 
 
-class ExponentialComponents(ComponentFamily):
+def standardised(features: Array) -> Array:
+    """Return features (N, P) with mean 0 and standard deviation 1, or 0 where they are constant."""
+    spread = features.std(axis=0)
+    return (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+
+
+class ExponentialComponents(StartableFamily):
     """Components that are linear in features of a row, each with its own parameters.
 
     A family has the attributes ``n_components`` and ``n_features``, and writes the methods below,
@@ -134,6 +141,12 @@ class ExponentialComponents(ComponentFamily):
             interpolated(first.features, second.features, step),
             interpolated(first.base, second.base, step),
         )
+
+    def standard_rows(self, X: Array) -> Array:
+        return standardised(self.features(X))
+
+    def start(self, X: Array, codes: Array) -> Any:
+        return self.match_features(codes @ self.features(X) / codes.sum(axis=2, keepdims=True))
 
 
 class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFamily):
@@ -251,6 +264,44 @@ class ConjugateExponentialComponents(ExponentialComponents, ConjugateComponentFa
         return change + np.broadcast_to(self.base(X), len(X)) / temperature
 
 
+class NaturalExponentialComponents(ConjugateExponentialComponents, GradientComponentFamily):
+    """Components whose natural parameters may be any numbers.
+
+    These are then unconstrained coordinates, in which models are sampled at any temperatures. A
+    family implements one more method than :class:`ConjugateExponentialComponents`.
+    """
+
+    @abstractmethod
+    def from_natural(self, natural: Array) -> Any:
+        """Return the components with coefficients (S, K, P) of the features."""
+
+    # -- derived methods -----------------------------------------------------------------------
+
+    def coordinate_kinds(self) -> NDArray[np.intp]:
+        return np.tile(np.arange(len(self.prior) - 1), self.n_components)
+
+    def unconstrain(self, params: Any) -> Array:
+        natural = self.natural(params)[..., :-1]
+        return natural.reshape(len(natural), -1)
+
+    def constrain(self, theta: Array) -> Any:
+        return self.from_natural(theta.reshape(len(theta), self.n_components, -1))
+
+    def log_prior_at(self, theta: Array) -> tuple[Array, Array]:
+        params = self.constrain(theta)
+        gradient = self.prior[:-1] - self.prior[-1] * self.expected_features(params)
+        return self.log_prior(params), gradient.reshape(theta.shape)
+
+    def energy_gradient(
+        self, theta: Array, counts: Array, moments: FeatureSums, temperature: float
+    ) -> Array:
+        expected = counts[..., None] * self.expected_features(self.constrain(theta))
+        return (moments.features - expected).reshape(theta.shape)
+
+    def draw_prior_coordinates(self, n_models: int, rng: np.random.Generator) -> Array:
+        return self.unconstrain(self.draw_prior(n_models, rng))
+
+
 class CollapsedExponential(CollapsedComponents):
     """Components of an exponential family of given rows, integrated over their conjugate prior.
 
@@ -268,8 +319,7 @@ class CollapsedExponential(CollapsedComponents):
         features = family.features(rows)
         base = np.broadcast_to(family.base(rows), len(rows))
         self.features = np.concatenate([features, base[:, None]], axis=1)
-        spread = features.std(axis=0)
-        self.standard_rows = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        self.standard_rows = standardised(features)
         self.columns = features
 
     def take_rows(self, index: NDArray[np.intp]) -> CollapsedExponential:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import minimize
 
-from skbae._types import ArrayRecord
+from skbae._types import ArrayRecord, EMResult
 from skbae.energies._capabilities import ConjugateEnergy, GradientEnergy
 from skbae.inference.optimise._em import Ascent, expectation_maximisation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from skbae._types import Array
@@ -161,6 +163,116 @@ def _by_expectation_maximisation(
     log_prior = objective.require(ConjugateEnergy, "finding the mode").log_prior(found.params)
     log_target = log_prior + objective.power(model_temperature) * found.objective
     return ModeResult(found.params, found.hmaxe, found.objective, log_target, found.converged)
+
+
+def find_maximum(
+    objective: Objective,
+    starts: Any,
+    *,
+    tol: float = 1e-3,
+    max_iter: int = 100,
+    on_step: Callable[[int, float], bool] | None = None,
+) -> EMResult:
+    """Maximise F without a prior by gradients, from one start after the other.
+
+    Parameters
+    ----------
+    objective : Objective
+        Of a GradientEnergy.
+    starts : ArrayRecord
+        S models.
+    tol : float, default=1e-3
+        A start has converged when a step gains less than a hundredth of this, in nats a row.
+    max_iter : int, default=100
+        Largest number of steps of each start.
+    on_step : callable or None, default=None
+        Called with the number of the step, over all starts, and F; returning true stops the run.
+
+    Returns
+    -------
+    EMResult
+        Its history has F before and after each step, of each start; those of fewer steps end with
+        NaN.
+
+    Raises
+    ------
+    TypeError
+        If the energy lacks the capability.
+    """
+    energy = objective.require(GradientEnergy, "finding the maximum")
+    # L-BFGS stops when a step gains less than ftol times the larger of |F| and 1
+    options = {"maxiter": max_iter, "ftol": max(tol / 100, 1e-3 * _RELATIVE_TOL)}
+    climbs: list[_Climb] = []
+    converged: list[bool] = []
+    for theta in energy.unconstrain(starts):
+        climb = _Climb(objective, theta, on_step, sum(each.n_steps for each in climbs))
+        climbs.append(climb)
+        converged.append(max_iter > 0 and climb.run(options))
+        if climb.stopped:
+            break
+    longest = max(climb.n_steps for climb in climbs)
+    history = np.full((longest + 1, len(climbs)), np.nan)
+    for number, climb in enumerate(climbs):
+        history[: climb.n_steps + 1, number] = climb.trace
+    params = energy.constrain(np.stack([climb.theta for climb in climbs]))
+    statistics = objective.expect(params)
+    return EMResult(
+        params,
+        statistics.objective,
+        statistics.hmaxe,
+        list(history),
+        np.array([climb.n_steps for climb in climbs], dtype=np.intp),
+        np.array(converged),
+    )
+
+
+class _Climb:
+    """The way of L-BFGS from one start, with F before and after each step."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        theta: Array,
+        on_step: Callable[[int, float], bool] | None,
+        n_earlier: int,
+    ) -> None:
+        self.objective, self.theta, self.stopped = objective, theta, False
+        self.on_step, self.n_earlier = on_step, n_earlier
+        self.trace = [self._value(theta)]
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps made."""
+        return len(self.trace) - 1
+
+    def _value(self, theta: Array) -> float:
+        return float(self.objective.value_and_gradient(theta[None])[0][0])
+
+    def run(self, options: dict[str, Any]) -> bool:
+        """Climb; return whether it has converged."""
+        latest: dict[bytes, float] = {}
+
+        def negative(theta: Array) -> tuple[float, Array]:
+            value, gradient = self.objective.value_and_gradient(theta[None])
+            latest[theta.tobytes()] = float(value[0])
+            return -float(value[0]), -gradient[0]
+
+        def follow(theta: Array) -> None:
+            key, self.theta = theta.tobytes(), theta.copy()
+            self.trace.append(latest[key] if key in latest else self._value(theta))
+            latest.clear()
+            number = self.n_earlier + self.n_steps
+            if self.on_step is not None and self.on_step(number, self.trace[-1]):
+                self.stopped = True
+                raise StopIteration
+
+        try:
+            found = minimize(
+                negative, self.theta, jac=True, method="L-BFGS-B", options=options, callback=follow
+            )
+        except StopIteration:  # which only some versions of scipy handle
+            return False
+        return bool(found.success) and not self.stopped
 
 
 def _by_lbfgs(
