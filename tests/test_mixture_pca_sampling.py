@@ -75,8 +75,15 @@ def test_coordinates_and_models_are_one_to_one(tied):
     np.testing.assert_allclose(ours / scale, expected / scale, atol=1e-7)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("n_latent", [1, 2])
+@pytest.mark.parametrize(
+    ("temperature", "n_latent"),
+    [
+        (0.5, 1),
+        (1.0, 2),
+        (2.0, 1),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in [(0.5, 2), (1.0, 1), (2.0, 2)]),
+    ],
+)
 def test_evidence_of_one_component_is_that_of_pca(temperature, n_latent):
     """Other coordinates, other statistics, the same integral."""
     prior = PCAPrior(0.9, np.array([0.3, -0.2, 0.1]), 4.0, 1.5, 0.5)
