@@ -82,7 +82,9 @@ def test_nested_cross_validation():
 # -- selection -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n_clusters", "n_most"), [(2, 3), (3, 5)])
+@pytest.mark.parametrize(
+    ("n_clusters", "n_most"), [(2, 3), (3, 4), pytest.param(3, 6, marks=pytest.mark.slow)]
+)
 def test_evidence_finds_the_number_of_clusters_and_is_flat_or_falls_beyond(n_clusters, n_most):
     X = clusters(n_clusters)
     # one prior for all candidates: what is compared is the number of components alone
