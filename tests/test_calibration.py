@@ -89,7 +89,7 @@ PRIORS = {
 }
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", ["full-K2-D2", "tied-K3-D1"])
 def test_ranks_of_the_truth_are_uniform(name):
     prior, n_rows = PRIORS[name]
     assert p_values(ranks(prior, n_rows, 100)).min() > CRITICAL
