@@ -22,7 +22,9 @@ from skbae.estimators.mixture._specs import (
     Component,
     Exponential,
     Poisson,
+    Uniform,
 )
+from skbae.estimators.mixture._student import StudentT
 
 __all__ = [
     "Bernoulli",
@@ -32,4 +34,6 @@ __all__ = [
     "Exponential",
     "Gaussian",
     "Poisson",
+    "StudentT",
+    "Uniform",
 ]

@@ -38,6 +38,7 @@ OPEN_FOLDERS = {"skbae.energies.mixture"}
 # The public face of a layer, which names what is in these folders.
 FACES = {"skbae.energies"}
 PARENTS = {
+    "skbae.energies.components": {"skbae.energies.gaussian"},
     "skbae.energies.mixture_pca": {"skbae.energies.pca"},
     "skbae.estimators.conditional": {"skbae.estimators.gmm"},
     "skbae.estimators.mixture": {"skbae.estimators.gmm"},

@@ -439,6 +439,7 @@ def match_to_reference(
     reference: MixtureParameters,
     rows: Rows,
     temperature: float,
+    n_labels: int | None = None,
 ) -> MixtureParameters:
     """Return the models with components relabelled to agree best with those of the reference.
 
@@ -452,6 +453,8 @@ def match_to_reference(
         One model.
     rows : Rows
     temperature : float
+    n_labels : int or None, default=None
+        How many of the components, the first ones, have labels that can be exchanged; None: all.
     """
     X, weights = distinct_rows(rows, _ROWS_TO_MATCH)
 
@@ -465,5 +468,8 @@ def match_to_reference(
     order = []
     for start in range(0, params.n_models, 10):
         theirs = codes(params.take(slice(start, start + 10)))
-        order.append(match_labels(np.einsum("kn,sjn->skj", ours, theirs, optimize=True)))
+        agreement = np.einsum("kn,sjn->skj", ours, theirs, optimize=True)
+        own = np.tile(np.arange(len(ours)), (len(agreement), 1))
+        own[:, :n_labels] = match_labels(agreement[:, :n_labels, :n_labels])
+        order.append(own)
     return energy.permute(params, np.concatenate(order))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import ndtr, stdtr
 
 from skbae.energies.components._categories import CategoricalColumns
 from skbae.energies.components._counts import (
@@ -13,7 +14,9 @@ from skbae.energies.components._counts import (
     ExponentialColumns,
     PoissonColumns,
 )
+from skbae.energies.components._noise import NoisyFamily
 from skbae.energies.components._product import ProductFamily
+from skbae.energies.components._student import StudentComponents
 from skbae.energies.mixture._completion import ConditionalRows, mixture_quantiles
 
 if TYPE_CHECKING:
@@ -22,11 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array
+    from skbae.energies.components._noise import Box
     from skbae.energies.mixture._components import Workspace
 
 # Counts up to so many standard deviations above the mean are looked at for quantiles.
 _FAR = 12.0
-# Bisections of the quantiles of waiting times.
+# Steps of a bisection.
 _STEPS = 80
 
 
@@ -58,13 +62,28 @@ class ConditionalTable(ConditionalRows):
                 logs = np.log(self.given[part].T)
             yield part, workspace, logs
 
+    @property
+    def _box(self) -> Box | None:
+        family = self.bound.family
+        return family.box if isinstance(family, NoisyFamily) else None
+
     def _factors(self) -> Iterator[tuple[Any, Any, NDArray[np.intp]]]:
         """Give the families of columns, their parameters, and the columns."""
         family, params = self.bound.family, self.bound.components
+        if isinstance(family, NoisyFamily):
+            family = family.inner
         if isinstance(family, ProductFamily):
             yield from zip(family.families, params.parts, family.columns, strict=True)
         else:
             yield family, params, np.arange(family.n_features)
+
+    def _with_noise(self, of_components: Array, noise: Array) -> Array:
+        """Return what components (S, K, V) have, and noise (V,) after them, (cells, V)."""
+        if self._box is None:
+            return of_components.reshape(-1, of_components.shape[-1])
+        shape = (len(of_components), 1, of_components.shape[-1])
+        both = np.concatenate([of_components, np.broadcast_to(noise, shape)], axis=1)
+        return both.reshape(-1, shape[-1])
 
     def probabilities(self, column: int, values: Any) -> Array:
         """Return the probabilities of values of a column of categories or counts, (N, V).
@@ -87,7 +106,7 @@ class ConditionalTable(ConditionalRows):
                 continue
             if not hasattr(family, "column_log_probabilities"):
                 break
-            found = self._marginal(family, params, int(position[0]), values)
+            found = self._marginal(family, params, int(position[0]), column, values)
             known = ~np.isnan(self.X[:, column])
             found[known] = self.X[known, column, None] == values
             return found
@@ -122,50 +141,104 @@ class ConditionalTable(ConditionalRows):
         self, family: Any, params: Any, position: int, column: int, probability: float
     ) -> Array:
         """Return the quantiles of one column's entries, (N,), as if all were missing."""
+        box = self._box
         support = _support(family, params, position)
         if support is not None:
-            chances = self._marginal(family, params, position, support)
+            if box is not None and box.upper[column] > support[-1]:
+                support = np.arange(box.upper[column] + 1.0)
+            chances = self._marginal(family, params, position, column, support)
             cumulative = np.cumsum(chances, axis=1)
             # what rounding leaves of the total must not move the last quantile beyond the support
             index = (cumulative < probability * cumulative[:, -1:]).sum(axis=1)
             return support[np.minimum(index, len(support) - 1)]
-        if isinstance(family, ExponentialColumns):
-            return self._exponential_quantiles(params.means[..., position].ravel(), probability)
-        found = np.empty(len(self.X))
+        found = np.zeros(len(self.X))
         for part, workspace, log_weights in self._chunks():
-            means = self._means(workspace)[:, column]
+            rows = np.flatnonzero(np.isnan(self.X[part, column]))
+            if not len(rows):
+                continue
+            weights = np.exp(log_weights[:, rows])
+            means = self._means(workspace)[:, column][:, rows]
             own = self._kernel.variances(workspace, self.temperature)
-            scales = np.sqrt(own.reshape(-1, *own.shape[2:])[:, column])
-            rows = np.isnan(self.X[part, column])
-            values = np.zeros(len(rows))
-            if rows.any():
-                values[rows] = mixture_quantiles(
-                    np.exp(log_weights[:, rows]), means[:, rows], scales[:, rows], probability
+            scales = np.sqrt(own.reshape(-1, *own.shape[2:])[:, column][:, rows])
+            if box is None and _is_gaussian(family):
+                values = mixture_quantiles(weights, means, scales, probability)
+            else:
+                values = self._bisected(
+                    family, params, position, column, weights, means, scales, probability
                 )
-            found[part] = values
+            found[part.start + rows] = values
         return found
 
-    def _marginal(self, family: Any, params: Any, position: int, values: Array) -> Array:
+    def _bisected(
+        self,
+        family: Any,
+        params: Any,
+        position: int,
+        column: int,
+        weights: Array,
+        means: Array,
+        scales: Array,
+        probability: float,
+    ) -> Array:
+        """Return quantiles (n,) of a column that has a density, for cells of such weights (J, n).
+
+        Means and scales of cells are used for Gaussian components alone.
+        """
+        shape = (*self.bound.absent.shape, means.shape[1])
+        own = slice(None) if self._box is None else slice(-1)
+
+        def of_cells(values: Array) -> Array:
+            """Return the cells of components alone, (S, K, n)."""
+            return values.reshape(shape)[:, own]
+
+        def chance_below(x: Array) -> Array:
+            if isinstance(family, ExponentialColumns):
+                below = -np.expm1(-np.maximum(x, 0.0) / params.means[..., position, None])
+            elif isinstance(family, StudentComponents):
+                centre = params.means[..., position, None]
+                shapes = family.gaussian.shape
+                scale = np.sqrt(shapes.diagonal(shapes.covariances(params.factors)))
+                scale = np.broadcast_to(scale, params.means.shape)[..., position, None]
+                below = stdtr(params.degrees[..., None], (x - centre) / scale)
+            else:
+                below = ndtr((x - of_cells(means)) / of_cells(scales))
+            if self._box is not None:
+                low, high = self._box.lower[column], self._box.upper[column]
+                noise = np.clip((x - low) / (high - low), 0.0, 1.0)
+                noise = np.broadcast_to(noise, (len(below), 1, len(x)))
+                below = np.concatenate([below, noise], axis=1)
+            return (weights * below.reshape(weights.shape)).sum(axis=0)
+
+        centre = params.means[..., position]
+        low = np.full(shape[-1], float(centre.min()) - 1.0)
+        high = np.full(shape[-1], float(centre.max()) + 1.0)
+        width = high - low
+        for _ in range(_STEPS):  # until the quantile lies between
+            short, long = chance_below(low) > probability, chance_below(high) < probability
+            if not (short | long).any():
+                break
+            low, high = np.where(short, low - width, low), np.where(long, high + width, high)
+            width = 2 * width
+        for _ in range(_STEPS):
+            middle = 0.5 * (low + high)
+            less = chance_below(middle) < probability
+            low, high = np.where(less, middle, low), np.where(less, high, middle)
+        return 0.5 * (low + high)
+
+    def _marginal(
+        self, family: Any, params: Any, position: int, column: int, values: Array
+    ) -> Array:
         """Return probabilities (N, V) of values of a column of which no entry is known."""
-        logs = family.column_log_probabilities(params, position, values)
-        of_cells = np.exp(logs).reshape(-1, len(values))
+        chances = np.exp(family.column_log_probabilities(params, position, values))
+        noise = np.zeros(len(values))
+        if self._box is not None:
+            inside = (values >= self._box.lower[column]) & (values <= self._box.upper[column])
+            noise = np.where(inside, np.exp(-self._box.log_volumes[column]), 0.0)
+        of_cells = self._with_noise(chances, noise)
         found = np.empty((len(self.X), len(values)))
         for part, _, log_weights in self._chunks():
             found[part] = np.exp(log_weights).T @ of_cells
         return found
-
-    def _exponential_quantiles(self, means: Array, probability: float) -> Array:
-        weights = np.empty((len(self.X), len(means)))
-        for part, _, log_weights in self._chunks():
-            weights[part] = np.exp(log_weights).T
-        edge = -np.log1p(-probability)
-        low, high = np.full(len(weights), edge * means.min()), np.full(len(weights), 0.0)
-        high += edge * means.max()
-        for _ in range(_STEPS):
-            middle = 0.5 * (low + high)
-            below = (weights * -np.expm1(-middle[:, None] / means)).sum(axis=1) < probability
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-        return 0.5 * (low + high)
 
     def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
         """Entropy in nats of the missing entries, (N,).
@@ -180,6 +253,10 @@ class ConditionalTable(ConditionalRows):
             own = ConditionalTable(self.X[some], self.bound, self.temperature, given)
             entropy[some] = own._entropy_by_draws(n_samples, random_state)
         return entropy
+
+
+def _is_gaussian(family: Any) -> bool:
+    return not isinstance(family, (ExponentialColumns, StudentComponents))
 
 
 def _support(family: Any, params: Any, position: int) -> Array | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import gammaln
 
 from skbae.energies._capabilities import GradientEnergy
 from skbae.energies.mixture._components import GradientComponentFamily
-from skbae.energies.mixture._energy import MixtureParameters
+from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
 from skbae.operators._draws import log_gamma_draws
 from skbae.operators._tempered import tempered_softmax
 
@@ -96,6 +96,24 @@ class MixtureCoordinates(GradientEnergy):
         shares = log_gamma_draws(concentration, rng)
         components = self.family.draw_prior_coordinates(n_models, rng)
         return np.concatenate([shares, components], axis=1)
+
+
+class SmoothMixture(MixtureEnergy[Any], MixtureCoordinates):
+    """A mixture with a prior that is not conjugate, but has a density in coordinates.
+
+    Parameters
+    ----------
+    family : GradientComponentFamily
+    concentration : ndarray of shape (K,)
+        Of the weights' Dirichlet prior.
+    equal_weights : bool, default=False
+    """
+
+    def __init__(
+        self, family: GradientComponentFamily, concentration: Array, equal_weights: bool = False
+    ) -> None:
+        super().__init__(family, equal_weights)
+        self.concentration = concentration
 
 
 def log_density_of_shares(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
+from skbae.energies._capabilities import ConjugateEnergy
 from skbae.energies.components._conditional import ConditionalTable
+from skbae.energies.components._noise import NoisyFamily
 from skbae.energies.gaussian._mixture import BayesianGaussianMixture
 from skbae.energies.mixture._distributions import CategoricalCodes
 from skbae.estimators._checks import check_codes, check_probabilities
@@ -27,6 +29,7 @@ from skbae.estimators.gmm._fit import doubts_about_modes
 from skbae.estimators.gmm._mode_starts import sampling_starts
 from skbae.estimators.mixture._fit import (
     energy_with_prior,
+    noise_box,
     plain_energy,
     search_rows,
     starts,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
     from skbae._types import Array, Rows, SamplingRun
     from skbae.energies._distribution import DistributionWithDensity
+    from skbae.energies.components._noise import Box
     from skbae.energies.mixture._completion import ConditionalDistribution
     from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
     from skbae.inference.passes._rows import RowRunner
@@ -77,6 +81,9 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         :class:`~sklearn.compose.ColumnTransformer`: `columns` is a name or number, a list of
         these, a slice (of names, the last is included) or a mask. Each column of X must belong to
         one component.
+    noise : None, "uniform" or Uniform, default=None
+        A component of noise beside the K others, the last of all: uniform on the box of the rows,
+        for rows far from all others. Its weight has the same prior as the others.
     temperature : float, default=1.0
         Temperature T of the codes, not negative.
     model_temperature : float or None, default=None
@@ -206,6 +213,7 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         n_components: int = 1,
         components: Any = "gaussian",
         *,
+        noise: Any = None,
         temperature: float = 1.0,
         model_temperature: float | None = None,
         tilt: float = 0.0,
@@ -227,6 +235,7 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
     ) -> None:
         self.n_components = n_components
         self.components = components
+        self.noise = noise
         self.temperature = temperature
         self.model_temperature = model_temperature
         self.tilt = tilt
@@ -338,6 +347,7 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
             settings.equal_weights,
             self._table,
             attributes.pop("reference"),
+            attributes.pop("box"),
         )
         return Fit(attributes, form, found.stream)
 
@@ -363,9 +373,9 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         runner: RowRunner,
     ) -> dict[str, Any]:
         """Fit the single best model."""
-        plain = plain_energy(settings, self._table, rows)
-        models = self._start(settings, of_rows(plain, rows), rows, rng, runner, settings.n_init)
-        energy = of_rows(plain, rows)
+        box = self._box(settings, rows)
+        energy = of_rows(plain_energy(settings, self._table, rows, box), rows)
+        models = self._start(settings, energy, rows, rng, runner, settings.n_init)
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
         earlier = getattr(self, "lower_bounds_", []) if self._continues(settings) else []
         with progress(self, rows.X, None, settings.max_iter) as step:
@@ -386,8 +396,9 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         before, table = self._reference(), self._table
         stream = self._fitted.stream
         share = 1.0 if stream is None else 1.0 / (1.0 + stream.n_rows)
+        n_own = self._fitted.details.n_components
         parts = [
-            block.component._softened(own, before.weights, share)
+            block.component._softened(own, before.weights[:, :n_own], share)
             for block, own in zip(table.blocks, table.parts(before.components), strict=True)
         ]
         components = parts[0] if table.alone is not None else table.joined(parts)
@@ -396,7 +407,14 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
     def _energy_of_batch(
         self, settings: ComponentMixtureSettings, rows: Rows
     ) -> MixtureEnergy[Any]:
-        return of_rows(plain_energy(settings, self._table, rows), rows)
+        plain = plain_energy(settings, self._table, rows, self._fitted.details.box)
+        return of_rows(plain, rows)
+
+    def _box(self, settings: ComponentMixtureSettings, rows: Rows) -> Box | None:
+        """Return the box of the noise: that of the fitted model, for a warm start."""
+        if self._continues(settings):
+            return self._fitted.details.box
+        return noise_box(settings, self._table, rows)
 
     def _public(
         self,
@@ -406,16 +424,19 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         rows: Rows,
         runner: RowRunner,
     ) -> dict[str, Any]:
-        return {**self._reference_attributes(params), "models_": params}
+        box = energy.family.box if isinstance(energy.family, NoisyFamily) else None
+        return {**self._reference_attributes(params, box), "models_": params}
 
-    def _reference_attributes(self, params: MixtureParameters) -> dict[str, Any]:
-        form = MixtureForm(params.weights.shape[1], self.equal_weights, self._table, params)
+    def _reference_attributes(self, params: MixtureParameters, box: Box | None) -> dict[str, Any]:
+        n_components = params.weights.shape[1] - (box is not None)
+        form = MixtureForm(n_components, self.equal_weights, self._table, params, box)
         return {
             "weights_": params.weights[0],
             "means_": form.means(),
             "parameters_": form.parameters(),
             "categories_": self._table.categories,
             "reference": params,
+            "box": box,
         }
 
     def _fit_sampled(
@@ -430,15 +451,23 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         draws_gaps = rows.incomplete and self._draws_gaps()
         if draws_gaps and settings.temperature == tau and not settings.tilt:
             rows = rows_of_weight_one(rows)
-        energy = energy_with_prior(settings, self._table, rows, runner)
+        box = self._box(settings, rows)
+        energy = energy_with_prior(settings, self._table, rows, runner, box)
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
         run = self._sample(settings, objective, rng)
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
-        matched = match_to_reference(energy, run.params, best.params, rows, settings.temperature)
+        matched = match_to_reference(
+            energy,
+            run.params,
+            best.params,
+            rows,
+            settings.temperature,
+            settings.n_components,
+        )
         names = [block.place.name for block in self._table.blocks]
         priors = settings.priors(self._table, rows, runner)
         return {
-            **self._reference_attributes(best.params),
+            **self._reference_attributes(best.params, box),
             **summarise(settings, run, rows.total),
             "priors_": dict(zip(names, priors, strict=True)),
             "internal_energy_": internal_energy(objective, run),
@@ -449,7 +478,7 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
 
     def _draws_gaps(self) -> bool:
         """Return whether some components draw missing entries, since they don't drop out."""
-        return any(isinstance(block.component, Gaussian) for block in self._table.blocks)
+        return any(type(block.component) is Gaussian for block in self._table.blocks)
 
     def _sample(
         self, settings: ComponentMixtureSettings, objective: Objective, rng: np.random.Generator
@@ -460,7 +489,8 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         single = settings.n_components == 1 and settings.tilt == 0 and not draws_gaps
         if single:  # with one code, Hmax_T does not depend on T
             objective = replace(objective, temperature=tau)
-        if sweeps(objective, tau, draws_gaps):
+        conjugate = isinstance(objective.energy, ConjugateEnergy)
+        if conjugate and sweeps(objective, tau, draws_gaps):
             return sample_by_codes(
                 self,
                 settings,
@@ -473,7 +503,7 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         alone = self._table.alone
         with progress(self, rows.X, None, None) as step:
             many = settings.n_components > _MOST_CHARTED
-            if not isinstance(alone, Gaussian) or rows.incomplete or many:
+            if type(alone) is not Gaussian or not conjugate or rows.incomplete or many:
                 return run_tempered(objective, rng, settings, step)
             with_prior = objective.require(BayesianGaussianMixture, "sampling from modes")
             own = alone.as_mixture(settings)
@@ -491,7 +521,7 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         runner: RowRunner,
     ) -> tuple[MixtureParameters, Sequence[Rows]]:
         """Return models that sweeps start from, and complete rows where entries are missing."""
-        plain = of_rows(plain_energy(settings, self._table, rows), rows)
+        plain = of_rows(plain_energy(settings, self._table, rows), rows)  # conjugate: no noise
         models = self._start(settings, plain, rows, rng, runner, max(settings.n_init, 8))
         draws_gaps = rows.incomplete and self._draws_gaps()
         return models, search_rows(plain, rows, models, rng) if draws_gaps else ()
@@ -516,6 +546,9 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
 
     def reorder_components(self, order: Any) -> Self:
         before, models = self._reference(), self.models_
+        last = self._fitted.details.n_components
+        if self._fitted.details.box is not None and np.ravel(order)[-1:].tolist() != [last]:
+            raise ValueError(f"order must end with {last}, which is noise, got {order!r}")
         super().reorder_components(order)  # checks the order, and reorders the weights
         energy = self._energy()
         index = np.asarray(order)[None]
@@ -550,8 +583,12 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
 
     def _expected_rows(self, Z: NDArray[Any]) -> NDArray[Any]:
         found = np.empty((len(Z), self.n_features_in_))
-        for block, family, own in self._fitted.details.factors():
-            found[:, block.columns] = block.component._expected(family, own, Z)
+        form = self._fitted.details
+        own_codes = Z[:, : form.n_components]
+        for block, family, own in form.factors():
+            found[:, block.columns] = block.component._expected(family, own, own_codes)
+            if form.box is not None and not block.component._categories:
+                found[:, block.columns] += Z[:, -1:] * form.box.mean[block.columns]
         return found
 
     @own_errors()
@@ -621,11 +658,13 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         return self._table.decoded(filled)
 
     def _gradient(self, params: Any, X: NDArray[Any], temperature: float) -> Array:
-        if not all(isinstance(block.component, Gaussian) for block in self._table.blocks):
+        if self._fitted.details.box is not None:
+            raise TypeError("gradients in x need a density without steps: noise has a box")
+        if not all(type(block.component) is Gaussian for block in self._table.blocks):
             others = [
                 f"{block.place.name!r} ({type(block.component).__name__})"
                 for block in self._table.blocks
-                if not isinstance(block.component, Gaussian)
+                if type(block.component) is not Gaussian
             ]
             raise TypeError(
                 "gradients in x need rows of real numbers with Gaussian components; components "

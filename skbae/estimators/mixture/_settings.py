@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from skbae.energies.components._noise import Box, NoisyFamily
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
 from skbae.estimators._mixture import MixtureSettings, mixture_settings
 from skbae.estimators._settings import Given, check_memory
@@ -17,7 +18,9 @@ from skbae.estimators.mixture._specs import (
     Component,
     Exponential,
     Poisson,
+    Uniform,
 )
+from skbae.estimators.mixture._student import StudentT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +37,13 @@ NAMED: dict[str, type[Component]] = {
     "categorical": Categorical,
     "poisson": Poisson,
     "exponential": Exponential,
+    "student_t": StudentT,
 }
+
+
+def with_noise(family: Any, box: Box | None) -> Any:
+    """Return a family with noise on a box, if there is one, after its components."""
+    return family if box is None else NoisyFamily(family, box)
 
 
 @dataclass(frozen=True)
@@ -47,19 +56,27 @@ class MixtureForm:
     equal_weights : bool
     table : Table
     reference : MixtureParameters
+    box : Box or None
+        Of the noise, if there is any.
     """
 
     n_components: int
     equal_weights: bool
     table: Table
     reference: MixtureParameters
+    box: Box | None = None
 
     def energy(self) -> MixtureEnergy[Any]:
         """Return the energy, without a prior."""
         factors = [
             block.component._family(self.n_components, block.place) for block in self.table.blocks
         ]
-        return MixtureEnergy(self.table.family(factors), self.equal_weights)
+        return MixtureEnergy(with_noise(self.table.family(factors), self.box), self.equal_weights)
+
+    @property
+    def n_labels(self) -> int:
+        """Number of codes: one for each component, and one for noise."""
+        return self.n_components + (self.box is not None)
 
     def factors(self) -> Iterator[tuple[Block, Any, Any]]:
         """Give the blocks with their families, and the reference model's parameters."""
@@ -72,14 +89,19 @@ class MixtureForm:
         found = np.empty((self.n_components, self.table.n_features))
         for block, family, own in self.factors():
             found[:, block.columns] = block.component._means(family, own)
-        return found
+        if self.box is None:
+            return found
+        return np.vstack([found, np.where(np.isnan(found).all(axis=0), np.nan, self.box.mean)])
 
     def parameters(self) -> dict[str, dict[str, Any]]:
         """Return the parameters of the reference model, by name of the component."""
-        return {
+        found = {
             block.place.name: block.component._attributes(own, block.place)
             for block, _, own in self.factors()
         }
+        if self.box is not None:
+            found["noise"] = {"lower": self.box.lower, "upper": self.box.upper}
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +114,7 @@ class ComponentMixtureSettings(MixtureSettings):
     )
 
     components: tuple[tuple[str, Component, Any], ...]
+    noise: Uniform | None
     evidence_tol: float | None
 
     @classmethod
@@ -99,6 +122,7 @@ class ComponentMixtureSettings(MixtureSettings):
         return cls(
             **mixture_settings(estimator, given.completed(annealing=None), plans),
             components=tuple(_read_components(given["components"])),
+            noise=_read_noise(given["noise"], given["equal_weights"]),
             evidence_tol=given.optional_real("evidence_tol", above=0),
         )
 
@@ -118,7 +142,9 @@ def _read_components(given: Any) -> list[tuple[str, Component, Any]]:
     """Return names, components and columns; columns None stands for all."""
     if isinstance(given, (str, Component)):
         component = _read_component(given, "components")
-        name = type(component).__name__.lower()
+        kind = type(component)
+        names = [name for name, own in NAMED.items() if own is kind]
+        name = names[0] if names else kind.__name__.lower()
         component._check(name)
         return [(name, component, None)]
     if not isinstance(given, (list, tuple)) or not given:
@@ -143,6 +169,21 @@ def _read_components(given: Any) -> list[tuple[str, Component, Any]]:
             raise TypeError(f"columns of component {name!r} must be given, got None")
         found.append((name, own, columns))
     return found
+
+
+def _read_noise(given: Any, equal_weights: Any) -> Uniform | None:
+    if given is None:
+        return None
+    if not (isinstance(given, Uniform) or given == "uniform"):
+        raise ValueError(
+            f"noise must be None, 'uniform' or skbae.components.Uniform(...), got {given!r}"
+        )
+    if equal_weights:
+        raise ValueError(
+            "noise has a weight of its own, and equal_weights=True fixes all; set noise=None or "
+            "equal_weights=False"
+        )
+    return given if isinstance(given, Uniform) else Uniform()
 
 
 def _read_component(given: Any, what: str) -> Component:

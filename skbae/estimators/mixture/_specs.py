@@ -57,6 +57,8 @@ class Component(BaseEstimator, ABC):
     """
 
     _categories: ClassVar[bool] = False
+    _conjugate: ClassVar[bool] = True  # whether codes alone can be sampled, without the models
+    _robust: ClassVar[bool] = False  # whether starts leave out rows far from all others
 
     @abstractmethod
     def _check(self, name: str) -> None:
@@ -114,8 +116,13 @@ class Component(BaseEstimator, ABC):
         """
         (field,) = fields(params)
         values = getattr(params, field.name)
-        mean = np.einsum("sk,skp->sp", weights, values)[:, None]
+        shares = weights / weights.sum(axis=1, keepdims=True)
+        mean = np.einsum("sk,skp->sp", shares, values)[:, None]
         return replace(params, **{field.name: values + share * (mean - values)})
+
+    def _box(self, X: Array, place: Place) -> tuple[Array, Array, bool]:
+        """Return the least and largest entries of columns, and whether these are whole numbers."""
+        return np.nanmin(X, axis=0), np.nanmax(X, axis=0), False
 
     def _form_key(self) -> tuple[Any, ...]:
         """Return what models of the same form have in common."""
@@ -190,6 +197,10 @@ class Bernoulli(Component):
 
     def _trials(self) -> int:
         return 1
+
+    def _box(self, X: Array, place: Place) -> tuple[Array, Array, bool]:
+        size = X.shape[1]
+        return np.zeros(size), np.full(size, float(self._trials())), True
 
     def _family(self, n_components: int, place: Place) -> BinomialColumns:
         return BinomialColumns(n_components, len(place.names), self._trials(), by_column=False)
@@ -284,6 +295,9 @@ class Poisson(_Rates):
         # the variance of the square root of a count is about the same for all rates
         known = np.where(np.isnan(X), rows.centre, X)
         return (np.sqrt(known) - np.sqrt(rows.centre)) * 2.0
+
+    def _box(self, X: Array, place: Place) -> tuple[Array, Array, bool]:
+        return *super()._box(X, place)[:2], True
 
     def _attributes(self, params: Any, place: Place) -> dict[str, Any]:
         return {"rates": params.means[0]}
@@ -402,6 +416,33 @@ class Categorical(Component):
             found.append((indicators - shares) * np.sqrt(2.0))
         return np.concatenate(found, axis=1)
 
+    def _box(self, X: Array, place: Place) -> tuple[Array, Array, bool]:
+        sizes = np.asarray(place.n_categories, dtype=np.float64)
+        return np.zeros(len(sizes)), sizes - 1.0, True
+
     def _attributes(self, params: Any, place: Place) -> dict[str, Any]:
         ends = np.cumsum(place.n_categories)[:-1]
         return {"probabilities": np.split(params.probabilities[0], ends, axis=1)}
+
+
+class Uniform(BaseEstimator):
+    """Noise, uniform on a box: a component of its own for rows far from all others.
+
+    It is the parameter `noise` of :class:`~skbae.BayesianMixtureAutoEncoder`, and the last of the
+    components there. In columns of whole numbers and of categories, all values are as probable.
+
+    Parameters
+    ----------
+    lower, upper : array-like of shape (n_features,) or None, default=None
+        The box; None stands for the least and largest entries of the rows of the fit (of bits and
+        categories, for all there are). Rows outside are no noise.
+
+    References
+    ----------
+    Banfield, J. and Raftery, A. (1993). Model-based Gaussian and non-Gaussian clustering.
+    Biometrics 49, 803-821.
+    """
+
+    def __init__(self, lower: Any = None, upper: Any = None) -> None:
+        self.lower = lower
+        self.upper = upper
