@@ -21,7 +21,7 @@ from skbae.inference.sample._allocation_masses import (
 from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate, thin_models
 from skbae.inference.sample._group_evidence import LEAST_SHARE
 from skbae.inference.sample._group_weights import joint_estimates
-from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
+from skbae.operators._tempered import log_mean_exp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -256,16 +256,14 @@ class KnownMoves(GibbsMoves):
 
     def _visit(self, params: Any) -> tuple[GibbsState, Any, Labels]:
         models, mixture, rng = self.models, self.models.mixture, self.rng
-        log_f = models.log_f(params)
-        log_sum = tempered_logsumexp(log_f, 1.0, axis=1).sum(axis=1)
-        codes = _collapsed.draw_labels(log_f, rng)
+        codes, log_sums = _collapsed.draw_and_sum(models.log_f(params), rng)
         counts, sums = mixture.sums(codes)
         statistics = models.energy.allocated(counts / mixture.heat, mixture.moments(sums))
         jumped = [
             known.jump(part, rng)[0] for known, part in zip(self.known, _halves(codes), strict=True)
         ]
         conditional = models.conditional(*mixture.sums(np.concatenate(jumped)))
-        hmaxe = log_sum * (models.temperature / mixture.n_rows)
+        hmaxe = log_sums.sum(axis=1) * (models.temperature / mixture.n_rows)
         return GibbsState(params, hmaxe, conditional), statistics, codes
 
     def visited_evidence(self) -> tuple[float, float, float]:

@@ -85,9 +85,9 @@ def mass_of_modes(models: PinnedModels, labels: Labels, rng: np.random.Generator
     later, high = labels, np.zeros(len(labels))
     for number in range(_N_AWAY):
         log_f = models.log_f(models.draw(*models.mixture.sums(later), rng))
-        later = _collapsed.draw_labels(log_f, rng)
+        later, log_sums = _collapsed.draw_and_sum(log_f, rng)
         if number >= _N_AWAY - _N_DRAWS:
-            high += _gain(log_f, labels) / _N_DRAWS
+            high += _gain(log_f, log_sums, labels) / _N_DRAWS
     # chains that have left the mode are farther off than those within
     spread = np.clip(high - low, 0.0, _MOST_SPREAD)
     return _log_mass(models, labels) + low + 0.5 * spread
@@ -99,10 +99,13 @@ def _log_mass(models: PinnedModels, labels: Labels) -> Array:
     return mixture.log_joint(labels) + mixture.log_multiplicity(mixture.sums(labels)[0])
 
 
-def _gain(log_f: Array, labels: Labels) -> Array:
-    """Return minus the log probability of allocations (S, N) given models' ``log f``, (S,)."""
+def _gain(log_f: Array, log_sums: Array, labels: Labels) -> Array:
+    """Return minus the log probability of allocations (S, N) given models' ``log f``, (S,).
+
+    ``log_sums`` (S, N) are the logs of the sums over components of ``f``.
+    """
     own = np.take_along_axis(log_f, labels[:, None], axis=1)[:, 0]
-    return (tempered_logsumexp(log_f, 1.0, axis=1) - own).sum(axis=1)
+    return (log_sums - own).sum(axis=1)
 
 
 def _gains_of_draws(
@@ -110,9 +113,11 @@ def _gains_of_draws(
 ) -> Array:
     """Return such numbers of models drawn given the allocations, (n_draws, S)."""
     counts, sums = models.mixture.sums(labels)
-    return np.stack(
-        [_gain(models.log_f(models.draw(counts, sums, rng)), labels) for _ in range(n_draws)]
-    )
+    gains = np.empty((n_draws, len(labels)))
+    for gain in gains:
+        log_f = models.log_f(models.draw(counts, sums, rng))
+        gain[:] = _gain(log_f, tempered_logsumexp(log_f, 1.0, axis=1), labels)
+    return gains
 
 
 def starts_by_mass(

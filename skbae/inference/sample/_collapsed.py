@@ -54,17 +54,42 @@ def log_probabilities(preferences: Array) -> Array:
 
 def draw_labels(preferences: Array, rng: np.random.Generator) -> Labels:
     """Draw every row's component from its leave-one-out probabilities: (S, N)."""
+    return _draw(_cumulative(preferences)[1], rng)
+
+
+def draw_and_sum(preferences: Array, rng: np.random.Generator) -> tuple[Labels, Array]:
+    """Return the same draws, and the log of the sum over components of ``exp(preferences)``.
+
+    Parameters
+    ----------
+    preferences : ndarray of shape (S, K, N)
+    rng : Generator
+
+    Returns
+    -------
+    labels : ndarray of int of shape (S, N)
+    log_sums : ndarray of shape (S, N)
+    """
+    peak, cumulative = _cumulative(preferences)
+    return _draw(cumulative, rng), np.log(cumulative[:, -1]) + peak
+
+
+def _cumulative(preferences: Array) -> tuple[Array, Array]:
+    """Return the largest preferences (S, N), and cumulative sums of ``exp`` relative to these."""
     peak = preferences.max(axis=1)
-    n_components = preferences.shape[1]
-    cumulative = np.empty_like(preferences)
-    np.exp(preferences[:, 0] - peak, out=cumulative[:, 0])
-    for k in range(1, n_components):
-        np.exp(preferences[:, k] - peak, out=cumulative[:, k])
+    cumulative = preferences - peak[:, None]
+    np.exp(cumulative, out=cumulative)
+    for k in range(1, preferences.shape[1]):
         cumulative[:, k] += cumulative[:, k - 1]
-    position = rng.random(peak.shape)
+    return peak, cumulative
+
+
+def _draw(cumulative: Array, rng: np.random.Generator) -> Labels:
+    """Draw labels (S, N) with probabilities of which (S, K, N) are cumulative sums."""
+    position = rng.random(cumulative[:, -1].shape)
     position *= cumulative[:, -1]
-    labels = np.zeros(peak.shape, dtype=np.intp)
-    for k in range(n_components - 1):
+    labels = np.zeros(position.shape, dtype=np.intp)
+    for k in range(cumulative.shape[1] - 1):
         labels += position >= cumulative[:, k]
     return labels
 
