@@ -12,10 +12,28 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from test_large_data import ATTRIBUTES, MODELS, assert_same_fit, gaussian, pca, rows, with_gaps
+from test_large_data import (
+    ATTRIBUTES,
+    MODELS,
+    assert_same_fit,
+    gaussian,
+    pca,
+    rows,
+    two_clusters,
+    with_gaps,
+)
 
-from skbae import BayesianGMMAutoEncoder, BayesianPCAAutoEncoder
+from skbae import (
+    BayesianGMMAutoEncoder,
+    BayesianMixturePCAAutoEncoder,
+    BayesianPCAAutoEncoder,
+)
+from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
+from skbae.estimators import _mixture_sampling as mixture_sampling
+from skbae.estimators.gmm import _fit as gmm_fit
+from skbae.inference._objective import Objective
 from skbae.inference.passes._dask import DaskRows
+from skbae.inference.passes._rows import RowRunner, make_rows
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -87,6 +105,90 @@ def test_sampled_pca_needs_only_moments():
         BayesianPCAAutoEncoder(2, n_models=5, random_state=0).fit(data) for data in (blocks(X), X)
     )
     np.testing.assert_allclose(found.log_evidence_, expected.log_evidence_, rtol=1e-6)
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Let some thousand rows count as too many to be put into memory, and for allocations."""
+    for module in (gmm_fit, mixture_sampling):
+        monkeypatch.setattr(module, "MOST_ALLOCATION_WORK", 1000.0)
+
+
+def sampled(data, n_components=2, **settings):
+    model = BayesianGMMAutoEncoder(n_components, n_models=10, random_state=0, **settings)
+    return model.fit(data)
+
+
+@pytest.mark.usefixtures("many")
+def test_mixtures_are_sampled_by_sweeps():
+    """With the evidence of rows in memory; the same bits one task at a time, or several."""
+    X = two_clusters()
+    expected, found = sampled(X), []
+    for options in ({"scheduler": "threads", "num_workers": 3}, {"scheduler": "synchronous"}):
+        with dask.config.set(options):
+            found.append(sampled(blocks(X)))
+    one, other = found
+    assert one.sampling_.status == expected.sampling_.status == "ok"
+    np.testing.assert_allclose(one.log_evidence_, expected.log_evidence_, atol=0.15)
+    order = np.argsort(one.means_[:, 0]), np.argsort(expected.means_[:, 0])
+    np.testing.assert_allclose(one.means_[order[0]], expected.means_[order[1]], atol=1e-3)
+    np.testing.assert_array_equal(one.models_.means, other.models_.means)
+    assert one.log_evidence_ == other.log_evidence_
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many")
+def test_workers_draw_the_same_models(client):
+    X = two_clusters()
+    on_workers = sampled(blocks(X))
+    with dask.config.set(scheduler="synchronous"):
+        np.testing.assert_array_equal(on_workers.models_.means, sampled(blocks(X)).models_.means)
+
+
+def test_few_rows_are_sampled_in_memory():
+    X = rows(60, 2)
+    with dask.config.set(scheduler="threads"):
+        assert sampled(blocks(X), 1).log_evidence_ == sampled(X, 1).log_evidence_
+        np.testing.assert_array_equal(sampled(blocks(X)).models_.means, sampled(X).models_.means)
+
+
+def test_equal_blocks_draw_codes_of_their_own():
+    """Two equal blocks would else give every component an even number of rows."""
+    X = np.random.default_rng(0).normal(size=(101, 2))
+    energy = conjugate_gaussian_mixture(
+        2, 2, "diag", False, 0.0, concentration=1.0, mean_precision=1.0, mean=np.zeros(2),
+        degrees_of_freedom=4.0, covariance=np.ones(2), centre=np.zeros(2),
+    )  # fmt: skip
+    params = energy.draw_prior(1, np.random.default_rng(1))
+    seeds = np.random.SeedSequence(2).spawn(12)
+    with dask.config.set(scheduler="synchronous"), RowRunner() as runner:
+        table = DaskRows(da.concatenate([blocks(X, 101)] * 2)).kept(False)
+        objective = Objective(energy, make_rows(table, None), runner, 1.0)
+        counts = [objective.sweep(params, seed).counts for seed in seeds]
+        again = objective.sweep(params, np.random.SeedSequence(2).spawn(1)[0]).counts
+    np.testing.assert_array_equal(again, counts[0])
+    assert np.sum(np.array(counts) % 2) > 0
+    assert len(np.unique(np.array(counts)[:, 0, 0])) > 3
+
+
+@pytest.mark.usefixtures("many")
+def test_sampling_refuses_what_takes_more_than_sweeps():
+    X = rows(2000, 2)
+    gaps = X.copy()
+    gaps[3, 1] = np.nan
+    with dask.config.set(scheduler="threads"):
+        with pytest.raises(TypeError, match=r"sampling models with missing entries needs all rows"):
+            sampled(blocks(gaps))
+        with pytest.raises(TypeError, match=r"with a sample_weight of fractions needs all rows"):
+            BayesianGMMAutoEncoder(2).fit(blocks(X), sample_weight=np.full(2000, 0.5))
+        for column, what in (
+            (X[:, :1] * 2 + 1, "affine functions of others"),
+            (0 * X[:, :1], "con"),
+        ):
+            with pytest.raises(ValueError, match=rf"columns of X are {what}.*\(2\).*without such"):
+                sampled(blocks(np.concatenate([X, column], axis=1)))
+        repeated = np.concatenate([X, X[:, :1]], axis=1)
+        assert sampled(blocks(repeated), 1, covariance_type="spherical").means_.shape == (1, 3)
 
 
 def test_a_cluster_gives_the_same_bits_whatever_its_workers(client, cluster):
@@ -189,7 +291,10 @@ def test_unknown_sizes_are_refused_with_the_remedy():
 def test_what_needs_all_rows_is_refused_by_name():
     given = blocks(rows(2000))
     for model, reason in (
-        (BayesianGMMAutoEncoder(2), "model_temperature=1"),
+        (BayesianGMMAutoEncoder(2, temperature=2, model_temperature=1), "model_temperature=1"),
+        (BayesianGMMAutoEncoder(2, tilt=0.1), "model_temperature=1"),
+        (BayesianGMMAutoEncoder(13), "n_components=13 sampled"),
+        (BayesianMixturePCAAutoEncoder(2), "model_temperature=1"),
         (gaussian(annealing="auto"), "annealing"),
         (pca(svd_solver="full"), "svd_solver='full'"),
         (BayesianPCAAutoEncoder(1), "fewer rows than columns"),

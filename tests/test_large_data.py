@@ -12,6 +12,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
+from skbae.estimators import _mixture_sampling as mixture_sampling
+from skbae.estimators.gmm import _fit as gmm_fit
 from skbae.inference.passes import _sources, _starting_points
 from skbae.inference.passes._sources import TableOnDisk, accumulate_block, chunks_of
 
@@ -50,6 +52,11 @@ def rows(n_rows=5000, n_features=4, seed=0, dtype=np.float64):
     labels = rng.integers(3, size=n_rows)
     scales = np.linspace(2.0, 0.5, n_features)
     return (rng.standard_normal((n_rows, n_features)) * scales + means[labels]).astype(dtype)
+
+
+def two_clusters(n_rows=2000):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n_rows, 2)) + 4 * (np.arange(n_rows)[:, None] % 3 == 0)
 
 
 def with_gaps(X, share=0.1):
@@ -314,6 +321,21 @@ def test_datasets_of_h5py(tmp_path):
         model = gaussian().fit(file["X"])
         assert_same_fit(model, gaussian().fit(X))
         np.testing.assert_array_equal(model.predict(file["X"]), model.predict(X))
+
+
+def test_mixtures_on_disk_are_sampled_by_sweeps(monkeypatch, tmp_path):
+    for module in (gmm_fit, mixture_sampling):
+        monkeypatch.setattr(module, "MOST_ALLOCATION_WORK", 1000.0)
+    X = two_clusters()
+    np.save(tmp_path / "X.npy", X)
+    on_disk = np.load(tmp_path / "X.npy", mmap_mode="r")
+    found, expected = (
+        BayesianGMMAutoEncoder(2, n_models=10, random_state=0).fit(data) for data in (on_disk, X)
+    )
+    assert found.sampling_.status == expected.sampling_.status == "ok"
+    np.testing.assert_allclose(found.log_evidence_, expected.log_evidence_, atol=0.15)
+    order = np.argsort(found.means_[:, 0]), np.argsort(expected.means_[:, 0])
+    np.testing.assert_allclose(found.means_[order[0]], expected.means_[order[1]], atol=1e-3)
 
 
 class ArrayInChunks:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Rows times components times numbers a row adds to sums: above, mixtures are sampled by passes over
 # the rows instead of searches and chains of allocations.
-_MOST_ALLOCATION_WORK = 1.5e6
+MOST_ALLOCATION_WORK = 1.5e6
 
 
 def rows_of_weight_one(rows: Rows) -> Rows:
@@ -78,7 +78,7 @@ def sample_by_codes(
             f"relabellings of the components), got {n_components}; set "
             "model_temperature=0 to fit the single best model"
         )
-    few = allocation_work(objective) <= _MOST_ALLOCATION_WORK and not draws_gaps
+    few = allocation_work(objective) <= MOST_ALLOCATION_WORK and not draws_gaps
     if few or n_components > MAX_RELABELLED:
         step: Steps
         with progress(owner, rows.X, None, None) as step:

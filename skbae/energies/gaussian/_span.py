@@ -117,10 +117,9 @@ def column_span(rows: Rows, dependent: bool) -> ColumnSpan | None:
         None also where no column varies. Of rows with missing entries, only columns whose known
         entries are all equal are found.
     """
-    X, scale = rows.X, rows.scale
+    X = rows.X
     least, most = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
-    largest = np.maximum(np.abs(most), np.abs(least)).astype(np.float64)
-    varies = scale > _CONSTANT * largest
+    varies = columns_that_vary(least, most, rows.scale)
     if not varies.any():
         return None
     if rows.incomplete:
@@ -137,6 +136,12 @@ def column_span(rows: Rows, dependent: bool) -> ColumnSpan | None:
     if len(kept) == X.shape[1]:
         return None
     return _span(rows, kept, varies, standard)
+
+
+def columns_that_vary(least: Array, most: Array, scale: Array) -> NDArray[np.bool_]:
+    """Return which columns are not constant, given extremes and standard deviations, (D,)."""
+    largest = np.maximum(np.abs(most), np.abs(least)).astype(np.float64)
+    return np.asarray(scale > _CONSTANT * largest)
 
 
 def _without_constants(values: NDArray[Any], varies: NDArray[np.bool_]) -> ColumnSpan:
@@ -197,16 +202,37 @@ def _independent(rows: Rows, columns: NDArray[np.intp]) -> NDArray[np.intp]:
     This is a Cholesky decomposition of the correlations, column by column, that skips the columns
     of which nothing is left; or, of fewer rows than columns, the same by orthogonalisation.
     """
-    wide = len(rows.X) <= len(columns)
-    left = _standardised(rows, columns) if wide else _cross_products(rows, columns)
+    if len(rows.X) > len(columns):
+        return columns[independent_of(_cross_products(rows, columns), rows.X.dtype)]
+    left = _standardised(rows, columns)
     kept = []
     for j in range(len(columns)):
-        own = left[:, j] @ left[:, j] if wide else left[j, j]
+        own = left[:, j] @ left[:, j]
         if own <= _tolerance(rows):
             continue
         kept.append(columns[j])
         pivot = left[:, j] / np.sqrt(own)
-        left -= np.outer(pivot, pivot @ left if wide else pivot)
+        left -= np.outer(pivot, pivot @ left)
+    return np.array(kept, dtype=np.intp)
+
+
+def independent_of(correlations: Array, dtype: np.dtype[Any]) -> NDArray[np.intp]:
+    """Return the columns that are no affine function of those before them, by correlations (D, D).
+
+    Parameters
+    ----------
+    correlations : ndarray of shape (D, D)
+    dtype : dtype
+        Of the rows.
+    """
+    left, tolerance = correlations.copy(), _DEPENDENT.get(dtype, _DEPENDENT[np.dtype(np.float64)])
+    kept = []
+    for j in range(len(left)):
+        if left[j, j] <= tolerance:
+            continue
+        kept.append(j)
+        pivot = left[:, j] / np.sqrt(left[j, j])
+        left -= np.outer(pivot, pivot)
     return np.array(kept, dtype=np.intp)
 
 

@@ -14,6 +14,7 @@ from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
 from skbae.energies.gaussian._mixture import BayesianGaussianMixture, nearest_mean_models
 from skbae.energies.gaussian._span import CompletedConditional, CompletedRows, same_columns
 from skbae.energies.mixture._completion import ConditionalRows
+from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.energies.mixture._distributions import CategoricalCodes, GaussianMixtureRows
 from skbae.energies.mixture._energy import MixtureParameters
 from skbae.estimators._checks import check_codes, check_probabilities, check_shape
@@ -38,6 +39,7 @@ from skbae.estimators.gmm._fit import (
     on_columns_with_density,
     reference_attributes,
     resolved_prior,
+    rows_to_sample,
     search_rows,
     starts,
     warn_of_columns,
@@ -377,6 +379,14 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     def _check_data(self, settings: GaussianMixtureSettings, n_rows: int, n_features: int) -> None:
         settings.check_data(n_rows, n_features)
 
+    def _needs_rows(self, settings: GaussianMixtureSettings, n_rows: int, n_features: int) -> str:
+        single = settings.n_components == 1 and settings.tilt == 0
+        if settings.samples and (settings.sweeps or single):
+            # sweeps are passes over the rows; a few rows are read as a whole
+            few = settings.n_components <= MAX_RELABELLED
+            return "" if few else f"n_components={settings.n_components} sampled"
+        return super()._needs_rows(settings, n_rows, n_features)
+
     def _refuses_sparse(self) -> str:
         tau = self.temperature if self.model_temperature is None else self.model_temperature
         types = [name for name, (kind, _) in COVARIANCE_TYPES.items() if kind.name != "full"]
@@ -413,6 +423,8 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
         rng: np.random.Generator,
         runner: RowRunner,
     ) -> Fit[GaussianMixtureForm]:
+        if settings.samples:
+            rows = rows_to_sample(rows)
         settings, rows = on_columns_with_density(settings, rows, self._column_names())
         fit = self._fit_sampled if settings.samples else self._fit_best
         found = Fit(fit(settings, rows, rng, runner), settings.form(rows.X.shape[1]))
@@ -582,6 +594,7 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
             rows = self._checked_rows(settings, X, sample_weight, runner, self._check_data)
             if rows.incomplete:
                 return None
+            rows = rows_to_sample(rows)
             settings, rows = on_columns_with_density(settings, rows, self._column_names())
             warn_of_columns(settings.span, self._column_names())
             energy = conjugate_energy(settings, rows, runner)

@@ -19,7 +19,13 @@ from skbae.energies.gaussian._mixture import (
     models_from_assignment,
     nearest_mean_models,
 )
-from skbae.energies.gaussian._span import ColumnSpan, column_span, dependent_columns
+from skbae.energies.gaussian._span import (
+    ColumnSpan,
+    column_span,
+    columns_that_vary,
+    dependent_columns,
+    independent_of,
+)
 from skbae.energies.gaussian._ties import gains_from_ties
 from skbae.energies.mixture._completion import ConditionalRows
 from skbae.energies.mixture._conjugate import ConjugateMixture
@@ -30,6 +36,7 @@ from skbae.estimators._mixture import (
     random_codes,
     rows_to_start_from,
 )
+from skbae.estimators._mixture_sampling import MOST_ALLOCATION_WORK
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.gmm._settings import (
     GaussianMixtureForm,
@@ -39,7 +46,9 @@ from skbae.estimators.gmm._settings import (
 )
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
+from skbae.inference.passes._dask import DaskRows
 from skbae.inference.passes._rows import make_rows
+from skbae.inference.passes._sources import Fold, RowSource, chunk_of, extremes, fold, rows_at
 from skbae.inference.passes._starting_points import distinct_rows
 
 if TYPE_CHECKING:
@@ -58,6 +67,8 @@ _TYPICAL_COMPONENTS = 5.0
 # Nats that ties may add to the log evidence without a word: about what decides between numbers of
 # components.
 _GAIN_FROM_TIES = 3.0
+# Rows of a table that is not in memory, at most about, of which gaps between values are taken.
+_ROWS_WITH_TIES = 100_000
 # Effective number of modes beyond which models sampled from modes are in doubt.
 _MANY_MODES = 4.0
 # Columns that a warning names.
@@ -428,6 +439,9 @@ def on_columns_with_density(
     """
     if not settings.samples:
         return settings, rows
+    if isinstance(rows.X, RowSource):
+        _refuse_without_density(settings, rows, names)
+        return settings, rows
     span = column_span(rows, dependent=not settings.spherical)
     if rows.incomplete and not settings.spherical:
         _refuse_dependent(rows, names)
@@ -435,6 +449,56 @@ def on_columns_with_density(
         return settings, rows
     reduced = make_rows(np.ascontiguousarray(rows.X[:, span.kept]), rows.weights)
     return settings.on_span(span), reduced
+
+
+def rows_to_sample(rows: Rows) -> Rows:
+    """Return rows in memory where they are few, or where sampling needs more of them than passes.
+
+    Raises
+    ------
+    TypeError
+        If rows are those of a dask array that does not fit in.
+    """
+    X = rows.X
+    if not isinstance(X, RowSource):
+        return rows
+    fractions = rows.weights is not None and bool(np.any(rows.weights != np.round(rows.weights)))
+    if X.shape[0] * X.shape[1] > MOST_ALLOCATION_WORK:
+        if not (rows.incomplete or fractions):
+            return rows
+        if isinstance(X, DaskRows):
+            what = "missing entries" if rows.incomplete else "a sample_weight of fractions"
+            raise TypeError(
+                f"X is a dask array, and sampling models with {what} needs all rows in memory; "
+                "set model_temperature=0, or give X.compute()"
+            )
+    return replace(rows, X=next(X.chunks(0, len(X), len(X))))
+
+
+def _refuse_without_density(
+    settings: GaussianMixtureSettings, rows: Rows, names: Sequence[str]
+) -> None:
+    """Raise ValueError if columns of a table are constant or affine functions of others."""
+    varies = columns_that_vary(*extremes(rows.X), rows.scale)
+    columns, what = np.flatnonzero(~varies), "constant"
+    if varies.all() and not settings.spherical:
+        standard = partial(_correlations, rows.centre, rows.scale)
+        (products,) = fold(Fold(standard, chunk_of(rows.X.shape[1])), rows.X, rows.weights)
+        kept = independent_of(products / rows.total, rows.X.dtype)
+        columns, what = np.setdiff1d(np.arange(len(varies)), kept), "affine functions of others"
+    if len(columns):
+        raise ValueError(
+            f"columns of X are {what} ({_listed(columns, names)}): sampling models of a table that "
+            "is not in memory needs X without such columns"
+        )
+
+
+def _correlations(
+    centre: Array, scale: Array, X: NDArray[Any], weights: Array | None
+) -> tuple[Array]:
+    """Return the sum of products of standardised columns."""
+    rows = (X - centre) / scale
+    return (rows.T @ (rows if weights is None else weights[:, None] * rows),)
 
 
 def _refuse_dependent(rows: Rows, names: Sequence[str]) -> None:
@@ -478,7 +542,11 @@ def doubts_about_ties(
     precisions = form.shape.diagonal(form.shape.precisions(models.components.factors))
     shape = (models.n_models, form.n_components, form.n_features)
     counts = rows.total * np.broadcast_to(models.weights, shape[:2])
-    gains = gains_from_ties(rows, counts, np.broadcast_to(precisions, shape))
+    some = rows
+    if isinstance(rows.X, RowSource):  # gaps between values, as far as some of the rows tell
+        step = max(len(rows.X) // _ROWS_WITH_TIES, 1)
+        some = replace(rows, X=rows_at(rows.X, np.arange(0, len(rows.X), step)), weights=None)
+    gains = gains_from_ties(some, counts, np.broadcast_to(precisions, shape))
     if not gains.sum() >= _GAIN_FROM_TIES:
         return []
     columns = np.flatnonzero(gains >= min(0.5 * _GAIN_FROM_TIES, gains.max()))

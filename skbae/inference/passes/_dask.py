@@ -126,13 +126,12 @@ class DaskRows(RowSource):
     ) -> Any:
         import dask
 
-        if seed is not None:
-            raise ValueError("codes are not drawn for rows of a dask array")
         blocks = list(self.array.to_delayed().ravel())
+        seeds = [None] * len(blocks) if seed is None else seed.spawn(len(blocks))
         own = self._blocks_of(weights, len(blocks))
         shipped = dask.delayed(kernel, pure=False, traverse=False)
         block_sums, add = (dask.delayed(task, pure=False) for task in (_block_sums, _added))
-        parts = [block_sums(shipped, *pair) for pair in zip(blocks, own, strict=True)]
+        parts = [block_sums(shipped, *task) for task in zip(blocks, own, seeds, strict=True)]
         while len(parts) > 1:
             groups = range(0, len(parts), _BRANCHES)
             parts = [add(shipped, parts[first : first + _BRANCHES]) for first in groups]
@@ -184,13 +183,18 @@ def _chosen(rows: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
     return rows[mask]
 
 
-def _block_sums(kernel: RowKernel, X: NDArray[Any], weights: Array | None) -> Any:
+def _block_sums(
+    kernel: RowKernel,
+    X: NDArray[Any],
+    weights: Array | None,
+    seed: np.random.SeedSequence | None,
+) -> Any:
     X, kernel = _aligned(X), deepcopy(kernel)
     weights = None if weights is None else _aligned(weights)
     with _one_blas_thread():
         workspace = kernel.workspace(kernel.chunk_rows)
         chunks = chunks_of(X, 0, len(X), kernel.chunk_rows)
-        return accumulate_block(kernel, chunks, weights, None, workspace)
+        return accumulate_block(kernel, chunks, weights, seed, workspace)
 
 
 def _added(kernel: RowKernel, parts: list[Any]) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.inference.optimise._mode import find_mode
+from skbae.inference.passes._sources import rows_at
 from skbae.inference.sample._allocation_search import SearchPlan, search
 from skbae.inference.sample._allocation_starts import starting_labels
 from skbae.inference.sample._gibbs import sample_conjugate
@@ -65,7 +66,7 @@ def models_by_subset_search(
     weights = None if rows.weights is None else rows.weights / rows.total
     chosen = rng.choice(len(rows.X), n, replace=rows.weights is not None, p=weights)
     mixture = energy.collapse(
-        np.asarray(rows.X[np.sort(chosen)], dtype=np.float64), objective.temperature
+        np.asarray(rows_at(rows.X, np.sort(chosen)), dtype=np.float64), objective.temperature
     )
     labels = search(mixture, plan, rng).labels
     if n_dispersed:
