@@ -11,7 +11,7 @@ from _instances import COVARIANCE_TYPES
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbae import (
     BayesianGMMAutoEncoder,
@@ -70,20 +70,26 @@ class WithoutProbabilities(BayesianGMMAutoEncoder):
         raise AttributeError("predict_proba")
 
 
-@parametrize_with_checks(
-    [
-        *[
-            WithoutProbabilities(2, covariance_type=kind, model_temperature=0, random_state=0)
-            for kind in SPARSE_TYPES
-        ],
-        pca(2),
-        pca(1, temperature=0),
-    ]
-)
+TAKERS = [
+    *[
+        WithoutProbabilities(2, covariance_type=kind, model_temperature=0, random_state=0)
+        for kind in SPARSE_TYPES
+    ],
+    pca(2),
+    pca(1, temperature=0),
+]
+CHECKS = [
+    pytest.param(estimator, check, id=f"{estimator}-{check.func.__name__}")
+    for taker in TAKERS
+    for estimator, check in estimator_checks_generator(taker)
+    if "sparse" in check.func.__name__
+]
+
+
+@pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_scikit_learn_contract_of_sparse_rows(estimator, check):
     assert estimator.__sklearn_tags__().input_tags.sparse
-    if "sparse" in check.func.__name__:
-        check(estimator)
+    check(estimator)
 
 
 def test_tags_say_who_takes_sparse_rows():
