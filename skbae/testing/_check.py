@@ -22,6 +22,7 @@ from skbae.testing._conjugate import (
     check_joint_draws,
     check_preferences,
     check_prior_by_coordinates,
+    check_scores,
     check_sweep,
 )
 from skbae.testing._density import check_draws, check_normalised
@@ -50,7 +51,7 @@ _CHECKS: tuple[tuple[type | None, tuple[Callable[[Subject], None], ...]], ...] =
     ),
     (
         ConjugateEnergy,
-        (check_sweep, check_densities, check_joint_draws, check_prior_by_coordinates),
+        (check_sweep, check_densities, check_joint_draws, check_scores, check_prior_by_coordinates),
     ),
     (CollapsibleEnergy, (check_evidence, check_preferences)),
 )
@@ -75,7 +76,7 @@ def check_energy(
     * StatisticsEnergy: steps of expectation maximisation never lower the objective;
     * GradientEnergy: finite differences; draws of the prior have its density, which is normalised;
     * ConjugateEnergy: draws of codes, prior and conditionals against their densities; models given
-      rows of models of the prior follow the prior;
+      rows of models of the prior follow the prior; scores are zero on average;
     * CollapsibleEnergy: the evidence of a few rows by enumeration of all allocations, and Bayes'
       rule; leave-one-out odds.
 

@@ -26,6 +26,8 @@ _N_DRAWS, _BETWEEN = 4000, (16.0, 4.0, 2.0, 1.0, 0.5)
 # Data sets drawn from the prior, with so many rows each, which leave the prior some influence; and
 # parameters of models that are compared, at most.
 _N_SETS, _N_ROWS, _MOST = 500, 3, 12
+# Chains whose scores are averaged, and Gibbs sweeps that each makes before.
+_N_CHAINS, _N_STEPS = 400, 30
 # Sweeps over the rows whose mean is compared with the expectation; at the second temperature hardly
 # any code is certain.
 _N_SWEEPS, _SWEEP_ROWS, _SWEEP_TEMPERATURES = 400, 8, (1.0, 10.0)
@@ -113,22 +115,20 @@ def _parameters(models: Any) -> Array:
 
 
 def check_joint_draws(subject: Subject) -> None:
-    """Models drawn given rows that were drawn from a model of the prior follow the prior again.
+    """Draw models given rows that were drawn from a model of the prior: they follow the prior.
 
-    And the mean of ``scores`` is zero (Geweke 2004; Cook, Gelman and Rubin 2006).
+    After Geweke (2004), and Cook, Gelman and Rubin (2006).
     """
     energy, rng = subject.energy, subject.rng
     probe = subject.X[np.linspace(0, len(subject.X) - 1, 3).astype(int)]
     first: list[Array] = []
     second: list[Array] = []
-    scores: list[Array] = []
     for seed in range(_N_SETS):
         model = energy.draw_prior(1, rng)
         X = np.asarray(energy.draw(model, _N_ROWS, rng)[0], dtype=np.float64)
         rows = make_rows(X, None)
         kernel = energy.sweep(model, rows.frame, np.float64, 1.0)
         statistics = subject.reduce(kernel, rows, seed)
-        scores.append(energy.scores(model, statistics, 1.0, float(_N_ROWS))[0])
         again = energy.draw_conditional(energy.conditional(statistics, 1.0), rng)
         for models, values in ((model, first), (again, second)):
             of_rows = subject.hmax(models, X).mean(axis=1)
@@ -147,9 +147,27 @@ def check_joint_draws(subject: Subject) -> None:
                 "joint density: models drawn given rows, which were drawn from models of the "
                 f"prior, do not follow the prior ({kind} of {name}, difference)",
             )
-    for column, values in enumerate(np.transpose(scores)):
-        what = f"scores, number {column}, of models of the prior and rows drawn from these"
-        mean_is(values / max(float(np.abs(values).max()), 1e-300), 0.0, what)
+
+
+def check_scores(subject: Subject) -> None:
+    """Compare the mean of ``scores`` with zero, over models and codes given a few rows.
+
+    Each of many chains starts at a model of the prior and makes some Gibbs sweeps.
+    """
+    energy, rows = subject.energy, _few_rows(subject, 5)
+    for temperature in (1.0, 2.0):
+        models = energy.draw_prior(_N_CHAINS, subject.rng)
+        for seed in range(_N_STEPS):
+            kernel = energy.sweep(models, rows.frame, np.float64, temperature)
+            statistics = subject.reduce(kernel, rows, seed)
+            if seed < _N_STEPS - 1:
+                conditional = energy.conditional(statistics, temperature)
+                models = energy.draw_conditional(conditional, subject.rng)
+        scores = energy.scores(models, statistics, temperature, float(len(rows.X)))
+        for column, values in enumerate(scores.T):
+            what = f"scores, number {column}, of models drawn given {len(rows.X)} rows"
+            scale = max(float(np.abs(values).max()), 1e-300)
+            mean_is(values / scale, 0.0, f"{what} at T = {temperature:g}, relative to the largest")
 
 
 def check_prior_by_coordinates(subject: Subject) -> None:

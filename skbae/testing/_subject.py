@@ -118,13 +118,19 @@ def subject(
 
 
 def leaves(record: Any, path: str = "") -> Iterator[tuple[str, Array]]:
-    """Yield the names and arrays of a record of arrays and records."""
+    """Yield the names and arrays of a record of arrays, records and sequences of these."""
     for field in fields(record):
-        value = getattr(record, field.name)
-        if isinstance(value, ArrayRecord):
-            yield from leaves(value, f"{path}{field.name}.")
-        else:
-            yield f"{path}{field.name}", np.asarray(value, dtype=np.float64)
+        yield from _within(getattr(record, field.name), f"{path}{field.name}")
+
+
+def _within(value: Any, path: str) -> Iterator[tuple[str, Array]]:
+    if isinstance(value, ArrayRecord):
+        yield from leaves(value, f"{path}.")
+    elif isinstance(value, (list, tuple)):
+        for number, each in enumerate(value):
+            yield from _within(each, f"{path}[{number}]")
+    else:
+        yield path, np.asarray(value, dtype=np.float64)
 
 
 def close(found: Any, expected: Any, what: str, *, rtol: float = 1e-8) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from skbae._types import Array
+
+
+# Parameters of a recipe that are not the family's.
+_OWN = ("family", "n_components", "concentration", "equal_weights")
 
 
 class GradientMixture(MixtureEnergy[GradientComponentFamily], MixtureCoordinates):
@@ -82,15 +87,19 @@ class MixtureOf(EnergyRecipe):
     equal_weights : bool, default=False
         Fix all weights at 1/K.
     **settings : dict
-        Further arguments of the class, which are parameters of the recipe as well.
+        Further arguments of the class. They, and those left at their defaults, are parameters of
+        the recipe as well.
 
     Examples
     --------
     >>> from skbae import EnergyAutoEncoder
-    >>> from skbae.energies import MixtureOf
-    >>> recipe = MixtureOf(dict, n_components=2, shape=3.0)
+    >>> from skbae.energies import ExponentialComponents, MixtureOf
+    >>> class Gammas(ExponentialComponents):
+    ...     def __init__(self, n_components, n_features, shape=3.0):
+    ...         self.n_components, self.n_features, self.shape = n_components, n_features, shape
+    >>> recipe = MixtureOf(Gammas, n_components=2)
     >>> recipe
-    MixtureOf(dict, n_components=2, concentration=1.0, equal_weights=False, shape=3.0)
+    MixtureOf(Gammas, n_components=2, concentration=1.0, equal_weights=False, shape=3.0)
     >>> estimator = EnergyAutoEncoder(recipe).set_params(energy__shape=4.0)
     >>> estimator.get_params()["energy__shape"]
     4.0
@@ -109,6 +118,19 @@ class MixtureOf(EnergyRecipe):
         self.concentration, self.equal_weights = concentration, equal_weights
         self.settings = settings
 
+    def _arguments(self) -> dict[str, Any]:
+        """Return the further arguments of the class, those with defaults included."""
+        try:
+            parameters = list(signature(self.family).parameters.values())[2:]
+        except (TypeError, ValueError):  # what has no signature
+            parameters = []
+        defaults = {
+            each.name: each.default
+            for each in parameters
+            if each.default is not each.empty and each.name not in _OWN
+        }
+        return {**defaults, **self.settings}
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.
 
@@ -122,7 +144,7 @@ class MixtureOf(EnergyRecipe):
             "n_components": self.n_components,
             "concentration": self.concentration,
             "equal_weights": self.equal_weights,
-            **self.settings,
+            **self._arguments(),
         }
 
     def set_params(self, **params: Any) -> Self:
@@ -142,10 +164,10 @@ class MixtureOf(EnergyRecipe):
                 raise ValueError(
                     f"{name!r} is no parameter of this MixtureOf; these are {', '.join(known)}"
                 )
-            if name in self.settings:
-                self.settings[name] = value
-            else:
+            if name in _OWN:
                 setattr(self, name, value)
+            else:
+                self.settings = {**self.settings, name: value}
         return self
 
     def __repr__(self) -> str:
@@ -162,5 +184,5 @@ class MixtureOf(EnergyRecipe):
             raise ValueError(
                 f"concentration of MixtureOf must be positive, got {self.concentration!r}"
             )
-        family = self.family(int(self.n_components), X.shape[1], **self.settings)
+        family = self.family(int(self.n_components), X.shape[1], **self._arguments())
         return mixture_energy(family, self.concentration, self.equal_weights)
