@@ -63,8 +63,14 @@ class CategoricalColumns(IndependentColumns):
 
     def features(self, X: NDArray[Any]) -> Array:
         found = np.empty((self.n_indicators, len(X)))
-        np.equal(np.asarray(X).T[self._column], self._value[:, None], out=found, casting="unsafe")
+        self.write_features(X, found)
         return found.T
+
+    def write_features(self, X: NDArray[Any], out: NDArray[Any]) -> None:
+        rows = np.ascontiguousarray(np.asarray(X).T)
+        for row, block in zip(rows, self.blocks, strict=True):
+            values = self._value[block][:, None]
+            np.equal(row, values, out=out[block[0] : block[-1] + 1], casting="unsafe")
 
     def totals(self, sums: Array) -> Array:
         """Return sums (..., P) over the categories of each column, for each category."""

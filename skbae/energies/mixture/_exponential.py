@@ -75,7 +75,7 @@ class ExponentialKernel(FeatureKernel):
         )
 
     def write(self, X: NDArray[Any], features: NDArray[Any]) -> None:
-        features[:-1] = self.family.features(X).T
+        self.family.write_features(X, features[:-1])
         features[-1] = self.family.base(X)
 
     def moments(self, sums: list[Array]) -> tuple[Array, FeatureSums]:
@@ -101,6 +101,10 @@ class ExponentialComponents(StartableFamily):
     @abstractmethod
     def features(self, X: NDArray[Any]) -> Array:
         """Return the P features of rows (n, D), of shape (n, P); the constant is not among them."""
+
+    def write_features(self, X: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write the features into an array of shape (P, n)."""
+        out[...] = self.features(X).T
 
     def base(self, X: NDArray[Any]) -> Array | float:
         """Return the part of the energy of rows (n, D) that all components share, (n,)."""
