@@ -104,10 +104,20 @@ def test_criteria_of_pca_equal_those_of_the_same_mixture():
             BayesianRBMAutoEncoder,
             {"n_components": 1, "visible": "gaussian", "partition": "ais", "max_iter": 4},
         ),
+        (BayesianGMMAutoEncoder, {"n_components": 2, "temperature": 2.0}),
+        (BayesianMixturePCAAutoEncoder, {"n_components": 2, "temperature": 2.0}),
+        (BayesianPCAAutoEncoder, {"n_components": 1}),
     ],
-    ids=["vae", "tempered machines", "machines around the best"],
+    ids=[
+        "vae",
+        "tempered machines",
+        "machines around the best",
+        "mixtures from modes",
+        "mixtures of PCA from modes",
+        "PCA",
+    ],
 )
-def test_sampled_networks_print_steps_of_a_total(kind, settings, capsys):
+def test_sampled_models_print_steps_of_a_total(kind, settings, capsys):
     sampled(kind, verbose=1, verbose_interval=3, **settings).fit(X)
     lines = capsys.readouterr().out.splitlines()
     steps = [line.split("step ")[1].split(":")[0] for line in lines if "] step " in line]

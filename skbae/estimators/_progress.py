@@ -60,6 +60,10 @@ class Steps:
         print(f"[{type(self._estimator).__name__}] {text}")
         self._unprinted = ""
 
+    def at_most(self, n_steps: int) -> None:
+        """Say how many steps there will be at most, where it was not known before."""
+        self._max_steps = n_steps
+
     def finish(self) -> None:
         """Print the last step, unless it was printed, and the time that all took."""
         if self._estimator.verbose:

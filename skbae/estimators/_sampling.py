@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skbae._types import SamplingResult, SamplingRun
+from skbae.estimators._progress import Steps
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.sample._allocation_plan import allocation_work
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skbae._types import Rows
-    from skbae.estimators._progress import Steps
     from skbae.estimators._settings import Settings
     from skbae.inference._objective import Objective
+    from skbae.inference.sample._mode_annealing import AnnealPlan
     from skbae.inference.sample._mode_search import ModeStarts
     from skbae.inference.sample._tempering import SMCPlan
 
@@ -88,8 +89,15 @@ def run_tempered(
     """Sample at any T, tau, weights and tilt, by tempered Monte Carlo with gradients."""
     if plan is None:
         plan = settings.plans.tempered(len(objective.rows.X), settings.n_models)
+        tell_total(on_step, plan.n_steps)
     tau = settings.model_temperature
     return sample_tempered(objective, tau, rng, plan=plan, on_step=on_step)
+
+
+def tell_total(on_step: Callable[[int, float], bool], n_steps: int) -> None:
+    """Name the largest number of steps to what prints them."""
+    if isinstance(on_step, Steps):
+        on_step.at_most(n_steps)
 
 
 def run_charted(
@@ -102,13 +110,21 @@ def run_charted(
 ) -> SamplingRun:
     """Sample at any T, tau, weights and tilt, starting from the modes or from the prior."""
     plans, n_rows = settings.plans, len(objective.rows.X)
+    tempered = plans.tempered(n_rows, settings.n_models)
+
+    def anneal(n_coordinates: int) -> AnnealPlan:
+        plan = plans.anneal(n_rows, n_coordinates, settings.n_models)
+        # which of the two is made is known once it begins
+        tell_total(on_step, max(plan.n_steps, tempered.n_steps))
+        return plan
+
     return sample_charted(
         objective,
         starts,
         settings.model_temperature,
         rng,
-        anneal=lambda n_coordinates: plans.anneal(n_rows, n_coordinates, settings.n_models),
-        tempered=plans.tempered(n_rows, settings.n_models),
+        anneal=anneal,
+        tempered=tempered,
         few_rows=few_rows,
         on_step=on_step,
     )

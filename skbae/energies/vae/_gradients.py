@@ -20,6 +20,46 @@ if TYPE_CHECKING:
     from skbae.energies.vae._posterior import WeightedCodes
 
 
+def gradient_of_codes(
+    decoder: Decoder, theta: Array, targets: Array, shares: Array, codes: WeightedCodes
+) -> Array:
+    """Return the gradient of ``sum of shares * Hmax_T`` in a decoder's parameters, (1, P).
+
+    Parameters
+    ----------
+    decoder : Decoder
+    theta : ndarray of shape (1, P)
+    targets : ndarray of shape (n, D)
+        Scaled rows.
+    shares : ndarray of shape (n,)
+    codes : WeightedCodes
+        Of these rows.
+    """
+    scratch = Scratch()
+    layers, extra = decoder.split(theta)
+    n, n_draws, d = codes.codes.shape
+    # draws first, as likelihoods have them
+    z = np.ascontiguousarray(np.swapaxes(codes.codes, 0, 1)).reshape(1, n_draws * n, d)
+    outputs = decoder.network.forward(layers, z, scratch)
+    shaped = outputs[-1].reshape(1, n_draws, n, -1).copy()
+    _, slope = decoder.rows.log_density(targets, shaped, extra, scratch)
+    weighted = (codes.weights * shares[:, None]).T[None]  # (1, L, n)
+    gradient = np.zeros_like(theta)
+    if decoder.n_extra:
+        own = decoder.rows.extra_gradient(slope, weighted, extra)
+        gradient[:, decoder.network.n_parameters :] = own
+    slope *= weighted[..., None]
+    decoder.network.backward(
+        layers,
+        outputs,
+        slope.reshape(outputs[-1].shape),
+        gradient,
+        scratch,
+        inputs=False,
+    )
+    return gradient
+
+
 class DecoderGradient(RowKernel):
     """The pass that sums gradients of the decoder over rows and their weighted codes.
 
@@ -60,34 +100,11 @@ class DecoderGradient(RowKernel):
         rng: np.random.Generator | None,
     ) -> None:
         shares = np.ones(len(X)) if weights is None else weights
-        for model in range(len(accumulator)):
-            accumulator[model] += self._gradient(X, shares, self.codes(X, model), model)
-
-    def _gradient(self, X: NDArray[Any], shares: Array, codes: WeightedCodes, model: int) -> Array:
-        decoder, scratch, theta = self.decoder, Scratch(), self.theta[model : model + 1]
-        layers, extra = decoder.split(theta)
-        n, n_draws, d = codes.codes.shape
-        # draws first, as likelihoods have them
-        z = np.ascontiguousarray(np.swapaxes(codes.codes, 0, 1)).reshape(1, n_draws * n, d)
-        outputs = decoder.network.forward(layers, z, scratch)
-        shaped = outputs[-1].reshape(1, n_draws, n, -1).copy()
         targets = self.frame.targets(X)
-        _, slope = decoder.rows.log_density(targets, shaped, extra, scratch)
-        weighted = (codes.weights * shares[:, None]).T[None]  # (1, L, n)
-        gradient = np.zeros_like(theta)
-        if decoder.n_extra:
-            own = decoder.rows.extra_gradient(slope, weighted, extra)
-            gradient[:, decoder.network.n_parameters :] = own
-        slope *= weighted[..., None]
-        decoder.network.backward(
-            layers,
-            outputs,
-            slope.reshape(outputs[-1].shape),
-            gradient,
-            scratch,
-            inputs=False,
-        )
-        return gradient[0]
+        for model in range(len(accumulator)):
+            own = self.theta[model : model + 1]
+            codes = self.codes(X, model)
+            accumulator[model] += gradient_of_codes(self.decoder, own, targets, shares, codes)[0]
 
     def merge(self, accumulator: Array, other: Array) -> Array:
         accumulator += other

@@ -17,7 +17,7 @@ from skbae.energies.pca._prior import (
     PCAModeEnergy,
     RowMoments,
 )
-from skbae.estimators._sampling import run_charted, run_tempered
+from skbae.estimators._sampling import run_charted, run_tempered, tell_total
 from skbae.estimators.pca._settings import (
     MAX_SAMPLED_COORDINATES,
     PCASettings,
@@ -296,6 +296,7 @@ def sample_models(
     nested = settings.plans.nested
     if nested is not None and can_nest(n_components, n_axes, n_features):
         posterior = nested_posterior(settings, moments, n_components)
+        tell_total(on_step, nested(1, settings.n_models).n_steps)
         run = sample_nested(posterior, rng, settings.n_models, on_step, nested)
         doubts = _doubts_of_reach(run, _MOST_STEPS * nested(1, settings.n_models).n_moves)
         if run.stopped or not doubts:

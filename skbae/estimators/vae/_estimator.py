@@ -14,6 +14,7 @@ from skbae.estimators._settings import check_memory
 from skbae.estimators._unit_interval import fitted_rows
 from skbae.estimators.vae._fit import (
     NetworkDetails,
+    asks,
     code_unit,
     first_parameters,
     fit_energy,
@@ -21,14 +22,17 @@ from skbae.estimators.vae._fit import (
     frame_of,
     hmaxe_and_error,
     in_order_of_columns,
+    most_refining_passes,
     noise_level,
     not_below_linear,
     one_more_pass,
-    overfits,
+    refines,
     sampled_attributes,
     single_attributes,
+    warn_of,
 )
 from skbae.estimators.vae._predictions import NetworkPredictions
+from skbae.estimators.vae._refined import ask, refined
 from skbae.estimators.vae._tempered import (
     MAX_MINUTES,
     sampling_reports,
@@ -125,7 +129,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Number of distinct rows in a step; "auto" stands for 100.
     max_iter : int, default=300
         Largest number of passes over the rows; over few rows a pass goes repeatedly, until it has
-        made ten steps.
+        made ten steps. Below T = 1 up to 0.4 times as many may follow (see the notes).
     n_importance_samples : int, default=10
         Number of codes drawn for each row in a step of the fit, if T > 0. With few of them the
         objective is below ``Hmaxe_T`` on average; with more it is closer.
@@ -220,6 +224,12 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     fifth of them is held out for a second fit: if that is worse on them than the linear decoder,
     the network overfits, and the result is the linear decoder of all rows. Codes are of order
     ``sqrt(T)``, and at T = 0 their scale is arbitrary.
+
+    Below T = 1, where noise variances fall for as long as errors do, quasi-Newton steps (L-BFGS)
+    follow the passes over so few rows, five of which count as one more pass. They end when the
+    objective is as high as it was where the rows held out had their best score in the second fit.
+    Such a fit has converged if it gets there, and if more steps did not raise that score by more
+    than a twentieth of what the network gains over the linear decoder.
 
     Codes, of shape (n_samples, n_components), are points of the latent space: `transform` gives
     their mean under the reference model, by weighted draws around the mode, the same for every row;
@@ -347,23 +357,37 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             start = frame.from_layers(*architecture.networks(), self._reference_models())
         else:
             start = first_parameters(settings, energy, rows, rng)
-        n_steps = settings.max_iter + (sampling_reports(settings, rows) if settings.samples else 0)
+        n_steps = settings.max_iter
+        if settings.samples:
+            n_steps += sampling_reports(settings, rows)
+        elif refines(settings, energy, rows):
+            n_steps += most_refining_passes(settings)
         with progress(self, rows.X, None, n_steps) as step:
             found, progress_attributes, optimizer = fit_networks(
                 settings, energy, rows, start, rng, step
             )
+            answer = None
+            if asks(settings, energy, rows):
+                answer = ask(settings, energy, rows, rng, runner)
+            if answer is not None:
+                found, changed = refined(settings, energy, rows, found, answer, runner, step)
+                progress_attributes |= changed
+                if changed:
+                    optimizer = Adam(found.theta).state()
             params = energy.part(found.theta)
             hmaxe, error = hmaxe_and_error(energy, params, rows, runner, settings.temperature)
             if energy.decoder.n_extra and not settings.samples:
-                curved = not overfits(settings, energy, rows, rng, runner)
+                curved = answer is None or answer.curved
                 better, hmaxe = not_below_linear(
                     settings, energy, rows, params, hmaxe, runner, curved
                 )
                 if better is not params:
                     params, optimizer = better, Adam(energy.join(better)).state()
+            warn_of(settings, found.warning)
             attributes = {
                 **single_attributes(energy, params, hmaxe, error),
                 **progress_attributes,
+                "converged_": found.converged,
             }
             if settings.samples:
                 attributes |= self._sample(settings, energy, rows, found.theta, rng, runner, step)

@@ -57,9 +57,12 @@ _BEND = 1.0
 # Weights of the last layer relative to those usual, if a fit starts from a linear decoder.
 _NEARLY_LINEAR = 0.3
 # With at most so many distinct rows, this share is held out to ask whether a network overfits.
-_FEW_ROWS, _ASKED_SHARE = 2000, 0.2
+_FEW_ROWS, ASKED_SHARE = 2000, 0.2
 # Factor of the penalty in the first passes, and their share of all.
 _LOOSE, _LOOSE_PASSES = 0.1, 0.4
+# Largest number of passes as which quasi-Newton steps count, as a share of `max_iter`; draws of a
+# code in these; and the most rows times draws times parameters for which they are made.
+_REFINING_PASSES, N_REFINING, _REFINED_WORK = 0.4, 16, 100_000_000
 # Share of the passes in which the learning rate falls.
 _COOLING = 0.4
 # Least number of steps of a pass; it goes over few rows repeatedly.
@@ -241,6 +244,30 @@ def fit_energy(
 # -- fits ------------------------------------------------------------------------------------------
 
 
+def asks(settings: VAESettings, energy: VAEEnergy, rows: Rows) -> bool:
+    """Return whether some rows are held out to ask whether a network overfits."""
+    linear_inside = energy.decoder.network.skip_size > 0 and not settings.samples
+    asked = linear_inside and settings.alpha and not settings.early_stopping
+    return bool(asked) and len(rows.X) <= _FEW_ROWS
+
+
+def refines(settings: VAESettings, energy: VAEEnergy, rows: Rows) -> bool:
+    """Return whether quasi-Newton steps follow the passes: at T < 1, where they take no longer.
+
+    The objective of small networks rises for long there, with the logarithm of ever smaller errors,
+    beyond what rows held out gain; these decide how many steps are made.
+    """
+    if settings.temperature >= 1 or not asks(settings, energy, rows):
+        return False
+    n_draws = settings.n_components + N_REFINING
+    return len(rows.X) * n_draws * energy.n_parameters() <= _REFINED_WORK
+
+
+def most_refining_passes(settings: VAESettings) -> int:
+    """Return how many passes quasi-Newton steps may count as."""
+    return int(np.ceil(_REFINING_PASSES * settings.max_iter))
+
+
 def minibatch_plan(settings: VAESettings, n_rows: int) -> MinibatchPlan:
     """Return the plan of a fit to this number of distinct rows."""
     return MinibatchPlan(
@@ -263,7 +290,7 @@ def fit_networks(
     rng: np.random.Generator,
     on_pass: Callable[[int, float], bool],
 ) -> tuple[MinibatchResult, dict[str, Any], dict[str, Any]]:
-    """Fit one model; warn if it has not converged.
+    """Fit one model.
 
     Parameters
     ----------
@@ -300,12 +327,6 @@ def fit_networks(
 
     found = fit_minibatches(objective, adam, plan, rng, held=out, on_pass=report)
     found = replace(found, objectives=[*before, *found.objectives])
-    if found.warning:
-        warnings.warn(
-            f"{settings.estimator}: {found.warning}",
-            ConvergenceWarning,
-            stacklevel=users_stacklevel(),
-        )
     attributes: dict[str, Any] = {
         "loss_curve_": [-value for value in found.objectives if value is not None],
         "converged_": found.converged,
@@ -314,6 +335,14 @@ def fit_networks(
     if settings.early_stopping:
         attributes["validation_scores_"] = [] if held is None else found.scores
     return found, attributes, adam.state()
+
+
+def warn_of(settings: VAESettings, warning: str) -> None:
+    """Warn that a fit has not converged, unless the text is empty."""
+    if warning:
+        warnings.warn(
+            f"{settings.estimator}: {warning}", ConvergenceWarning, stacklevel=users_stacklevel()
+        )
 
 
 def loosely(
@@ -372,36 +401,6 @@ def hmaxe_of(
 ) -> float:
     """Return ``Hmaxe_T`` of one model."""
     return hmaxe_and_error(energy, params, rows, runner, temperature)[0]
-
-
-def overfits(
-    settings: VAESettings,
-    energy: VAEEnergy,
-    rows: Rows,
-    rng: np.random.Generator,
-    runner: RowRunner,
-) -> bool:
-    """Return whether a network is worse than the best linear decoder on rows held out.
-
-    Both are fitted to the other rows, the network as in a fit. With many rows it is not asked, nor
-    if too few could be held out.
-    """
-    asked = energy.decoder.network.skip_size > 0 and settings.alpha and not settings.early_stopping
-    if not asked or len(rows.X) > _FEW_ROWS:
-        return False
-    kept, held = hold_out(rows, _ASKED_SHARE, rng)
-    if held is None:
-        return False
-    start = first_parameters(settings, energy, kept, rng)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found, _, _ = fit_networks(settings, energy, kept, start, rng, lambda number, value: False)
-    linear = linear_parameters(settings, energy, kept, settings.temperature)
-    candidates = energy.part(found.theta), linear
-    curved, straight = (
-        hmaxe_of(energy, each, held, runner, settings.temperature) for each in candidates
-    )
-    return curved < straight
 
 
 def not_below_linear(

@@ -5,6 +5,7 @@ A fit may be stopped early by the objective on rows held out.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,68 @@ def _evaluate(objective: Objective, energy: GradientEnergy, theta: Array) -> _Ev
     if not (np.isfinite(value) and np.isfinite(gradient).all()):
         value, gradient = -np.inf, np.zeros_like(gradient)
     return _Evaluation(theta.copy(), value, gradient, kernel)
+
+
+def ascend_lbfgs(
+    evaluate: Callable[[Array], tuple[float, Array]],
+    theta: Array,
+    max_iter: int,
+    lower: Array,
+    on_step: Callable[[int, Array, float], bool],
+) -> None:
+    """Make steps that increase a function of coordinates.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Returns the value at coordinates (P,), ``-inf`` where there is none, and the gradient.
+    theta : ndarray of shape (P,)
+        Initial coordinates.
+    max_iter : int
+    lower : ndarray of shape (P,)
+        Bounds of the coordinates.
+    on_step : callable
+        Called after each step with its number (from 1), the coordinates and the value; true stops.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> seen = []
+    >>> ascend_lbfgs(
+    ...     lambda x: (float(-((x - 3) ** 2).sum()), -2 * (x - 3)), np.zeros(1), 10,
+    ...     np.full(1, -np.inf), lambda number, x, value: bool(seen.append(round(float(x[0]), 6))))
+    >>> seen[-1]
+    3.0
+    """
+    last: dict[bytes, float] = {}
+
+    def descent(at: Array) -> tuple[float, Array]:
+        value, gradient = evaluate(at)
+        last.clear()
+        last[at.tobytes()] = value
+        return (-value if np.isfinite(value) else _WORST), -gradient
+
+    number = 0
+
+    def after_step(at: Array) -> None:
+        nonlocal number
+        number += 1
+        value = last.get(at.tobytes())
+        if on_step(number, at, evaluate(at)[0] if value is None else value):
+            raise _Stop
+
+    options = {"maxiter": max_iter, "maxfun": 20 * max_iter + 20, "maxcor": _MEMORY, "ftol": 0.0}
+    bounds = [(low if np.isfinite(low) else None, None) for low in lower]
+    with suppress(_Stop):
+        minimize(
+            descent,
+            theta,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            callback=after_step,
+            options=options,
+        )
 
 
 class _Stop(Exception):
