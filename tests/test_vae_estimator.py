@@ -177,7 +177,7 @@ def test_persistence(instance, how, X, tmp_path):
 
 def test_in_a_search_and_a_pipeline(X):
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), make(max_iter=100, learning_rate_init=0.02)),
+        make_pipeline(StandardScaler(), make(max_iter=10, learning_rate_init=0.02)),
         {"bayesianvaeautoencoder__n_components": [1, 2]},
         scoring=hmaxemax_scorer,
         cv=3,
