@@ -74,7 +74,7 @@ class VonMises(NaturalExponentialComponents):
 
     def draw_statistics(self, statistics, rng):
         n, length = statistics[..., 2], np.hypot(statistics[..., 0], statistics[..., 1])
-        log_kappa, height = heights(length, n, 200)
+        log_kappa, height = heights(length, n, 120)
         chances = np.cumsum(np.exp(height - height.max(axis=-1, keepdims=True)), axis=-1)
         chosen = (chances < rng.random((*n.shape, 1)) * chances[..., -1:]).sum(axis=-1)
         node = np.take_along_axis(log_kappa, chosen[..., None], axis=-1)[..., 0]

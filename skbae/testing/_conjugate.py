@@ -25,12 +25,12 @@ _TEMPERATURES = (0.5, 1.0, 2.0)
 _N_DRAWS, _BETWEEN = 4000, (16.0, 4.0, 2.0, 1.0, 0.5)
 # Data sets drawn from the prior, with so many rows each, which leave the prior some influence; and
 # parameters of models that are compared, at most.
-_N_SETS, _N_ROWS, _MOST = 500, 3, 12
+_N_SETS, _N_ROWS, _MOST = 400, 3, 12
 # Chains whose scores are averaged, and Gibbs sweeps that each makes before.
-_N_CHAINS, _N_STEPS = 400, 30
+_N_CHAINS, _N_STEPS = 400, 20
 # Sweeps over the rows whose mean is compared with the expectation; at the second temperature hardly
 # any code is certain.
-_N_SWEEPS, _SWEEP_ROWS, _SWEEP_TEMPERATURES = 400, 8, (1.0, 10.0)
+_N_SWEEPS, _SWEEP_ROWS, _SWEEP_TEMPERATURES = 300, 8, (1.0, 10.0)
 # Draws that must differ from the others for their mean to say anything; without them, the largest
 # difference of the expectation, relative to the largest of its kind.
 _FEWEST, _RARE = 20, 0.1

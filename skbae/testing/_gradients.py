@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STEP = 1e-5
 # Coordinates that are checked, at most, and draws of the prior.
-_MOST, _N_DRAWS = 24, 20_000
+_MOST, _N_DRAWS = 24, 8000
 # A normal density that is narrower than the prior's draws by this factor.
 _NARROWER = 0.7
 

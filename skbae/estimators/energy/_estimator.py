@@ -19,7 +19,7 @@ from skbae.estimators._mixture import best_of
 from skbae.estimators._pieces import by_pieces
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import internal_energy, summarise
-from skbae.estimators.energy._fit import matched, maximise, number_of_codes, sample
+from skbae.estimators.energy._fit import check_scores, matched, maximise, number_of_codes, sample
 from skbae.estimators.energy._settings import EnergySettings
 from skbae.estimators.energy._starts import starting_models
 from skbae.inference._objective import Objective
@@ -231,6 +231,7 @@ class EnergyAutoEncoder(InformationCriteria[EnergySettings, FittedEnergy]):
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
         fit = self._fit_sampled if settings.samples else self._fit_best
         attributes = {"energy_": energy, **fit(settings, objective, rng)}
+        check_scores(objective, attributes["reference_"], attributes["hmaxe_"])
         n_codes = number_of_codes(energy, attributes["reference_"], rows)
         return Fit(attributes, FittedEnergy(energy, n_codes))
 

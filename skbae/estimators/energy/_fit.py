@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from skbae.energies._base import EnumerableBoundEnergy, StatisticsEnergy
 from skbae.energies._capabilities import CollapsibleEnergy, ConjugateEnergy, GradientEnergy
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
@@ -17,8 +19,6 @@ from skbae.inference.sample._allocation_plan import allocation_work
 from skbae.inference.sample._gibbs import sample_conjugate
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from skbae._types import EMResult, Rows, SamplingRun
     from skbae.energies._base import Energy
     from skbae.estimators._progress import Steps
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # Rows times components times operations: above, mixtures are sampled by passes over the rows
 # instead of searches and chains of allocations.
 MOST_ALLOCATION_WORK = 1.5e6
+# Relative difference of scores in passes and of single rows that is due to rounding.
+_SAME = 1e-4
 
 
 def maximise(
@@ -100,6 +102,31 @@ def matched(energy: Energy, params: Any, reference: Any, rows: Rows, temperature
     if isinstance(energy, MixtureEnergy):
         return match_to_reference(energy, params, reference, rows, temperature)
     return params
+
+
+def check_scores(objective: Objective, params: Any, hmaxe: float) -> None:
+    """Raise ValueError unless a model scores the training rows as the fit did.
+
+    Parameters
+    ----------
+    objective : Objective
+    params : ArrayRecord
+        One model.
+    hmaxe : float
+        Its mean of ``Hmax_T``, from a pass of the fit.
+    """
+    energy, rows = objective.energy, objective.rows
+    bound = energy.bind(params, rows.frame, rows.X.dtype)
+    values = objective.runner.map(
+        lambda chunk: bound.hmax(chunk, objective.temperature)[0], rows.X, bound.chunk_rows
+    )
+    scored = float(np.average(values, weights=rows.weights))
+    if not abs(scored - hmaxe) <= _SAME * max(1.0, abs(hmaxe)):
+        raise ValueError(
+            f"hmax of a bound {type(energy).__name__} disagrees with the statistics of its "
+            f"expectation: for the fitted model the mean over X is {scored:.6g} and {hmaxe:.6g} "
+            "nats a row (skbae.testing.check_energy finds such mistakes)"
+        )
 
 
 def number_of_codes(energy: Energy, params: Any, rows: Rows) -> int | None:
