@@ -146,6 +146,9 @@ class _FullFrame(_PriorFrame):
         self.inverse = triangular_inverse(self.lower)
         self.log_volume = float(np.log(np.diagonal(self.lower)).sum())
         self._upper = np.triu_indices(self.n_features)
+        # where the entries of a matrix are among those of its upper triangle
+        self._places = np.empty((self.n_features, self.n_features), dtype=np.intp)
+        self._places[self._upper] = self._places[self._upper[::-1]] = np.arange(len(self._upper[0]))
         self.identity = np.eye(self.n_features)[self._upper]
         self._twice = np.where(self._upper[0] == self._upper[1], 1.0, 2.0)
 
@@ -156,14 +159,14 @@ class _FullFrame(_PriorFrame):
         return rows[..., self._upper[0]] * rows[..., self._upper[1]]
 
     def unwhiten_moments(self, first: Array, second: Array) -> tuple[Array, Array]:
-        square = self.shape.unpack(second)
+        square = second.take(self._places, axis=-1)
         return first @ self.lower.T, self.lower @ square @ self.lower.T
 
     def log_gammas(self, dof: Array) -> Array:
         return gammaln(0.5 * (dof[..., None] - np.arange(self.n_features))).sum(axis=-1)
 
     def factorise(self, scales: Array) -> tuple[Array, Array]:
-        square = self.shape.unpack(scales)
+        square = scales.take(self._places, axis=-1)
         lower = np.linalg.cholesky(square)
         log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
         return np.linalg.inv(square).astype(np.float64), np.asarray(log_det)

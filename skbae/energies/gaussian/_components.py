@@ -82,7 +82,9 @@ class ExpandedKernel(FeatureKernel, SmoothComponentKernel):
         dtype: Any,
         rounding: Array | None = None,
     ) -> None:
-        self.shape, self.tied, self.params, self.centre = shape, tied, params, centre
+        self.shape, self.tied, self.params = shape, tied, params
+        # of the same precision as rows, so that differences are exact to rounding
+        self.centre = centre = centre.astype(dtype).astype(np.float64, copy=False)
         offsets = params.means - centre
         linear = shape.apply_precision(params.factors, offsets)
         half_log_det = shape.half_log_det(params.factors)
@@ -107,8 +109,9 @@ class ExpandedKernel(FeatureKernel, SmoothComponentKernel):
 
     def write(self, X: NDArray[Any], features: NDArray[Any]) -> None:
         x = features[self.shape.n_quadratic :]
-        # subtract in double precision: a float32 chunk far from the origin keeps its digits
-        np.subtract(X.T, self.centre[:, None], out=x, casting="unsafe", dtype=np.float64)
+        precision = np.result_type(X.dtype, self.dtype)
+        centre = self.centre.astype(precision)[:, None]
+        np.subtract(X.T, centre, out=x, casting="unsafe", dtype=precision)
         self.shape.write_quadratic(x, features[: self.shape.n_quadratic])
 
     def moments(self, sums: list[Array]) -> tuple[Array, GaussianMoments]:
@@ -234,8 +237,9 @@ def _roundoff(
 ) -> Array:
     """Return four times the roundoff of ``x' P x`` where ``|x|`` is at most `reach` (S, K, D)."""
     largest, smallest, eps = _range_of(dtype)
-    if 1e3 * smallest**0.5 <= reach.min() and reach.max() <= 1e-3 * largest**0.5:
-        size = shape.magnitude(params.factors, reach).max(axis=1)
+    least, most = np.minimum.reduce(reach, axis=None), np.maximum.reduce(reach, axis=None)
+    if 1e3 * smallest**0.5 <= least and most <= 1e-3 * largest**0.5:
+        size = np.maximum.reduce(shape.magnitude(params.factors, reach), axis=1)
         return np.where(size < largest, 4 * eps * size, np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         size = np.max(shape.magnitude(params.factors, reach), axis=1)

@@ -177,7 +177,9 @@ class Full(CovarianceShape):
 
     def __init__(self, n_features: int) -> None:
         super().__init__(n_features)
-        rows, columns = np.triu_indices(n_features)
+        # one diagonal after the other: of so many rows, so far from the main one
+        rows = np.concatenate([np.arange(n_features - offset) for offset in range(n_features)])
+        columns = rows + np.repeat(np.arange(n_features), np.arange(n_features, 0, -1))
         # where the entries of the upper triangle are in a matrix, and where those of a matrix are
         # among them
         self._upper = rows * n_features + columns
@@ -199,9 +201,9 @@ class Full(CovarianceShape):
 
     def write_quadratic(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         start = 0
-        for i in range(self.n_features):
-            stop = start + self.n_features - i
-            np.multiply(x[i:], x[i], out=out[start:stop])
+        for offset in range(self.n_features):
+            stop = start + self.n_features - offset
+            np.multiply(x[: self.n_features - offset], x[offset:], out=out[start:stop])
             start = stop
 
     def quadratic_coefficients(self, factors: Array) -> Array:

@@ -123,14 +123,15 @@ def weighted_energies(
     is NaN. Without `all_count`, energies with negligible codes may be too high.
     """
     workspace.temperature = temperature
-    if all_count or absent.any():
+    missing = bool(absent.any())
+    if all_count or missing:
         own, shared = kernel.energies(workspace)
     else:
         own, shared = kernel.energies_that_count(workspace)
     inner = kernel.code_entropies(workspace) if temperature else None
     if inner is not None:
         own = own + temperature * inner
-    if absent.any():
+    if missing:
         own[absent] = -np.inf
     return own, shared
 
