@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from _calibration import CRITICAL, p_values
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -22,6 +23,7 @@ from skbae.energies.mixture._energy import MixtureParameters
 from skbae.inference._objective import Objective
 from skbae.inference.optimise._em import expectation_maximisation
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample._gibbs import GibbsPlan, sample_conjugate
 
 K = 2
 
@@ -250,7 +252,7 @@ def test_draws_have_the_means_and_variances_of_columns(kind):
     np.testing.assert_allclose(X.var(axis=0), variances, rtol=0.1, atol=1e-3)
 
 
-# -- products ------------------------------------------------------------------------------------
+# -- products --------------------------------------------------------------------------------------
 
 COLUMNS = {"binomial": [3, 0], "poisson": [1, 6], "categorical": [5, 2], "exponential": [4, 7]}
 
@@ -314,9 +316,6 @@ def test_records_of_parts_can_be_cut_and_joined():
 
 
 def test_a_factor_without_a_prior_is_named():
-    class Unlikely(ProductFamily):
-        pass
-
     family = ProductFamily([object.__new__(_Plain)], [np.array([0])])
     with pytest.raises(TypeError, match="_Plain lacks"):
         ConjugateMixture(family, np.ones(K)).draw_prior(1, np.random.default_rng(0))
@@ -324,3 +323,89 @@ def test_a_factor_without_a_prior_is_named():
 
 class _Plain:
     n_components, n_features, exact_moments = K, 1, True
+
+
+# -- precision -------------------------------------------------------------------------------------
+
+
+@each_kind
+def test_rows_of_single_precision_have_energies_within_the_bound(kind):
+    rng = np.random.default_rng(10)
+    energy, X = mixture_of(kind), kind.rows(rng, 30)
+    models, frame = energy.draw_prior(1, rng), make_rows(X, None).frame
+    single = energy.bind(models, frame, np.float32)
+    rows = X.astype(np.float32)
+    exact = energy.bind(models, frame, np.float64).joint(rows.astype(np.float64))
+    assert np.abs(single.joint(rows) - exact).max() < single.rounding.max() + 1e-5
+
+
+def test_large_counts_are_computed_in_double_precision():
+    family = PoissonColumns(K, 1, 1.0, 1.0)
+    models = ColumnMeans(np.full((1, K, 1), 1e6))
+    X = np.array([[1e6], [1e6 + 1000]])
+    for dtype in (np.float32, np.float64):
+        kernel = family.kernel(np.zeros((1, K)), models, make_rows(X, None).frame, dtype)
+        assert kernel.dtype == np.float64
+    few = ColumnMeans(np.full((1, K, 1), 5.0))
+    kernel = family.kernel(np.zeros((1, K)), few, make_rows(X, None).frame, np.float32)
+    assert kernel.dtype == np.float32
+
+
+# -- calibration -----------------------------------------------------------------------------------
+
+PLAN = GibbsPlan(
+    n_burn=20, n_conditionals=32, n_rounds=1, n_between=5, n_sweeps=24, max_jumps=4, n_keep=39
+)
+
+
+class WithAnotherPrior(ProductFamily):
+    """The bits' prior counts two rows more in conditionals."""
+
+    def conditional(self, counts, moments, temperature):
+        found = super().conditional(counts, moments, temperature)
+        found.parts[0].statistics[..., :4] += [2.0, 2.0, 0.5, 0.5]
+        return found
+
+
+def ranks(n_sets, kind=ProductFamily, seed=0):
+    """Return the ranks of the truth among draws given rows with gaps drawn from it, in (0, 1)."""
+    families = [
+        BinomialColumns(K, 2, 4.0, 1.5, 0.8),
+        PoissonColumns(K, 1, 1.7, 0.6),
+        CategoricalColumns(K, [3], 0.9),
+    ]
+    family = kind(families, [np.array([0, 1]), np.array([2]), np.array([3])])
+    energy = ConjugateMixture(family, np.full(K, 1.3)).of_incomplete_rows()
+    rng, found = np.random.default_rng(seed), []
+
+    def label_free(models):
+        weights = models.weights[..., None]
+        bits, rates, categories = models.components.parts
+        values = np.concatenate(
+            [bits.means, rates.means, categories.probabilities[..., :1]], axis=2
+        )
+        mean = (weights * values).sum(axis=1)
+        return np.column_stack([mean, models.weights.max(axis=1), values.max(axis=1)])
+
+    for _ in range(n_sets):
+        truth = energy.draw_prior(1, rng)
+        X = with_gaps(energy.draw(truth, 15, rng)[0], rng, 0.2)
+        with RowRunner(1) as runner:
+            objective = Objective(energy, make_rows(X, None), runner, 1.0)
+            starts = energy.draw_prior(40, rng)
+            models = sample_conjugate(objective, starts, rng, plan=PLAN).params
+        found.append((label_free(models) < label_free(truth)).sum(axis=0))
+    return (np.array(found) + rng.random((n_sets, 1))) / (PLAN.n_keep + 1)
+
+
+@pytest.mark.slow
+def test_ranks_of_the_truth_are_uniform_for_tables_with_gaps():
+    assert p_values(ranks(200)).min() > CRITICAL
+
+
+def test_few_ranks_of_the_truth_are_uniform_for_tables_with_gaps():
+    assert p_values(ranks(40)).min() > CRITICAL
+
+
+def test_ranks_under_a_wrong_prior_are_not_uniform():
+    assert p_values(ranks(40, WithAnotherPrior)).min() < CRITICAL

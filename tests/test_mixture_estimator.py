@@ -24,7 +24,12 @@ from skbae.components import (
     Gaussian,
     Poisson,
 )
-from skbae.model_selection import InSample, evidence_scorer, hmaxemax_scorer
+from skbae.model_selection import (
+    InSample,
+    evidence_scorer,
+    hmaxemax_scorer,
+    reconstruction_scorer,
+)
 
 # The carcinoma data (Landis and Koch 1977; Agresti 2002, table 13.1): ratings of 118 slides by
 # seven pathologists, as patterns with the numbers of slides that have them.
@@ -587,6 +592,14 @@ def test_gradients_need_gaussian_columns():
     X, _ = mixed_rows(50)
     with pytest.raises(TypeError, match="components 'visits' \\(Poisson\\), 'answers'"):
         best(2, KINDS).fit(X).score_gradient(X)
+
+
+def test_squared_errors_of_categories_are_refused():
+    X, _ = mixed_rows(50)
+    with pytest.raises(ValueError, match="column '3' of component 'answers' holds categories"):
+        reconstruction_scorer(best(2, KINDS).fit(X), X)
+    bits, _ = latent_classes(100)
+    assert -0.25 < reconstruction_scorer(best(3, "bernoulli").fit(bits), bits) < 0
 
 
 def test_searches_reach_the_parameters_of_a_component():

@@ -179,6 +179,9 @@ class BayesianAutoEncoder(
         Z = check_codes(Z, self._n_features_out, self)
         return self._expected_rows(Z).astype(Z.dtype, copy=False)
 
+    def _check_reconstructions(self, caller: str) -> None:
+        """Raise ValueError if squared errors of reconstructions mean nothing."""
+
     @own_errors()
     def encode(self, X: Any) -> Distribution:
         """Return the distribution of each row's code, whose mean is that of :meth:`transform`.

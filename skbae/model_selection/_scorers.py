@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._checks import check_choice, check_real
 from skbae.model_selection._pipelines import log_determinant, transform_rows, unpack
 from skbae.operators._tempered import log_mean_exp
@@ -248,7 +250,7 @@ def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
     TypeError
         If the estimator, or a step of it, has no ``inverse_transform``.
     ValueError
-        If the score is NaN.
+        If the score is NaN, or columns hold categories, which have no squared error.
 
     Examples
     --------
@@ -275,6 +277,9 @@ def reconstruction_scorer(estimator: Any, X: Any, y: Any = None) -> float:
             f"reconstruction_scorer needs transform and inverse_transform, and "
             f"{type(estimator).__name__} (or one of its steps) lacks {' and '.join(missing)}"
         )
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(last, BayesianAutoEncoder):
+        last._check_reconstructions("reconstruction_scorer")
     reconstruction = np.asarray(estimator.inverse_transform(estimator.transform(X)), np.float64)
     difference = np.asarray(X, dtype=np.float64) - reconstruction
     known = ~np.isnan(np.asarray(X, dtype=np.float64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,12 @@ class CategoricalColumns(IndependentColumns):
         self._value = np.concatenate([np.arange(n) for n in n_categories]).astype(np.float64)
         self._starts = np.array([block[0] for block in self.blocks])
         self._last = np.array([block[-1] for block in self.blocks])
+        # columns next to each other with the same number of categories
+        edges = np.flatnonzero(np.diff(self.n_categories)) + 1
+        ends = [0, *edges.tolist(), self.n_features]
+        self._runs = [
+            (first, last, int(self.n_categories[first])) for first, last in pairwise(ends)
+        ]
         self._free = np.setdiff1d(np.arange(self.n_indicators), self._last)
         self.prior = np.concatenate([np.full(self.n_indicators, float(concentration)), [0.0]])
 
@@ -68,9 +75,10 @@ class CategoricalColumns(IndependentColumns):
 
     def write_features(self, X: NDArray[Any], out: NDArray[Any]) -> None:
         rows = np.ascontiguousarray(np.asarray(X).T)
-        for row, block in zip(rows, self.blocks, strict=True):
-            values = self._value[block][:, None]
-            np.equal(row, values, out=out[block[0] : block[-1] + 1], casting="unsafe")
+        for first, last, size in self._runs:
+            own = out[self._starts[first] : self._starts[first] + (last - first) * size]
+            values = np.arange(size, dtype=rows.dtype)[:, None]
+            own.reshape(last - first, size, -1)[...] = rows[first:last, None] == values
 
     def totals(self, sums: Array) -> Array:
         """Return sums (..., P) over the categories of each column, for each category."""

@@ -50,9 +50,13 @@ class ColumnsKernel(ExponentialKernel, CompletingKernel):
     family: IndependentColumns
 
     def __init__(
-        self, family: IndependentColumns, log_weights: Array, params: Any, names: str = ""
+        self,
+        family: IndependentColumns,
+        log_weights: Array,
+        params: Any,
+        dtype: Any = np.float64,
     ) -> None:
-        super().__init__(family, log_weights, params)
+        super().__init__(family, log_weights, params, dtype)
         self.params = params
 
     def _spread(self, of_components: Array, workspace: Workspace) -> Array:
@@ -146,7 +150,7 @@ class IndependentColumns(ConjugateExponentialComponents, GradientComponentFamily
     # -- derived --------------------------------------------------------------------------------
 
     def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ColumnsKernel:
-        return ColumnsKernel(self, log_weights, params)
+        return ColumnsKernel(self, log_weights, params, dtype)
 
     def of_incomplete_rows(self) -> Self:
         if self.by_column:
@@ -260,9 +264,9 @@ class MeanColumns(IndependentColumns):
     # -- derived --------------------------------------------------------------------------------
 
     def features(self, X: NDArray[Any]) -> Array:
-        X = np.asarray(X, np.float64)
         if not self.by_column:
             return X
+        X = np.asarray(X, np.float64)
         known = ~np.isnan(X)
         return np.concatenate([np.where(known, X, 0.0), known], axis=1)
 

@@ -63,6 +63,7 @@ class BinomialColumns(MeanColumns):
         by_column: bool = True,
     ) -> None:
         self.trials = np.broadcast_to(np.asarray(trials, np.float64), n_features)
+        self.bits = bool(np.all(self.trials == 1))
         counts = (np.asarray(alpha, np.float64) + beta) / self.trials
         super().__init__(n_components, n_features, alpha, counts, by_column)
 
@@ -73,7 +74,7 @@ class BinomialColumns(MeanColumns):
         return family
 
     def base(self, X: NDArray[Any]) -> Array | float:
-        if np.all(self.trials == 1):
+        if self.bits:
             return 0.0
         known = ~np.isnan(X)
         ways = log_factorial(np.where(known, self.trials, 0.0))

@@ -52,11 +52,23 @@ class FeatureConditional(ArrayRecord):
     statistics: Array
 
 
+# Largest bound on the rounding error of an energy in single precision, in nats: that of Gaussian
+# components.
+_SINGLE_TOLERANCE = 4e-2
+
+
 class ExponentialKernel(FeatureKernel):
-    """The kernel of any :class:`ExponentialComponents`, in double precision."""
+    """The kernel of any :class:`ExponentialComponents`.
+
+    In single precision for rows of single precision, where the bound on its rounding allows it.
+    """
 
     def __init__(
-        self, family: ExponentialComponents, log_weights: Array, params: ArrayRecord
+        self,
+        family: ExponentialComponents,
+        log_weights: Array,
+        params: ArrayRecord,
+        dtype: Any = np.float64,
     ) -> None:
         natural = family.natural(params)
         # the base of a row, the same for all components, is a feature with coefficient 1
@@ -64,9 +76,13 @@ class ExponentialKernel(FeatureKernel):
         constant = natural[..., -1:] + log_weights[..., None]
         size = np.abs(natural[..., -1])
         size += (np.abs(natural[..., :-1]) * np.abs(family.expected_features(params))).sum(axis=-1)
-        rounding = 4 * np.finfo(np.float64).eps * size.max(axis=1)
+        largest = 4 * size.max(axis=1)
+        single = np.dtype(dtype) == np.float32
+        single = single and bool(largest.max() * np.finfo(np.float32).eps < _SINGLE_TOLERANCE)
+        precision = np.float32 if single else np.float64
+        rounding = largest * float(np.finfo(precision).eps)
         parts = [natural[..., :-1], ones, constant]
-        super().__init__(np.concatenate(parts, axis=-1), np.float64, rounding)
+        super().__init__(np.concatenate(parts, axis=-1), precision, rounding)
         self.family = family
 
     def key(self, n_rows: int) -> WorkspaceKey:
@@ -128,7 +144,7 @@ class ExponentialComponents(StartableFamily):
     def kernel(
         self, log_weights: Array, params: Any, frame: Frame, dtype: Any
     ) -> ExponentialKernel:
-        return ExponentialKernel(self, log_weights, params)
+        return ExponentialKernel(self, log_weights, params, dtype)
 
     def maximise(self, counts: Array, moments: FeatureSums, params: Any, temperature: float) -> Any:
         alive = (counts > 0)[..., None]

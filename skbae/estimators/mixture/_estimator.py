@@ -591,6 +591,14 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
                 found[:, block.columns] += Z[:, -1:] * form.box.mean[block.columns]
         return found
 
+    def _check_reconstructions(self, caller: str) -> None:
+        for block in self._table.blocks:
+            if block.component._categories:
+                raise ValueError(
+                    f"{caller} needs columns of numbers, and {block.place.column(0)} holds "
+                    "categories, whose squared error means nothing; use hmaxemax_scorer"
+                )
+
     @own_errors()
     def inverse_transform(self, Z: Any) -> NDArray[Any]:
         """Return the expected row for each code, under the reference model.
