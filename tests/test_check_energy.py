@@ -26,7 +26,10 @@ from skbae.energies import (
     MixtureParameters,
     mixture_energy,
 )
+from skbae.energies.components._noise import Box, NoisyFamily
 from skbae.energies.components._product import ProductFamily
+from skbae.energies.components._student import StudentComponents
+from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
 from skbae.energies.mixture._conjugate import MixtureDraws
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior
 from skbae.energies.rbm._visible import BaseRates, BinaryLayer, GaussianLayer
@@ -64,6 +67,32 @@ def table():
     return mixture_energy(ProductFamily(parts, [np.array([0, 1]), np.array([2, 3])]), 1.2)
 
 
+def around_zero(n_components):
+    return conjugate_gaussian_mixture(
+        n_components,
+        2,
+        "full",
+        False,
+        0.0,
+        concentration=1.0,
+        mean_precision=0.1,
+        mean=np.zeros(2),
+        degrees_of_freedom=4.0,
+        covariance=np.eye(2),
+        centre=np.zeros(2),
+    ).family
+
+
+def heavy_tails(degrees):
+    return mixture_energy(StudentComponents(around_zero(2), degrees), 1.2)
+
+
+def noisy():
+    low, high = POINTS.min(axis=0), POINTS.max(axis=0)
+    box = Box(low, high, np.log(high - low), np.zeros(2, bool))
+    return mixture_energy(NoisyFamily(around_zero(2), box), 1.2)
+
+
 def column_rows(*names):
     rng = np.random.default_rng(6)
     return np.hstack([KINDS[name].rows(rng, 25) for name in names])
@@ -90,6 +119,9 @@ FAMILIES = {
         for name in ("binomial", "exponential", "categorical")
     },
     "columns-of-two-kinds": (table, column_rows("poisson", "categorical")),
+    "student": (partial(heavy_tails, 3.5), POINTS),
+    "student-learned": (partial(heavy_tails, None), POINTS),
+    "noise": (noisy, POINTS),
     "pca": (lambda: bayesian_pca(POINTS, 1), POINTS),
     "mixture-pca": (lambda: subspaces(2, 1), POINTS),
     "mixture-pca-tied": (lambda: subspaces(2, 1, tied=True), POINTS),
@@ -106,6 +138,8 @@ def test_all_families_pass(name):
     assert {"check_hmax", "check_normalised", "check_draws", "check_statistics"} <= set(made)
     if "poisson" in name or "gaussians" in name or "columns" in name:
         assert {"check_maximise", "check_joint_draws", "check_evidence"} <= set(made)
+    if name.startswith(("student", "noise")):
+        assert {"check_maximise", "check_prior_draws"} <= set(made)
     if "pca" in name or "machine" in name or "gaussians" in name or "columns" in name:
         assert {"check_objective_gradient", "check_prior_draws"} <= set(made)
 

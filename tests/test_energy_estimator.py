@@ -31,12 +31,12 @@ from skbae.energies import (
     Energy,
     EnergyRecipe,
     ExponentialComponents,
-    GradientMixture,
     MixtureEnergy,
     MixtureOf,
     MixtureParameters,
     RowGradientEnergy,
     SmoothConjugateMixture,
+    SmoothMixture,
     StartableEnergy,
     mixture_energy,
 )
@@ -644,7 +644,7 @@ def test_components_with_coordinates_and_no_conjugate_prior_are_sampled():
         pass
 
     energy = mixture_energy(Family(1, 1))
-    assert type(energy) is GradientMixture
+    assert type(energy) is SmoothMixture
     X = points(10)[:6, :1]
     assert "check_prior_draws" in check_energy(mixture_energy(Family(2, 1)), points(20)[:, :1])
     found = model(energy, n_models=5).fit(X)

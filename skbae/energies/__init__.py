@@ -18,7 +18,7 @@ side. Parameters are an :class:`ArrayRecord`, a frozen dataclass of such arrays.
   :class:`StartableFamily` starts of fits, :class:`DecodableFamily` reconstructions of rows.
 * :func:`mixture_energy` makes an energy of a family: a :class:`MixtureEnergy`, with the prior that
   its components allow a :class:`ConjugateMixture`, :class:`SmoothConjugateMixture` or
-  :class:`GradientMixture`. :class:`MixtureParameters` are the parameters. :class:`MixtureOf` is the
+  :class:`SmoothMixture`. :class:`MixtureParameters` are the parameters. :class:`MixtureOf` is the
   recipe of such an energy, for rows of any number of columns.
 
 **Other energies** derive from :class:`Energy`, whose :meth:`~Energy.bind` returns a
@@ -79,13 +79,14 @@ if TYPE_CHECKING:
         StartableFamily,
     )
     from skbae.energies.mixture._conjugate import ConjugateMixture, SmoothConjugateMixture
+    from skbae.energies.mixture._coordinates import SmoothMixture
     from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
     from skbae.energies.mixture._exponential import (
         ConjugateExponentialComponents,
         ExponentialComponents,
         NaturalExponentialComponents,
     )
-    from skbae.energies.mixture._recipe import GradientMixture, MixtureOf, mixture_energy
+    from skbae.energies.mixture._recipe import MixtureOf, mixture_energy
 
 # Where each public name is from; a module is imported when its first name is used.
 _PUBLIC = {
@@ -123,13 +124,14 @@ _PUBLIC = {
         "StartableFamily",
     ),
     "skbae.energies.mixture._conjugate": ("ConjugateMixture", "SmoothConjugateMixture"),
+    "skbae.energies.mixture._coordinates": ("SmoothMixture",),
     "skbae.energies.mixture._energy": ("MixtureEnergy", "MixtureParameters"),
     "skbae.energies.mixture._exponential": (
         "ConjugateExponentialComponents",
         "ExponentialComponents",
         "NaturalExponentialComponents",
     ),
-    "skbae.energies.mixture._recipe": ("GradientMixture", "MixtureOf", "mixture_energy"),
+    "skbae.energies.mixture._recipe": ("MixtureOf", "mixture_energy"),
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
 
@@ -157,7 +159,6 @@ __all__ = [
     "Frame",
     "GradientComponentFamily",
     "GradientEnergy",
-    "GradientMixture",
     "MixtureEnergy",
     "MixtureOf",
     "MixtureParameters",
@@ -169,6 +170,7 @@ __all__ = [
     "SmoothBoundEnergy",
     "SmoothComponentKernel",
     "SmoothConjugateMixture",
+    "SmoothMixture",
     "StartableEnergy",
     "StartableFamily",
     "StatisticsEnergy",

@@ -14,7 +14,7 @@ from skbae.energies.mixture._components import (
     GradientComponentFamily,
 )
 from skbae.energies.mixture._conjugate import ConjugateMixture, SmoothConjugateMixture
-from skbae.energies.mixture._coordinates import MixtureCoordinates
+from skbae.energies.mixture._coordinates import SmoothMixture
 from skbae.energies.mixture._energy import MixtureEnergy
 
 if TYPE_CHECKING:
@@ -25,26 +25,6 @@ if TYPE_CHECKING:
 
 # Parameters of a recipe that are not the family's.
 _OWN = ("family", "n_components", "concentration", "equal_weights")
-
-
-class GradientMixture(MixtureEnergy[GradientComponentFamily], MixtureCoordinates):
-    """A mixture of components that have unconstrained coordinates, with a prior in these.
-
-    Parameters
-    ----------
-    family : GradientComponentFamily
-    concentration : ndarray of shape (K,)
-        Concentration of the weights' Dirichlet prior.
-    equal_weights : bool, default=False
-    """
-
-    family: GradientComponentFamily
-
-    def __init__(
-        self, family: GradientComponentFamily, concentration: Array, equal_weights: bool = False
-    ) -> None:
-        super().__init__(family, equal_weights)
-        self.concentration = concentration
 
 
 def mixture_energy(
@@ -69,7 +49,7 @@ def mixture_energy(
     if isinstance(family, ConjugateComponentFamily):
         return ConjugateMixture(family, concentrations, equal_weights)
     if isinstance(family, GradientComponentFamily):
-        return GradientMixture(family, concentrations, equal_weights)
+        return SmoothMixture(family, concentrations, equal_weights)
     return MixtureEnergy(family, equal_weights)
 
 
