@@ -30,8 +30,17 @@ def error(model, X):
     return np.mean((X - model.inverse_transform(model.transform(X))) ** 2)
 
 
-@pytest.mark.parametrize("noise", ["per_feature", "shared"])
-@pytest.mark.parametrize("temperature", [0.0, 1e-3, 1.0])
+@pytest.mark.parametrize(
+    ("temperature", "noise"),
+    [
+        (0.0, "per_feature"),
+        (0.0, "shared"),
+        (1e-3, "per_feature"),
+        (1.0, "per_feature"),
+        pytest.param(1e-3, "shared", marks=pytest.mark.slow),
+        pytest.param(1.0, "shared", marks=pytest.mark.slow),
+    ],
+)
 def test_a_curve_is_found_at_any_temperature(temperature, noise):
     """Codes shrink as T falls: in their own units, networks would be linear in them."""
     X = parabola()
