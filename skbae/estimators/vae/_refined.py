@@ -42,7 +42,7 @@ _NOT_FOUND = 0.1
 # share of what a network gains over the linear decoder.
 _LAST_SHARE, _SMALL_SHARE = 0.25, 0.05
 # Steps by which an encoder learns the codes of a refined decoder.
-_ENCODER_STEPS = 60
+_ENCODER_STEPS = 200
 _STILL_GAIN = (
     "the objective, and that of rows held out, still improved after max_iter={} passes; increase "
     "max_iter or learning_rate_init"
@@ -144,6 +144,20 @@ def _objective(
     return DecoderObjective(energy, rows, settings.temperature, vector, noise)
 
 
+def _learned(objective: DecoderObjective, theta: Array, phi: Array) -> Array:
+    """Return the coordinates of an encoder that has learned the codes of a decoder."""
+    last = phi
+
+    def on_step(number: int, at: Array, value: float) -> bool:
+        nonlocal last
+        last = at.copy()
+        return False
+
+    function, unbounded = encoder_objective(objective, theta), np.full(len(phi), -np.inf)
+    ascend_lbfgs(function, phi, _ENCODER_STEPS, unbounded, on_step)
+    return last
+
+
 def refined(
     settings: VAESettings,
     energy: VAEEnergy,
@@ -174,8 +188,8 @@ def refined(
     value = np.inf
     if np.isfinite(answer.enough) and answer.curved:
         own = _objective(settings, energy, rows, vector)
-
-        value, _ = own.evaluate(own.start)
+        at_start, _ = own.evaluate(own.start)
+        value = at_start
 
         def report(number: int, theta: Array, at: float) -> bool:
             nonlocal reached, stopped, value
@@ -190,26 +204,19 @@ def refined(
             ascend_lbfgs(own.evaluate, own.start, n_steps, own.lower, report)
         if reached is not None:
             phi = vector[len(reached) :].astype(np.float64)
-            learned: list[Array] = [phi]
-            ascend_lbfgs(
-                encoder_objective(own, reached),
-                phi,
-                _ENCODER_STEPS,
-                np.full(len(phi), -np.inf),
-                lambda number, at, value: bool(learned.append(at.copy())),
-            )
+            learned = _learned(own, reached, phi)
             candidates = [
                 vector,
-                *(
-                    np.concatenate([reached, each]).astype(np.float32)
-                    for each in (phi, learned[-1])
-                ),
+                *(np.concatenate([reached, each]).astype(np.float32) for each in (phi, learned)),
             ]
             values = [
                 hmaxe_of(energy, energy.part(each), rows, runner, settings.temperature)
                 for each in candidates
             ]
-            vector = candidates[int(np.argmax(values))]
+            best = int(np.argmax(values))
+            vector = candidates[best]
+            if best == 0:
+                value = at_start
     converged = found.converged
     if answer.curved:
         converged = answer.levelled_off and value >= answer.enough - answer.slack
