@@ -359,11 +359,11 @@ PLAN = GibbsPlan(
 
 
 class WithAnotherPrior(ProductFamily):
-    """The bits' prior counts two rows more in conditionals."""
+    """The bits' prior counts a row more in conditionals, of four successes."""
 
     def conditional(self, counts, moments, temperature):
         found = super().conditional(counts, moments, temperature)
-        found.parts[0].statistics[..., :4] += [2.0, 2.0, 0.5, 0.5]
+        found.parts[0].statistics[..., :4] += [4.0, 4.0, 1.0, 1.0]
         return found
 
 

@@ -541,6 +541,44 @@ def test_unknown_categories_are_refused_or_missing():
     assert np.isfinite(fitted.score_samples(new)).all()
 
 
+def test_components_that_collapse_are_warned_of_by_name():
+    rng = np.random.default_rng(0)
+    times = np.concatenate([np.zeros(10), rng.exponential(size=40)])
+    sizes = np.concatenate([np.full(12, 3.0), rng.standard_normal(38)])
+    X = np.column_stack([times, sizes])
+    with pytest.warns(ConvergenceWarning, match=r"collapsed onto zeros of column '0' of component"):
+        fitted = best(2, "exponential", n_init=3).fit(times[:, None])
+    assert fitted.hmaxe_ < 5  # by the floor, and not by the smallest number there is
+    components = [("t", Bernoulli(), [0]), ("x", Gaussian(), [1])]
+    X[:, 0] = X[:, 0] == 0
+    with pytest.warns(ConvergenceWarning, match=r"component 'x': reg_covar dominates"):
+        best(3, components, n_init=5).fit(X)
+
+
+def test_ties_of_gaussian_columns_put_the_evidence_in_doubt():
+    rng = np.random.default_rng(0)
+    groups = rng.standard_normal((120, 1)) + 6 * rng.integers(2, size=(120, 1))
+    X = np.column_stack([groups, rng.random(120) < 0.3])
+    mixture = BayesianMixtureAutoEncoder(3, Gaussian("diag"), random_state=0, n_models=5)
+    with pytest.warns(ConvergenceWarning, match=r"few distinct values \(1\)"):
+        fitted = quick(mixture).fit(X)
+    assert fitted.sampling_.status != "ok"
+    gaussian = quick(BayesianGMMAutoEncoder(3, covariance_type="diag", random_state=0, n_models=5))
+    with pytest.warns(ConvergenceWarning, match=r"few distinct values \(1\)"):
+        reasons = gaussian.fit(X).sampling_.reasons
+    assert fitted.sampling_.reasons == reasons
+
+
+def test_negative_tilts_of_gaussian_components_are_those_of_gaussian_mixtures():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 2)) + 5 * rng.integers(2, size=(60, 1))
+    settings = {"tilt": -0.3, "model_temperature": 0, "random_state": 0}
+    assert (
+        BayesianMixtureAutoEncoder(2, **settings).fit(X).hmaxe_
+        == BayesianGMMAutoEncoder(2, **settings).fit(X).hmaxe_
+    )
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 

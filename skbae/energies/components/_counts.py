@@ -145,8 +145,10 @@ class ExponentialColumns(MeanColumns):
     """Positive numbers, exponentially distributed; rates are ``Gamma(shape, rate)`` a priori.
 
     The energy of a row is ``log(rate) - rate x``, so that the prior is worth ``shape - 1`` rows
-    with the sum ``rate``. Coordinates are logarithms of rates.
+    with the sum ``rate``. Means are at least `smallest`. Coordinates are logarithms of rates.
     """
+
+    smallest: Array | float = np.finfo(np.float64).tiny ** 0.5
 
     def eta(self, means: Array) -> Array:
         return -1.0 / means
@@ -155,7 +157,7 @@ class ExponentialColumns(MeanColumns):
         return np.log(means)
 
     def inner(self, means: Array) -> Array:
-        return np.maximum(means, np.finfo(np.float64).tiny ** 0.5)
+        return np.maximum(means, self.smallest)
 
     def normaliser(self, sums: Array, counts: Array, column: Any = slice(None)) -> Array:
         return gammaln(counts + 1.0) - (counts + 1.0) * np.log(sums)

@@ -25,7 +25,7 @@ from skbae.estimators._mixture import (
 from skbae.estimators._mixture_sampling import rows_of_weight_one, sample_by_codes, sweeps
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import internal_energy, run_charted, run_tempered, summarise
-from skbae.estimators.gmm._fit import doubts_about_modes
+from skbae.estimators.gmm._fit import doubts_about_modes, local_maximum
 from skbae.estimators.gmm._mode_starts import sampling_starts
 from skbae.estimators.mixture._fit import (
     energy_with_prior,
@@ -379,16 +379,48 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
         earlier = getattr(self, "lower_bounds_", []) if self._continues(settings) else []
         with progress(self, rows.X, None, settings.max_iter) as step:
-            found = expectation_maximisation(
-                objective,
-                models,
+            maximise = partial(
+                expectation_maximisation,
                 tol=settings.tol,
                 max_iter=settings.max_iter,
                 on_iteration=step,
-                earlier=earlier,
             )
+            bounded = settings.tilt >= 0 or settings.max_iter == 0
+            if bounded or self._continues(settings) or type(self._table.alone) is not Gaussian:
+                found = maximise(objective, models, earlier=earlier)
+            else:
+                own = self._table.alone.as_mixture(settings)
+                form, floor = own.form(rows.X.shape[1]), own.floor(rows)
+                found = local_maximum(objective, form, models, floor, maximise)
         best, attributes = best_of(found, settings.max_iter, step.stopped)
+        if settings.max_iter:
+            self._warn_of_collapse(settings, energy, best, rows)
         return {**self._public(settings, energy, best, rows, runner), **attributes}
+
+    def _warn_of_collapse(
+        self,
+        settings: ComponentMixtureSettings,
+        energy: MixtureEnergy[Any],
+        best: MixtureParameters,
+        rows: Rows,
+    ) -> None:
+        family = energy.family.inner if settings.noise is not None else energy.family
+        factors = [family] if self._table.alone is not None else family.families
+        parts = self._table.parts(best.components)
+        weights = best.weights[:, : settings.n_components]
+        for (block, own), factor, part in zip(self._table.each(rows), factors, parts, strict=True):
+            block.component._warn(factor, part, weights, own, block.place, settings)
+
+    def _doubts(
+        self, settings: ComponentMixtureSettings, params: MixtureParameters, rows: Rows
+    ) -> list[str]:
+        """Return reasons for doubt in sampled models, from each block of columns."""
+        parts, weights = self._table.parts(params.components), params.weights
+        own_weights = weights[:, : settings.n_components]
+        found: list[str] = []
+        for (block, own), part in zip(self._table.each(rows), parts, strict=True):
+            found += block.component._doubts(part, own_weights, own, block.place, settings)
+        return found
 
     def _continued(self, rng: np.random.Generator) -> MixtureParameters:
         # what no row of a component has had yet may come with the next batch: without the share of
@@ -455,6 +487,8 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         energy = energy_with_prior(settings, self._table, rows, runner, box)
         objective = Objective(energy, rows, runner, settings.temperature, settings.tilt)
         run = self._sample(settings, objective, rng)
+        doubts = self._doubts(settings, run.params, rows)
+        run = replace(run, doubts=(*run.doubts, *doubts))
         best = find_mode(objective, best_start(objective, run.params, tau), tau)
         matched = match_to_reference(
             energy,

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skbae.energies.gaussian._covariance import COVARIANCE_TYPES
 from skbae.energies.gaussian._mixture import conjugate_gaussian_mixture
+from skbae.energies.gaussian._parameters import GaussianParameters
 from skbae.energies.gaussian._span import column_span
+from skbae.energies.mixture._energy import MixtureParameters
 from skbae.estimators._checks import check_choice, check_known_together, check_real
-from skbae.estimators.gmm._fit import models_of_codes, resolved_prior
+from skbae.estimators.gmm._fit import (
+    doubts_about_ties,
+    models_of_codes,
+    resolved_prior,
+    warn_of_floor,
+)
 from skbae.estimators.gmm._settings import GaussianMixtureForm, GaussianMixtureSettings
 from skbae.estimators.mixture._specs import Component, Place
 from skbae.inference.passes._filled import filled_rows
@@ -138,6 +145,24 @@ class Gaussian(Component):
                     f"{place.column(int(columns[0]))} {what}, so that it has no density; drop it, "
                     "or set model_temperature=0 to fit the single best model"
                 )
+
+    def _named(self, settings: MixtureSettings, place: Place) -> GaussianMixtureSettings:
+        """Return :meth:`as_mixture`, whose warnings name the component."""
+        own = self.as_mixture(settings)
+        return replace(own, estimator=f"{own.estimator}, component {place.name!r}")
+
+    def _warn(
+        self, family: Any, params: Any, weights: Array, rows: Rows, place: Place, settings: Any
+    ) -> None:
+        plain = MixtureParameters(weights, GaussianParameters(params.means, params.factors))
+        floor = np.broadcast_to(family.reg_covar, len(place.names))
+        warn_of_floor(self._named(settings, place), plain, floor, rows)
+
+    def _doubts(
+        self, params: Any, weights: Array, rows: Rows, place: Place, settings: Any
+    ) -> list[str]:
+        plain = MixtureParameters(weights, GaussianParameters(params.means, params.factors))
+        return doubts_about_ties(self._named(settings, place), rows, plain, place.names)
 
     def _prior(self, rows: Rows, settings: Any, runner: RowRunner) -> dict[str, Any]:
         prior = resolved_prior(self.as_mixture(settings), rows, runner)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 
 from skbae.energies.components._categories import CategoricalColumns
 from skbae.energies.components._counts import (
@@ -16,6 +18,7 @@ from skbae.energies.components._counts import (
     PoissonColumns,
 )
 from skbae.estimators._checks import check_choice, check_integer, check_real
+from skbae.estimators._stacklevel import users_stacklevel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 # Share of each row's code at the start that all components have part in.
 _SOFTNESS = 0.1
+# Floor of the means of waiting times, relative to the mean of a column.
+_SMALLEST_MEAN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,17 @@ class Component(BaseEstimator, ABC):
 
     def _check_rows(self, rows: Rows, place: Place, settings: Any) -> None:
         """Raise ValueError, naming column and component, if rows determine no components."""
+
+    def _warn(
+        self, family: Any, params: Any, weights: Array, rows: Rows, place: Place, settings: Any
+    ) -> None:
+        """Warn of components of a single best model that have collapsed onto few rows."""
+
+    def _doubts(
+        self, params: Any, weights: Array, rows: Rows, place: Place, settings: Any
+    ) -> list[str]:
+        """Return reasons for doubt in sampled models (S, K, ...) of these columns."""
+        return []
 
     def _start(
         self, family: Any, X: Array, weights: Array, codes: Array, rows: Rows, settings: Any
@@ -330,6 +346,26 @@ class Exponential(_Rates):
 
     def _family(self, n_components: int, place: Place) -> ExponentialColumns:
         return ExponentialColumns(n_components, len(place.names), by_column=False)
+
+    def _fitting(self, n_components: int, place: Place, rows: Rows, settings: Any) -> Any:
+        family = self._family(n_components, place)
+        family.smallest = _SMALLEST_MEAN * self._typical(rows)
+        return family
+
+    def _warn(
+        self, family: Any, params: Any, weights: Array, rows: Rows, place: Place, settings: Any
+    ) -> None:
+        small = params.means[0] <= 2.0 * family.smallest
+        for column in np.flatnonzero(small.any(axis=0)):
+            warnings.warn(
+                f"{settings.estimator}: components {np.flatnonzero(small[:, column]).tolist()} "
+                f"have collapsed onto zeros of {place.column(int(column))}, where an exponential "
+                "density has no bound, so that hmaxe_ is set by a floor of their means; give zeros "
+                "a column of their own (0 or 1, Bernoulli), with NaN in this one, or decrease "
+                "n_components",
+                ConvergenceWarning,
+                stacklevel=users_stacklevel(),
+            )
 
     def _with_prior(
         self, n_components: int, place: Place, prior: dict[str, Any]
