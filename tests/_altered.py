@@ -14,6 +14,7 @@ from skbae import (
     BayesianPCAAutoEncoder,
     BayesianRBMAutoEncoder,
     BayesianVAEAutoEncoder,
+    EnergyAutoEncoder,
 )
 from skbae.estimators._plans import SamplerPlans
 from skbae.inference.evidence._partition import AnnealingPlan
@@ -114,9 +115,21 @@ class QuickVAE(BayesianVAEAutoEncoder):
     _plans = replace(QUICK, tempered=_never)
 
 
+class QuickEnergy(EnergyAutoEncoder):
+    _plans = QUICK
+
+
 _QUICK = {
     kind.__base__: kind
-    for kind in (QuickGMM, QuickMixture, QuickPCA, QuickMixturePCA, QuickRBM, QuickVAE)
+    for kind in (
+        QuickGMM,
+        QuickMixture,
+        QuickPCA,
+        QuickMixturePCA,
+        QuickRBM,
+        QuickVAE,
+        QuickEnergy,
+    )
 }
 
 

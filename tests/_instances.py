@@ -267,6 +267,16 @@ SAMPLED_INSTANCES = [
         },
     ),
     _network("sampled", model_temperature=1.0, n_models=5),
+    Instance(
+        "energy-tempered",
+        EnergyAutoEncoder,
+        {
+            "energy": MixtureOf(NormalComponents),
+            "model_temperature": 2.0,
+            "n_models": 5,
+            "random_state": 0,
+        },
+    ),
 ]
 
 each_instance = pytest.mark.parametrize("instance", INSTANCES, ids=lambda row: row.name)
