@@ -426,7 +426,7 @@ def test_pca_is_fitted_as_by_its_own_estimator():
     np.testing.assert_allclose(found.score_gradient(X), own.score_gradient(X), atol=1e-9)
     np.testing.assert_allclose(found.denoise(X, 0.1), own.denoise(X, 0.1), atol=1e-9)
     assert found.sample(3)[0].shape == (3, 2)
-    with pytest.raises(TypeError, match="transform needs a EnumerableBoundEnergy, but BoundPCA"):
+    with pytest.raises(TypeError, match="transform needs an EnumerableBoundEnergy, but BoundPCA"):
         found.transform(X)
 
 
@@ -574,7 +574,7 @@ def test_methods_name_the_capabilities_that_they_need():
     found = model(Laplace(), model_temperature=0, tol=0.1).fit(LAPLACE_ROWS)
     for method in ("predict", "predict_proba", "transform", "encode"):
         with pytest.raises(
-            TypeError, match=f"{method} needs a EnumerableBoundEnergy, but BoundRow"
+            TypeError, match=f"{method} needs an EnumerableBoundEnergy, but BoundRow"
         ):
             getattr(found, method)(LAPLACE_ROWS)
     with pytest.raises(TypeError, match="the gradient in x needs a SmoothBoundEnergy"):

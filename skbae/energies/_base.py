@@ -310,5 +310,8 @@ def require(energy: object, capability: type[Capability], algorithm: str) -> Cap
             if not hasattr(energy, method)
         )
         lacks = ", ".join(missing) or f"{capability.__name__} among its bases"
-        raise TypeError(f"{algorithm} needs a {capability.__name__}, but {name} lacks {lacks}")
+        article = "an" if capability.__name__[0] in "AEIOU" else "a"
+        raise TypeError(
+            f"{algorithm} needs {article} {capability.__name__}, but {name} lacks {lacks}"
+        )
     return energy
