@@ -185,7 +185,7 @@ def check_prior_by_coordinates(subject: Subject) -> None:
 
 def _allocations(subject: Subject) -> tuple[Rows, NDArray[np.intp]]:
     """Return a few rows, and all their allocations (S, N)."""
-    n_components = int(subject.energy.n_components)
+    n_components = subject.energy.collapse(subject.X[:2], 1.0).n_components
     n = max(2, int(np.log(_N_ALLOCATIONS) / np.log(max(n_components, 2))))
     labels = np.array(list(product(range(n_components), repeat=n)), dtype=np.intp)
     return _few_rows(subject, n), labels
@@ -226,7 +226,8 @@ def check_evidence(subject: Subject) -> None:
 def check_preferences(subject: Subject) -> None:
     """Leave-one-out odds of a row's component are differences of ``log_joint``."""
     rows, labels = _allocations(subject)
-    X, n_components = np.asarray(rows.X), int(subject.energy.n_components)
+    X = np.asarray(rows.X)
+    n_components = int(labels.max()) + 1
     labels = labels[subject.rng.permutation(len(labels))[:5]]
     for temperature in _TEMPERATURES:
         mixture = subject.energy.collapse(X, temperature)

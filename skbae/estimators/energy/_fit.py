@@ -84,14 +84,14 @@ def sample(
     """
     energy = objective.energy
     if not (isinstance(energy, ConjugateEnergy) and settings.sweeps(objective.rows.weights)):
-        check_samplable(settings, energy, objective.rows.weights)
+        check_samplable(settings, energy)
         return run_tempered(objective, rng, settings, on_step)
     if not isinstance(energy, CollapsibleEnergy):
         n_chains, plan = settings.plans.gibbs(len(objective.rows.X), settings.n_models)
         return sample_conjugate(
             objective, energy.draw_prior(n_chains, rng), rng, plan=plan, on_step=on_step
         )
-    many = getattr(energy, "n_components", 1) > MAX_RELABELLED
+    many = isinstance(energy, MixtureEnergy) and energy.n_components > MAX_RELABELLED
     if many or allocation_work(objective) <= MOST_ALLOCATION_WORK:
         return run_allocations(objective, rng, settings, settings.evidence_tol, on_step)
     return run_gibbs(objective, starts(), rng, settings, on_step)

@@ -9,7 +9,7 @@ import numpy as np
 
 from skbae._types import ArrayRecord
 from skbae.energies._base import Energy
-from skbae.energies._capabilities import GradientEnergy
+from skbae.energies._capabilities import ConjugateEnergy, GradientEnergy
 from skbae.energies._recipe import EnergyRecipe
 from skbae.energies.mixture._components import ComponentFamily
 from skbae.estimators._settings import Given, Settings, common_settings
@@ -92,7 +92,7 @@ class EnergySettings(Settings):
         return self.temperature == self.model_temperature and self.tilt == 0 and whole
 
 
-def check_samplable(settings: EnergySettings, energy: Energy, weights: Array | None) -> None:
+def check_samplable(settings: EnergySettings, energy: Energy) -> None:
     """Raise TypeError naming what is missing unless the models of an energy can be sampled.
 
     Only for energies that are no ConjugateEnergy, or settings at which these need gradients too.
@@ -105,7 +105,7 @@ def check_samplable(settings: EnergySettings, energy: Energy, weights: Array | N
     )
     gibbs = (
         "and ConjugateEnergy needs model_temperature=temperature, tilt=0 and integer weights"
-        if hasattr(energy, "draw_conditional")
+        if isinstance(energy, ConjugateEnergy)
         else "and it is no ConjugateEnergy"
     )
     raise TypeError(
