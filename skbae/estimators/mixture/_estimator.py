@@ -308,10 +308,12 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         self, settings: ComponentMixtureSettings, n_features: int, what: str
     ) -> None:
         has, new = self._fitted.details, self._table
-        if has.n_components != settings.n_components or not has.table.same_form(new):
+        same_noise = (has.box is None) == (settings.noise is None)
+        same = has.n_components == settings.n_components and same_noise
+        if not same or not has.table.same_form(new):
             raise ValueError(
-                f"{what} needs the n_components ({has.n_components}), the components, their columns"
-                " and the categories of the fitted model; got others"
+                f"{what} needs the n_components ({has.n_components}), the components, their "
+                "columns, the categories and the noise of the fitted model; got others"
             )
 
     # -- fit -----------------------------------------------------------------------------------
