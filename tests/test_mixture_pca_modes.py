@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from itertools import product
 
 import numpy as np
 import pytest
@@ -152,7 +151,10 @@ def test_one_component_is_pca(n_latent):
     [
         (2, 1, 2),
         (3, 2, 2),
-        *(pytest.param(*shape, 3, marks=pytest.mark.slow) for shape in product((2, 3), (0, 1, 2))),
+        *(
+            pytest.param(*shape, 3, marks=pytest.mark.slow)
+            for shape in ((2, 0), (2, 1), (2, 2), (3, 1), (3, 2))
+        ),
     ],
 )
 def test_evidence_of_iris_agrees_over_seeds(n_components, n_latent, n_seeds):

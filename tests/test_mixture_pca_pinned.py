@@ -160,7 +160,7 @@ def subspaces(n_groups=3, n_rows=30, n_features=90, seed=0):
     return np.concatenate(groups)
 
 
-@pytest.mark.parametrize("n_seeds", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_more_than_a_thousand_parameters_are_sampled(n_seeds):
     X = subspaces()
     fits = [
