@@ -407,5 +407,6 @@ def test_few_ranks_of_the_truth_are_uniform_for_tables_with_gaps():
     assert p_values(ranks(40)).min() > CRITICAL
 
 
+@pytest.mark.slow
 def test_ranks_under_a_wrong_prior_are_not_uniform():
     assert p_values(ranks(40, WithAnotherPrior)).min() < CRITICAL

@@ -278,7 +278,7 @@ def test_noise_fills_gaps_of_tables():
 # -- what they are for ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("components", "noise"),
     [("student_t", None), (StudentT(None), None), ("gaussian", "uniform")],
