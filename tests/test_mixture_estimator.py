@@ -589,6 +589,7 @@ def test_negative_tilts_of_gaussian_components_are_those_of_gaussian_mixtures():
         (3, "components must be a name, a component"),
         ([("a", "poisson")], r"list of \(name, component, columns\)"),
         ([("a", "poisson", [0]), ("a", "poisson", [1])], "must differ, got 'a' twice"),
+        ([("noise", "poisson", [0])], "the name 'noise' is that of the parameter"),
         ([("a", "poisson", [0])], "columns of X belong to no component: '1'"),
         ([("a", "poisson", [0, 1]), ("b", "poisson", 1)], "column '1' belongs to component 'a'"),
         ([("a", "poisson", [0, 7])], "component 'a' is for column 7, and X has 2 columns"),

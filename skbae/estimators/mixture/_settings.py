@@ -165,6 +165,8 @@ def _read_components(given: Any) -> list[tuple[str, Component, Any]]:
             raise ValueError(f"names of components must differ, got {name!r} twice")
         own = _read_component(component, f"component {name!r}")
         own._check(name)
+        if name == "noise":
+            raise ValueError("the name 'noise' is that of the parameter noise; choose another")
         if columns is None:
             raise TypeError(f"columns of component {name!r} must be given, got None")
         found.append((name, own, columns))
