@@ -228,8 +228,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     Below T = 1, where noise variances fall for as long as errors do, quasi-Newton steps (L-BFGS)
     follow the passes over so few rows, five of which count as one more pass. They end when the
     objective is as high as it was where the rows held out had their best score in the second fit.
-    Such a fit has converged if it gets there, and if more steps did not raise that score by more
-    than a twentieth of what the network gains over the linear decoder.
+    Such a fit has converged if it gets there, or nearly so, or no step raises the objective, and if
+    more steps did not raise that score by more than a twentieth of what the network gains over the
+    linear decoder.
 
     Codes, of shape (n_samples, n_components), are points of the latent space: `transform` gives
     their mean under the reference model, by weighted draws around the mode, the same for every row;

@@ -115,10 +115,11 @@ def _scores_of_steps(
     scores = [_score(theirs.scores(ours.start))]
     best = BestModel(_PATIENCE, settings.tol)
     best.update(ours.start, scores[0])
-    enough, ended = -np.inf, False
+    enough, ended, made = -np.inf, False, 0
 
     def on_step(number: int, theta: Array, value: float) -> bool:
-        nonlocal enough, ended
+        nonlocal enough, ended, made
+        made = number
         if number % _A_PASS:
             return False
         scores.append(_score(theirs.scores(theta, ours.codes[nearest])))
@@ -129,7 +130,8 @@ def _scores_of_steps(
 
     n_steps = _A_PASS * most_refining_passes(settings)
     ascend_lbfgs(ours.evaluate, ours.start, n_steps, ours.lower, on_step)
-    return np.array(scores), enough, ended
+    # steps that end by themselves find nothing better
+    return np.array(scores), enough, ended or made < n_steps
 
 
 def _score(values: Array) -> float:
@@ -182,26 +184,31 @@ def refined(
     """
     if not refines(settings, energy, rows) or found.stopped:
         return found, {}
-    before, volume = len(found.objectives), energy.frame.log_volume
+    before, volume, made = len(found.objectives), energy.frame.log_volume, 0
     objectives, vector, stopped = [*found.objectives], found.theta, False
     reached: Array | None = None
-    value = np.inf
+    value, exhausted = np.inf, False
     if np.isfinite(answer.enough) and answer.curved:
         own = _objective(settings, energy, rows, vector)
         at_start, _ = own.evaluate(own.start)
         value = at_start
 
         def report(number: int, theta: Array, at: float) -> bool:
-            nonlocal reached, stopped, value
-            reached, value = theta.copy(), at
-            if number % _A_PASS == 0:
+            nonlocal reached, stopped, value, made
+            reached, value, made = theta.copy(), at, made + 1
+            if made % _A_PASS == 0:
                 objectives.append(value + volume)
-                stopped = bool(on_step(before + number // _A_PASS, value + volume))
+                stopped = bool(on_step(before + made // _A_PASS, value + volume))
             return stopped or value >= answer.enough
 
-        if value < answer.enough:
-            n_steps = _A_PASS * most_refining_passes(settings)
-            ascend_lbfgs(own.evaluate, own.start, n_steps, own.lower, report)
+        n_steps = _A_PASS * most_refining_passes(settings)
+        while value < answer.enough and made < n_steps and not stopped:
+            start, last = own.start if reached is None else reached, made
+            ascend_lbfgs(own.evaluate, start, n_steps - made, own.lower, report)
+            # where codes change from one mode to another steps end early, and may begin anew
+            exhausted = made - last < _A_PASS and made < n_steps
+            if exhausted:
+                break
         if reached is not None:
             phi = vector[len(reached) :].astype(np.float64)
             learned = _learned(own, reached, phi)
@@ -216,10 +223,11 @@ def refined(
             best = int(np.argmax(values))
             vector = candidates[best]
             if best == 0:
-                value = at_start
+                value, exhausted = at_start, False
     converged = found.converged
     if answer.curved:
-        converged = answer.levelled_off and value >= answer.enough - answer.slack
+        there = value >= answer.enough - answer.slack
+        converged = answer.levelled_off and (there or exhausted)
     warning = "" if converged or stopped else _STILL_GAIN.format(settings.max_iter)
     found = replace(
         found,
