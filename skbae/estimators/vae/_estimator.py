@@ -129,7 +129,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Number of distinct rows in a step; "auto" stands for 100.
     max_iter : int, default=300
         Largest number of passes over the rows; over few rows a pass goes repeatedly, until it has
-        made ten steps. Below T = 1 up to 0.4 times as many may follow (see the notes).
+        made ten steps. Below T = 1 up to as many may follow (see the notes).
     n_importance_samples : int, default=10
         Number of codes drawn for each row in a step of the fit, if T > 0. With few of them the
         objective is below ``Hmaxe_T`` on average; with more it is closer.

@@ -62,7 +62,7 @@ _FEW_ROWS, ASKED_SHARE = 2000, 0.2
 _LOOSE, _LOOSE_PASSES = 0.1, 0.4
 # Largest number of passes as which quasi-Newton steps count, as a share of `max_iter`; draws of a
 # code in these; and the most rows times draws times parameters for which they are made.
-_REFINING_PASSES, N_REFINING, _REFINED_WORK = 0.4, 16, 100_000_000
+_REFINING_PASSES, N_REFINING, _REFINED_WORK = 1.0, 16, 100_000_000
 # Share of the passes in which the learning rate falls.
 _COOLING = 0.4
 # Least number of steps of a pass; it goes over few rows repeatedly.
