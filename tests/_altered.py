@@ -36,6 +36,7 @@ def short_allocations(n_models, evidence_tol=0.1, n_steps=4):
     return AllocationPlan(
         search=SearchPlan(n_starts=8, n_children=8, patience=1, max_generations=1),
         max_searches=2,
+        max_tied_searches=2,
         n_chains=4,
         n_burn=4,
         n_steps=n_steps,

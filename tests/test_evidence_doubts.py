@@ -22,7 +22,7 @@ from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocations import choose_run, sample_from_pools, settle
 from skbae.inference.sample._progress import Progress
-from skbae.inference.sample._search_agreement import search_until_agreed
+from skbae.inference.sample._search_agreement import search_until_agreed, searches_to_make
 
 DOUBT = "independent searches found different best modes"
 
@@ -31,16 +31,24 @@ class Rectangle:
     """Four groups of rows at the corners of a rectangle, four wide, for two components.
 
     Every way to share the groups is a mode that chains do not leave; the best one, which joins
-    groups along the short sides, has nearly all of the posterior.
+    groups along the short sides, has nearly all of the posterior. More columns may be bits that
+    have nothing to do with the groups.
     """
 
     n_rows = 60
 
-    def __init__(self, height=4.4):
+    def __init__(self, height=4.4, n_bits=0):
         rng = np.random.default_rng(0)
         corners = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, height], [4.0, height]])
-        self.X = corners.repeat(15, axis=0) + 0.5 * rng.normal(size=(self.n_rows, 2))
-        prior = MixturePrior("full", 2, self.X.mean(axis=0), 0.3 * np.eye(2))
+        groups = corners.repeat(15, axis=0) + 0.5 * rng.normal(size=(self.n_rows, 2))
+        self.X = np.hstack([groups, rng.integers(2, size=(self.n_rows, n_bits))])
+        prior = MixturePrior(
+            "full",
+            2,
+            self.X.mean(axis=0),
+            0.3 * np.eye(2 + n_bits),
+            degrees_of_freedom=4.0 + n_bits,
+        )
         self.energy, self.rows = conjugate_energy(self.X, prior), make_rows(self.X, None)
         self.mixture = self.energy.collapse(self.X, 1.0)
         plan = allocation_plan(self.n_rows * self.energy.allocation_size(), 20, 0.1)
@@ -194,12 +202,12 @@ def test_jumping_chains_that_cannot_be_believed_answer_nothing(changes):
 # -- a third search --------------------------------------------------------------------------------
 
 
-def searched(rectangle, found):
+def searched(rectangle, found, **changes):
     """Return pools and doubts where searches find these, one after the other."""
     pools = iter([rectangle.pool(*modes) for modes in found])
-    rng = np.random.default_rng(0)
+    rng, plan = np.random.default_rng(0), replace(rectangle.plan, **changes)
     return search_until_agreed(
-        rectangle.mixture, rectangle.plan, rng, searcher=lambda *arguments: next(pools)
+        rectangle.mixture, plan, rng, searcher=lambda *arguments: next(pools)
     )
 
 
@@ -216,6 +224,29 @@ def test_a_third_search_is_made_where_two_differ_in_other_modes():
     assert abs(heights[0] - heights[1]) < 3
     pools, _ = searched(square, [(best, next_best), (best,), (best, next_best)])
     assert len(pools) == 3
+
+
+def test_searches_that_agree_are_not_trusted_where_many_columns_are_tied():
+    """Five bits ask for five searches, and for one more if they differ."""
+    table = Rectangle(n_bits=5)
+    found = [(LONG,), (LONG,), (LONG,), (SHORT,), (SHORT,), (LONG,)]
+    best = table.pool(SHORT).log_mass[0]
+    assert best > table.pool(LONG).log_mass[0] + 3
+    pools, doubts = searched(table, found)
+    assert (len(pools), doubts, pools[0].log_mass[0]) == (6, [], best)
+    pools, doubts = searched(table, found, max_tied_searches=2)
+    assert (len(pools), doubts) == (2, [])
+    # one search alone has found the best mode, and others are made until another one has
+    pools, doubts = searched(table, [*found[:4], (LONG,), *found[4:]])
+    assert (len(pools), doubts[0][: len(DOUBT)]) == (5, DOUBT)
+    pools, doubts = searched(table, [*found[:4], (LONG,), *found[4:]], max_searches=6)
+    assert (len(pools), doubts, pools[0].log_mass[0]) == (6, [], best)
+
+
+@pytest.mark.parametrize(("n_bits", "n_searches"), [(0, 2), (2, 2), (3, 3), (20, 8)])
+def test_each_tied_column_beyond_two_asks_for_another_search(n_bits, n_searches):
+    table = Rectangle(n_bits=n_bits)
+    assert searches_to_make(table.mixture, table.plan.max_tied_searches) == n_searches
 
 
 @pytest.mark.parametrize(("value", "agrees"), [(-10.1, True), (-11.0, False), (-2.0, False)])

@@ -27,6 +27,8 @@ class AllocationPlan:
     search : SearchPlan
     max_searches : int
         Largest number of searches; fewer are made if they agree.
+    max_tied_searches : int
+        Where many columns are tied more searches are made, so many at most, even if they agree.
     n_challengers : int
         Children of where chains from the modes have come to, which may be above all modes found;
         0: none.
@@ -57,6 +59,7 @@ class AllocationPlan:
 
     search: SearchPlan = field(default_factory=SearchPlan)
     max_searches: int = 5
+    max_tied_searches: int = 8
     n_challengers: int = 64
     n_chains: int = 16
     n_burn: int = 60

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skbae.inference.sample._allocation_children import tied_columns
 from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_search import search
 
@@ -20,11 +21,26 @@ if TYPE_CHECKING:
 _SAME_HEIGHT = 3.0
 # With at least so many components, three searches must agree instead of two.
 _MANY_COMPONENTS = 8
+# Beyond so many tied columns, each asks for another search.
+_FEW_TIED = 2
 
 
 def searches_needed(n_components: int) -> int:
     """Return how many independent searches must agree."""
     return 1 if n_components == 1 else 3 if n_components >= _MANY_COMPONENTS else 2
+
+
+def searches_to_make(mixture: CollapsedModel, most: int) -> int:
+    """Return how many searches to make in all, of which some must agree: at most `most` for ties.
+
+    Components may be constant in tied columns, in as many combinations as there are subsets of
+    these. Then half of all searches may end at the same wrong mode.
+    """
+    needed = searches_needed(mixture.n_components)
+    if needed == 1:
+        return 1
+    n_tied = len(tied_columns(mixture.columns))
+    return max(needed, min(most, needed + n_tied - _FEW_TIED))
 
 
 def pools_agree(first: Pool, second: Pool) -> bool:
@@ -64,8 +80,9 @@ def search_until_agreed(
 ) -> tuple[list[Pool], list[str]]:
     """Search independently until enough searches have found the same best mode.
 
-    If these differ in other modes of about the same height, each has missed some, and both may have
-    missed the best: one more search is made.
+    More are made where many columns are tied: see :func:`searches_to_make`. If these differ in
+    other modes of about the same height, each has missed some, and all may have missed the best:
+    one more search is made.
 
     Parameters
     ----------
@@ -87,22 +104,24 @@ def search_until_agreed(
     doubts : list of str
     """
     needed = searches_needed(mixture.n_components)
+    fewest = searches_to_make(mixture, plan.max_tied_searches)
+    most = max(fewest, plan.max_searches)
     pools = list(known)
     while True:
         if on_stage is not None:
-            most = max(needed, plan.max_searches, len(pools) + 1)
-            on_stage(f"search {len(pools) + 1} for modes, of {needed} to {most}")
+            last = max(most, len(pools) + 1)
+            on_stage(f"search {len(pools) + 1} for modes, of {fewest} to {last}")
         generator = np.random.default_rng(rng.integers(2**63))
         pools.append(searcher(mixture, plan.search, generator))
         pools.sort(key=lambda pool: -pool.log_mass[0])
-        if len(pools) < needed:
+        if len(pools) < fewest:
             continue
         agreeing = sum(pool is pools[0] or pools_agree(pools[0], pool) for pool in pools)
         if agreeing >= needed:
-            if len(pools) > needed or not any(pools_differ(pools[0], each) for each in pools[1:]):
+            if len(pools) > fewest or not any(pools_differ(pools[0], each) for each in pools[1:]):
                 return pools, []
             continue
-        if len(pools) >= plan.max_searches:
+        if len(pools) >= most:
             best = ", ".join(f"{pool.log_mass[0]:.1f}" for pool in pools)
             doubt = f"independent searches found different best modes (log densities {best})"
             return pools, [doubt]
