@@ -95,11 +95,15 @@ def quietly(*args, **kwargs):
 
 def test_a_superfluous_component_counts_less_than_its_parameters():
     """Exactly 3/4 in the limit (Yamazaki and Watanabe), and 3/2 if it were regular."""
-    found = quietly(two_components(), normal_rows(1000, 1, seed=1))
-    assert found.status != "failed"
-    assert abs(found.value - 0.75) < 4 * found.error + 0.15
-    assert abs(found.slope - 0.75) < 4 * found.slope_error + 0.15
-    assert found.value + 4 * found.error < 1.5
+    X, values, errors = normal_rows(1000, 1, seed=1), [], []
+    for seed in range(3):  # the error of one fit varies by a factor of five
+        found = quietly(two_components().set_params(random_state=seed), X)
+        assert found.status != "failed"
+        assert abs(found.value - 0.75) < 4 * found.error + 0.15
+        assert abs(found.slope - 0.75) < 4 * found.slope_error + 0.15
+        values.append(found.value)
+        errors.append(found.error)
+    assert np.mean(values) + np.linalg.norm(errors) < 1.5  # three standard errors of the mean
 
 
 @pytest.mark.slow
