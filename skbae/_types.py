@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from skbae._report import html_report, number, text_report
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
@@ -333,3 +335,27 @@ class SamplingResult:
     hmaxe_variance: float = float("nan")
     hmaxe_variance_error: float = float("nan")
     points: tuple[TemperedPoint, ...] = ()
+
+    def __str__(self) -> str:
+        return text_report("Sampling of the models", self.status, self.reasons, self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return the diagnostics as HTML, which notebooks show."""
+        return html_report("Sampling of the models", self.status, self.reasons, self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        """Return what is shown beside the status, as texts by name."""
+        facts = {
+            "log evidence": number(self.log_evidence, self.log_evidence_error),
+            "method": self.method,
+            "chains": str(self.n_chains),
+            "sweeps": str(self.n_sweeps),
+            "R-hat": number(self.rhat),
+            "effective draws": number(self.ess),
+            "modes": str(self.n_modes),
+        }
+        if not np.isnan(self.log_evidence_lower_bound):
+            facts["log evidence is at least"] = number(self.log_evidence_lower_bound)
+        for name, (value, error) in self.estimates.items():
+            facts[f"log evidence ({name})"] = number(value, error)
+        return facts

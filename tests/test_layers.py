@@ -17,6 +17,7 @@ PACKAGE = Path(skbae.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
+    ["skbae._report"],
     ["skbae._types", "skbae._version"],
     ["skbae.operators"],
     ["skbae.energies"],
