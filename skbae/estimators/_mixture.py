@@ -20,6 +20,7 @@ from skbae.estimators._criteria import InformationCriteria
 from skbae.estimators._fitted import DetailsT, Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._pieces import ReadsPieces, by_pieces
+from skbae.estimators._posterior import DescribesPosterior
 from skbae.estimators._settings import Given, Settings, common_settings
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators._stream import Stream
@@ -35,7 +36,7 @@ from skbae.inference.passes._starting_points import (
     random_rows,
 )
 from skbae.operators._floating import own_errors
-from skbae.operators._labels import match_labels
+from skbae.operators._labels import label_certainty, match_labels
 from skbae.operators._tempered import first_maximum, log_mean_exp, tempered_softmax
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ INITS = (*_CHOOSE_MEANS, "random")
 _SAME_MAXIMUM, _SAME_IN_NATS = 1e-10, 1e-6
 # Rows by which the components of one model are matched with those of another.
 _ROWS_TO_MATCH = 2000
+# Rows, drawn from the reference model, on which it is judged how sure the labels are.
+_ROWS_TO_COMPARE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +142,7 @@ class MixtureAutoEncoder(
     BatchAutoEncoder[MixtureSettingsT, DetailsT],
     CompletingAutoEncoder[MixtureSettingsT, DetailsT],
     InformationCriteria[MixtureSettingsT, DetailsT],
+    DescribesPosterior[MixtureSettingsT, DetailsT],
 ):
     """Base of the estimators of mixtures."""
 
@@ -208,6 +212,31 @@ class MixtureAutoEncoder(
         ndarray of shape (n_samples,)
         """
         return self.fit(X, y, sample_weight).predict(X)
+
+    # -- sampled models ------------------------------------------------------------------------
+
+    def _certainties(self) -> dict[str, Array]:
+        """Return how sure the label of each component is, judged on rows of the reference model."""
+        self._require_density("a comparison of labels")
+        energy, temperature, reference = self._energy(), self._fitted.temperature, self._reference()
+        X, _ = energy.draw(reference, _ROWS_TO_COMPARE, np.random.default_rng(0))
+
+        def codes(models: MixtureParameters) -> Array:
+            bound = energy.bind(models, self._fitted.frame, np.float64)
+            rounding = bound.rounding[:, None, None]
+            return tempered_softmax(bound.joint(X, temperature), temperature, 1, rounding=rounding)
+
+        params, n_labels = self._parameters(), self._n_labels()
+        theirs = [
+            codes(params.take(slice(start, start + 10)))[:, :n_labels]
+            for start in range(0, params.n_models, 10)
+        ]
+        ours = codes(reference)[0, :n_labels]
+        return {"component": label_certainty(np.concatenate(theirs), ours)}
+
+    def _n_labels(self) -> int:
+        """Return how many components, the first ones, have labels that can be exchanged."""
+        return int(self.models_.weights.shape[1])
 
     # -- batches -------------------------------------------------------------------------------
 

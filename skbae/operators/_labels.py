@@ -48,3 +48,54 @@ def one_hot(labels: NDArray[np.intp], n_components: int) -> Array:
     for k in range(n_components):
         np.equal(labels, k, out=memberships[:, k])
     return memberships
+
+
+def label_certainty(codes: Array, reference: Array) -> Array:
+    """Return how sure it is which label of S matched models is which label of a reference, (K,).
+
+    For each pair of labels k and l it is the correlation, over rows, of the difference of their
+    codes in a model with that in the reference, negative where the labels are exchanged. Rows count
+    as much as the reference gives them to either. It is cut off at 0, and averaged over models; of
+    label k it is that of the l for which it is least.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (S, K, N)
+        Soft labels of rows under each model, in matching order.
+    reference : ndarray of shape (K, N)
+
+    Returns
+    -------
+    ndarray of shape (K,)
+        1 where labels are sure, 0 where they are arbitrary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = np.array([[0.9, 0.8, 0.1], [0.1, 0.2, 0.9]])
+    >>> label_certainty(codes[None], codes).round(12).tolist()
+    [1.0, 1.0]
+    >>> label_certainty(codes[None, ::-1], codes).round(12).tolist()
+    [0.0, 0.0]
+    """
+    n_labels = len(reference)
+    certainty = np.ones((n_labels, n_labels))
+    for k in range(n_labels):
+        for other in range(k):
+            ours, theirs = reference[k] - reference[other], codes[:, k] - codes[:, other]
+            found = _correlation(theirs, ours, reference[k] + reference[other])
+            certainty[k, other] = certainty[other, k] = np.maximum(found, 0.0).mean()
+    return certainty.min(axis=1)
+
+
+def _correlation(values: Array, others: Array, weights: Array) -> Array:
+    """Return the weighted correlations of (S, N) values with (N,) others; 0 for constant ones."""
+    total = weights.sum()
+    if total <= 0:
+        return np.zeros(len(values))
+    weights = weights / total
+    values = values - (values @ weights)[:, None]
+    others = others - others @ weights
+    scale = np.sqrt((values**2 @ weights) * (others**2 @ weights))
+    products = values @ (weights * others)
+    return np.divide(products, scale, out=np.zeros_like(products), where=scale > 1e-9)

@@ -624,6 +624,15 @@ class BayesianGMMAutoEncoder(MixtureAutoEncoder[GaussianMixtureSettings, Gaussia
     def _names_by_component(self) -> tuple[str, ...]:
         return self._reference_names[: 2 if self._fitted.details.tied else None]
 
+    def _posterior_dims(self) -> dict[str, tuple[str, ...]]:
+        own = () if self._fitted.details.tied else ("component",)
+        features = ("feature", "feature_other")[: self.models_.covariances.ndim - 1 - len(own)]
+        return {
+            "weights": ("component",),
+            "means": ("component", "feature"),
+            "covariances": (*own, *features),
+        }
+
     def _factors(self, cholesky: Array) -> Array:
         """Return the precision factors of one model, with leading axes S and C."""
         return cholesky[None, None] if self._fitted.details.tied else cholesky[None]

@@ -580,6 +580,32 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
     def _names_by_component(self) -> tuple[str, ...]:
         return self._reference_names
 
+    def _n_labels(self) -> int:
+        return int(self._fitted.details.n_components)
+
+    def _posterior_arrays(self) -> dict[str, Array]:
+        form, models, n = self._fitted.details, self.models_, self._n_labels()
+        draws = [
+            replace(form, reference=models.take(slice(s, s + 1))).parameters()
+            for s in range(models.n_models)
+        ]
+        arrays = {"weights": models.weights[:, :n]}
+        if form.box is not None:
+            arrays["noise_weight"] = models.weights[:, n]
+        for block, own in draws[0].items():
+            for name, value in own.items():
+                if block != "noise" and np.shape(value)[:1] == (n,):
+                    arrays[f"{block}_{name}"] = np.stack([each[block][name] for each in draws])
+        return arrays
+
+    def _posterior_dims(self) -> dict[str, tuple[str, ...]]:
+        return {
+            name: ("component", *(f"{name}_{axis}" for axis in range(draws.ndim - 2)))
+            if draws.ndim > 1
+            else ()
+            for name, draws in self._posterior_arrays().items()
+        }
+
     def reorder_components(self, order: Any) -> Self:
         before, models = self._reference(), self.models_
         last = self._fitted.details.n_components

@@ -428,6 +428,20 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
         tied = np.ndim(self.noise_variance_) == 0
         return tuple(name for name in names if not (tied and name == "noise_variance_"))
 
+    def _posterior_dims(self) -> dict[str, tuple[str, ...]]:
+        tied = np.ndim(self.noise_variance_) == 0
+        return {
+            "weights": ("component",),
+            "means": ("component", "feature"),
+            "components": ("component", "direction", "feature"),
+            "explained_variance": ("component", "direction"),
+            "noise_variance": () if tied else ("component",),
+        }
+
+    def _certainties(self) -> dict[str, Array]:
+        cosines = np.einsum("skde,kde->skd", self.models_.components, self.components_)
+        return {**super()._certainties(), "component direction": (cosines**2).mean(axis=0)}
+
     def _reference(self) -> MixtureParameters:
         """Return the reference model as the energy's parameters."""
         models = PCAMixtureModels(

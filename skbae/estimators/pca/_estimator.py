@@ -25,6 +25,7 @@ from skbae.estimators._criteria import InformationCriteria
 from skbae.estimators._fitted import Fit, single_model
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._pieces import ReadsPieces
+from skbae.estimators._posterior import DescribesPosterior
 from skbae.estimators._progress import progress
 from skbae.estimators._sampling import summarise
 from skbae.estimators._stacklevel import users_stacklevel
@@ -84,6 +85,7 @@ class BayesianPCAAutoEncoder(
     BatchAutoEncoder[PCASettings, PCADetails],
     CompletingAutoEncoder[PCASettings, PCADetails],
     InformationCriteria[PCASettings, PCADetails],
+    DescribesPosterior[PCASettings, PCADetails],
 ):
     """Principal component analysis as a Bayesian autoencoder.
 
@@ -542,6 +544,18 @@ class BayesianPCAAutoEncoder(
     @property
     def _code_scale(self) -> Array:
         return self._fitted.details.code_scale
+
+    def _posterior_dims(self) -> dict[str, tuple[str, ...]]:
+        return {
+            "components": ("direction", "feature"),
+            "explained_variance": ("direction",),
+            "noise_variance": (),
+            "mean": ("feature",),
+        }
+
+    def _certainties(self) -> dict[str, Array]:
+        cosines = np.einsum("sde,de->sd", self.models_.components, self.components_)
+        return {"direction": (cosines**2).mean(axis=0)}
 
     def _energy(self) -> PCAEnergy:
         n_components, n_features = self.components_.shape
