@@ -142,6 +142,20 @@ def test_mixtures_of_pca_have_directions_within_components():
     assert posterior.certainty["weights"].min() > 0.99
 
 
+def test_pca_without_directions_has_a_mean_and_noise():
+    model = BayesianPCAAutoEncoder(0, random_state=0).fit(TWO)
+    names, _ = columns_of(model.summary())
+    assert names == ["noise_variance", "mean[x0]", "mean[x1]"]
+
+
+def test_mixtures_of_pca_without_a_density_are_refused():
+    model = BayesianMixturePCAAutoEncoder(
+        2, n_latent=1, temperature=0, model_temperature=1, random_state=0
+    ).fit(TWO)
+    with pytest.raises(ValueError, match="a comparison of labels needs a density"):
+        model.summary()
+
+
 @pytest.mark.parametrize("method", ["summary", "to_arviz"])
 def test_a_single_best_model_is_refused_with_the_reason(method):
     model = BayesianPCAAutoEncoder(1, model_temperature=0).fit(TWO)

@@ -51,7 +51,7 @@ class Posterior:
 
     def least_certainty(self) -> float:
         """Return how sure the least sure of all labels is; 1 where nothing has labels."""
-        return min((float(np.min(each)) for each in self.certainty.values()), default=1.0)
+        return min((float(each.min(initial=1.0)) for each in self.certainty.values()), default=1.0)
 
     def table(self) -> dict[str, list[Any]]:
         """Return the columns of a table with a row for each entry of each parameter."""
@@ -163,7 +163,8 @@ class DescribesPosterior(BayesianAutoEncoder[SettingsT, DetailsT]):
         Raises
         ------
         ValueError
-            If the models were not sampled.
+            If the models were not sampled, or are mixtures of PCA fitted at ``temperature=0``,
+            which have no density from which rows to compare labels could be drawn.
 
         Examples
         --------
