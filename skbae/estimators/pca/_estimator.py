@@ -546,9 +546,10 @@ class BayesianPCAAutoEncoder(
         return self._fitted.details.code_scale
 
     def _posterior_dims(self) -> dict[str, tuple[str, ...]]:
+        # the explained variance is that of the training rows, which hardly varies between models
         return {
             "components": ("direction", "feature"),
-            "explained_variance": ("direction",),
+            "component_precisions": ("direction",),
             "noise_variance": (),
             "mean": ("feature",),
         }
