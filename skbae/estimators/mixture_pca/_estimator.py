@@ -434,7 +434,7 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
             "weights": ("component",),
             "means": ("component", "feature"),
             "components": ("component", "direction", "feature"),
-            "explained_variance": ("component", "direction"),
+            "component_precisions": ("component", "direction"),
             "noise_variance": () if tied else ("component",),
         }
 
