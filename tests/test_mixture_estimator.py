@@ -536,6 +536,10 @@ def test_unknown_categories_are_refused_or_missing():
     gone = table.iloc[:3].copy()
     gone.loc[1, "colour"] = None
     np.testing.assert_array_equal(fitted.predict_proba(new), fitted.predict_proba(gone))
+    mixed = table.iloc[:3].astype({"colour": object})
+    mixed.loc[1, "colour"] = 3
+    with pytest.raises(TypeError, match=r"column 'colour' of component 'answers' must hold cat"):
+        fitted.predict(mixed)
     given = Categorical(categories=[["blue", "green", "pink", "red"], ["s", "m", "l"]])
     fitted = best(2, [*NAMED[:2], ("answers", given, ["colour", "size"])]).fit(table)
     assert np.isfinite(fitted.score_samples(new)).all()

@@ -275,6 +275,22 @@ def test_noise_fills_gaps_of_tables():
     np.testing.assert_allclose(own.probabilities(1, np.arange(80)).sum(), 1.0, atol=1e-9)
 
 
+@pytest.mark.parametrize("degrees", [1.0, 2.0])
+def test_infinite_variances_are_infinite_whatever_the_weights_of_components(degrees):
+    """Weights that are zero, and covariances of both signs, must not make them NaN unasked."""
+    _, X, _ = two_groups(100)
+    fitted = best(2, StudentT(degrees)).fit(X)
+    gone = fitted.condition([[np.nan, np.nan], [1.0, 2.0]])
+    np.testing.assert_array_equal(gone.variance, [[np.inf, np.inf], [0.0, 0.0]])
+    np.testing.assert_array_equal(np.isinf(np.diagonal(gone.covariance[0])), True)
+    np.testing.assert_array_equal(gone.covariance[1], 0.0)
+    decoded = fitted.decode(np.eye(2))
+    np.testing.assert_array_equal(decoded.variance, np.inf)
+    # of one component, the signs of its scales
+    signs = np.sign(fitted.parameters_["student_t"]["scales"])
+    np.testing.assert_array_equal(decoded.covariance, signs * np.inf)
+
+
 # -- what they are for ---------------------------------------------------------------------------
 
 

@@ -136,7 +136,8 @@ class ConditionalRows(ConditionalDistribution):
             weights, means = np.exp(log_weights), self._means(workspace)
             centre = np.einsum("jn,jdn->dn", weights, means)
             own = self._kernel.variances(workspace, self.temperature).reshape(means.shape)
-            found[part] = np.einsum("jn,jdn->nd", weights, own + (means - centre) ** 2)
+            found[part] = np.einsum("jn,jdn->nd", weights, (means - centre) ** 2)
+            found[part] += _expected_moment("jn,jdn->nd", weights, own)
         return np.where(self.missing, found, 0.0)
 
     @property
@@ -150,7 +151,7 @@ class ConditionalRows(ConditionalDistribution):
             deviations = means - np.einsum("jn,jdn->dn", weights, means)
             own = self._kernel.covariances(workspace, self.temperature)
             own = own.reshape(-1, *own.shape[2:])
-            found[part] = np.einsum("jn,jden->nde", weights, own, optimize=True)
+            found[part] = _expected_moment("jn,jden->nde", weights, own)
             found[part] += np.einsum(
                 "jn,jdn,jen->nde", weights, deviations, deviations, optimize=True
             )
@@ -234,6 +235,25 @@ class ConditionalRows(ConditionalDistribution):
             own = ConditionalRows(self.X[mixed], self.bound, self.temperature)
             entropy[mixed] = own._entropy_by_draws(n_samples, random_state)
         return entropy
+
+
+def _expected_moment(subscripts: str, weights: Array, own: Array) -> Array:
+    """Return the expectation over cells (j) of moments, which may be infinite (Student's t).
+
+    Cells of weight zero do not count, and infinite moments of both signs have none: NaN.
+    """
+    infinite = np.isinf(own)
+    if not infinite.any():
+        return np.einsum(subscripts, weights, own, optimize=True)
+    found = np.einsum(subscripts, weights, np.where(infinite, 0.0, own), optimize=True)
+    weighed = (weights > 0).astype(np.float64)
+    above, below = (
+        np.einsum(subscripts, weighed, (own == sign * np.inf).astype(np.float64)) > 0
+        for sign in (1, -1)
+    )
+    found[above], found[below] = np.inf, -np.inf
+    found[above & below] = np.nan
+    return found
 
 
 def _of_the_best_code(joint: Array, rounding: float) -> Array:

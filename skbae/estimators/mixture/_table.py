@@ -315,6 +315,17 @@ def _as_numbers(column: Any, what: str) -> Array:
     return found
 
 
+def _distinct(known: NDArray[Any], what: str) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the distinct entries in sorted order, and which of these each entry is."""
+    try:
+        values, index = np.unique(known, return_inverse=True)
+    except TypeError as error:
+        raise TypeError(
+            f"{what} must hold categories of one type, strings or numbers: {error}"
+        ) from error
+    return values, index.reshape(-1)
+
+
 def _categories(column: Any, given: Any, what: str) -> NDArray[Any]:
     """Return the categories of a column, of at least one value."""
     if not isinstance(given, str):
@@ -326,12 +337,7 @@ def _categories(column: Any, given: Any, what: str) -> NDArray[Any]:
     else:
         entries = _as_array(column)
         known = entries[~_missing(entries)]
-        try:
-            values = np.unique(known)
-        except TypeError as error:
-            raise TypeError(
-                f"{what} must hold categories of one type, strings or numbers: {error}"
-            ) from error
+        values = _distinct(known, what)[0]
     if not len(values):
         raise ValueError(f"{what} has no known entry, so that nothing is known of it; drop it")
     if values.dtype.kind in "US":
@@ -345,7 +351,7 @@ def _numbered(column: Any, categories: NDArray[Any], ignore: bool, what: str) ->
     missing = _missing(values)
     number = {value: float(index) for index, value in enumerate(categories.tolist())}
     found = np.full(len(values), np.nan)
-    distinct, index = np.unique(values[~missing], return_inverse=True)
+    distinct, index = _distinct(values[~missing], what)
     codes = np.array([number.get(value, np.nan) for value in distinct.tolist()], dtype=np.float64)
     unknown = np.isnan(codes)
     if unknown.any() and not ignore:
@@ -354,5 +360,5 @@ def _numbered(column: Any, categories: NDArray[Any], ignore: bool, what: str) ->
             f"had not ({', '.join(map(repr, categories.tolist()[:8]))}); give it in `categories`, "
             'or set handle_unknown="ignore" to take it for missing'
         )
-    found[~missing] = codes[index.reshape(-1)]
+    found[~missing] = codes[index]
     return found
