@@ -227,24 +227,25 @@ def test_a_third_search_is_made_where_two_differ_in_other_modes():
 
 
 def test_searches_that_agree_are_not_trusted_where_many_columns_are_tied():
-    """Five bits ask for five searches, and for one more if they differ."""
+    """Five bits ask for eight searches, and for one more if they differ."""
     table = Rectangle(n_bits=5)
-    found = [(LONG,), (LONG,), (LONG,), (SHORT,), (SHORT,), (LONG,)]
-    best = table.pool(SHORT).log_mass[0]
-    assert best > table.pool(LONG).log_mass[0] + 3
+    best, lower = (table.pool(mode).log_mass[0] for mode in (SHORT, LONG))
+    assert best > lower + 3
+    found = [*6 * [(LONG,)], (SHORT,), (SHORT,), (LONG,)]
     pools, doubts = searched(table, found)
-    assert (len(pools), doubts, pools[0].log_mass[0]) == (6, [], best)
+    assert (len(pools), doubts, pools[0].log_mass[0]) == (9, [], best)
     pools, doubts = searched(table, found, max_tied_searches=2)
-    assert (len(pools), doubts) == (2, [])
+    assert (len(pools), doubts, pools[0].log_mass[0]) == (2, [], lower)
     # one search alone has found the best mode, and others are made until another one has
-    pools, doubts = searched(table, [*found[:4], (LONG,), *found[4:]])
-    assert (len(pools), doubts[0][: len(DOUBT)]) == (5, DOUBT)
-    pools, doubts = searched(table, [*found[:4], (LONG,), *found[4:]], max_searches=6)
-    assert (len(pools), doubts, pools[0].log_mass[0]) == (6, [], best)
+    late = [*7 * [(LONG,)], (SHORT,), (SHORT,)]
+    pools, doubts = searched(table, late)
+    assert (len(pools), doubts[0][: len(DOUBT)]) == (8, DOUBT)
+    pools, doubts = searched(table, late, max_searches=9)
+    assert (len(pools), doubts, pools[0].log_mass[0]) == (9, [], best)
 
 
-@pytest.mark.parametrize(("n_bits", "n_searches"), [(0, 2), (2, 2), (3, 3), (20, 8)])
-def test_each_tied_column_beyond_two_asks_for_another_search(n_bits, n_searches):
+@pytest.mark.parametrize(("n_bits", "n_searches"), [(0, 2), (2, 2), (3, 4), (20, 16)])
+def test_each_tied_column_beyond_two_asks_for_two_more_searches(n_bits, n_searches):
     table = Rectangle(n_bits=n_bits)
     assert searches_to_make(table.mixture, table.plan.max_tied_searches) == n_searches
 

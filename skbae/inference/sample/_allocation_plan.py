@@ -59,7 +59,7 @@ class AllocationPlan:
 
     search: SearchPlan = field(default_factory=SearchPlan)
     max_searches: int = 5
-    max_tied_searches: int = 8
+    max_tied_searches: int = 16
     n_challengers: int = 64
     n_chains: int = 16
     n_burn: int = 60

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _SAME_HEIGHT = 3.0
 # With at least so many components, three searches must agree instead of two.
 _MANY_COMPONENTS = 8
-# Beyond so many tied columns, each asks for another search.
-_FEW_TIED = 2
+# Beyond so many tied columns, each asks for so many more searches.
+_FEW_TIED, _FOR_TIED = 2, 2
 
 
 def searches_needed(n_components: int) -> int:
@@ -34,13 +34,13 @@ def searches_to_make(mixture: CollapsedModel, most: int) -> int:
     """Return how many searches to make in all, of which some must agree: at most `most` for ties.
 
     Components may be constant in tied columns, in as many combinations as there are subsets of
-    these. Then half of all searches may end at the same wrong mode.
+    these. Then two thirds of all searches may end at the same wrong mode.
     """
     needed = searches_needed(mixture.n_components)
     if needed == 1:
         return 1
     n_tied = len(tied_columns(mixture.columns))
-    return max(needed, min(most, needed + n_tied - _FEW_TIED))
+    return max(needed, min(most, needed + _FOR_TIED * (n_tied - _FEW_TIED)))
 
 
 def pools_agree(first: Pool, second: Pool) -> bool:
