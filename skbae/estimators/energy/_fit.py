@@ -11,6 +11,7 @@ from skbae.energies._capabilities import CollapsibleEnergy, ConjugateEnergy, Gra
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.energies.mixture._energy import MixtureEnergy
 from skbae.estimators._mixture import match_to_reference
+from skbae.estimators._mixture_sampling import MOST_ALLOCATION_WORK
 from skbae.estimators._sampling import run_allocations, run_gibbs, run_tempered
 from skbae.estimators.energy._settings import check_samplable
 from skbae.inference.optimise._em import expectation_maximisation
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from skbae.estimators.energy._settings import EnergySettings
     from skbae.inference._objective import Objective
 
-# Rows times components times operations: above, mixtures are sampled by passes over the rows
-# instead of searches and chains of allocations.
-MOST_ALLOCATION_WORK = 1.5e6
 # Relative difference of scores in passes and of single rows that is due to rounding.
 _SAME = 1e-4
 
