@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from _mixture_oracles import MixturePrior, conjugate_energy
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_iris, load_wine
 from sklearn.preprocessing import scale
 
 from skbae import BayesianGMMAutoEncoder
@@ -16,7 +16,7 @@ from skbae.inference._objective import Objective
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
-from skbae.inference.sample import _allocation_jumps
+from skbae.inference.sample import _allocation_jumps, _allocations
 from skbae.inference.sample._allocation_chains import _modes_met
 from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_plan import allocation_plan
@@ -258,6 +258,40 @@ def test_early_jumping_chains_and_what_follows_must_agree(value, agrees):
     assert found.log_evidence == -10.0
     assert (assess(found).status == "ok") == agrees
     assert any("jumping chains" in doubt for doubt in found.doubts) != agrees
+
+
+@pytest.mark.parametrize(("n_short", "n_runs"), [(0, 1), (1, 2)])
+def test_early_chains_that_miss_known_modes_are_sampled_once_more(n_short, n_runs, monkeypatch):
+    """The sum over allocations that were visited refutes them, which says nothing of others."""
+    sampling, n_made = fit_with_short_runs(monkeypatch, n_short)
+    assert (sampling.status, n_made) == ("ok", n_runs)
+    assert abs(sampling.log_evidence + 318.14) < 0.05
+
+
+def test_early_chains_that_miss_known_modes_twice_leave_a_doubt(monkeypatch):
+    sampling, n_made = fit_with_short_runs(monkeypatch, 2)
+    assert sampling.status != "ok"
+    assert n_made >= 2
+
+
+def fit_with_short_runs(monkeypatch, n_short):
+    """Return the sampling of irises whose first runs of jumping chains are a nat too low.
+
+    And how many such runs there were.
+    """
+    whole, made = _allocations.sample_by_jumps, []
+
+    def altered(*args):
+        run = whole(*args)
+        made.append(run)
+        if len(made) > n_short:
+            return run
+        low = {name: (value - 1.0, error) for name, (value, error) in run.estimates.items()}
+        return replace(run, log_evidence=run.log_evidence - 1.0, estimates=low)
+
+    monkeypatch.setattr(_allocations, "sample_by_jumps", altered)
+    fitted = BayesianGMMAutoEncoder(2, random_state=0).fit(load_iris().data)
+    return fitted.sampling_, len(made)
 
 
 def test_of_two_runs_in_doubt_the_one_of_smaller_error_is_reported():

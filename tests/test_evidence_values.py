@@ -54,21 +54,19 @@ def fit(data, kind, n_components, seed, **settings):
 
 
 def check(data, kind, n_components, seed):
-    """Hold a fit to the reference, and return its status."""
     sampling = fit(data, kind, n_components, seed).sampling_
     value, its_error = REFERENCES[data, kind][n_components]
     error = np.hypot(sampling.log_evidence_error, its_error)
     assert sampling.log_evidence_lower_bound < value + 3 * its_error + 0.01
+    if n_components <= 4:
+        assert sampling.status == "ok", sampling.reasons
     if sampling.status == "ok":
         assert abs(sampling.log_evidence - value) < 0.1 + 3 * error
-    return sampling.status
 
 
 @pytest.mark.parametrize(("data", "kind", "n_components"), QUICK)
 def test_real_tables(data, kind, n_components):
-    """About one fit in fifty is right but "suspect", whose chains have missed a mode at first."""
-    if check(data, kind, n_components, 0) != "ok":
-        assert [check(data, kind, n_components, seed) for seed in (1, 2)] == ["ok", "ok"]
+    check(data, kind, n_components, 0)
 
 
 @pytest.mark.slow
@@ -76,8 +74,7 @@ def test_real_tables(data, kind, n_components):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("data", "kind", "n_components"), CASES)
 def test_real_tables_with_other_seeds(data, kind, n_components, seed):
-    status = check(data, kind, n_components, seed)
-    assert n_components > 4 or status == "ok"
+    check(data, kind, n_components, seed)
 
 
 def allocations_of_modes(fitted, X, n_modes):

@@ -149,7 +149,11 @@ def sample_from_pools(
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
     early = None
     if not doubts and not progress.stopped:
-        early = _sample_early(groups + left_out, pools, objective, models, rng, plan, progress)
+        every = groups + left_out
+        early = _sample_early(every, pools, objective, models, rng, plan, progress)
+        if early is not None and not progress.stopped and _misses_what_is_known(early):
+            # what its chains have not come to is no doubt about what others come to
+            early = _sample_early(every, pools, objective, models, rng, plan, progress)
         if early is not None and (progress.stopped or _is_trusted(early)):
             return _finish(early, early.log_evidence_lower_bound, plan)
     progress.stage(
@@ -246,9 +250,18 @@ def _sample_early(
 
 def _is_trusted(run: SamplingRun) -> bool:
     """Return whether a run is "ok", and not below the lower bound by more than its error."""
+    return assess(run).status == "ok" and not _is_below_its_bound(run)
+
+
+def _misses_what_is_known(run: SamplingRun) -> bool:
+    """Return whether a run is "ok" but for being below the lower bound."""
+    alone = replace(run, log_evidence_lower_bound=np.nan)
+    return _is_below_its_bound(run) and assess(alone).status == "ok"
+
+
+def _is_below_its_bound(run: SamplingRun) -> bool:
     value, error = combine_evidence(run.log_evidence, run.log_evidence_error)
-    short = run.log_evidence_lower_bound - value
-    return assess(run).status == "ok" and not short > error + _ROUNDING
+    return bool(run.log_evidence_lower_bound - value > error + _ROUNDING)
 
 
 def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:
