@@ -10,7 +10,12 @@ import numpy as np
 from scipy.special import gammaln
 
 from skbae._types import Array, ArrayRecord
-from skbae.energies.components._columns import IndependentColumns, concatenated_ranges
+from skbae.energies.components._columns import (
+    ColumnsKernel,
+    IndependentColumns,
+    concatenated_ranges,
+)
+from skbae.energies.components._patterns import PatternKernel, patterns_of
 from skbae.operators._tempered import tempered_softmax
 
 if TYPE_CHECKING:
@@ -67,6 +72,12 @@ class CategoricalColumns(IndependentColumns):
         ]
         self._free = np.setdiff1d(np.arange(self.n_indicators), self._last)
         self.prior = np.concatenate([np.full(self.n_indicators, float(concentration)), [0.0]])
+
+    def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ColumnsKernel:
+        patterns = patterns_of(tuple(self.n_categories.tolist()))
+        if patterns.faster(log_weights.size):
+            return PatternKernel(self, patterns, log_weights, params, dtype)
+        return super().kernel(log_weights, params, frame, dtype)
 
     def features(self, X: NDArray[Any]) -> Array:
         found = np.empty((self.n_indicators, len(X)))

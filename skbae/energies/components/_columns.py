@@ -23,6 +23,7 @@ from skbae.energies.mixture._components import (
     GradientComponentFamily,
     IncompleteFamily,
     Workspace,
+    WorkspaceKey,
 )
 from skbae.energies.mixture._exponential import (
     ConjugateExponentialComponents,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 # Columns with so many distinct values in all are looked up by one product with their indicators.
 _FEW_VALUES = 256
+# With more components of all models, the time of a copy of the rows does not matter.
+_FEW_COMPONENTS = 32
 
 
 class ColumnsKernel(ExponentialKernel, CompletingKernel):
@@ -103,6 +106,44 @@ class ColumnsKernel(ExponentialKernel, CompletingKernel):
             "gradients in x need rows of real numbers with normal components; columns have "
             f"{type(self.family).__name__}"
         )
+
+
+class EntriesKernel(ColumnsKernel):
+    """The kernel of complete columns whose features are the entries, which are not copied."""
+
+    def workspace(self, n_rows: int, previous: Workspace | None = None) -> Workspace:
+        n_energies = len(self.natural)
+        key = WorkspaceKey("entries", n_rows, n_energies, self.dtype.str)
+        if previous is None or previous.key != key:
+            previous = Workspace(key, energies=np.empty((n_energies, n_rows), self.dtype))
+        return previous
+
+    def load(self, X: NDArray[Any], workspace: Workspace) -> None:
+        if workspace.source is not X:
+            workspace.arrays["rows"] = X.astype(self.dtype, copy=False)
+            workspace.source, workspace.n = X, len(X)
+
+    def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        out, rows = workspace.arrays["energies"][:, : workspace.n], workspace.arrays["rows"]
+        eta = self.natural[:, : rows.shape[1]]
+        if self.narrow:
+            np.copyto(out, np.matmul(rows, eta.T).T)
+        else:
+            np.matmul(eta, rows.T, out=out)
+        out += self.natural[:, -1:]
+        return out.reshape(self.n_models, self.n_components, workspace.n), None
+
+    def accumulate(
+        self,
+        sums: list[Array],
+        codes: NDArray[Any],
+        row_weights: NDArray[Any] | None,
+        workspace: Workspace,
+    ) -> None:
+        rows = workspace.arrays["rows"]
+        flat = codes.reshape(len(self.natural), workspace.n)
+        sums[0][:, : rows.shape[1]] += flat @ rows
+        sums[0][:, -1] += flat.sum(axis=1)
 
 
 class IndependentColumns(ConjugateExponentialComponents, GradientComponentFamily, IncompleteFamily):
@@ -195,6 +236,9 @@ class MeanColumns(IndependentColumns):
         without a prior.
     """
 
+    has_base = True
+    """Whether components share a part of the energy of a row."""
+
     def __init__(
         self,
         n_components: int,
@@ -262,6 +306,11 @@ class MeanColumns(IndependentColumns):
         return 0.0, 0.0
 
     # -- derived --------------------------------------------------------------------------------
+
+    def kernel(self, log_weights: Array, params: Any, frame: Frame, dtype: Any) -> ColumnsKernel:
+        if self.by_column or self.has_base or log_weights.size > _FEW_COMPONENTS:
+            return super().kernel(log_weights, params, frame, dtype)
+        return EntriesKernel(self, log_weights, params, dtype)
 
     def features(self, X: NDArray[Any]) -> Array:
         if not self.by_column:

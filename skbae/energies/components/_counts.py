@@ -64,6 +64,7 @@ class BinomialColumns(MeanColumns):
     ) -> None:
         self.trials = np.broadcast_to(np.asarray(trials, np.float64), n_features)
         self.bits = bool(np.all(self.trials == 1))
+        self.has_base = not self.bits
         counts = (np.asarray(alpha, np.float64) + beta) / self.trials
         super().__init__(n_components, n_features, alpha, counts, by_column)
 
@@ -148,6 +149,7 @@ class ExponentialColumns(MeanColumns):
     with the sum ``rate``. Means are at least `smallest`. Coordinates are logarithms of rates.
     """
 
+    has_base = False
     smallest: Array | float = np.finfo(np.float64).tiny ** 0.5
 
     def eta(self, means: Array) -> Array:
