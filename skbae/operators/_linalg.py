@@ -1,4 +1,4 @@
-"""Inverses of batches of triangular matrices."""
+"""Inverses and determinants of batches of triangular matrices."""
 
 from __future__ import annotations
 
@@ -51,3 +51,28 @@ def triangular_inverse(lower: Array) -> Array:
             # dtrtri reads Fortran order: the transpose of a lower factor is an upper one
             out[...] = dtrtri(matrix.T, lower=0)[0].T
     return inverse.reshape(lower.shape)
+
+
+def half_log_det(factors: Array) -> Array:
+    """Return the log of the determinant of triangular matrices, half that of the matrices factored.
+
+    The diagonals are copied before the logarithm: for a strided view NumPy chooses between two
+    logarithms, which differ in the last bit, by where the result happens to lie in memory.
+
+    Parameters
+    ----------
+    factors : ndarray of shape (..., D, D)
+        Triangular, with a positive diagonal.
+
+    Returns
+    -------
+    ndarray of shape (...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> half_log_det(np.array([[2.0, 0.0], [1.0, 0.5]])).item()
+    0.0
+    """
+    diagonal = factors.diagonal(axis1=-2, axis2=-1).copy()
+    return np.asarray(np.log(diagonal, out=diagonal).sum(axis=-1))

@@ -28,7 +28,7 @@ from skbae.energies._allocations import Labels
 from skbae.energies.gaussian._components import GaussianMoments
 from skbae.energies.gaussian._covariance import CovarianceShape, Diagonal, Full, Spherical
 from skbae.energies.mixture._collapsed import CollapsedComponents
-from skbae.operators._linalg import triangular_inverse
+from skbae.operators._linalg import half_log_det, triangular_inverse
 
 if TYPE_CHECKING:
     from skbae.energies.gaussian._normal_wishart import NormalWishart
@@ -144,7 +144,7 @@ class _FullFrame(_PriorFrame):
         super().__init__(shape, scale)
         self.lower: Array = np.linalg.cholesky(scale).astype(np.float64)
         self.inverse = triangular_inverse(self.lower)
-        self.log_volume = float(np.log(np.diagonal(self.lower)).sum())
+        self.log_volume = float(half_log_det(self.lower))
         self._upper = np.triu_indices(self.n_features)
         # where the entries of a matrix are among those of its upper triangle
         self._places = np.empty((self.n_features, self.n_features), dtype=np.intp)
@@ -168,8 +168,8 @@ class _FullFrame(_PriorFrame):
     def factorise(self, scales: Array) -> tuple[Array, Array]:
         square = scales.take(self._places, axis=-1)
         lower = np.linalg.cholesky(square)
-        log_det = 2 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
-        return np.linalg.inv(square).astype(np.float64), np.asarray(log_det)
+        log_det = 2 * half_log_det(lower)
+        return np.linalg.inv(square).astype(np.float64), log_det
 
     def _distances(self, inverse: Array, means: Array, rows: _Rows) -> Array:
         pulled = np.matmul(inverse, means[..., None])[..., 0]

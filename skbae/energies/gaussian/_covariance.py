@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.operators._linalg import triangular_inverse
+from skbae.operators._linalg import half_log_det, triangular_inverse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -226,7 +226,7 @@ class Full(CovarianceShape):
         return noise @ triangular_inverse(factor.T).T
 
     def half_log_det(self, factors: Array) -> Array:
-        return np.log(factors.diagonal(axis1=-2, axis2=-1)).sum(axis=-1)
+        return half_log_det(factors)
 
     def magnitude(self, factors: Array, reach: Array) -> Array:
         size = np.abs(self.precisions(factors))

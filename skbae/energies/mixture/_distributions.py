@@ -12,6 +12,7 @@ from skbae.energies._distribution import Distribution, DistributionWithDensity
 from skbae.energies.mixture._components import DecodableFamily
 from skbae.energies.mixture._energy import MixtureEnergy, MixtureParameters
 from skbae.operators._draws import categorical_draws
+from skbae.operators._linalg import half_log_det
 from skbae.operators._tempered import tempered_logsumexp
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class GaussianMixtureRows(DistributionWithDensity):
             flat = (X - mean).reshape(-1, X.shape[-1])
             white = np.linalg.solve(factor, flat.T)
             square = np.einsum("dn,dn->n", white, white).reshape(X.shape[:-1])
-            log_det = 2 * np.log(np.diagonal(factor)).sum() + len(mean) * np.log(2 * np.pi)
+            log_det = 2 * half_log_det(factor) + len(mean) * np.log(2 * np.pi)
             terms[..., k] = -0.5 * (square + log_det) + log_probabilities[:, k]
         return tempered_logsumexp(terms, 1.0)
 

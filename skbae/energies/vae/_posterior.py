@@ -24,6 +24,7 @@ from scipy.stats import qmc
 
 from skbae.energies.vae._decoder import Decoder
 from skbae.energies.vae._network import Scratch
+from skbae.operators._linalg import half_log_det
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -240,7 +241,7 @@ def _log_normals(z: Array, parts: list[Any], temperature: float) -> Array:
         shifted = z - centre[:, None]
         if root.ndim == 3:
             white = np.matmul(shifted, root)
-            log_det = np.log(np.einsum("nii->ni", root)).sum(axis=1)
+            log_det = half_log_det(root)
         else:
             white = shifted * root[:, None]
             log_det = np.log(root).sum(axis=1)
