@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Frame
+    from skbae._types import Array, Frame, Rows
 
 
 # Largest size in bytes of the working arrays of a chunk, about that of a core's cache.
@@ -115,6 +115,13 @@ class RowKernel(ABC):
     @abstractmethod
     def finish(self, accumulator: Any, total: float) -> Any:
         """Turn the full sum into statistics; `total` is the sum of all weights."""
+
+    def condensed(self, rows: Rows) -> tuple[RowKernel, Rows]:
+        """Return a kernel and rows with the same statistics, which repeated passes read faster.
+
+        For kernels that draw no codes.
+        """
+        return self, rows
 
 
 class DerivedKernel(RowKernel):

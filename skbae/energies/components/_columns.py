@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae._types import Array, ArrayRecord
+from skbae.energies.components._packed import FeaturesOfColumns, TableKernel, packed
 from skbae.energies.mixture._collapsed import CollapsedComponents
 from skbae.energies.mixture._components import (
     CompletingKernel,
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Frame
+    from skbae._types import Frame, Rows
     from skbae.energies._allocations import Labels
+    from skbae.energies.mixture._components import PackedKernel
 
 # Columns with so many distinct values in all are looked up by one product with their indicators.
 _FEW_VALUES = 256
@@ -61,6 +63,14 @@ class ColumnsKernel(ExponentialKernel, CompletingKernel):
     ) -> None:
         super().__init__(family, log_weights, params, dtype)
         self.params = params
+
+    def packed(
+        self, rows: Rows, absent: NDArray[np.bool_], temperature: float
+    ) -> tuple[PackedKernel, Rows] | None:
+        found = packed(rows, self.n_features)
+        if found is None:
+            return None
+        return TableKernel(self.exact, self.family, found.X.layout, absent, temperature), found
 
     def _spread(self, of_components: Array, workspace: Workspace) -> Array:
         """Return what does not depend on known entries (S, K, D) for each row, (S, K, D, n)."""
@@ -146,7 +156,12 @@ class EntriesKernel(ColumnsKernel):
         sums[0][:, -1] += flat.sum(axis=1)
 
 
-class IndependentColumns(ConjugateExponentialComponents, GradientComponentFamily, IncompleteFamily):
+class IndependentColumns(
+    FeaturesOfColumns,
+    ConjugateExponentialComponents,
+    GradientComponentFamily,
+    IncompleteFamily,
+):
     """Components whose D columns are independent.
 
     Features are those of the columns, one block after the other. `by_column` says whether the known
@@ -163,10 +178,6 @@ class IndependentColumns(ConjugateExponentialComponents, GradientComponentFamily
     by_column: bool
 
     # -- what a family says of itself ---------------------------------------------------------
-
-    @abstractmethod
-    def column_features(self, column: int) -> NDArray[np.intp]:
-        """Return the numbers of a column's features, of a family with `by_column`."""
 
     @abstractmethod
     def column_normaliser(self, column: int, statistics: Array) -> Array:
@@ -350,6 +361,8 @@ class MeanColumns(IndependentColumns):
         return sums, features[..., self.n_features : 2 * self.n_features]
 
     def column_features(self, column: int) -> NDArray[np.intp]:
+        if not self.by_column:
+            return np.array([column])
         return np.array([column, self.n_features + column])
 
     def column_normaliser(self, column: int, statistics: Array) -> Array:

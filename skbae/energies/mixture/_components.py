@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Frame
+    from skbae._types import Array, Frame, Rows
     from skbae.energies.mixture._collapsed import CollapsedComponents
     from skbae.energies.mixture._splits import SplitScores
     from skbae.operators._gaps import Gaps
@@ -141,6 +141,50 @@ class ComponentKernel(ABC):
 
         `row_weights` has the shape (S, n) or (1, n); None stands for ones.
         """
+
+    @abstractmethod
+    def moments(self, sums: list[Array]) -> tuple[Array, Any]:
+        """Turn sums into counts (S, K) and an ArrayRecord of the components' statistics."""
+
+    def packed(
+        self, rows: Rows, absent: NDArray[np.bool_], temperature: float
+    ) -> tuple[PackedKernel, Rows] | None:
+        """Return rows that many passes read faster, and the kernel that reads them.
+
+        None if the kernel has no such rows, or if packing them is not worth while (yet).
+
+        Parameters
+        ----------
+        rows : Rows
+        absent : ndarray of bool of shape (S, K)
+            Components of weight zero.
+        temperature : float
+            T, positive.
+        """
+        return None
+
+
+class PackedKernel(ABC):
+    """Codes of packed rows, and sums over them. A chunk has a length and can be sliced."""
+
+    chunk_rows: int
+    """Number of rows of a chunk."""
+
+    @abstractmethod
+    def workspace(self, n_rows: int, previous: Any) -> Any:
+        """Return scratch arrays for up to `n_rows` rows, reusing those of an earlier kernel."""
+
+    @abstractmethod
+    def codes(self, X: Any, workspace: Any) -> tuple[Array, Array]:
+        """Compute a chunk's codes; return what they must be divided by, and ``Hmax``, (S, n)."""
+
+    @abstractmethod
+    def zero(self) -> list[Array]:
+        """Return empty sums, of the first axis S."""
+
+    @abstractmethod
+    def accumulate(self, sums: list[Array], factors: Array, X: Any, workspace: Any) -> None:
+        """Add the statistics of the chunk, whose codes are multiplied by factors (S, n)."""
 
     @abstractmethod
     def moments(self, sums: list[Array]) -> tuple[Array, Any]:

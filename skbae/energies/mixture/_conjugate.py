@@ -27,7 +27,8 @@ from skbae.operators._permanent import log_permanent
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Frame
+    from skbae._types import Array, Frame, Rows
+    from skbae.energies._base import RowKernel
     from skbae.energies.mixture._components import Workspace
 
 
@@ -68,6 +69,9 @@ class MixtureDraws(MixtureExpectation):
             below = above
         np.logical_not(below, out=codes[:, last], casting="unsafe")
         return codes, None, hmax
+
+    def condensed(self, rows: Rows) -> tuple[RowKernel, Rows]:
+        return self, rows  # equal rows have codes of their own
 
     def _draw_many(
         self,

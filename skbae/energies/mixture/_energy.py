@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Frame
-    from skbae.energies.mixture._components import Workspace
+    from skbae._types import Array, Frame, Rows
+    from skbae.energies.mixture._components import PackedKernel, Workspace
     from skbae.energies.mixture._splits import SplitScores
 
 
@@ -156,7 +156,7 @@ class MixtureExpectation(RowKernel):
     def zero(self) -> MixtureSums:
         empty = np.zeros(self.n_models)
         scale = np.full(self.n_models, -np.inf if self.tilt else 0.0)
-        return MixtureSums(self.kernel.zero(), empty, empty.copy(), scale)
+        return MixtureSums(self._zero_sums(), empty, empty.copy(), scale)
 
     def accumulate(
         self,
@@ -178,14 +178,7 @@ class MixtureExpectation(RowKernel):
         codes, norm, hmax = self.codes(own, weights, rng)
         if shared is not None:
             hmax += shared
-        accumulator.energy += hmax.sum(axis=-1) if weights is None else hmax @ weights
-        row_weights = None if weights is None else weights[None]
-        if self.tilt:
-            row_weights = self._tilt_rows(accumulator, hmax, row_weights)
-        if row_weights is None:
-            accumulator.mass += len(X)
-        else:
-            accumulator.mass += row_weights.sum(axis=-1)
+        row_weights = self._weigh(accumulator, hmax, weights)
         if norm is not None:
             np.divide(1 if row_weights is None else row_weights, norm, out=norm, casting="unsafe")
             codes *= norm[:, None]
@@ -198,6 +191,28 @@ class MixtureExpectation(RowKernel):
     ) -> tuple[NDArray[Any], NDArray[Any] | None, Array]:
         """Return codes (S, K, n), what they must be divided by (or None), and ``Hmax``."""
         return soft_codes(energies, self.temperature, self.kernel.rounding)
+
+    def condensed(self, rows: Rows) -> tuple[RowKernel, Rows]:
+        if self.temperature == 0:
+            return self, rows
+        found = self.kernel.packed(rows, self.absent, self.temperature)
+        if found is None:
+            return self, rows
+        return PackedExpectation(found[0], self), found[1]
+
+    def _weigh(
+        self, accumulator: MixtureSums, hmax: Array, weights: Array | None
+    ) -> NDArray[Any] | None:
+        """Add energies (S, n) and weights of rows; return the weights with the tilt, or None."""
+        accumulator.energy += hmax.sum(axis=-1) if weights is None else hmax @ weights
+        row_weights = None if weights is None else weights[None]
+        if self.tilt:
+            row_weights = self._tilt_rows(accumulator, hmax, row_weights)
+        if row_weights is None:
+            accumulator.mass += hmax.shape[1]
+        else:
+            accumulator.mass += row_weights.sum(axis=-1)
+        return row_weights
 
     def _tilt_rows(
         self, accumulator: MixtureSums, hmax: Array, row_weights: NDArray[Any] | None
@@ -237,8 +252,56 @@ class MixtureExpectation(RowKernel):
             for array in accumulator.sums:
                 rows = array.reshape(self.n_models, -1)
                 rows *= (total / accumulator.mass)[:, None]
-        counts, moments = self.kernel.moments(accumulator.sums)
+        counts, moments = self._moments(accumulator.sums)
         return MixtureStatistics(counts, moments, objective, hmaxe)
+
+    def _zero_sums(self) -> list[Array]:
+        return self.kernel.zero()
+
+    def _moments(self, sums: list[Array]) -> tuple[Array, Any]:
+        return self.kernel.moments(sums)
+
+
+class PackedExpectation(MixtureExpectation):
+    """The same of packed rows.
+
+    Parameters
+    ----------
+    kernel : PackedKernel
+    expectation : MixtureExpectation
+        The pass over the rows as they are.
+    """
+
+    def __init__(self, kernel: PackedKernel, expectation: MixtureExpectation) -> None:
+        self.packed_kernel = kernel
+        self.kernel, self.absent = expectation.kernel, expectation.absent
+        self.temperature, self.tilt = expectation.temperature, expectation.tilt
+        self.n_models, self.chunk_rows = expectation.n_models, kernel.chunk_rows
+
+    def workspace(self, n_rows: int, previous: Any = None) -> Any:
+        return self.packed_kernel.workspace(n_rows, previous)
+
+    def accumulate(
+        self,
+        accumulator: MixtureSums,
+        X: Any,
+        weights: Array | None,
+        workspace: Any,
+        rng: np.random.Generator | None,
+    ) -> None:
+        norm, hmax = self.packed_kernel.codes(X, workspace)
+        row_weights = self._weigh(accumulator, hmax, weights)
+        factors = (1.0 if row_weights is None else row_weights) / norm
+        self.packed_kernel.accumulate(accumulator.sums, factors, X, workspace)
+
+    def condensed(self, rows: Rows) -> tuple[RowKernel, Rows]:
+        return self, rows
+
+    def _zero_sums(self) -> list[Array]:
+        return self.packed_kernel.zero()
+
+    def _moments(self, sums: list[Array]) -> tuple[Array, Any]:
+        return self.packed_kernel.moments(sums)
 
 
 def _nothing_to_split(params: MixtureParameters, step: float) -> MixtureParameters:

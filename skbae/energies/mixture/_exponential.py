@@ -82,7 +82,8 @@ class ExponentialKernel(FeatureKernel):
         precision = np.float32 if single else np.float64
         rounding = largest * float(np.finfo(precision).eps)
         parts = [natural[..., :-1], ones, constant]
-        super().__init__(np.concatenate(parts, axis=-1), precision, rounding)
+        self.exact = np.concatenate(parts, axis=-1)
+        super().__init__(self.exact, precision, rounding)
         self.family = family
 
     def key(self, n_rows: int) -> WorkspaceKey:

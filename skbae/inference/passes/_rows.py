@@ -159,6 +159,7 @@ class RowRunner:
         self.n_threads = row_threads() if n_threads is None else n_threads
         self._pool: ThreadPoolExecutor | None = None
         self._kept: Any = None
+        self._spare: dict[type, list[Any]] = {}
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -167,6 +168,7 @@ class RowRunner:
 
     def __exit__(self, *exc: object) -> None:
         self._kept = None
+        self._spare.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
@@ -192,12 +194,16 @@ class RowRunner:
         seed : SeedSequence or None
             Seeds the generators of the blocks, for kernels that draw codes.
         """
+        if seed is None:
+            kernel, rows = kernel.condensed(rows)
         if isinstance(rows.X, np.ndarray) and len(rows.X) <= kernel.chunk_rows:
             # a single chunk: features computed once are kept for all passes of a fit
             self._kept = kernel.workspace(len(rows.X), self._kept)
             accumulator = accumulate_block(kernel, iter([rows.X]), rows.weights, seed, self._kept)
         else:
-            accumulator = accumulate(kernel, rows.X, rows.weights, seed, self._each, N_BLOCKS)
+            kept = self._spare.get(type(kernel), [])
+            self._spare = {type(kernel): kept}
+            accumulator = accumulate(kernel, rows.X, rows.weights, seed, self._each, N_BLOCKS, kept)
         return kernel.finish(accumulator, rows.total)
 
     def map(self, function: Callable[[NDArray[Any]], Any], X: NDArray[Any], chunk_rows: int) -> Any:

@@ -297,6 +297,7 @@ def accumulate(
     seed: np.random.SeedSequence | None = None,
     each: Callable[..., Any] = map,
     n_blocks: int = 1,
+    kept: list[Any] | None = None,
 ) -> Any:
     """Return the accumulator of a kernel after all rows.
 
@@ -310,10 +311,13 @@ def accumulate(
     each : callable
         Applies a function to every block, as ``map``, for instance in threads.
     n_blocks : int
+    kept : list or None, default=None
+        Workspaces of earlier sums over rows in memory, which are used again, and are replaced by
+        those of this one.
     """
     if isinstance(X, RowSource):
         return X.accumulate(kernel, weights, seed, each, n_blocks)
-    return _accumulate_here(kernel, X, weights, seed, each, n_blocks)
+    return _accumulate_here(kernel, X, weights, seed, each, n_blocks, kept)
 
 
 def fold(kernel: RowKernel, X: Any, weights: Array | None = None, total: float = 0.0) -> Any:
@@ -328,7 +332,9 @@ def _accumulate_here(
     seed: np.random.SeedSequence | None,
     each: Callable[..., Any],
     n_blocks: int,
+    kept: list[Any] | None = None,
 ) -> Any:
+    earlier = [] if kept is None else kept
     size = kernel.chunk_rows
     n_chunks = -(-len(X) // size)
     blocks = np.array_split(np.arange(n_chunks), min(n_blocks, n_chunks))
@@ -341,7 +347,7 @@ def _accumulate_here(
         try:
             workspace = spare.pop()
         except IndexError:
-            workspace = kernel.workspace(size)
+            workspace = kernel.workspace(size, _popped(earlier))
         own = None if weights is None else weights[start:stop]
         found = accumulate_block(
             kernel, chunks_of(X, start, stop, size), own, block_seed, workspace
@@ -352,7 +358,15 @@ def _accumulate_here(
     merged = None
     for accumulator in each(run, list(zip(blocks, seeds, strict=True))):
         merged = accumulator if merged is None else kernel.merge(merged, accumulator)
+    earlier[:] = spare
     return merged
+
+
+def _popped(workspaces: list[Any]) -> Any:
+    try:
+        return workspaces.pop()
+    except IndexError:
+        return None
 
 
 def accumulate_block(
