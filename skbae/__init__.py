@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from skbae._trusted import TRUSTED_TYPES
 from skbae._version import __version__
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "BayesianVAEAutoEncoder",
     "ConditionalRegressor",
     "EnergyAutoEncoder",
+    "TRUSTED_TYPES",
     "__version__",
 ]
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skbae._report import html_report, number, text_report
+from skbae._report import html_report, number, svg_lines, text_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -273,6 +273,10 @@ class SamplingRun:
         return list(np.moveaxis(self.witnesses, 2, 0))
 
 
+PARTICLES = ("smc", "nested", "modes")
+"""Methods whose draws are particles, which have no order within their island."""
+
+
 @dataclass(frozen=True)
 class SamplingResult:
     """Diagnostics of the sampling of ``p(m)``.
@@ -315,6 +319,11 @@ class SamplingResult:
         is the heat capacity of the models.
     points : tuple of TemperedPoint
         What a sampler that starts at the prior found at model temperatures it was asked to visit.
+    trace : ndarray of shape (S, T) or None
+        ``Hmaxe`` (or its tilted counterpart) of at most 200 draws along at most six chains, those
+        with the lowest and the highest mean among them; of particles, which have no order, S counts
+        islands. Where chains were compared within groups of modes, groups are moved to a common
+        mean. None where nothing was drawn.
     """
 
     method: str
@@ -335,13 +344,20 @@ class SamplingResult:
     hmaxe_variance: float = float("nan")
     hmaxe_variance_error: float = float("nan")
     points: tuple[TemperedPoint, ...] = ()
+    trace: Array | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return text_report("Sampling of the models", self.status, self.reasons, self._facts())
 
     def _repr_html_(self) -> str:
         """Return the diagnostics as HTML, which notebooks show."""
-        return html_report("Sampling of the models", self.status, self.reasons, self._facts())
+        name = "Hmaxe of draws of each " + (
+            "island" if self.method in PARTICLES else "chain, in turn"
+        )
+        picture = "" if self.trace is None else svg_lines(self.trace, name)
+        return html_report(
+            "Sampling of the models", self.status, self.reasons, self._facts(), picture
+        )
 
     def _facts(self) -> dict[str, str]:
         """Return what is shown beside the status, as texts by name."""
@@ -358,4 +374,9 @@ class SamplingResult:
             facts["log evidence is at least"] = number(self.log_evidence_lower_bound)
         for name, (value, error) in self.estimates.items():
             facts[f"log evidence ({name})"] = number(value, error)
+        if self.trace is not None and np.isfinite(self.trace).all():
+            low, high = self.trace.min(axis=1), self.trace.max(axis=1)
+            middle = self.trace.mean(axis=1)
+            facts["Hmaxe of draws"] = f"{number(low.min())} to {number(high.max())}"
+            facts["means of chains"] = f"{number(middle.min())} to {number(middle.max())}"
         return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 
@@ -18,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbae import BayesianGMMAutoEncoder
+from skbae.estimators import _transaction
 
 K, D = 3, 4
 
@@ -119,11 +121,14 @@ def test_clone_repeats_the_fit(instance, X):
 # -- persistence ---------------------------------------------------------------------------------
 
 
-def through_joblib(estimator):
+def dumped(estimator):
     buffer = io.BytesIO()
     joblib.dump(estimator, buffer)
-    buffer.seek(0)
-    return joblib.load(buffer)
+    return buffer.getvalue()
+
+
+def through_joblib(estimator):
+    return joblib.load(io.BytesIO(dumped(estimator)))
 
 
 def through_pickle(estimator):
@@ -167,6 +172,28 @@ def test_foreign_state_is_refused(written, X):
         ValueError, match=rf"saved by skbae {version}.*reads format 4.*fit it again"
     ):
         BayesianGMMAutoEncoder.__new__(BayesianGMMAutoEncoder).__setstate__(state)
+
+
+@pytest.mark.parametrize("through", [pickle.dumps, dumped])
+def test_a_file_of_a_newer_version_is_refused_before_its_classes_are_asked_for(
+    through, X, monkeypatch
+):
+    with monkeypatch.context() as newer:
+        newer.setattr(_transaction, "_STATE_FORMAT", 999)
+        newer.setattr(_transaction, "__version__", "9.9")
+        data = through(model().fit(X))
+    # a record that this version does not have, of a name as long
+    data = data.replace(b"GaussianMixtureForm", b"GaussianMixtureFine")
+    with pytest.raises(ValueError, match=r"saved by skbae 9.9 \(state format 999.*Update skbae"):
+        joblib.load(io.BytesIO(data))
+
+
+def test_a_copy_is_made_through_the_same_check(X):
+    fitted = model().fit(X)
+    again = copy.deepcopy(fitted)
+    assert type(again) is type(fitted)
+    np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
+    assert again.models_ is not fitted.models_
 
 
 def test_state_is_not_left_in_the_estimator(X):

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     ["skbae._report"],
-    ["skbae._types", "skbae._version"],
+    ["skbae._trusted", "skbae._types", "skbae._version"],
     ["skbae.operators"],
     ["skbae.energies"],
     ["skbae.inference"],

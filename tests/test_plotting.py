@@ -617,6 +617,43 @@ def test_a_sampler_without_an_evidence_says_so():
     assert "R-hat not estimated" in display.title_.get_text()
 
 
+def test_traces_are_drawn_below_chain_by_chain():
+    trace = np.array([[0.0, 1.0, 2.0], [1.0, 1.5, 0.5]])
+    display = SamplingDisplay(replace(SAMPLING, trace=trace)).plot()
+    for line, chain in zip(display.traces_, trace, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), chain)
+    assert len({line.get_color() for line in display.traces_}) == 2
+    assert display.trace_ax_.get_xlabel() == "draws along each chain"
+    assert display.trace_ax_.get_position().y1 < display.ax_.get_position().y0
+    particles = SamplingDisplay(replace(SAMPLING, trace=trace, method="nested")).plot()
+    assert particles.trace_ax_.get_xlabel() == "draws of each island, in no order"
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_traces_take_no_more_room_than_the_axes_had(by_hand):
+    if by_hand:
+        figure = plt.figure()
+        ax, other = figure.add_axes((0.1, 0.2, 0.3, 0.6)), None
+    else:
+        figure, (ax, other) = plt.subplots(1, 2)
+    before = ax.get_position()
+    display = SamplingDisplay(replace(SAMPLING, trace=np.zeros((2, 5)))).plot(ax)
+    assert display.ax_ is ax
+    for part in (ax, display.trace_ax_):
+        box = part.get_position()
+        assert before.x0 - 1e-9 <= box.x0 < box.x1 <= before.x1 + 1e-9
+        assert before.y0 - 1e-9 <= box.y0 < box.y1 <= before.y1 + 1e-9
+    if other is not None:
+        assert display.trace_ax_.get_position().x1 < other.get_position().x0
+
+
+def test_without_a_trace_the_evidence_has_the_axes_to_itself():
+    display = SamplingDisplay(SAMPLING).plot()
+    assert display.trace_ax_ is None
+    assert display.traces_ == []
+    assert display.figure_.axes == [display.ax_]
+
+
 def test_an_evidence_known_exactly_is_not_magnified():
     exact = replace(SAMPLING, log_evidence_error=0.0, log_evidence_lower_bound=NAN, estimates={})
     low, high = SamplingDisplay(exact).plot().ax_.get_xlim()
@@ -627,6 +664,8 @@ def test_a_fit_that_sampled_shows_its_own_diagnostics(gmm):
     model = BayesianGMMAutoEncoder(1, random_state=0).fit(X)
     display = SamplingDisplay.from_estimator(model)
     assert display.sampling is model.sampling_
+    drawn = [line.get_ydata() for line in display.traces_]
+    np.testing.assert_array_equal(drawn, model.sampling_.trace)
     with pytest.raises(ValueError, match="fitted with model_temperature=0"):
         SamplingDisplay.from_estimator(gmm)
 

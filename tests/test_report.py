@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from skbae._report import svg_lines
 from skbae._types import SamplingResult
+from skbae.inference.evidence._verdict import thinned
 
 NAN = float("nan")
 RESULT = SamplingResult(
@@ -43,6 +47,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
 
     def handle_endtag(self, tag):
         self.balanced = self.balanced and bool(self._open) and self._open.pop() == tag
@@ -84,6 +91,80 @@ def test_a_notebook_shows_the_same_and_every_text_is_escaped():
     assert "suspect" in page.texts
     assert fact(page, "log evidence") == "-123.456 ± 0.25"
     assert fact(page, "log evidence (<b>other</b>)") == "not estimated"
+
+
+TRACE = np.array([[0.0, 1.0, 2.0, 4.0], [1.0, 1.0, 1.0, 3.0]])
+
+
+def points(svg):
+    """Return the corners of each line, (S, T, 2)."""
+    lines = re.findall(r'points="([^"]*)"', svg)
+    return [[tuple(map(float, point.split(","))) for point in line.split()] for line in lines]
+
+
+def test_a_trace_is_drawn_to_scale():
+    first, second = points(svg_lines(TRACE, "trace"))
+    heights = np.array([[y for _, y in first], [y for _, y in second]])
+    bottom, top = heights[0, 0], heights[0, 3]  # 0 and 4; down is up on a screen
+    assert 0 < top < bottom < 90
+    np.testing.assert_allclose((bottom - heights) / (bottom - top) * 4, TRACE, atol=0.05)
+    assert np.ptp(np.diff([x for x, _ in first])) <= 1
+    assert [x for x, _ in first] == [x for x, _ in second]
+
+
+def test_a_trace_is_read_aloud_and_follows_the_colours_of_the_page():
+    result = replace(RESULT, trace=TRACE)
+    html = result._repr_html_()
+    page = Page(html)
+    assert page.balanced
+    assert page.tags.count("svg") == 1
+    label = "Hmaxe of draws of each chain, in turn, from 0 to 4"
+    assert f'role="img" aria-label="{label}"' in html
+    assert label in page.texts
+    # all but the lines themselves is in the colour of the text around it
+    others = html[: html.index("<polyline")] + html[html.rindex("<polyline") :].partition("/>")[2]
+    svg = others[others.index("<svg") :]
+    assert set(re.findall(r'(?:fill|stroke)="([^"]*)"', svg)) == {"none", "currentColor"}
+    assert fact(page, "Hmaxe of draws") == "0 to 4"
+    assert fact(page, "means of chains") == "1.5 to 1.75"
+    assert "means of chains" in str(result)
+    particles = replace(result, method="smc")._repr_html_()
+    assert "Hmaxe of draws of each island, from" in particles
+
+
+@pytest.mark.parametrize("bad", [NAN, float("inf"), -float("inf")])
+def test_what_is_not_finite_is_left_out_of_the_picture(bad):
+    trace = TRACE.copy()
+    trace[0, 1] = bad
+    svg = svg_lines(trace, "trace")
+    assert list(map(len, points(svg))) == [3, 4]
+    assert not re.search(r"nan|inf", svg)
+    assert svg_lines(np.full((2, 3), bad), "trace") == ""
+    assert "Hmaxe" not in str(replace(RESULT, trace=np.full((2, 3), bad)))
+
+
+def test_a_single_draw_and_a_constant_are_drawn():
+    assert len(points(svg_lines(np.ones((1, 1)), "trace"))[0]) == 1
+    heights = {y for _, y in points(svg_lines(np.full((1, 5), 7.0), "trace"))[0]}
+    assert len(heights) == 1
+
+
+def test_what_is_kept_of_traces_is_small_and_shows_the_chains_that_differ_most():
+    rng = np.random.default_rng(0)
+    trace = rng.normal(size=(40, 1000))
+    trace[17] += 100
+    trace[3] -= 100
+    kept = thinned(trace)
+    assert kept.shape == (6, 200)
+    assert kept.nbytes < 10_000
+    assert kept.base is None  # no hold on the whole trace
+    assert (kept.mean(axis=1) > 50).sum() == (kept.mean(axis=1) < -50).sum() == 1
+    for chain in kept:  # draws in their order, the first and the last among them
+        where = [int(np.flatnonzero((trace == value).any(axis=0))[0]) for value in chain]
+        assert where[0] == 0
+        assert where[-1] == 999
+        assert np.all(np.diff(where) > 0)
+    np.testing.assert_array_equal(thinned(trace[:2, :7]), trace[:2, :7])
 
 
 @pytest.mark.parametrize("status", ["ok", "suspect", "failed"])

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skbae._version import __version__
 from skbae.estimators._checks import check_known, check_range, check_sample_weight
+from skbae.estimators._documented import Documented
 from skbae.estimators._fitted import (
     DetailsT,
     Fit,
@@ -51,7 +52,9 @@ def _parameter_names(estimator: Any) -> list[str]:
     return list(estimator._get_param_names())
 
 
-class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT, DetailsT]):
+class FitsInTransactions(
+    Documented, CallbackSupportMixin, BaseEstimator, Generic[SettingsT, DetailsT]
+):
     """An estimator whose fit either succeeds as a whole or leaves it as it was.
 
     A subclass stores its constructor's parameters, names the class of its settings and the fitted
@@ -291,10 +294,28 @@ class FitsInTransactions(CallbackSupportMixin, BaseEstimator, Generic[SettingsT,
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         written = state.pop("_skbae_state", {"format": None, "version": "unknown"})
-        if written["format"] != _STATE_FORMAT:
-            raise ValueError(
-                f"this {type(self).__name__} was saved by skbae {written['version']} (state format "
-                f"{written['format']}); skbae {__version__} reads format {_STATE_FORMAT}. Load it "
-                "with the version that saved it, or fit it again."
-            )
+        check_format(type(self), written["format"], written["version"])
         super().__setstate__(state)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # the format is read before the state, whose classes another version may not have
+        return empty_estimator, (type(self), _STATE_FORMAT, __version__), self.__getstate__()
+
+
+def check_format(kind: type, written: Any, version: Any) -> None:
+    """Raise ValueError unless this version reads the format in which an estimator was saved."""
+    if written == _STATE_FORMAT:
+        return
+    newer = isinstance(written, int) and written > _STATE_FORMAT
+    raise ValueError(
+        f"this {kind.__name__} was saved by skbae {version} (state format {written}); skbae "
+        f"{__version__} reads format {_STATE_FORMAT}. "
+        + ("Update skbae, load" if newer else "Load")
+        + " it with the version that saved it, or fit it again."
+    )
+
+
+def empty_estimator(kind: type, written: Any, version: Any) -> Any:
+    """Return an estimator without any state, which pickle sets next, if it can be read here."""
+    check_format(kind, written, version)
+    return object.__new__(kind)

@@ -35,6 +35,18 @@ def axes_for(ax: Any, caller: str) -> Any:
     return ax
 
 
+def below(ax: Any) -> Any:
+    """Return new axes in the lower half of the place of `ax`, which keeps the upper half."""
+    place = ax.get_subplotspec()
+    if place is None:  # axes that were put somewhere by hand
+        box = ax.get_position()
+        ax.set_position((box.x0, box.y0 + 0.6 * box.height, box.width, 0.4 * box.height))
+        return ax.figure.add_axes((box.x0, box.y0, box.width, 0.35 * box.height))
+    halves = place.subgridspec(2, 1)
+    ax.set_subplotspec(halves[0])
+    return ax.figure.add_subplot(halves[1])
+
+
 def colours(n_colours: int) -> list[Any]:
     """Return colours for components: the palette's, or shades of a map if these are too few."""
     if n_colours <= len(_PALETTE):

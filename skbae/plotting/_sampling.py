@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae._types import SamplingResult
-from skbae.plotting._canvas import NEUTRAL, axes_for, colours
+from skbae._types import PARTICLES, SamplingResult
+from skbae.plotting._canvas import NEUTRAL, axes_for, below, colours
 from skbae.plotting._subject import fitted_autoencoder
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ class SamplingDisplay:
 
     Above it are the status, R-hat, the effective number of draws, and the reasons why the status
     is not "ok". The log evidence that the fit reports comes first; a dashed line is what it cannot
-    be below, where there is such a bound.
+    be below, where there is such a bound. Below it are traces of ``Hmaxe``, where draws were kept:
+    chains that agree lie on each other, and those with the lowest and the highest mean are among
+    them. For these the axes make room.
 
     Parameters
     ----------
@@ -40,6 +42,10 @@ class SamplingDisplay:
         The lower bound.
     title_ : matplotlib Text
         The verdict, R-hat and reasons.
+    trace_ax_ : matplotlib Axes or None
+        The axes of the traces, below `ax_`.
+    traces_ : list of matplotlib Line2D
+        One for each chain that is drawn.
 
     See Also
     --------
@@ -61,6 +67,8 @@ class SamplingDisplay:
     errorbars_: list[Any]
     bound_: Any
     title_: Any
+    trace_ax_: Any
+    traces_: list[Any]
 
     def __init__(self, sampling: SamplingResult) -> None:
         self.sampling = sampling
@@ -151,7 +159,24 @@ class SamplingDisplay:
             )
             self.ax_.set(xticks=[], yticks=[])
         self.title_ = self.ax_.set_title(self._text(), loc="left", fontsize="small")
+        self._draw_traces()
         return self
+
+    def _draw_traces(self) -> None:
+        self.trace_ax_, self.traces_ = None, []
+        trace = self.sampling.trace
+        if trace is None:
+            return
+        self.trace_ax_ = below(self.ax_)
+        for chain, colour in zip(trace, colours(len(trace)), strict=True):
+            self.traces_ += self.trace_ax_.plot(chain, color=colour, lw=0.8, alpha=0.8)
+        self.trace_ax_.set_ylabel("Hmaxe")
+        self.trace_ax_.set_xlabel(
+            "draws of each island, in no order"
+            if self.sampling.method in PARTICLES
+            else "draws along each chain"
+        )
+        self.trace_ax_.ticklabel_format(axis="y", useOffset=False)
 
     def _draw_bound(self) -> None:
         bound = self.sampling.log_evidence_lower_bound

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skbae.estimators._documented import Documented
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators.gmm._estimator import BayesianGMMAutoEncoder
 from skbae.operators._random import as_generator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from skbae.energies.mixture._completion import ConditionalDistribution
 
 
-class ConditionalRegressor(RegressorMixin, BaseEstimator):
+class ConditionalRegressor(Documented, RegressorMixin, BaseEstimator):
     """Regression by the density of rows (x, y): targets are missing entries.
 
     An autoencoder is fitted to rows of features and targets together. What it says of y given x is

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from skbae._types import SamplingResult, SamplingRun
+from skbae._types import Array, SamplingResult, SamplingRun
 from skbae.inference.evidence._convergence import effective_sample_size, rhat, standard_error
 from skbae.operators._tempered import log_mean_exp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # (limit beyond which a result is "suspect", limit beyond which it has "failed").
 RHAT_LIMIT = 1.05
@@ -21,6 +26,8 @@ _DISAGREEMENT = 5.0
 _CONTRADICTION, _SLACK = 4.0, 0.2
 # Nats by which an estimate may fall short of the lower bound, beyond two errors.
 _SHORT = 0.05
+# What is kept of the traces, to be looked at.
+_SHOWN_CHAINS, _SHOWN_DRAWS = 6, 200
 
 
 def joint_error(values: np.ndarray, errors: np.ndarray) -> float:
@@ -216,4 +223,28 @@ def assess(run: SamplingRun) -> SamplingResult:
         standard_error(run.hmaxe),
         *variance_of(run.hmaxe, run.hmaxe_spread),
         run.points,
+        thinned(run.hmaxe),
     )
+
+
+def thinned(trace: Array) -> Array:
+    """Return at most 200 draws of at most six chains, whose means span those of all chains.
+
+    Parameters
+    ----------
+    trace : ndarray of shape (S, T)
+
+    Examples
+    --------
+    >>> thinned(np.arange(8.0)[:, None] + np.zeros((8, 1000))).shape
+    (6, 200)
+    """
+    n_chains, length = trace.shape
+    by_mean = np.argsort(trace.mean(axis=1), kind="stable")
+    chains = np.sort(by_mean[_spread(n_chains, _SHOWN_CHAINS)])
+    return trace[np.ix_(chains, _spread(length, _SHOWN_DRAWS))]
+
+
+def _spread(size: int, at_most: int) -> NDArray[np.intp]:
+    """Return some of the indices below `size`, the first and the last among them."""
+    return np.linspace(0, size - 1, min(size, at_most)).round().astype(np.intp)

@@ -388,7 +388,8 @@ def sample_tempered(
             stopped = on_step is not None and on_step(len(path), float(values.max()))
         if limit < 1 and not stopped:
             here = _report(energy, moves, state, path, accepted, False)
-            points.append(TemperedPoint(limit, float(here.hmaxe.mean()), assess(here)))
+            found = replace(assess(here), trace=None)  # a trace is of the end of the path
+            points.append(TemperedPoint(limit, float(here.hmaxe.mean()), found))
     run = _report(energy, moves, state, path, accepted, stopped and state.beta < 1)
     return replace(run, points=tuple(points))
 
