@@ -1,4 +1,4 @@
-"""Fitted estimators saved by skops, a format that runs no code of the file; skipped without it."""
+"""Fitted estimators saved by skops, a format that runs no code of the file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io as sio
 from _altered import quick
 from _normals import NormalComponents
 from sklearn.base import BaseEstimator
@@ -43,7 +44,6 @@ from skbae.energies import Energy, EnergyRecipe, MixtureOf
 from skbae.estimators import _transaction
 from skbae.estimators._transaction import FitsInTransactions
 
-sio = pytest.importorskip("skops.io", reason="skops is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 X = load_iris().data[::3]
