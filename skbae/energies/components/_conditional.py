@@ -106,7 +106,11 @@ class ConditionalTable(ConditionalRows):
                 continue
             if not hasattr(family, "column_log_probabilities"):
                 break
-            found = self._marginal(family, params, int(position[0]), column, values)
+            possible = _possible(family, values[:, None], position)[:, 0]
+            found = np.zeros((len(self.X), len(values)))
+            found[:, possible] = self._marginal(
+                family, params, int(position[0]), column, values[possible]
+            )
             known = ~np.isnan(self.X[:, column])
             found[known] = self.X[known, column, None] == values
             return found
@@ -191,15 +195,23 @@ class ConditionalTable(ConditionalRows):
             """Return the cells of components alone, (S, K, n)."""
             return values.reshape(shape)[:, own]
 
+        centre = params.means[..., position]
+        if isinstance(family, ExponentialColumns):
+            spread = centre
+        elif isinstance(family, StudentComponents):
+            shapes = family.gaussian.shape
+            widths = np.sqrt(shapes.diagonal(shapes.covariances(params.factors)))
+            spread = np.broadcast_to(widths, params.means.shape)[..., position]
+        else:
+            spread = of_cells(scales)
+
         def chance_below(x: Array) -> Array:
             if isinstance(family, ExponentialColumns):
                 below = -np.expm1(-np.maximum(x, 0.0) / params.means[..., position, None])
             elif isinstance(family, StudentComponents):
-                centre = params.means[..., position, None]
-                shapes = family.gaussian.shape
-                scale = np.sqrt(shapes.diagonal(shapes.covariances(params.factors)))
-                scale = np.broadcast_to(scale, params.means.shape)[..., position, None]
-                below = stdtr(params.degrees[..., None], (x - centre) / scale)
+                below = stdtr(
+                    params.degrees[..., None], (x - centre[..., None]) / spread[..., None]
+                )
             else:
                 below = ndtr((x - of_cells(means)) / of_cells(scales))
             if self._box is not None:
@@ -209,9 +221,9 @@ class ConditionalTable(ConditionalRows):
                 below = np.concatenate([below, noise], axis=1)
             return (weights * below.reshape(weights.shape)).sum(axis=0)
 
-        centre = params.means[..., position]
-        low = np.full(shape[-1], float(centre.min()) - 1.0)
-        high = np.full(shape[-1], float(centre.max()) + 1.0)
+        unit = float(spread.max())
+        low = np.full(shape[-1], float(centre.min()) - unit)
+        high = np.full(shape[-1], float(centre.max()) + unit)
         width = high - low
         for _ in range(_STEPS):  # until the quantile lies between
             short, long = chance_below(low) > probability, chance_below(high) < probability
@@ -240,6 +252,24 @@ class ConditionalTable(ConditionalRows):
             found[part] = np.exp(log_weights).T @ of_cells
         return found
 
+    def log_density(self, X: Array) -> Array:
+        """Return the log density of the missing entries of each row, (..., N).
+
+        Parameters
+        ----------
+        X : array-like of shape (..., N, D)
+            Values of the missing entries; of known entries only those of the distribution count.
+            What cannot be (a fraction of a count, an unknown category) has minus infinity.
+        """
+        impossible = np.zeros(X.shape, dtype=bool)
+        for family, _, columns in self._factors():
+            own = X[..., columns]
+            impossible[..., columns] = ~_possible(family, own, np.arange(len(columns)))
+        impossible &= self.missing & ~np.isnan(X)
+        # any value that can be serves in the place of one that cannot
+        found = super().log_density(np.where(impossible, np.nan, X))
+        return np.where(impossible.any(axis=-1), -np.inf, found)
+
     def entropy(self, n_samples: int = 1000, random_state: Any = 0) -> Array:
         """Entropy in nats of the missing entries, (N,).
 
@@ -257,6 +287,21 @@ class ConditionalTable(ConditionalRows):
 
 def _is_gaussian(family: Any) -> bool:
     return not isinstance(family, (ExponentialColumns, StudentComponents))
+
+
+def _possible(family: Any, X: Array, positions: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which entries of columns (..., D), at these positions of a family, can be."""
+    if isinstance(family, ExponentialColumns):
+        return np.asarray(X >= 0)
+    if isinstance(family, CategoricalColumns):
+        most = np.asarray(family.n_categories)[positions] - 1.0
+    elif isinstance(family, BinomialColumns):
+        most = family.trials[positions]
+    elif isinstance(family, PoissonColumns):
+        most = np.full(len(positions), np.inf)
+    else:
+        return np.ones(X.shape, dtype=bool)
+    return (X >= 0) & (most >= X) & (np.floor(X) == X)
 
 
 def _support(family: Any, params: Any, position: int) -> Array | None:

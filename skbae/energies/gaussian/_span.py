@@ -398,6 +398,10 @@ class CompletedRows(DistributionWithDensity):
     span: ColumnSpan
 
     @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.inner.probabilities), len(self.span.offset)
+
+    @property
     def mean(self) -> Array:
         return self.span.complete(self.inner.mean)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -37,6 +37,14 @@ class ConditionalDistribution(DistributionWithDensity):
 
     Known entries have variance zero, and do not count in densities and entropies.
     """
+
+    X: Array
+    _takes_missing: ClassVar[bool] = True
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        n_rows, size = self.X.shape
+        return n_rows, size
 
     @abstractmethod
     def quantile(self, probability: float) -> Array:
@@ -192,15 +200,18 @@ class ConditionalRows(ConditionalDistribution):
         X : ndarray of shape (..., N, D)
             Values of the missing entries; of known entries only those of the distribution count.
         """
-        X = np.asarray(X, dtype=np.float64)
-        out = np.empty(X.shape[:-1])
-        complete = np.where(self.missing, X, self.X).reshape(-1, *self.X.shape)
+        complete = np.where(self.missing, X, self.X)
+        out = np.empty(complete.shape[:-1])
+        complete = complete.reshape(-1, *self.X.shape)
         flat = out.reshape(-1, len(self.X))
         for part, workspace, log_weights in self._chunks():
             known = self._own(workspace)
             for number, rows in enumerate(complete):
                 joint = self.bound.joint(rows[part], self.temperature)
-                gain = joint.reshape(known.shape) - known
+                # cells in which the known entries are impossible have no weight
+                possible = known > -np.inf
+                gain = np.zeros(known.shape)
+                np.subtract(joint.reshape(known.shape), known, out=gain, where=possible)
                 flat[number, part] = tempered_logsumexp(log_weights + gain, 1.0, axis=0)
         return out
 

@@ -95,6 +95,10 @@ class GaussianMixtureRows(DistributionWithDensity):
     covariances: Array
 
     @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.probabilities), self.means.shape[1]
+
+    @property
     def mean(self) -> Array:
         return self.probabilities @ self.means
 
@@ -170,6 +174,10 @@ class MixtureRows(DistributionWithDensity):
     ) -> None:
         self.family, self.components = family, components
         self.probabilities, self.frame = probabilities, frame
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.probabilities), len(self.frame.centre)
 
     def _moments(self) -> tuple[Array, Array]:
         family = require(self.family, DecodableFamily, "the expectation of rows given codes")

@@ -199,6 +199,10 @@ class SubspaceRows(DistributionWithDensity):
     spread: Array
     noise: Array
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.probabilities), self.means.shape[1]
+
     def _centres(self) -> Array:
         """Return the components' means of each row, (N, K, D)."""
         return self.means + np.einsum("nki,kid->nkd", self.coordinates, self.components)

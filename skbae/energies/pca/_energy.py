@@ -301,7 +301,8 @@ def _mean_energy(
     n_features = params.means.shape[1]
     rest = total_variance - along.sum(axis=1)
     # if components explain all variance, the difference is only rounding error
-    rest = np.where(rest > NOISE_FLOOR * total_variance, rest, 0.0)
+    rounding = n_features * np.finfo(np.float64).eps
+    rest = np.where(rest > rounding * total_variance, rest, 0.0)
     constant = -0.5 * n_features * (LOG_2PI + np.log(params.noise))
     constant = constant + code_entropy_term(params.precisions, params.noise, temperature)
     return constant - 0.5 * (rest / params.noise + (along * params.precisions).sum(axis=1))

@@ -73,6 +73,8 @@ class BernoulliCodes(DistributionWithDensity):
         return draws.astype(self.probabilities.dtype)
 
     def log_density(self, X: Array) -> Array:
+        if not np.all((X == 0) | (X == 1)):
+            raise ValueError("X must hold zeros and ones, which are what has a probability here")
         with np.errstate(divide="ignore"):
             on, off = np.log(self.probabilities), np.log1p(-self.probabilities)
         return np.where(X > 0.5, on, off).sum(axis=-1)
@@ -144,6 +146,10 @@ class ReconstructedRows(DistributionWithDensity):
     weights: Array
     intercept: Array
     noise: float | Array | None
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.probabilities), len(self.intercept)
 
     def _codes(self, row: int) -> tuple[Array, Array]:
         """Return codes (M, d) of a row and their log weights (M,)."""

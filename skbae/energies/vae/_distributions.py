@@ -87,6 +87,10 @@ class NetworkRows(DistributionWithDensity):
     points: Array
     weights: Array
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.points), len(self.centre)
+
     def _means(self, points: Array) -> Array:
         """Return expected rows (n, L, D), before units, of codes (n, L, d)."""
         layers, _ = self.decoder.split(self.theta)

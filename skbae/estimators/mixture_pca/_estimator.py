@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,7 +35,7 @@ from skbae.estimators.mixture_pca._fit import (
 )
 from skbae.estimators.mixture_pca._sampling import sample_models
 from skbae.estimators.mixture_pca._settings import PCAMixtureForm, PCAMixtureSettings
-from skbae.estimators.pca._fit import mean_variance
+from skbae.estimators.pca._fit import least_noise, mean_variance, without_collapsed
 from skbae.estimators.pca._units import (
     known_per_row,
     prior_in_units,
@@ -355,6 +356,9 @@ class BayesianMixturePCAAutoEncoder(MixtureAutoEncoder[PCAMixtureSettings, PCAMi
                 max_iter=settings.max_iter,
                 on_iteration=step,
             )
+        noise, floor = attrgetter("components.noise"), 1.5 * energy.family.noise_floor
+        least = max(least_noise(rows), floor)
+        found = without_collapsed(found, noise, models, least, settings)
         best, attributes = best_of(found, settings.max_iter, step.stopped)
         return {**self._public(settings, energy, best, rows, runner), **attributes}
 

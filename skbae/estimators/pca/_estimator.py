@@ -6,6 +6,7 @@ import numbers
 import warnings
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -37,6 +38,7 @@ from skbae.estimators.pca._fit import (
     best_model,
     covariance_of_model,
     find_spectrum,
+    least_noise,
     mean_variance,
     moments_of_stream,
     needs_covariance,
@@ -44,6 +46,7 @@ from skbae.estimators.pca._fit import (
     reference_model,
     row_moments,
     tilted_model,
+    without_collapsed,
 )
 from skbae.estimators.pca._gaps import explained_variance, sample_with_gaps, start_with_gaps
 from skbae.estimators.pca._settings import PCADetails, PCASettings
@@ -451,6 +454,7 @@ class BayesianPCAAutoEncoder(
             found = expectation_maximisation(
                 objective, start, tol=settings.tol, max_iter=settings.max_iter, on_iteration=step
             )
+        found = without_collapsed(found, attrgetter("noise"), start, least_noise(rows), settings)
         params, converged = found.params, bool(found.converged[0])
         if not converged and settings.max_iter and not step.stopped:
             self._warn_of_iterations(settings)

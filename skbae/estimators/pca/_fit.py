@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.special import gammaln
 
 from skbae._types import ArrayRecord
 from skbae.energies.pca._eigenbasis import PCAInEigenbasis
-from skbae.energies.pca._energy import PCAEnergy, PCAParameters, optimum
+from skbae.energies.pca._energy import NOISE_FLOOR, PCAEnergy, PCAParameters, optimum
 from skbae.energies.pca._prior import (
     BayesianPCAEnergy,
     Loadings,
@@ -96,6 +97,12 @@ def mean_variance(rows: Rows) -> float:
             "all rows of X are equal: the variance of X, and so of the noise, would be zero"
         )
     return variance
+
+
+def least_noise(rows: Rows) -> float:
+    """Return a variance of the noise that is about zero, next to the variance of the rows."""
+    # its floor is relative to the largest variance, which may be a few times that of all rows
+    return 100 * NOISE_FLOOR * len(rows.scale) * mean_variance(rows)
 
 
 def n_for_share(variances: Array, total_variance: float, share: float) -> int:
@@ -206,13 +213,59 @@ def tilted_model(
     """Maximise the tilted mean of ``Hmax_T``, starting from the optimum of the plain mean."""
     n_components, n_features = start.components.shape[1:]
     energy = PCAEnergy(n_components, n_features)
-    return expectation_maximisation(
+    found = expectation_maximisation(
         Objective(energy, rows, runner, settings.temperature, settings.tilt),
         start,
         tol=settings.tol,
         max_iter=settings.max_iter,
         on_iteration=on_iteration,
     )
+    return without_collapsed(found, attrgetter("noise"), start, least_noise(rows), settings)
+
+
+def without_collapsed(
+    found: EMResult,
+    noise: Callable[[Any], Array],
+    starts: Any,
+    least: float,
+    settings: Any,
+) -> EMResult:
+    """Return a result in which models that a negative tilt has made collapse are the worst.
+
+    Such a tilt gives all weight to the few rows of largest density, which grows without limit as
+    the noise goes to zero.
+
+    Parameters
+    ----------
+    found : EMResult
+        Of S models.
+    noise : callable
+        ``noise(params)`` is the variance of the noise, (S, ...).
+    starts : ArrayRecord
+        The models that the fit started from. Those without noise before are no better without
+        a tilt.
+    least : float
+        Noise is about zero below this.
+    settings : Settings
+
+    Raises
+    ------
+    ValueError
+        If all models have collapsed.
+    """
+    if settings.tilt >= 0:
+        return found
+
+    def collapsed(params: Any) -> Any:
+        return (noise(params) <= least).reshape(params.n_models, -1).any(axis=1)
+
+    lost = collapsed(found.params) & ~collapsed(starts)
+    if lost.all():
+        raise ValueError(
+            f"with tilt={settings.tilt:g} the noise goes to zero around few rows, where the "
+            "objective has no maximum; choose a tilt closer to 0, or fewer components"
+        )
+    return replace(found, objective=np.where(lost, -np.inf, found.objective))
 
 
 # -- sampled models --------------------------------------------------------------------------------

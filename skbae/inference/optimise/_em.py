@@ -176,8 +176,11 @@ def expectation_maximisation(
     n_iter = np.zeros(len(values), dtype=np.intp)
     converged = np.zeros(len(values), dtype=bool)
     active = np.arange(len(values))
+    # with a negative tilt, components may shrink onto one row, until energies of others overflow
+    shrinking = _may_overflow if objective.tilt < 0 else nullcontext
     for iteration in range(1, max_iter + 1):
-        new, done, alive, precision = em_step(ascent, state, precision, tol)
+        with shrinking():
+            new, done, alive, precision = em_step(ascent, state, precision, tol)
         if not alive.all():
             values = values.copy()
             values[active[~alive]] = -np.inf
