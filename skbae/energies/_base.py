@@ -198,7 +198,7 @@ class Energy(ABC):
     """A family of models: the fixed choices, without parameters.
 
     An energy serves codes at any temperature T: methods whose result depends on T take it as an
-    argument. :class:`~skbae.inference._objective.Objective` stores it.
+    argument. ``Objective`` stores it.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ class Distribution(ABC):
     """A distribution of a vector of length E for each of N rows: a code, or a row of features.
 
     Rows are independent of each other. A family implements :attr:`mean`, :attr:`covariance`,
-    :meth:`entropy` and :meth:`_draw`, and :attr:`variance` if it is cheaper to compute than the
+    :meth:`entropy` and ``_draw``, and :attr:`variance` if it is cheaper to compute than the
     covariance.
     """
 
