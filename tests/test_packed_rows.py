@@ -164,7 +164,7 @@ def test_codes_that_underflow_are_computed_by_logarithms(n_models):
     weights = np.full((n_models, K), 1 / K)
     models, rows = MixtureParameters(weights, params), make_rows(X, None)
     (_, found), kernel, packed = passes(energy, models, rows, 0.01, 0.0)
-    tables = kernel.packed_kernel.tables
+    _, tables, _ = kernel.packed_kernel.models[0]
     each = zip(tables, packed.X.numbers, strict=True)
     product = np.prod([table[numbers] for table, numbers in each], axis=0)
     assert (product == 0).all(axis=1).mean() > 0.3

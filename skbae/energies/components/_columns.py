@@ -67,7 +67,7 @@ class ColumnsKernel(ExponentialKernel, CompletingKernel):
     def packed(
         self, rows: Rows, absent: NDArray[np.bool_], temperature: float
     ) -> tuple[PackedKernel, Rows] | None:
-        found = packed(rows, self.n_features)
+        found = packed(rows, self.n_features, absent.size)
         if found is None:
             return None
         return TableKernel(self.exact, self.family, found.X.layout, absent, temperature), found

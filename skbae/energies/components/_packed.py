@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 _MOST_PATTERNS = 1024
 # Tables of fewer entries are not packed.
 _FEWEST_ENTRIES = 1 << 16
-# A lookup takes as long as products with so many features.
-_FEATURES_PER_GROUP = 2
+# For each row and component, looking up and adding up a pattern takes as long as products with so
+# many features, or as a softmax; computing a feature of a row takes as long as so many lookups.
+_PRODUCTS, _FEATURES = 10, 2
 # Rows are one where there are fewer than this share of distinct ones.
 _DISTINCT = 0.9
 # Numbers of rows up to here are exact in double precision.
 _LARGEST_NUMBER = 2.0**53
 # Rows that are read at once while they are packed.
 _PIECE = 8192
-# Bytes of the two arrays of codes of a chunk, and rows of a chunk.
-_CHUNK_BYTES, _FEWEST_ROWS, _MOST_ROWS = 1 << 21, 1024, 16384
+# Bytes of the codes of a chunk, and rows of a chunk.
+_CHUNK_BYTES, _FEWEST_ROWS, _MOST_ROWS = 1 << 23, 2048, 16384
 # Sums of codes below this have lost digits: these chunks are computed by logarithms.
 _TINY = 1e-280
 
@@ -121,7 +122,7 @@ class PackedRows:
 # -- packing ---------------------------------------------------------------------------------------
 
 
-def packed(rows: Rows, n_features: int) -> Rows | None:
+def packed(rows: Rows, n_features: int, n_cells: int) -> Rows | None:
     """Return the rows packed, from the second call on; None if that is not possible or of no use.
 
     They are packed once. The first pass may be the only one, which packing would not make faster.
@@ -130,33 +131,53 @@ def packed(rows: Rows, n_features: int) -> Rows | None:
     ----------
     rows : Rows
     n_features : int
-        Products with so many features are the alternative.
+        Of a row: products with these are the alternative.
+    n_cells : int
+        Components of all models.
     """
     X = rows.X
     if not isinstance(X, np.ndarray) or X.size < _FEWEST_ENTRIES:
         return None
-    if "packed" not in rows.memo:
-        rows.memo["packed"] = False  # not yet
+    if "columns" not in rows.memo:
+        rows.memo["columns"] = False  # not looked at yet
         return None
-    known = rows.memo["packed"]
-    if known is False:
-        known = rows.memo["packed"] = _pack(rows, n_features)
-    return known
+    if rows.memo["columns"] is False:
+        rows.memo["columns"] = _columns(X)
+    columns = rows.memo["columns"]
+    if columns is None or not _faster(len(columns.layout.groups), n_features, n_cells):
+        return None
+    if "packed" not in rows.memo:
+        rows.memo["packed"] = _pack(rows, columns)
+    found: Rows = rows.memo["packed"]
+    return found
 
 
-def _pack(rows: Rows, n_features: int) -> Rows | None:
-    sizes = _sizes(rows.X)
+def _faster(n_groups: int, n_features: int, n_cells: int) -> bool:
+    """Return whether lookups take less time than features, products and exponentials."""
+    saved = 1 + n_features / _PRODUCTS - n_groups
+    return saved * n_cells > -_FEATURES * n_features
+
+
+class _Columns(NamedTuple):
+    """How columns are packed: values of each, whether any is missing, and patterns' numbers."""
+
+    values: NDArray[np.intp]
+    gaps: bool
+    layout: Layout
+    strides: Array
+
+
+def _columns(X: NDArray[Any]) -> _Columns | None:
+    """Return how columns can be packed; None if they cannot."""
+    sizes = _sizes(X)
     if sizes is None:
         return None
     values, gaps = sizes
     groups = _groups(values + gaps)
-    if n_features < _FEATURES_PER_GROUP * len(groups):
-        return None
-    n_patterns = [int(np.prod((values + gaps)[group])) for group in groups]
     strides = np.zeros((len(values), len(groups)))
     patterns = []
     for number, group in enumerate(groups):
-        own = np.full((n_patterns[number], len(values)), np.nan)
+        own = np.full((int(np.prod((values + gaps)[group])), len(values)), np.nan)
         stride = 1
         for column in group.tolist():
             size = int(values[column] + gaps[column])
@@ -165,13 +186,17 @@ def _pack(rows: Rows, n_features: int) -> Rows | None:
             strides[column, number] = stride
             stride *= size
         patterns.append(own)
-    layout = Layout(groups, patterns)
-    numbers = np.empty((len(groups), len(rows.X)), np.int32)
-    radix = np.cumprod([1.0, *n_patterns])
+    return _Columns(values, bool(gaps.any()), Layout(groups, patterns), strides)
+
+
+def _pack(rows: Rows, columns: _Columns) -> Rows:
+    values, gaps, layout, strides = columns
+    numbers = np.empty((len(layout.groups), len(rows.X)), np.int32)
+    radix = np.cumprod([1.0, *(len(own) for own in layout.patterns)])
     whole = np.empty(len(rows.X)) if radix[-1] < _LARGEST_NUMBER else None
     for start in range(0, len(rows.X), _PIECE):
         piece = rows.X[start : start + _PIECE]
-        if gaps.any():
+        if gaps:
             piece = np.where(np.isnan(piece), values, piece)
         own = piece @ strides
         numbers[:, start : start + _PIECE] = own.T
@@ -241,23 +266,25 @@ def _distinct(
 class _Scratch:
     """Arrays of one thread, and matrices (P_g, n) with an entry where a row has a pattern."""
 
-    def __init__(self, n_rows: int, n_cells: int, n_patterns: list[int]) -> None:
-        self.n_patterns = n_patterns
-        self._both = np.empty((2, n_rows, n_cells))
+    def __init__(self, n_models: int, n_rows: int, shapes: list[tuple[int, ...]]) -> None:
+        self._shape = (n_models, n_rows, shapes)
+        n_components = shapes[0][1]
+        self._codes = np.empty((n_models, n_rows, n_components))
+        self._factors = np.empty((n_rows, n_components))
         self._matrices: dict[int, list[csc_matrix]] = {}
 
-    def fits(self, n_rows: int, n_cells: int, n_patterns: list[int]) -> bool:
-        """Return whether the arrays are of these shapes."""
-        return self._both.shape[1:] == (n_rows, n_cells) and self.n_patterns == n_patterns
+    def fits(self, *shape: Any) -> bool:
+        """Return whether the arrays are of this shape."""
+        return self._shape == shape
 
     def begin(self, n: int) -> None:
         """Make the arrays those of n rows."""
-        self.codes, self.factors = self._both[:, :n]
+        self.codes, self.factors = self._codes[:, :n], self._factors[:n]
         if n not in self._matrices:
             ones, ends = np.ones(n), np.arange(n + 1, dtype=np.int32)
             none = np.zeros(n, np.int32)
             self._matrices[n] = [
-                csc_matrix((ones, none, ends), shape=(size, n)) for size in self.n_patterns
+                csc_matrix((ones, none, ends), shape=(size, n)) for size, _ in self._shape[2]
             ]
         self.matrices = self._matrices[n]
 
@@ -289,78 +316,67 @@ class TableKernel(PackedKernel):
         self.n_models, self.n_components, n_own = natural.shape
         self.n_features = n_own - 2
         self.features = layout.features_of(family)
-        natural = natural.reshape(-1, n_own)
-        self.logs = [own.values @ natural[:, own.numbers].T for own in self.features]
-        self.logs[0] += natural[:, -1]
-        self.logs[0][:, absent.ravel()] = -np.inf
-        self.tables, self.shift = [], np.zeros(self.n_models)
-        for own in self.logs:
-            each = own.reshape(len(own), self.n_models, self.n_components)
-            largest = each.max(axis=(0, 2))
-            self.shift += largest
-            table = np.exp((each - largest[:, None]) / temperature)
-            self.tables.append(table.reshape(own.shape))
-        n_cells = self.n_models * self.n_components
-        rows = _CHUNK_BYTES // (16 * n_cells)
+        self._ones = np.ones(self.n_components)
+        self.models = []  # for each, the logarithms and the tables (P_g, K), and the shift
+        for own, missing in zip(natural, absent, strict=True):
+            logs = [each.values @ own[:, each.numbers].T for each in self.features]
+            logs[0] += np.where(missing, -np.inf, own[:, -1])
+            largest = [each.max() for each in logs]
+            tables = [
+                np.exp((each - shift) / temperature)
+                for each, shift in zip(logs, largest, strict=True)
+            ]
+            self.models.append((logs, tables, sum(largest)))
+        rows = _CHUNK_BYTES // (8 * self.n_models * self.n_components)
         self.chunk_rows = int(min(max(rows, _FEWEST_ROWS), _MOST_ROWS))
 
     def workspace(self, n_rows: int, previous: Any) -> _Scratch:
-        shape = (n_rows, self.tables[0].shape[1], [len(table) for table in self.tables])
+        shape = (self.n_models, n_rows, [table.shape for table in self.models[0][1]])
         if isinstance(previous, _Scratch) and previous.fits(*shape):
             return previous
         return _Scratch(*shape)
 
     def codes(self, X: PackedRows, workspace: _Scratch) -> tuple[Array, Array]:
         workspace.begin(len(X))
-        codes, factors = workspace.codes, workspace.factors
-        for group, (table, numbers) in enumerate(zip(self.tables, X.numbers, strict=True)):
-            np.take(table, numbers, axis=0, out=factors if group else codes, mode="clip")
-            if group:
-                codes *= factors
-        norm = self._norm(codes)
-        if norm.min() < _TINY:
-            return self._codes_by_logarithms(X, workspace)
-        hmax = np.log(norm)
-        hmax *= self.temperature
-        hmax += self.shift
-        return norm.T, hmax.T
+        norm, hmax = np.empty((2, self.n_models, len(X)))
+        for model, (logs, tables, shift) in enumerate(self.models):
+            codes = workspace.codes[model]
+            self._look_up(tables, X, codes, workspace.factors, np.multiply)
+            np.matmul(codes, self._ones, out=norm[model])
+            peak: Array | float = shift
+            if norm[model].min() < _TINY:
+                self._look_up(logs, X, codes, workspace.factors, np.add)
+                peak = codes.max(axis=1)
+                codes -= peak[:, None]
+                codes /= self.temperature
+                np.exp(codes, out=codes)
+                np.matmul(codes, self._ones, out=norm[model])
+            np.log(norm[model], out=hmax[model])
+            hmax[model] *= self.temperature
+            hmax[model] += peak
+        return norm, hmax
 
-    def _norm(self, codes: Array) -> Array:
-        """Return the sums of codes, (n, S)."""
-        each = codes.reshape(-1, self.n_components) @ np.ones(self.n_components)
-        return each.reshape(-1, self.n_models)
-
-    def _codes_by_logarithms(self, X: PackedRows, workspace: _Scratch) -> tuple[Array, Array]:
-        codes, factors = workspace.codes, workspace.factors
-        for group, (logs, numbers) in enumerate(zip(self.logs, X.numbers, strict=True)):
-            np.take(logs, numbers, axis=0, out=factors if group else codes, mode="clip")
+    @staticmethod
+    def _look_up(
+        tables: list[Array], X: PackedRows, out: Array, scratch: Array, join: np.ufunc
+    ) -> None:
+        """Join what the tables have for the patterns of each row, (n, K)."""
+        for group, (table, numbers) in enumerate(zip(tables, X.numbers, strict=True)):
+            # numbers are within the table: without this mode, the result is copied
+            np.take(table, numbers, axis=0, out=scratch if group else out, mode="clip")
             if group:
-                codes += factors
-        each = codes.reshape(len(X), self.n_models, self.n_components)
-        peak = each.max(axis=2)
-        each -= peak[..., None]
-        codes /= self.temperature
-        np.exp(codes, out=codes)
-        norm = self._norm(codes)
-        return norm.T, (peak + self.temperature * np.log(norm)).T
+                join(out, scratch, out=out)
 
     def zero(self) -> list[Array]:
-        shape = (self.n_models, self.n_components)
-        return [np.zeros((shape[0], len(table), shape[1])) for table in self.tables]
+        return [np.zeros((self.n_models, *table.shape)) for table in self.models[0][1]]
 
     def accumulate(
         self, sums: list[Array], factors: Array, X: PackedRows, workspace: _Scratch
     ) -> None:
-        codes, entries = workspace.codes, np.ones(len(X))
-        if self.n_models == 1:
-            entries = factors[0]
-        else:
-            each = codes.reshape(len(X), self.n_models, self.n_components)
-            each *= factors.T[..., None]
-        for total, matrix, numbers in zip(sums, workspace.matrices, X.numbers, strict=True):
-            matrix.indices, matrix.data = numbers, entries
-            found = (matrix @ codes).reshape(-1, self.n_models, self.n_components)
-            total += np.swapaxes(found, 0, 1)
+        each = zip(sums, workspace.matrices, X.numbers, strict=True)
+        for total, matrix, matrix.indices in each:
+            for own, codes, matrix.data in zip(total, workspace.codes, factors, strict=True):
+                own += matrix @ codes
 
     def moments(self, sums: list[Array]) -> tuple[Array, Any]:
         found = np.zeros((self.n_models, self.n_components, self.n_features + 1))
