@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -124,3 +126,14 @@ def test_refusals_name_what_is_wrong():
         code_temperature_curve(model, X, [])
     with pytest.raises(ValueError, match="BayesianRBMAutoEncoder cannot go on"):
         code_temperature_curve(BayesianRBMAutoEncoder(2), X, [1.0])
+
+
+def test_a_data_frame_gives_the_curve_of_its_values_without_a_warning():
+    pd = pytest.importorskip("pandas")
+    model = BayesianGMMAutoEncoder(2, covariance_type="tied_spherical", random_state=0)
+    plain = code_temperature_curve(model, X, [0.0, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        named = code_temperature_curve(model, pd.DataFrame(X).add_prefix("x"), [0.0, 1.0])
+    np.testing.assert_array_equal(named.reconstruction_error, plain.reconstruction_error)
+    np.testing.assert_array_equal(named.code_heat_capacity, plain.code_heat_capacity)

@@ -170,6 +170,5 @@ def _heat_capacity(model: Any, X: Any, weights: Array | None) -> float:
 
 
 def _error(model: Any, X: Any, weights: Array | None) -> float:
-    X = model._read(X)
-    squares = (X - model.inverse_transform(model.transform(X))) ** 2
+    squares = (model._read(X) - model.inverse_transform(model.transform(X))) ** 2
     return _mean(squares.mean(axis=1), weights)
