@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg.lapack import dtrtri
 
 if TYPE_CHECKING:
-    from skbae._types import Array
+    from skbae._types import Array, FloatArray
 
 
 # Up to this size a loop over columns, vectorised over the batch, is faster than one over the batch.
@@ -53,7 +53,7 @@ def triangular_inverse(lower: Array) -> Array:
     return inverse.reshape(lower.shape)
 
 
-def half_log_det(factors: Array) -> Array:
+def half_log_det(factors: FloatArray) -> Array:
     """Return the log of the determinant of triangular matrices, half that of the matrices factored.
 
     The diagonals are copied before the logarithm: for a strided view NumPy chooses between two

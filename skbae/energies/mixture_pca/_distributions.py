@@ -7,6 +7,7 @@ coordinates of each component in data units, zero for all components but k. Its 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from skbae._types import Array
 
 
-_LOG_2PIE = float(np.log(2 * np.pi * np.e))
+_LOG_2PIE = float(np.log(2 * np.pi * math.e))
 # Variances below this fraction of the largest are rounding errors.
 _DEGENERATE = 1e-14
 
