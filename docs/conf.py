@@ -73,6 +73,7 @@ autodoc_typehints = "none"  # numpydoc's sections say what parameters are
 numpydoc_show_class_members = False  # the template of classes lists them
 numpydoc_xref_param_type = False
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 default_role = "literal"
 
 # -- gallery: only examples/gallery; the scripts beside it are run by hand ------------------------
@@ -110,7 +111,10 @@ html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": ["page-toc", "edit-this-page", "page-companions"],
+    "secondary_sidebar_items": {
+        "**": ["page-toc", "edit-this-page", "page-companions"],
+        "index": [],
+    },
     "use_edit_page_button": bool(repository),
     "show_prev_next": True,
     "footer_start": ["copyright"],
@@ -125,6 +129,6 @@ html_context = {
     "repository": repository,
     "default_mode": "auto",
 }
-html_sidebars = {"index": [], "changelog": [], "cite": [], "tutorial": []}
+html_sidebars = {"index": [], "changelog": [], "cite": [], "tutorial": []}  # none on the left
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

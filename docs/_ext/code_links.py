@@ -1,5 +1,7 @@
 """Public names in code letters link to their page of the API, on every page.
 
+Code blocks end with their last line.
+
 A name that may as well be a parameter or a method (`entropy`, `hmax`) does so only with its
 module's name before it, as in `functionals.entropy`.
 """
@@ -45,7 +47,14 @@ def add_links(app, doctree: nodes.document, docname: str) -> None:
             reference += literal
 
 
+def end_code_blocks(app, doctree: nodes.document) -> None:
+    """Remove empty lines at the end of code blocks, which doctests in Markdown need."""
+    for block in doctree.findall(nodes.literal_block):
+        block[:] = [nodes.Text(block.astext().rstrip("\n"))]
+
+
 def setup(app) -> dict:
     """Connect."""
+    app.connect("doctree-read", end_code_blocks)
     app.connect("doctree-resolved", add_links)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
