@@ -110,7 +110,7 @@ plt.show()
 # The directions of each, in order of their variance. The first is brightness everywhere; then come
 # edges and stripes of some orientation, such as the tiles of the roof have.
 
-figure, ax = plt.subplots(figsize=(7.2, 6.4), layout="constrained")
+figure, ax = plt.subplots(figsize=(7.8, 6.4), layout="constrained")
 ComponentsDisplay.from_estimator(mixture, image_shape=(SIZE, SIZE), ax=ax)
 ax.set_title("Directions of eight subspaces (a line each)")
 plt.show()
