@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from dataclasses import fields, is_dataclass
 
+import joblib
 import numpy as np
 import pytest
+from _altered import failing_at_the_end, quick
+from _poisson import PoissonComponents, Rates
+from sklearn import config_context
 from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 
 from skbae import (
     BayesianGMMAutoEncoder,
@@ -25,6 +32,11 @@ from skbae.components import (
     Poisson,
     Uniform,
 )
+from skbae.energies.mixture._conjugate import ConjugateMixture
+from skbae.energies.mixture._energy import MixtureParameters
+from skbae.energies.vae._posterior import _damped_steps
+from skbae.estimators import _mixture_sampling
+from skbae.inference.evidence._partition import acceptance_ratio
 
 ONE = {"model_temperature": 0, "random_state": 0}
 IRIS = load_iris().data
@@ -174,3 +186,149 @@ def test_quantiles_do_not_depend_on_units(noise, scale):
         return model.condition(gaps).quantile(0.5)[:, 0]
 
     np.testing.assert_allclose(median(scale) / scale, median(1.0), rtol=1e-6)
+
+
+# -- extremes of weights and parameters ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", [BayesianGMMAutoEncoder(2, **ONE), DECODERS["vae"][0]])
+def test_weights_whose_sums_overflow_are_refused(estimator):
+    with pytest.raises(ValueError, match=r"sample_weight must sum to at most 1e\+250, got 4e\+301"):
+        estimator.fit(NORMAL, sample_weight=np.full(40, 1e300))
+
+
+def test_networks_refuse_weights_next_to_which_the_penalty_overflows():
+    """Single precision overflowed in silence."""
+    model = BayesianVAEAutoEncoder(1, max_iter=2, hidden_layer_sizes=3, alpha=1.0, random_state=0)
+    with pytest.raises(ValueError, match="sample_weight sums to 4e-99.*decrease alpha"):
+        model.fit(NORMAL, sample_weight=np.full(40, 1e-100))
+
+
+def test_a_training_that_diverges_says_so_and_nothing_else():
+    model = BayesianVAEAutoEncoder(
+        1, hidden_layer_sizes=(4,), activation="relu", batch_size=1, learning_rate_init=1e3
+    )
+    model.set_params(max_iter=3, random_state=0)
+    X = np.random.default_rng(0).normal(size=(20, 23))
+    with pytest.raises(ValueError, match="decrease learning_rate_init"):
+        model.fit(X)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_codes_that_rows_do_not_determine_stay_where_they_are(kind):
+    """Without a prior their equations are singular: LinAlgError."""
+    precision = np.array([[[4.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]], kind)
+    steps = _damped_steps(precision, np.array([[2.0, 0.0], [0.0, 0.0]], kind), np.zeros(2, kind))
+    np.testing.assert_allclose(steps, [[0.5, 0.0], [0.0, 0.0]], rtol=2e-3)
+
+
+def test_a_reg_covar_that_overflows_is_refused():
+    with pytest.raises(ValueError, match="reg_covar=1e-300 is so small next to"):
+        BayesianGMMAutoEncoder(2, reg_covar=1e-300, **ONE).fit(1e20 * NORMAL)
+    assert np.isfinite(BayesianGMMAutoEncoder(2, reg_covar=1e-200, **ONE).fit(NORMAL).hmaxe_)
+
+
+def test_weights_of_components_that_underflow_have_a_finite_density():
+    energy = ConjugateMixture(PoissonComponents(2, 1), np.full(2, 1e-3))
+    params = MixtureParameters(np.array([[1.0, 0.0]]), Rates(np.ones((1, 2, 1))))
+    assert np.isfinite(energy.log_prior(params)).all()
+
+
+def test_estimates_of_log_z_without_overlap_have_no_error_bar():
+    _, error = acceptance_ratio(np.full(10, -1e4), np.full(10, 1e4))
+    assert error == np.inf
+
+
+def test_an_uncertain_partition_function_is_told():
+    """Nothing was said of an hmaxe_ of 1e16."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(40, 1)) * rng.normal(size=(1, 2)) * [1e-6, 1e6]
+    settings = {"visible": "gaussian", "partition": "ais", "n_init": 1, "max_iter": 3}
+    settings |= {"temperature": 1e-8, "n_chains": 5, "batch_size": 1000, "random_state": 0}
+    model = BayesianRBMAutoEncoder(2, learning_rate_init=1e-10, **settings)
+    with pytest.warns(ConvergenceWarning, match="scores may be wrong"):
+        model.fit(X)
+
+
+def test_a_singular_matrix_is_a_matter_of_the_rows():
+    """LinAlgError said nothing of X; units of 1e-6 and 1e6 and weights of 1e9 lead to it."""
+    model = failing_at_the_end(BayesianPCAAutoEncoder(1, **ONE), np.linalg.LinAlgError("Singular"))
+    with pytest.raises(ValueError, match=r"cannot be fitted to X.*scale columns") as caught:
+        model.fit(NORMAL)
+    assert type(caught.value) is ValueError
+    assert not hasattr(model, "models_")
+
+
+# -- weights of sampled mixtures -------------------------------------------------------------------
+
+COUNTS = np.concatenate(
+    [
+        np.random.default_rng(i).poisson(rates, size=(15, 2))
+        for i, rates in enumerate([(2, 9), (9, 2)])
+    ]
+).astype(float)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_sweeps_over_weighted_counts_are_those_over_repeated_ones(gaps, monkeypatch):
+    """Counts without gaps were refused: "a sweep over rows with missing entries"."""
+    monkeypatch.setattr(_mixture_sampling, "MOST_ALLOCATION_WORK", 0)
+    X = COUNTS.copy()
+    if gaps:
+        X[::4, 0] = np.nan
+    model = BayesianMixtureAutoEncoder(2, Poisson(), n_models=20, random_state=0)
+    by_weight = quick(model).fit(X, sample_weight=np.full(30, 3)).log_evidence_
+    by_rows = quick(model).fit(np.repeat(X, 3, axis=0)).log_evidence_
+    np.testing.assert_allclose(by_weight, by_rows, atol=0.05)
+
+
+SAMPLED = {
+    "gmm": BayesianGMMAutoEncoder(2, n_models=2, random_state=0),
+    "mixture": BayesianMixtureAutoEncoder(2, Poisson(), n_models=2, random_state=0),
+    "mixture-pca": BayesianMixturePCAAutoEncoder(2, n_models=2, random_state=0),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_weights_of_more_rows_than_can_be_drawn_are_refused(name, gaps):
+    """MemoryError, "n < 0", or "repeats may not contain negative values"."""
+    X = COUNTS.copy()
+    if gaps:
+        X[::4, 0] = np.nan
+    if gaps and name == "mixture-pca":
+        pytest.skip("sampled without codes")
+    with pytest.raises(ValueError, match="sample_weight"):
+        quick(SAMPLED[name]).fit(X, sample_weight=np.full(30, 1e100))
+    if gaps or name == "mixture-pca":
+        with (
+            config_context(working_memory=1),
+            pytest.raises(ValueError, match="sample_weight sums to 3e\\+06 rows.*working_memory"),
+        ):
+            quick(SAMPLED[name]).fit(X, sample_weight=np.full(30, 1e5))
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def arrays(value):
+    if isinstance(value, np.ndarray):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from arrays(getattr(value, field.name))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_scores_are_the_same_bits_after_loading():
+    """Arrays in an order of their own were loaded in another, and products rounded otherwise."""
+    X = np.random.default_rng(1).normal(size=(20, 23))
+    model = BayesianMixturePCAAutoEncoder(2, n_latent=2, tied_noise=True, n_models=2)
+    fitted = quick(model.set_params(random_state=0)).fit(X)
+    for value in vars(fitted).values():
+        for array in arrays(value):
+            assert array.flags.c_contiguous or array.flags.f_contiguous
+    file = io.BytesIO()
+    joblib.dump(fitted, file)
+    file.seek(0)
+    np.testing.assert_array_equal(joblib.load(file).score_samples(X), fitted.score_samples(X))

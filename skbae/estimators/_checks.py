@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Largest entry whose square has room for sums of a few terms; further terms lower it.
 LARGEST = 1e153
+# Most that the weights of all rows may sum to: sums of energies must have room.
+_HEAVIEST = 1e250
 # Columns of smaller standard deviation are refused: their variances underflow.
 _SMALLEST = 1e-150
 
@@ -151,7 +153,8 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
     Raises
     ------
     ValueError
-        Unless there is one weight per row, all are finite and >= 0, and at least one is > 0.
+        Unless there is one weight per row, all are finite and >= 0, at least one is > 0, and their
+        sum has room.
     """
     if sample_weight is None:
         return None
@@ -170,6 +173,12 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> Array | None:
         raise ValueError(f"sample_weight must not be negative, got {weights.min():g}")
     if not np.any(weights > 0):
         raise ValueError("sample_weight must be positive for at least one row, got zeros only")
+    with np.errstate(over="ignore"):
+        total = float(weights.sum())
+    if total > _HEAVIEST:
+        raise ValueError(
+            f"sample_weight must sum to at most {_HEAVIEST:g}, got {total:g}; divide it by a number"
+        )
     return None if np.all(weights == 1) else weights
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -55,6 +55,29 @@ def copied(value: Any) -> Any:
     if isinstance(value, list):
         return [np.array(each) for each in value]
     return np.array(value)
+
+
+def stored(value: Any) -> Any:
+    """Return what is fitted with arrays in the memory order in which they are loaded from a file.
+
+    The last digits of products depend on it.
+    """
+    if isinstance(value, np.ndarray):
+        ordered = value.flags.c_contiguous or value.flags.f_contiguous
+        return value if ordered else np.ascontiguousarray(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {}
+        for field in fields(value):
+            own = getattr(value, field.name)
+            kept = stored(own)
+            if kept is not own:
+                changed[field.name] = kept
+        return replace(value, **changed) if changed else value
+    if isinstance(value, (list, tuple)):
+        parts = [stored(each) for each in value]
+        same = all(new is old for new, old in zip(parts, value, strict=True))
+        return value if same else type(value)(parts)
+    return value
 
 
 def equal(value: Any, kept: Any) -> bool:

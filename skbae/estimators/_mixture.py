@@ -17,7 +17,7 @@ from skbae.energies.mixture._completion import ConditionalRows
 from skbae.estimators._annealing import Annealing, annealed_means
 from skbae.estimators._batches import BatchAutoEncoder
 from skbae.estimators._criteria import InformationCriteria
-from skbae.estimators._fitted import DetailsT, Fit, single_model
+from skbae.estimators._fitted import DetailsT, Fit, single_model, stored
 from skbae.estimators._missing import CompletingAutoEncoder
 from skbae.estimators._pieces import ReadsPieces, by_pieces
 from skbae.estimators._posterior import DescribesPosterior
@@ -188,10 +188,12 @@ class MixtureAutoEncoder(
                 f"{order!r}"
             )
         names = self._names_by_component()
-        attributes = {name: getattr(self, name)[index] for name in names}
+        attributes = {name: stored(getattr(self, name)[index]) for name in names}
         changed = {name[:-1] for name in names} & {field.name for field in fields(self.models_)}
-        models = replace(
-            self.models_, **{name: getattr(self.models_, name)[:, index] for name in changed}
+        models = stored(
+            replace(
+                self.models_, **{name: getattr(self.models_, name)[:, index] for name in changed}
+            )
         )
         reference = {**self._fitted.reference, **self._copied_reference(attributes)}
         fitted = replace(self._fitted, reference=reference)

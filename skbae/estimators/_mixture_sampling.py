@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn import get_config
 
 from skbae.energies.mixture._conjugate import MAX_RELABELLED
 from skbae.estimators._progress import progress
@@ -24,13 +25,34 @@ if TYPE_CHECKING:
 # Rows times components times numbers a row adds to sums: above, mixtures are sampled by passes over
 # the rows instead of searches and chains of allocations.
 MOST_ALLOCATION_WORK = 1.5e6
+# Largest weight of a row: larger whole numbers have no successor in double precision.
+_MOST_CODES = 2.0**53
 
 
 def rows_of_weight_one(rows: Rows) -> Rows:
-    """Return rows repeated as often as their weights say, where these are integers."""
+    """Return rows repeated as often as their weights say, where these are integers.
+
+    Raises
+    ------
+    ValueError
+        If they would not fit into scikit-learn's ``working_memory``.
+    """
     if rows.weights is None or np.any(rows.weights != np.round(rows.weights)):
         return rows
+    check_room_to_repeat(rows)
     return make_rows(np.repeat(rows.X, rows.weights.astype(int), axis=0), None)
+
+
+def check_room_to_repeat(rows: Rows) -> None:
+    """Raise ValueError unless rows, repeated as their weights say, fit into memory."""
+    needed, limit = 8 * rows.total * rows.X.shape[1] / 2**20, get_config()["working_memory"]
+    if needed > limit:
+        raise ValueError(
+            f"sample_weight sums to {rows.total:.3g} rows, which sampling repeats, in "
+            f"{needed:.3g} MiB of memory, more than scikit-learn's working_memory ({limit} MiB); "
+            "divide sample_weight by a number, set model_temperature=0, or raise working_memory "
+            "with sklearn.set_config"
+        )
 
 
 def sweeps(objective: Objective, tau: float, draws_gaps: bool) -> bool:
@@ -71,6 +93,12 @@ def sample_by_codes(
         Returns fitted models from which sweeps start, and sets of complete rows for searches.
     """
     rows, n_components = objective.rows, settings.n_components
+    if rows.weights is not None and rows.weights.max() > _MOST_CODES:
+        raise ValueError(
+            f"sample_weight must be at most {_MOST_CODES:.3g} for models to be sampled, since each "
+            f"weight is a number of codes to draw, got {rows.weights.max():.3g}; divide it by a "
+            "number, or set model_temperature=0"
+        )
     if draws_gaps and n_components > MAX_RELABELLED:
         raise ValueError(
             f"n_components must be at most {MAX_RELABELLED} for models to be sampled on rows "

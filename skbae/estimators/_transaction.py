@@ -22,6 +22,7 @@ from skbae.estimators._fitted import (
     RowSummary,
     copied,
     equal,
+    stored,
 )
 from skbae.estimators._plans import SamplerPlans
 from skbae.estimators._progress import CALLBACK_STATE, CallbackSupportMixin, with_callbacks
@@ -170,9 +171,15 @@ class FitsInTransactions(
         try:
             with own_errors():
                 yield
-        except BaseException:
+        except BaseException as error:
             self.__dict__.clear()
             self.__dict__.update(before)
+            if isinstance(error, np.linalg.LinAlgError):
+                raise ValueError(
+                    f"{type(self).__name__} cannot be fitted to X, since a matrix is singular up "
+                    f"to rounding ({error}); scale columns of X that are very large or small, and "
+                    "drop those that are functions of others"
+                ) from error
             raise
 
     def _work_on(
@@ -238,9 +245,11 @@ class FitsInTransactions(
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             if name not in ("n_features_in_", "feature_names_in_"):
                 delattr(self, name)
-        reference = self._copied_reference(found.attributes)
-        state = FittedState(*temperatures, frame, summary, found.details, reference, found.stream)
-        self.__dict__.update(found.attributes, _fitted=state)
+        attributes = {name: stored(value) for name, value in found.attributes.items()}
+        reference = self._copied_reference(attributes)
+        details = stored(found.details)
+        state = FittedState(*temperatures, frame, summary, details, reference, found.stream)
+        self.__dict__.update(attributes, _fitted=state)
 
     def _adopt(self, found: Fit[DetailsT], frame: Frame, names: Any = None) -> Self:
         """Become the single model that `found` describes, which was fitted to no rows.

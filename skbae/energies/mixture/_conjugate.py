@@ -22,6 +22,7 @@ from skbae.energies.mixture._energy import (
     soft_codes,
     weighted_energies,
 )
+from skbae.operators._gaps import has_gaps
 from skbae.operators._permanent import log_permanent
 
 if TYPE_CHECKING:
@@ -129,6 +130,9 @@ class CompletedDraws(MixtureDraws):
         workspace: Workspace,
         rng: np.random.Generator | None,
     ) -> None:
+        if weights is not None and not has_gaps(workspace.source):
+            super()._add(sums, codes, weights, workspace, rng)
+            return
         if weights is not None or rng is None:
             raise ValueError(
                 "a sweep over rows with missing entries draws each row once: it takes no weights"
@@ -210,7 +214,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], CollapsibleEnerg
         constant = -gammaln(self.n_components + 1)
         if not self.equal_weights:
             concentration = conditional.concentration
-            log_weights = np.log(params.weights)[..., None]
+            log_weights = _log_weights(params)[..., None]
             powers = np.stack([concentration - 1, -gammaln(concentration)], axis=-1)
             models = np.concatenate([models, log_weights, np.ones_like(log_weights)], axis=-1)
             conditionals = np.concatenate([conditionals, powers], axis=-1)
@@ -226,7 +230,7 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], CollapsibleEnerg
             return total
         concentration = self.concentration
         constant = gammaln(concentration.sum()) - gammaln(concentration).sum()
-        return total + np.log(params.weights) @ (concentration - 1) + constant
+        return total + _log_weights(params) @ (concentration - 1) + constant
 
     def scores(
         self,
@@ -276,12 +280,17 @@ class ConjugateMixture(MixtureEnergy[ConjugateComponentFamily], CollapsibleEnerg
         return (
             of_components
             if self.equal_weights
-            else (of_components + np.log(params.weights).sum(axis=1))
+            else (of_components + _log_weights(params).sum(axis=1))
         )
 
     def relabel(self, params: MixtureParameters, rng: np.random.Generator) -> MixtureParameters:
         keys = rng.random(params.weights.shape)
         return self.permute(params, np.argsort(keys, axis=1))
+
+
+def _log_weights(params: MixtureParameters) -> Array:
+    """Return the logs of weights; those that have underflowed count as the smallest number."""
+    return np.log(np.maximum(params.weights, np.finfo(np.float64).tiny))
 
 
 class SmoothConjugateMixture(ConjugateMixture, MixtureCoordinates):

@@ -68,7 +68,8 @@ class MixtureCoordinates(GradientEnergy):
         log_prior, gradient = self.family.log_prior_at(theta[:, self._n_shares :])
         if not self._n_shares:
             return log_prior, gradient
-        gammas = np.exp(shares)
+        with np.errstate(over="ignore"):  # their density is zero
+            gammas = np.exp(shares)
         terms = self.concentration * shares - gammas - gammaln(self.concentration)
         gradient = np.concatenate([self.concentration - gammas, gradient], axis=1)
         return log_prior + terms.sum(axis=1), gradient

@@ -134,7 +134,7 @@ class PCAInEigenbasis(NestedPosterior):
 
     def fields(self, squares: Array, noise: Array) -> Array:
         """Return ``1 / s2 - 1 / (s2 + w_i^2)``, (S, d)."""
-        return squares / (noise[:, None] * (noise[:, None] + squares))
+        return squares / (noise[:, None] + squares) / noise[:, None]
 
     def mean_energy(self, squares: Array, noise: Array, along: Array) -> Array:
         """Return ``Hmaxe_T`` at the rows' mean, (S,), given variances along directions (S, d)."""

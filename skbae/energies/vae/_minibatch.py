@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Least number of draws of a code by which rows held out are scored.
 _SCORE_DRAWS = 16
+# Largest factor of the penalty for which squares of its gradients do not overflow.
+_STRONGEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,13 @@ class VAEObjective(MinibatchObjective):
     ) -> None:
         self.batches, self.options, self.batch_size = batches, options, batch_size
         self.n_rows, self.n_theta = batches.n_rows, batches.decoder.n_parameters
-        self.share = np.float32(options.penalty_weight / total)
+        share = options.penalty_weight / total
+        if share > _STRONGEST:
+            raise ValueError(
+                f"sample_weight sums to {total:.3g}, next to which the penalty is so strong that "
+                "its gradients overflow; multiply sample_weight by a number, or decrease alpha"
+            )
+        self.share = np.float32(share)
 
     @contextmanager
     def penalised(self, factor: float) -> Iterator[None]:

@@ -38,6 +38,8 @@ _DEFENSIVE_SHARE = 8
 # it gains less than the second.
 _GOOD_GAIN, _POOR_GAIN = 0.75, 0.25
 _MAX_DAMPING = 1e10
+# Damping, relative to the mean curvature, of steps whose equations have no single solution.
+_LEAST_DAMPING = 1e-3
 
 
 def quasi_normal(n: int, d: int, rng: np.random.Generator) -> Array:
@@ -197,8 +199,16 @@ def find_code_modes(
 def _damped_steps(precision: Array, gradient: Array, damping: Array) -> Array:
     size = np.einsum("nii->n", precision) / precision.shape[1]
     identity = np.eye(precision.shape[1], dtype=precision.dtype)
-    damped = precision + (damping * size)[:, None, None] * identity
-    return np.linalg.solve(damped, gradient[..., None])[..., 0]
+
+    def steps(damping: Array, size: Array) -> Array:
+        damped = precision + (damping * size)[:, None, None] * identity
+        return np.linalg.solve(damped, gradient[..., None])[..., 0]
+
+    try:
+        return steps(damping, size)
+    except np.linalg.LinAlgError:
+        # without a prior (T = 0), codes that the rows do not determine stay where they are
+        return steps(np.maximum(damping, _LEAST_DAMPING), np.where(size > 0, size, 1.0))
 
 
 @dataclass(frozen=True)

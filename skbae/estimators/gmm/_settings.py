@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _MOST_SEARCHED = 3e7
 # Default of reg_covar, relative to the variance of each feature within groups.
 _RELATIVE_FLOOR = 1e-6
+# Least reg_covar, relative to the mean squares of X: squares in its units must have room.
+_LEAST_RATIO = 1e-280
 # Length, in standard deviations, of the interval that holds the middle half of a normal variable.
 _HALF_OF_A_NORMAL = 1.349
 
@@ -195,6 +197,12 @@ class GaussianMixtureSettings(MixtureSettings):
     def floor(self, rows: Rows) -> Array:
         """Return what is added to the variance of each feature, (D,)."""
         if self.reg_covar is not None:
+            least = _LEAST_RATIO * float((rows.centre**2 + rows.scale**2).max())
+            if 0 < self.reg_covar < least:
+                raise ValueError(
+                    f"reg_covar={self.reg_covar:g} is so small next to the squares of X that "
+                    f"energies may overflow; it may be 0, or {least:.3g} and more"
+                )
             return np.full(rows.X.shape[1], self.reg_covar)
         return relative_floor(rows, self.n_components)
 

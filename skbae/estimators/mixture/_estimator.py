@@ -482,8 +482,7 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
     ) -> dict[str, Any]:
         """Sample the models; the reference is the mode found from the best of them."""
         tau = settings.model_temperature
-        draws_gaps = rows.incomplete and self._draws_gaps()
-        if draws_gaps and settings.temperature == tau and not settings.tilt:
+        if rows.incomplete and settings.temperature == tau and not settings.tilt:
             rows = rows_of_weight_one(rows)
         box = self._box(settings, rows)
         energy = energy_with_prior(settings, self._table, rows, runner, box)

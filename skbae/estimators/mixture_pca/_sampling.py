@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skbae.energies.mixture._collapsed import CollapsedMixture
+from skbae.estimators._mixture_sampling import check_room_to_repeat
 from skbae.estimators._sampling import run_charted
 from skbae.estimators.mixture_pca._fit import rows_drawn
 from skbae.estimators.mixture_pca._mode_starts import (
@@ -54,6 +55,7 @@ def repeated_rows(rows: Rows) -> Array | None:
     times = np.rint(rows.weights)
     if not np.array_equal(times, rows.weights):
         return None
+    check_room_to_repeat(rows)
     return np.repeat(X, times.astype(np.intp), axis=0)
 
 

@@ -40,6 +40,8 @@ MAX_ENUMERATED_UNITS = 12
 MAX_MINUTES, _WORK_A_MINUTE = 3.0, 8e7
 # Least number of particles of an island, for machines whose evaluation is costly.
 _FEWEST_PARTICLES = 128
+# Largest standard error of log Z, in nats, that is not told.
+_LARGE_ERROR = 0.5
 # Digits after the decimal point of scaled rows.
 _DIGITS = 10
 # Standard deviations of columns that are constant up to rounding, relative to their size.
@@ -448,6 +450,14 @@ def normalise(
             f"{found.forward:.2f} forwards and {found.backward:.2f} backwards, further apart than "
             "their standard errors, so that scores may be wrong. Decrease learning_rate_init, "
             "max_iter or n_components.",
+            ConvergenceWarning,
+            stacklevel=users_stacklevel(),
+        )
+    elif not found.error <= _LARGE_ERROR:
+        warnings.warn(
+            f"{settings.estimator}: annealed importance sampling estimates log Z with a standard "
+            f"error of {found.error:.2g} nats, so that scores may be wrong. Decrease "
+            "learning_rate_init, max_iter or n_components.",
             ConvergenceWarning,
             stacklevel=users_stacklevel(),
         )

@@ -123,7 +123,10 @@ def acceptance_ratio(forward: Array, backward: Array) -> tuple[float, float]:
     log_ratio = float(brentq(imbalance, low, high, xtol=1e-10))
     variance = 0.0
     for accepted in (expit(forward - log_ratio - offset), expit(log_ratio + offset - backward)):
-        variance += float(accepted.var() / accepted.mean() ** 2 / len(accepted))
+        mean = float(accepted.mean())
+        if mean**2 == 0:  # no overlap
+            return log_ratio, np.inf
+        variance += float(accepted.var() / mean**2 / len(accepted))
     return log_ratio, float(np.sqrt(variance))
 
 

@@ -262,18 +262,19 @@ def one_pass(
     """
     n_rounds, n_steps = plan.steps_of_a_pass(objective.n_rows)
     total: float | None = 0.0
-    for index in batches(objective.n_rows, plan.batch_size, rng, n_rounds):
-        step = objective.step(optimiser.theta, index, memory, rng)
-        memory = step.memory
-        if step.value is None:
-            total = None
-        elif not np.isfinite(step.value):
-            raise DivergedError
-        elif total is not None:
-            total += step.value * len(index)
-        factor = plan.schedule(optimiser.n_steps, plan.max_passes * n_steps)
-        optimiser.ascend(step.direction, plan.rate * factor * share)
-        objective.constrain(optimiser.theta)
+    with np.errstate(over="ignore", invalid="ignore"):  # what diverges is found below
+        for index in batches(objective.n_rows, plan.batch_size, rng, n_rounds):
+            step = objective.step(optimiser.theta, index, memory, rng)
+            memory = step.memory
+            if step.value is None:
+                total = None
+            elif not np.isfinite(step.value):
+                raise DivergedError
+            elif total is not None:
+                total += step.value * len(index)
+            factor = plan.schedule(optimiser.n_steps, plan.max_passes * n_steps)
+            optimiser.ascend(step.direction, plan.rate * factor * share)
+            objective.constrain(optimiser.theta)
     if not np.isfinite(optimiser.theta).all():
         raise DivergedError
     return None if total is None else total / (n_rounds * objective.n_rows), memory

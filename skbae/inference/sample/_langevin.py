@@ -236,7 +236,13 @@ class LangevinMoves:
         root = (1 / np.sqrt(precision)).astype(positions.dtype)
         heat = (target.scale * root * np.sqrt(noise)) ** 2
         keep = float(np.exp(-plan.friction * plan.step))
-        injected = injected_noise(keep, plan.step, heat).astype(positions.dtype)
+        with np.errstate(over="ignore"):
+            injected = injected_noise(keep, plan.step, heat).astype(positions.dtype)
+        if not np.isfinite(injected).all():
+            raise ValueError(
+                "the noise of steps between models overflows: sample_weight sums to too much; "
+                "divide it by a number, or raise model_temperature"
+            )
         return cls(target, plan.batch_size, plan.step, root, keep, injected, rng)
 
     def init(self, theta: FloatArray, n_chains: int) -> LangevinState:
