@@ -200,7 +200,7 @@ def test_weights_whose_sums_overflow_are_refused(estimator):
 def test_networks_refuse_weights_next_to_which_the_penalty_overflows():
     """Single precision overflowed in silence."""
     model = BayesianVAEAutoEncoder(1, max_iter=2, hidden_layer_sizes=3, alpha=1.0, random_state=0)
-    with pytest.raises(ValueError, match="sample_weight sums to 4e-99.*decrease alpha"):
+    with pytest.raises(ValueError, match=r"sample_weight sums to 4e-99.*decrease alpha"):
         model.fit(NORMAL, sample_weight=np.full(40, 1e-100))
 
 
@@ -303,7 +303,7 @@ def test_weights_of_more_rows_than_can_be_drawn_are_refused(name, gaps):
     if gaps or name == "mixture-pca":
         with (
             config_context(working_memory=1),
-            pytest.raises(ValueError, match="sample_weight sums to 3e\\+06 rows.*working_memory"),
+            pytest.raises(ValueError, match=r"sample_weight sums to 3e\+06 rows.*working_memory"),
         ):
             quick(SAMPLED[name]).fit(X, sample_weight=np.full(30, 1e5))
 

@@ -130,6 +130,7 @@ class CompletedDraws(MixtureDraws):
         workspace: Workspace,
         rng: np.random.Generator | None,
     ) -> None:
+        assert workspace.source is not None
         if weights is not None and not has_gaps(workspace.source):
             super()._add(sums, codes, weights, workspace, rng)
             return

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Variances below this fraction of the largest are rounding errors; it is the least noise variance.
 NOISE_FLOOR = 1e-12
+# Rounding error of a difference of variances, relative to the larger one.
+_ROUNDING = 16 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,7 @@ def _mean_energy(
     n_features = params.means.shape[1]
     rest = total_variance - along.sum(axis=1)
     # if components explain all variance, the difference is only rounding error
-    rounding = n_features * np.finfo(np.float64).eps
+    rounding = np.inf if along.shape[1] == n_features else _ROUNDING
     rest = np.where(rest > rounding * total_variance, rest, 0.0)
     constant = -0.5 * n_features * (LOG_2PI + np.log(params.noise))
     constant = constant + code_entropy_term(params.precisions, params.noise, temperature)

@@ -202,7 +202,7 @@ def _damped_steps(precision: Array, gradient: Array, damping: Array) -> Array:
 
     def steps(damping: Array, size: Array) -> Array:
         damped = precision + (damping * size)[:, None, None] * identity
-        return np.linalg.solve(damped, gradient[..., None])[..., 0]
+        return np.asarray(np.linalg.solve(damped, gradient[..., None])[..., 0])
 
     try:
         return steps(damping, size)
