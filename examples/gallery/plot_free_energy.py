@@ -60,7 +60,8 @@ for n_components, curve in curves.items():
 # Two have 29, but at first their heat capacity is hardly more than that of one: the two
 # components lie on each other. Then there is a peak, where some models have parted and some
 # have not, and the energy differs much between these. From temperature 6 on, two components have
-# the larger Hmaxemax: it takes that much weight of the rows to pay for the second.
+# the larger Hmaxemax: it takes that much weight of the rows to pay for the second. Their heat
+# capacity stays above half the number of their parameters down to temperature 1.
 
 figure, (left, ax) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
 FreeEnergyDisplay.from_curve(curves[2], ax=left)

@@ -83,8 +83,8 @@ plt.show()
 # Where clusters merge
 # --------------------
 # The centres move together, two of them at first and then all, each time within a small range of
-# temperatures: these are phase transitions. The entropy of codes rises to that of two equal
-# choices for the flowers on the right, and at last to log 3 for all: the code tells nothing.
+# temperatures: these are phase transitions. The entropy of codes rises to about that of two equal
+# choices for two thirds of the flowers, and at last to log 3 for all: the code tells nothing.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 centres = np.array([fitted.means_[:, 0] for fitted in curve.models])
