@@ -45,6 +45,7 @@ from _collapsed_oracle import (
     pooled,
     sweep,
 )
+from _data import ACIDITY, GALAXIES
 
 STORED = Path(__file__).with_name("evidence_references.json")
 N_GROUPS = 8
@@ -360,7 +361,7 @@ def summarise(total, bound, seconds):
 
 def covariance_prior(X, kind, fill):
     """Return ``cov(X) / fill^(2/D)``, the default for ``fill = 5``."""
-    covariance = np.cov(X.T, bias=True) / fill ** (2 / X.shape[1])
+    covariance = np.atleast_2d(np.cov(X.T, bias=True)) / fill ** (2 / X.shape[1])
     return np.diagonal(covariance).copy() if kind == "diag" else covariance
 
 
@@ -384,6 +385,9 @@ def problems():
             for k in (1, 3):
                 yield "digits, ten axes", digits, kind, k, 1.0, fill
         yield "overlapping", overlapping(), "full", 6, 1.0, fill
+    for name, X in (("galaxies", GALAXIES), ("acidity", ACIDITY)):
+        for k in range(1, 6):
+            yield name, X, "full", k, 1.0, 5
     heated = (("full", 0.5), ("full", 2.0), ("tied", 0.5), ("tied", 1.0), ("tied", 2.0))
     for kind, temperature in heated:
         yield "wine", wine, kind, 3, temperature, 5
