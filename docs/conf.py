@@ -20,14 +20,16 @@ here = Path(__file__).parent
 root = here.parent
 sys.path[:0] = [str(root), str(here / "_ext")]  # the checkout, whatever is installed
 
-import skbae  # noqa: E402
+import skbae._version  # noqa: E402
 
 pyproject = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
 
 # -- the two addresses, each given in one place ---------------------------------------------------
 
-# Where the site will be found: links to it in the pages' heads are left out while this is empty.
-html_baseurl = os.environ.get("SKBAE_SITE", "")
+# Where the site will be found, as skbae/_version.py says: while that is empty, pages' heads have no
+# links to it, and estimators in the gallery link to the pages beside them.
+html_baseurl = skbae._version.DOCUMENTATION
+skbae._version.DOCUMENTATION = html_baseurl or ".."
 # Where the sources are: pages have a link to edit them if pyproject.toml gives a Repository among
 # the project's URLs, or the environment does; the address is then REPOSITORY/edit/main/FILE.
 repository = os.environ.get("SKBAE_REPOSITORY", pyproject.get("urls", {}).get("Repository", ""))

@@ -50,7 +50,9 @@ def add_links(app, doctree: nodes.document, docname: str) -> None:
 def end_code_blocks(app, doctree: nodes.document) -> None:
     """Remove empty lines at the end of code blocks, which doctests in Markdown need."""
     for block in doctree.findall(nodes.literal_block):
-        block[:] = [nodes.Text(block.astext().rstrip("\n"))]
+        if block.rawsource == block.astext():  # others have markup in them
+            block.rawsource = block.rawsource.rstrip("\n")
+            block[:] = [nodes.Text(block.rawsource)]
 
 
 def setup(app) -> dict:

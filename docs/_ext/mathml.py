@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from docutils import nodes
@@ -9,16 +10,23 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
+FUNCTION = "<mi>(?:log|exp)</mi>"
+CLOSED = "</mi>|</mfrac>|</msub>|</munder>|</mrow>"
+THIN = '<mspace width="0.17em"/>'
+
 logger = logging.getLogger(__name__)
 
 
 def convert(node: nodes.Element, as_block: bool) -> str:
     """Return the MathML of a formula."""
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        formula = tex2mathml(node.astext(), as_block=as_block)
     except MathError as error:
         logger.warning("this formula is no MathML: %s", error, location=node)
         return f"<code>{escape(node.astext())}</code>"
+    # functions are set apart from letters and sums, as TeX does, but not from parentheses
+    formula = re.sub(rf"({CLOSED})(\s*)({FUNCTION})", rf"\1{THIN}\2\3", formula)
+    return re.sub(rf"({FUNCTION})(?!\s*<mo[^>]*>[(\[])", rf"\1{THIN}", formula)
 
 
 def visit_inline(translator, node: nodes.Element) -> None:
