@@ -10,7 +10,7 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
-FUNCTION = "<mi>(?:log|exp)</mi>"
+FUNCTION = r"<mi>(?:log|exp)</mi>(?:\s*<mo>&ApplyFunction;</mo>)?+"
 CLOSED = "</mi>|</mfrac>|</msub>|</munder>|</mrow>"
 THIN = '<mspace width="0.17em"/>'
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import doctest
 import json
 import re
-import shutil
 from pathlib import Path
 
 from docutils import nodes
@@ -48,6 +47,17 @@ def merge_sentences(app, env, docnames, other) -> None:
     """Take over what another process has read."""
     for name in docnames:
         env.first_sentences[name] = other.first_sentences[name]
+
+
+def markdown(app, docname: str) -> str:
+    """Return the Markdown of a page, with what it includes."""
+    path = Path(app.env.doc2path(docname))
+
+    def included(match: re.Match[str]) -> str:
+        return (path.parent / match[1]).read_text("utf-8")
+
+    text = path.read_text("utf-8")
+    return re.sub(r"^```\{include\} (\S+)\n.*?^```$", included, text, flags=re.M | re.S)
 
 
 def has_markdown(app, docname: str) -> bool:
@@ -113,7 +123,7 @@ def add_to_page(app, pagename: str, templatename: str, context: dict, doctree) -
         address = relative_uri(here, f"{pagename}.md")
         context["companions"].append((address, "Markdown"))
         context["metatags"] += f'<link rel="alternate" type="text/markdown" href="{address}">\n'
-        if notebook(Path(app.env.doc2path(pagename)).read_text("utf-8")):
+        if notebook(markdown(app, pagename)):
             context["companions"].append((relative_uri(here, f"{pagename}.ipynb"), "Notebook"))
     title = re.sub(r"<[^>]+>", "", context.get("title", ""))
     described = app.env.first_sentences.get(pagename, "")
@@ -126,7 +136,6 @@ def add_to_page(app, pagename: str, templatename: str, context: dict, doctree) -
     base = app.config.html_baseurl
     if base:
         properties["og:url"] = f"{base.rstrip('/')}/{here}"
-        properties["og:image"] = f"{base.rstrip('/')}/_static/card.png"
     for name, value in properties.items():
         value = value.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
         if value:
@@ -167,10 +176,10 @@ def write_companions(app, error) -> None:
                 lines += ["## Start", ""]
         address = base + app.builder.get_target_uri(top)
         if has_markdown(app, top):
-            source = Path(app.env.doc2path(top))
+            source = markdown(app, top)
             address = f"{base}{top}.md"
-            shutil.copyfile(source, out / f"{top}.md")
-            cells = notebook(source.read_text("utf-8"))
+            (out / f"{top}.md").write_text(source, encoding="utf-8")
+            cells = notebook(source)
             if cells:
                 text = json.dumps(cells, indent=1, ensure_ascii=False)
                 (out / f"{top}.ipynb").write_text(text + "\n", encoding="utf-8")
