@@ -7,15 +7,13 @@ not depend on the workers, so that neither does rounding.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skbae.inference.passes._rows import blas_threads
+from skbae.inference.passes._rows import ONE_BLAS_THREAD
 from skbae.inference.passes._sources import (
     RowSource,
     accumulate_block,
@@ -191,7 +189,7 @@ def _block_sums(
 ) -> Any:
     X, kernel = _aligned(X), deepcopy(kernel)
     weights = None if weights is None else _aligned(weights)
-    with _one_blas_thread():
+    with ONE_BLAS_THREAD:  # tasks already occupy the cores
         workspace = kernel.workspace(kernel.chunk_rows)
         chunks = chunks_of(X, 0, len(X), kernel.chunk_rows)
         return accumulate_block(kernel, chunks, weights, seed, workspace)
@@ -206,32 +204,5 @@ def _added(kernel: RowKernel, parts: list[Any]) -> Any:
 
 
 def _mapped(function: Callable[..., Any], empty: NDArray[Any], X: NDArray[Any]) -> NDArray[Any]:
-    with _one_blas_thread():
+    with ONE_BLAS_THREAD:  # tasks already occupy the cores
         return np.asarray(function(_aligned(X))) if len(X) else empty
-
-
-class _Running:
-    """How many tasks of this process are within the limit of threads."""
-
-    def __init__(self) -> None:
-        self.lock, self.n_tasks, self.limit = Lock(), 0, None
-
-
-_RUNNING = _Running()
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Let BLAS use one thread while tasks run: these already occupy the cores."""
-    state: Any = _RUNNING
-    with state.lock:
-        state.n_tasks += 1
-        if state.n_tasks == 1:
-            state.limit = blas_threads(1)
-    try:
-        yield
-    finally:
-        with state.lock:
-            state.n_tasks -= 1
-            if state.n_tasks == 0:
-                state.limit.restore_original_limits()

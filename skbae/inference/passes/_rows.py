@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +35,56 @@ if TYPE_CHECKING:
     from skbae.energies._base import RowKernel
 
 
+_CREATION = Lock()
+
+
 @cache
-def _controller() -> ThreadpoolController:
+def _created() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def blas_threads(limit: int) -> Any:
-    """Let BLAS use so many threads; what is returned restores the number before."""
-    return _controller().limit(limits=limit, user_api="blas")
+def _controller() -> ThreadpoolController:
+    # threadpoolctl changes numbers of threads to find out whose they are: one at a time
+    with _CREATION:
+        return _created()
+
+
+class _OneBlasThread:
+    """Lets BLAS use one thread while any pass over rows needs it, in whatever thread of Python.
+
+    The number is that of the whole process. If each pass restored what it had found, the last of
+    several that run at the same time would restore the limit of another.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_users = Lock(), 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._n_users:
+                self._limit = _controller().limit(limits=1, user_api="blas")
+            self._n_users += 1
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._n_users -= 1
+            if not self._n_users:
+                # threadpoolctl >= 3.8 lets only the thread that has set a limit change it
+                _let_any_thread_set_limits()
+                self._limit.restore_original_limits()
+                _let_any_thread_set_limits()
+                self._limit = None
+
+
+def _let_any_thread_set_limits() -> None:
+    for library in _controller().lib_controllers:
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)
+
+
+ONE_BLAS_THREAD = _OneBlasThread()
 
 
 def row_threads() -> int:
@@ -163,7 +206,7 @@ class RowRunner:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        self._stack.enter_context(blas_threads(1))
+        self._stack.enter_context(ONE_BLAS_THREAD)
         return self
 
     def __exit__(self, *exc: object) -> None:
