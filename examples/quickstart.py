@@ -189,7 +189,7 @@ held_out = GridSearchCV(
         StandardScaler(), BayesianGMMAutoEncoder(model_temperature=0, n_init=5, random_state=0)
     ),
     {
-        "bayesiangmmautoencoder__n_components": [1, 2, 3, 4],
+        "bayesiangmmautoencoder__n_components": [1, 2, 3],
         "bayesiangmmautoencoder__temperature": [0.0, 0.5, 1.0],
     },
     scoring={"density": hmaxemax_scorer, "reconstruction": reconstruction_scorer},
