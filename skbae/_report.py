@@ -62,6 +62,55 @@ def text_report(title: str, status: str, reasons: Sequence[str], facts: Mapping[
     )
 
 
+def text_table(columns: Mapping[str, Sequence[str]]) -> str:
+    """Return columns of texts by name as lines, of which the first column is flush left.
+
+    Parameters
+    ----------
+    columns : mapping from names to sequences of str
+
+    Examples
+    --------
+    >>> from skbae._report import text_table
+    >>> print(text_table({"fruit": ["apple", "fig"], "pieces": ["2", "10"]}))
+    fruit  pieces
+    apple       2
+    fig        10
+    """
+    rows = [list(columns), *map(list, zip(*columns.values(), strict=True))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if place == 0 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def html_table(columns: Mapping[str, Sequence[str]]) -> str:
+    """Return columns of texts by name as an HTML table; all texts are escaped.
+
+    Parameters
+    ----------
+    columns : mapping from names to sequences of str
+
+    Examples
+    --------
+    >>> from skbae._report import html_table
+    >>> html_table({"a": ["<b>"]}).count("&lt;b&gt;")
+    1
+    """
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>"
+        for row in zip(*columns.values(), strict=True)
+    )
+    return (
+        f'<table style="color:inherit"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
+
+
 def svg_lines(values: NDArray[Any], name: str) -> str:
     """Return lines beside each other as a small picture, with the ends of their range in digits.
 
@@ -124,7 +173,7 @@ def html_report(
     reasons : sequence of str
     facts : mapping from names to texts
     picture : str, default=""
-        SVG that stands below the table.
+        SVG, or another table, that stands below.
 
     Examples
     --------

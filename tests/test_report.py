@@ -1,4 +1,4 @@
-"""How the diagnostics of sampling show themselves, as text and in a notebook."""
+"""How results show themselves, as text and in a notebook."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ import pytest
 from skbae._report import svg_lines
 from skbae._types import SamplingResult
 from skbae.inference.evidence._verdict import thinned
+from skbae.model_selection import EvidenceCheck, EvidencePair
+from skbae.thermodynamics import (
+    CodeTemperatureCurve,
+    CriticalTemperatures,
+    FreeEnergyCurve,
+    LearningCoefficient,
+    SplitTree,
+)
 
 NAN = float("nan")
 RESULT = SamplingResult(
@@ -185,3 +193,86 @@ def test_an_evidence_that_is_not_estimated_is_not_shown_as_a_number():
 
 def test_the_representation_in_python_is_that_of_a_dataclass():
     assert repr(RESULT).startswith("SamplingResult(method='gibbs', n_chains=4,")
+
+
+# -- results of model selection and of thermodynamics ----------------------------------------------
+
+PAIRS = EvidenceCheck(
+    (
+        EvidencePair((1, 2), -3.25, 0.125, -3.0, 0.1, (-5.0, 2.0), 40.0),
+        EvidencePair((2, 3), 9.0, 0.125, 1.0, 0.1, (-5.0, 2.0), 40.0),
+    )
+)
+CURVE = FreeEnergyCurve(
+    np.array([4.0, 1.0]),
+    10.0,
+    *(np.array([value, value - 1]) for value in (-2.0, 0.5, -1.0, 0.25, 3.0, 0.125, 7.0, 0.5)),
+    ("ok", "suspect"),
+    ((), ("few draws & <more>",)),
+)
+LEARNED = LearningCoefficient(
+    2.5, 0.25, "variance", False, 2.25, 0.5, 4.75, "suspect", ("R-hat < 1.2",)
+)
+TREE = SplitTree(
+    np.array([-1, 0, 0]),
+    np.array([np.inf, 2.0, 2.0]),
+    np.array([2.5, 1.0, 0.5]),
+    np.array([2.0, NAN, NAN]),
+    np.array([1.0, 0.75, 0.25]),
+    np.zeros((3, 2)),
+    -1.5,
+)
+CRITICAL = CriticalTemperatures(np.array([3.0, 0.5]), 1.0, None)
+CODES = CodeTemperatureCurve(*(np.array([1.0, value]) for value in (2, 3, 4, NAN, 6)), ())
+RESULTS = [PAIRS, CURVE, LEARNED, TREE, CRITICAL, CODES]
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=lambda each: type(each).__name__)
+def test_every_result_shows_itself_as_text_and_in_a_notebook(result):
+    page = Page(result._repr_html_())
+    assert page.balanced
+    assert not set(page.tags) & {"script", "more"}
+    text = str(result)
+    assert not text.startswith(type(result).__name__)
+    for shown in page.texts:  # a reader of either sees the same words
+        words = shown.rstrip(":").replace("±", "+-").split()
+        if words and result is not PAIRS:
+            assert words[0] in text.replace("±", "+-")
+
+
+def test_contradictions_are_named_in_a_notebook():
+    page = Page(PAIRS._repr_html_())
+    assert "the evidences of 2 and 3 components contradict each other" in page.texts
+    assert page.texts.count("contradiction") == 1
+    assert "failed" in page.texts
+    agree = Page(EvidenceCheck(PAIRS.pairs[:1])._repr_html_())
+    assert "ok" in agree.texts
+    assert "failed" not in agree.texts
+
+
+def test_a_curve_is_as_doubtful_as_its_worst_point():
+    first, second, *table = str(CURVE).splitlines()
+    assert first == "Free energy of the models: suspect"
+    assert second == "  - tau 1: few draws & <more>"
+    assert table[0].split()[:3] == ["tau", "Hmaxemax", "G"]
+    assert table[1].startswith("4  ")
+    assert table[1].endswith("ok")
+    assert "-2 ± 0.5" in table[1]
+    assert table[2].endswith("suspect")
+
+
+def test_a_coefficient_has_its_error_and_its_doubts():
+    lines = str(LEARNED).splitlines()
+    assert lines[:2] == ["Learning coefficient: suspect", "  - R-hat < 1.2"]
+    assert lines[2].split(maxsplit=1)[1] == "2.5 ± 0.25"
+    local = replace(LEARNED, local=True, slope=NAN, slope_error=NAN)
+    assert str(local).startswith("Local learning coefficient")
+    assert "slope" not in str(local)
+
+
+def test_tables_have_the_columns_of_their_frames():
+    for result in (TREE, CRITICAL, CODES):
+        names, *rows = str(result).splitlines()
+        assert names.split() == list(result.to_frame().columns)
+        assert len(rows) == len(result.to_frame())
+    assert str(CRITICAL).splitlines()[1].split() == ["0", "3", "yes"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from html import escape
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae._report import html_table, text_table
 from skbae._version import __version__
 from skbae.estimators._base import BayesianAutoEncoder
 from skbae.estimators._fitted import DetailsT
@@ -91,27 +91,14 @@ class PosteriorTable:
     columns: Mapping[str, list[Any]]
 
     def __str__(self) -> str:
-        rows = [list(self.columns), *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                text.ljust(width) if number == 0 else text.rjust(width)
-                for number, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        return text_table(self._texts())
 
     def _repr_html_(self) -> str:
         """Return the table as HTML, which notebooks show."""
-        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>"
-            for row in self._rows()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return html_table(self._texts())
 
-    def _rows(self) -> list[list[str]]:
-        return [list(map(_text, row)) for row in zip(*self.columns.values(), strict=True)]
+    def _texts(self) -> dict[str, list[str]]:
+        return {name: list(map(_text, column)) for name, column in self.columns.items()}
 
 
 def _text(entry: Any) -> str:

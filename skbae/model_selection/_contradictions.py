@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skbae._report import html_report, html_table, number
 from skbae.estimators._checks import check_sample_weight
 from skbae.estimators.gmm._estimator import BayesianGMMAutoEncoder
 from skbae.estimators.gmm._evidences import (
@@ -127,6 +128,25 @@ class EvidenceCheck:
                 f"{expected if pair.informative else '-':>18s} {limits:>20s}  {pair.verdict}{gap}"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the pairs as HTML, which notebooks show."""
+        status = "ok" if self.consistent else "failed"
+        reasons = [
+            f"the evidences of {low} and {high} components contradict each other"
+            for low, high in self.contradictions
+        ]
+        columns = {
+            "K - 1, K": [f"{low}, {high}" for low, high in (p.n_components for p in self.pairs)],
+            "reported": [number(p.reported, p.reported_error) for p in self.pairs],
+            "expected": [
+                number(p.expected, p.expected_error) if p.informative else "-" for p in self.pairs
+            ],
+            "limits": [f"{number(p.limits[0])} to {number(p.limits[1])}" for p in self.pairs],
+            "verdict": [p.verdict for p in self.pairs],
+        }
+        title = "Log evidence of K - 1 components minus that of K"
+        return html_report(title, status, reasons, {}, html_table(columns))
 
 
 def check_evidences(

@@ -12,7 +12,7 @@ from skbae.estimators._checks import check_choice, check_real, check_sample_weig
 from skbae.estimators.pca._estimator import BayesianPCAAutoEncoder
 from skbae.operators._floating import own_errors
 from skbae.operators._tempered import tilted_mean
-from skbae.thermodynamics._frames import frame
+from skbae.thermodynamics._frames import ShowsColumns, frame
 from skbae.thermodynamics._gradient import checked_kind
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _STEP = 1e-2
 
 
 @dataclass(frozen=True)
-class CodeTemperatureCurve:
+class CodeTemperatureCurve(ShowsColumns):
     """A family's best model at several temperatures T of its codes, in the order given.
 
     Attributes
@@ -53,12 +53,14 @@ class CodeTemperatureCurve:
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each temperature."""
+        return frame(self._columns(), "point")
+
+    def _columns(self) -> dict[str, Any]:
         names = ("hmaxe", "code_entropy", "code_heat_capacity", "reconstruction_error")
-        columns = {
+        return {
             "temperature": self.temperatures,
             **{name: getattr(self, name) for name in names},
         }
-        return frame(columns, "point")
 
 
 @own_errors()

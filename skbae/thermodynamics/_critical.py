@@ -15,7 +15,7 @@ from skbae.inference.optimise._splitting import cool
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.operators._floating import own_errors
 from skbae.operators._gaps import has_gaps
-from skbae.thermodynamics._frames import frame
+from skbae.thermodynamics._frames import ShowsColumns, frame
 from skbae.thermodynamics._gradient import checked_kind
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SplitTree:
+class SplitTree(ShowsColumns):
     """The hierarchy of a mixture's components, from one at high temperature to those of a fit.
 
     Nodes are components in the order in which they come about; the first is all rows, and the two
@@ -68,18 +68,20 @@ class SplitTree:
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each node."""
-        columns = {
+        return frame(self._columns(), "node")
+
+    def _columns(self) -> dict[str, Any]:
+        return {
             "parent": self.parents,
             "begins": self.begins,
             "critical_temperature": self.critical_temperatures,
             "ends": self.ends,
             "share": self.shares,
         }
-        return frame(columns, "node")
 
 
 @dataclass(frozen=True)
-class CriticalTemperatures:
+class CriticalTemperatures(ShowsColumns):
     """Critical temperatures of a fitted model.
 
     Attributes
@@ -99,11 +101,13 @@ class CriticalTemperatures:
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with a row for each direction or component."""
-        columns = {
+        return frame(self._columns(), "component")
+
+    def _columns(self) -> dict[str, Any]:
+        return {
             "critical_temperature": self.temperatures,
             "above": self.temperatures > self.temperature,
         }
-        return frame(columns, "component")
 
 
 @own_errors()

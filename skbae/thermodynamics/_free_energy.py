@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from skbae._report import html_report, html_table, number, text_report, text_table
 from skbae.estimators._checks import check_real, check_sample_weight
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.operators._floating import own_errors
@@ -26,6 +27,7 @@ _N_TEMPERATURES = 10
 # Joint errors beyond which neighbouring points contradict each other.
 _CONTRADICTION = 4.0
 _LEVELS = ("ok", "suspect", "failed")
+_TITLE = "Free energy of the models"
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,33 @@ class FreeEnergyCurve:
             columns[name] = getattr(self, name)
             columns[f"{name}_error"] = getattr(self, f"{name}_error")
         return frame({**columns, "status": list(self.status)}, "point")
+
+    def __str__(self) -> str:
+        return text_report(_TITLE, *self._verdict(), {}) + "\n" + text_table(self._texts())
+
+    def _repr_html_(self) -> str:
+        """Return the curve as HTML, which notebooks show."""
+        return html_report(_TITLE, *self._verdict(), {}, html_table(self._texts()))
+
+    def _verdict(self) -> tuple[str, list[str]]:
+        """Return the worst status, and the reasons by temperature."""
+        reasons = [
+            f"tau {number(tau)}: {reason}"
+            for tau, each in zip(self.model_temperatures, self.reasons, strict=True)
+            for reason in each
+        ]
+        return max(self.status, key=_LEVELS.index, default="ok"), reasons
+
+    def _texts(self) -> dict[str, list[str]]:
+        columns = {"tau": list(map(number, self.model_temperatures))}
+        for name, values, errors in (
+            ("Hmaxemax", self.hmaxemax, self.hmaxemax_error),
+            ("G", self.internal_energy, self.internal_energy_error),
+            ("information gain", self.information_gain, self.information_gain_error),
+            ("heat capacity", self.heat_capacity, self.heat_capacity_error),
+        ):
+            columns[name] = list(map(number, values, errors))
+        return {**columns, "status": list(self.status)}
 
 
 @own_errors()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from skbae._report import html_report, number, text_report
 from skbae.estimators._checks import check_flag, check_real, check_sample_weight
 from skbae.estimators._stacklevel import users_stacklevel
 from skbae.estimators.rbm._estimator import BayesianRBMAutoEncoder
@@ -64,6 +65,23 @@ class LearningCoefficient:
     model_temperature: float
     status: str
     reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return text_report(self._title(), self.status, self.reasons, self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return the coefficient as HTML, which notebooks show."""
+        return html_report(self._title(), self.status, self.reasons, self._facts())
+
+    def _title(self) -> str:
+        return "Local learning coefficient" if self.local else "Learning coefficient"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"value": number(self.value, self.error), "method": self.method}
+        if self.slope == self.slope:
+            facts["by the slope of G"] = number(self.slope, self.slope_error)
+        facts["model temperature"] = number(self.model_temperature)
+        return facts
 
 
 @own_errors()
