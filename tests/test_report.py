@@ -206,7 +206,7 @@ PAIRS = EvidenceCheck(
 CURVE = FreeEnergyCurve(
     np.array([4.0, 1.0]),
     10.0,
-    *(np.array([value, value - 1]) for value in (-2.0, 0.5, -1.0, 0.25, 3.0, 0.125, 7.0, 0.5)),
+    *(np.array([value, value]) for value in (-2.0, 0.5, -1.0, 0.25, 3.0, 0.125, 7.0, 0.5)),
     ("ok", "suspect"),
     ((), ("few draws & <more>",)),
 )
