@@ -346,8 +346,9 @@ class TableKernel(PackedKernel):
             peak: Array | float = shift
             if norm[model].min() < _TINY:
                 self._look_up(logs, X, codes, workspace.factors, np.add)
-                peak = codes.max(axis=1)
-                codes -= peak[:, None]
+                largest = codes.max(axis=1)
+                peak = largest
+                codes -= largest[:, None]
                 codes /= self.temperature
                 np.exp(codes, out=codes)
                 np.matmul(codes, self._ones, out=norm[model])
@@ -374,8 +375,10 @@ class TableKernel(PackedKernel):
         self, sums: list[Array], factors: Array, X: PackedRows, workspace: _Scratch
     ) -> None:
         each = zip(sums, workspace.matrices, X.numbers, strict=True)
-        for total, matrix, matrix.indices in each:
-            for own, codes, matrix.data in zip(total, workspace.codes, factors, strict=True):
+        for total, matrix, indices in each:
+            matrix.indices = indices
+            for own, codes, weights in zip(total, workspace.codes, factors, strict=True):
+                matrix.data = weights
                 own += matrix @ codes
 
     def moments(self, sums: list[Array]) -> tuple[Array, Any]:
