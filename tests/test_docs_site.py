@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import runpy
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -87,6 +88,23 @@ def test_every_page_is_in_the_navigation():
             reached.add(page)
             waiting += children(page, pages)
     assert reached == pages
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    check = runpy.run_path(str(DOCS / "_ext" / "links_of_pages.py"))["broken_links"]
+    (tmp_path / "sub").mkdir()
+    right = '<p id="here"><a href="sub/b.html#there">b</a><a href="#here">a</a><img src="c.png">'
+    (tmp_path / "a.html").write_text(right + '<a href="mailto:a@b"></a>', "utf-8")
+    (tmp_path / "sub" / "b.html").write_text('<h2 id="there"><a href="../a.html">a</a>', "utf-8")
+    (tmp_path / "c.png").write_bytes(b"")
+    assert check(tmp_path) == []
+    wrong = '<a href="d.html"></a>\n<a href="sub/b.html#gone"></a>\n<a href="../../x"></a>'
+    (tmp_path / "e.html").write_text(wrong, "utf-8")
+    assert check(tmp_path) == [
+        "e.html:1: d.html leads to no file",
+        "e.html:2: sub/b.html#gone leads to no place in its page",
+        "e.html:3: ../../x leads out of the site",
+    ]
 
 
 @pytest.mark.parametrize("page", sorted(pages_of_the_site()))
