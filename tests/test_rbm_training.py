@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import BernoulliRBM
 
 from skbae import BayesianRBMAutoEncoder
+from skbae.energies.rbm._contrast import centred_contrast, logistic
 from skbae.energies.rbm._energy import RBMEnergy, RBMPrior, base_rates
 from skbae.energies.rbm._visible import (
     LAYERS,
@@ -375,3 +376,34 @@ def test_large_machines_train_in_single_precision_with_the_same_gradient():
     assert np.mean(rows != same) < 1e-3
     assert not np.allclose(part, whole)
     assert abs(part.mean() / whole.mean() - 1) < 0.1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_the_contrast_of_bits_is_that_of_centred_units_summed_row_by_row(temperature):
+    rng = np.random.default_rng(0)
+    weights, hidden = rng.normal(size=(3, 5)), rng.normal(size=3)
+    X, chains = (rng.integers(2, size=(n, 5)).astype(float) for n in (7, 4))
+    shares = rng.dirichlet(np.ones(7))
+
+    def codes(x, t):
+        activation = weights @ x + hidden
+        return (activation > 0) * 1.0 if t == 0 else 1 / (1 + np.exp(-activation / t))
+
+    ours = [(share, x, codes(x, temperature)) for share, x in zip(shares, X, strict=True)]
+    theirs = [(-1 / 4, x, codes(x, 1.0)) for x in chains]
+    mean_x = sum(share * x for share, x, _ in ours)
+    mean_h = sum(share * h for share, _, h in ours)
+    pair = sum(share * np.outer(h - mean_h, x - mean_x) for share, x, h in ours + theirs)
+    visible = sum(share * x for share, x, _ in ours + theirs) - mean_h @ pair
+    of_hidden = sum(share * h for share, _, h in ours + theirs) - pair @ mean_x
+    expected = np.concatenate([pair.ravel(), visible, of_hidden])
+    found = centred_contrast((weights, hidden), X, shares, chains, temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_logistic_functions_are_exact_to_the_precision_of_their_values():
+    a = np.linspace(-30, 30, 301)
+    np.testing.assert_allclose(logistic(a), 1 / (1 + np.exp(-a)), rtol=1e-14)
+    single = logistic(a.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, 1 / (1 + np.exp(-a)), atol=1.2e-7)

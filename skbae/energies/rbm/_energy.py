@@ -21,6 +21,7 @@ from skbae.energies._capabilities import (
     ParameterGradientEnergy,
     PartitionEnergy,
 )
+from skbae.energies.rbm._contrast import centred_contrast, draw_bits, logistic
 from skbae.energies.rbm._kernel import BoundRBM, Contrast, RBMStatistics, tempered_bits
 from skbae.energies.rbm._noisy import BoundNoisyMachine, NoisyMachine
 from skbae.energies.rbm._visible import (
@@ -158,8 +159,7 @@ class RBMEnergy(
         return X, self._draw_codes(params, X, rng)
 
     def _draw_codes(self, params: RBMParameters, X: Array, rng: np.random.Generator) -> Array:
-        probabilities = expit(BoundRBM(params, self.layer).activations(X)[0])
-        return (rng.random(probabilities.shape) < probabilities).astype(probabilities.dtype)
+        return draw_bits(logistic(BoundRBM(params, self.layer).activations(X)[0]), rng)
 
     def convolve(self, params: RBMParameters, variance: float) -> NoisyMachine:
         if not self.layer.has_noise:
@@ -409,16 +409,23 @@ class RBMEnergy(
         params, chains = self._working(params, chains)
         return self.layer.emit(params, self._draw_codes(params, chains, rng), rng)
 
-    def _working(self, params: RBMParameters, *rows: Array) -> tuple[Any, ...]:
-        """Return a machine and rows in the precision of training steps: single, if it is large.
+    def training_dtype(self) -> type[np.floating[Any]]:
+        """Return the precision of training steps: single, if the machine is large.
 
         The errors of single precision are far below the noise of batches and chains.
         """
-        if self.layer.has_noise or self.n_components * self.n_features < _LARGE_MACHINE:
+        small = self.n_components * self.n_features < _LARGE_MACHINE
+        return np.float64 if self.layer.has_noise or small else np.float32
+
+    def _working(self, params: RBMParameters, *rows: Array) -> tuple[Any, ...]:
+        """Return a machine and rows in the precision of training steps."""
+        if self.training_dtype() != np.float32:
             return params, *rows
         names = ("weights", "visible", "hidden", "noise", "log_partition")
-        single = RBMParameters(*(getattr(params, name).astype(np.float32) for name in names))
-        return single, *(each.astype(np.float32) for each in rows)
+        single = RBMParameters(
+            *(getattr(params, name).astype(np.float32, copy=False) for name in names)
+        )
+        return single, *(each.astype(np.float32, copy=False) for each in rows)
 
     def moments(self, params: RBMParameters, X: Array, codes: Array, weights: Array) -> Moments:
         """Return weighted sums of the moments of rows with codes, under a single machine."""
@@ -436,11 +443,14 @@ class RBMEnergy(
         It is the gradient for units minus their means: without centring, the gradients of weights
         and intercepts are strongly correlated where units are mostly on.
         """
-        params, X, chains = self._working(params, X, chains)
+        params, X, chains, shares = self._working(params, X, chains, weights / weights.sum())
+        if not self.layer.has_noise:
+            parameters = params.weights[0], params.hidden[0]
+            return centred_contrast(parameters, X, shares, chains, temperature)
         bound = BoundRBM(params, self.layer)
         of_rows = tempered_bits(bound.activations(X)[0], temperature)
         of_chains = expit(bound.activations(chains)[0])
-        ours = self.moments(params, X, of_rows, weights / weights.sum())
+        ours = self.moments(params, X, of_rows, shares)
         theirs = self.moments(params, chains, of_chains, np.full(len(chains), 1 / len(chains)))
         pair, visible, hidden, *noise = (
             (a - b)[0]
@@ -460,8 +470,7 @@ class RBMEnergy(
         hidden = hidden - pair @ (offset_x / s2)
         # for real units the curvature grows like 1 / s2, so that step sizes are multiplied by s2
         parts = [(s2 * pair).ravel(), s2 * visible, s2.mean() * hidden]
-        if noise:
-            parts.append(2.0 * s2 * len(s2) / self.n_features * noise[0])
+        parts.append(2.0 * s2 * len(s2) / self.n_features * noise[0])
         return np.concatenate(parts)
 
     def proper_score(self, params: RBMParameters, X: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import expit
 
 from skbae._types import ArrayRecord
+from skbae.energies.rbm._contrast import draw_bits, logistic
 from skbae.operators._constants import LOG_2PI
 from skbae.operators._enumeration import (
     StateSums,
@@ -214,11 +215,10 @@ class BinaryLayer(VisibleLayer):
         return params.visible @ (weights @ X), np.zeros(params.visible.shape)
 
     def mean(self, params: RBMParameters, codes: Array) -> Array:
-        return expit(params.visible[0] + codes @ params.weights[0])
+        return logistic(params.visible[0] + codes @ params.weights[0])
 
     def emit(self, params: RBMParameters, codes: Array, rng: np.random.Generator) -> Array:
-        mean = self.mean(params, codes)
-        return (rng.random(mean.shape) < mean).astype(np.float64)
+        return draw_bits(self.mean(params, codes), rng)
 
     def n_enumerated(self, n_components: int, n_features: int) -> int:
         return min(n_components, n_features)

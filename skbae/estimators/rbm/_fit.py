@@ -417,7 +417,7 @@ def fit_by_contrast(
         chains = energy.layer.base_draw(energy.rates, settings.n_chains, rng)
     found = contrastive_divergence(
         energy,
-        theta,
+        theta.astype(energy.training_dtype()),
         chains,
         kept,
         held,
@@ -430,7 +430,12 @@ def fit_by_contrast(
         on_step=on_step,
     )
     return MachineFit(
-        found.theta, found.scores, found.n_iter, found.converged, found.warning, found.memory
+        found.theta.astype(np.float64),
+        found.scores,
+        found.n_iter,
+        found.converged,
+        found.warning,
+        found.memory.astype(np.float64),
     )
 
 
