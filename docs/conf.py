@@ -114,10 +114,9 @@ html_theme_options = {
     "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": {
-        "**": ["page-toc", "edit-this-page", "page-companions"],
+        "**": ["page-toc", "page-companions"],
         "index": [],
     },
-    "use_edit_page_button": bool(repository),
     "show_prev_next": True,
     "footer_start": ["copyright"],
     "footer_center": [],
@@ -125,12 +124,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_context = {
-    "edit_page_url_template": "{{ repository }}/edit/main/docs/{{ file_name }}",
-    "edit_page_provider_name": "",
-    "repository": repository,
-    "default_mode": "auto",
-}
+html_context = {"repository": repository, "default_mode": "auto"}
 html_sidebars = {"index": [], "changelog": [], "cite": [], "tutorial": []}  # none on the left
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -2,6 +2,7 @@
 
 - ``page.md`` beside ``page.html``: the page's source, for pages that are written in Markdown.
 - ``page.ipynb``: the page as a notebook, where it has examples. Outputs are left to Jupyter.
+- A link to edit the page's source, where ``repository`` of ``conf.py`` is known.
 - ``llms.txt``: the title and first sentence of every page, with the address of its Markdown if it
   has any (https://llmstxt.org).
 - OpenGraph's properties in the head of each page.
@@ -58,6 +59,13 @@ def markdown(app, docname: str) -> str:
 
     text = path.read_text("utf-8")
     return re.sub(r"^```\{include\} (\S+)\n.*?^```$", included, text, flags=re.M | re.S)
+
+
+def source_of(app, docname: str) -> str | None:
+    """Return the file of the repository that a page is written in; None if it is made from code."""
+    if docname.startswith("auto_examples/plot_"):
+        return f"examples/gallery/{docname.removeprefix('auto_examples/')}.py"
+    return f"docs/{docname}.md" if has_markdown(app, docname) else None
 
 
 def has_markdown(app, docname: str) -> bool:
@@ -125,6 +133,9 @@ def add_to_page(app, pagename: str, templatename: str, context: dict, doctree) -
         context["metatags"] += f'<link rel="alternate" type="text/markdown" href="{address}">\n'
         if notebook(markdown(app, pagename)):
             context["companions"].append((relative_uri(here, f"{pagename}.ipynb"), "Notebook"))
+    repository = app.config.html_context["repository"].rstrip("/")
+    if repository and (source := source_of(app, pagename)):
+        context["companions"].append((f"{repository}/edit/main/{source}", "Edit this page"))
     title = re.sub(r"<[^>]+>", "", context.get("title", ""))
     described = app.env.first_sentences.get(pagename, "")
     properties = {
