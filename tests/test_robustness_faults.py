@@ -37,6 +37,7 @@ from skbae.energies.mixture._energy import MixtureParameters
 from skbae.energies.vae._posterior import _damped_steps
 from skbae.estimators import _mixture_sampling
 from skbae.inference.evidence._partition import acceptance_ratio
+from skbae.inference.sample._tempering import TemperingError
 
 ONE = {"model_temperature": 0, "random_state": 0}
 IRIS = load_iris().data
@@ -257,6 +258,20 @@ def test_a_singular_matrix_is_a_matter_of_the_rows():
         model.fit(NORMAL)
     assert type(caught.value) is ValueError
     assert not hasattr(model, "models_")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_sampling_without_a_mode_says_so():
+    """It failed in its plan: "n_islands must be at least 2, got 0"."""
+    X = np.random.default_rng(0).integers(0, 2, size=(20, 5)).astype(float)
+    model = BayesianGMMAutoEncoder(3, temperature=1e8, model_temperature=100, n_models=2)
+    model.set_params(covariance_type="spherical", equal_weights=True, random_state=0)
+    try:
+        fitted = quick(model).fit(X, sample_weight=np.full(20, 1e10))
+    except TemperingError as error:
+        assert "temperature" in str(error)  # noqa: PT017
+    else:
+        assert fitted.sampling_.status != "ok"
 
 
 # -- weights of sampled mixtures -------------------------------------------------------------------

@@ -153,4 +153,5 @@ def effective_sample_size(draws: Array) -> float:
 
 def standard_error(draws: Array) -> float:
     """Return the Monte Carlo standard error of the mean of chains (S, T)."""
-    return float(draws.std() / np.sqrt(effective_sample_size(draws)))
+    with np.errstate(over="ignore"):  # infinite, where squares have no room
+        return float(draws.std() / np.sqrt(effective_sample_size(draws)))

@@ -234,6 +234,11 @@ def sample_from_modes(
     """
     energy = objective.require(ChartedEnergy, "annealing from modes")
     modes = _fitted_modes(objective, starts, model_temperature, plan, rng)
+    if not modes.fits.charts.n_charts:
+        raise TemperingError(
+            "no start leads to a mode that a normal density fits: the prior may be too far from "
+            "the data, or temperature and model_temperature too far from 1"
+        )
     plan = plan.shared(modes.fits.charts.n_charts)
     target = FittedTarget(modes.fits, objective, objective.power(model_temperature))
     for _ in range(plan.n_tries):

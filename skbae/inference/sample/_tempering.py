@@ -253,7 +253,13 @@ class SMCMoves:
         """Update the log evidences, and draw the starts of chains by weight."""
         plan = self.plan
         log_weights = self._log_weights(state, increment)
-        weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
+        highest = log_weights.max(axis=1, keepdims=True)
+        if not np.isfinite(highest).all():
+            raise TemperingError(
+                "the energies of sampled models overflow: the prior may be too far from the data, "
+                "tilt too far from 0, or model_temperature too small"
+            )
+        weights = np.exp(log_weights - highest)
         weights /= weights.sum(axis=1, keepdims=True)
         # chains are independent given the last step: the variance of their means is that of the
         # increment (Dau and Chopin 2022, section 4)
