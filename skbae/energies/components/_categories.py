@@ -121,7 +121,7 @@ class CategoricalColumns(IndependentColumns):
     def column_features(self, column: int) -> NDArray[np.intp]:
         return self.blocks[column]
 
-    def column_normaliser(self, column: int, statistics: Array) -> Array:
+    def column_normaliser(self, column: Any, statistics: Array) -> Array:
         return gammaln(statistics).sum(axis=-1) - gammaln(statistics.sum(axis=-1))
 
     def log_normaliser(self, statistics: Array) -> Array:

@@ -180,8 +180,11 @@ class IndependentColumns(
     # -- what a family says of itself ---------------------------------------------------------
 
     @abstractmethod
-    def column_normaliser(self, column: int, statistics: Array) -> Array:
-        """Return the log normaliser of a column's prior with such statistics (..., P_j), (...)."""
+    def column_normaliser(self, column: Any, statistics: Array) -> Array:
+        """Return the log normaliser of a column's prior with such statistics (..., P_j), (...).
+
+        `column` is its number, or numbers of the columns along the last axis of the result.
+        """
 
     @abstractmethod
     def column_means(self, params: Any) -> Array:
@@ -365,7 +368,7 @@ class MeanColumns(IndependentColumns):
             return np.array([column])
         return np.array([column, self.n_features + column])
 
-    def column_normaliser(self, column: int, statistics: Array) -> Array:
+    def column_normaliser(self, column: Any, statistics: Array) -> Array:
         return self.normaliser(statistics[..., 0], statistics[..., 1], column)
 
     def log_normaliser(self, statistics: Array) -> Array:
@@ -479,22 +482,11 @@ class CollapsedColumns(CollapsedComponents):
         standard = (features - features.mean(axis=0)) / np.where(varies, spread, 1.0)
         self.standard_rows = standard[:, varies] if varies.any() else standard[:, :1]
         self.columns = features[:, varies] if varies.any() else features[:, :1]
-        self._values: list[Array] = []
-        self._index: list[NDArray[np.intp]] = []
-        for column in range(family.n_features):
-            own = features[:, family.column_features(column)]
-            values, index = np.unique(own, axis=0, return_inverse=True)
-            self._values.append(values)
-            self._index.append(index.reshape(-1))
-        total = sum(len(values) for values in self._values)
+        self._alike = _columns_alike(family, features)
+        total = sum(alike.values.shape[0] * alike.values.shape[1] for alike in self._alike)
         self._indicators: Array | None = None
         if total <= _FEW_VALUES:
-            self._indicators = np.concatenate(
-                [
-                    np.equal(np.arange(len(values))[:, None], index).astype(np.float64)
-                    for values, index in zip(self._values, self._index, strict=True)
-                ]
-            )
+            self._indicators = np.concatenate([alike.indicators() for alike in self._alike])
 
     def take_rows(self, index: NDArray[np.intp]) -> CollapsedColumns:
         return CollapsedColumns(self.family, self.rows[index], self.heat)
@@ -521,32 +513,79 @@ class CollapsedColumns(CollapsedComponents):
         return preferences, self.log_marginal(counts, sums)
 
     def _gains(self, sums: Array) -> tuple[list[Array], list[Array]]:
-        """Return what each value of each column gains by joining, and in its own component."""
+        """Return what each value of each column gains by joining, and in its own component.
+
+        Arrays (S, K, V, C), one for each set of columns that are alike.
+        """
         family, prior = self.family, self.family.prior
         joining, leaving = [], []
-        for column, values in enumerate(self._values):
-            own = family.column_features(column)
+        for alike in self._alike:
+            columns, own = alike.columns, alike.features
             statistics = prior[own] + sums[..., own]
-            now = family.column_normaliser(column, statistics)[..., None]
-            rows = self.heat * values
-            more = statistics[..., None, :] + rows
+            now = family.column_normaliser(columns, statistics)[:, :, None]
+            rows = self.heat * alike.values
+            more = statistics[:, :, None] + rows
             # no component has fewer rows than none, but for rounding; values that it has no row of
             # cannot leave it
-            less = np.maximum(statistics[..., None, :] - rows, prior[own])
+            less = np.maximum(statistics[:, :, None] - rows, prior[own])
             with np.errstate(invalid="ignore", divide="ignore"):
-                loss = now - family.column_normaliser(column, less)
-            joining.append(family.column_normaliser(column, more) - now)
+                loss = now - family.column_normaliser(columns, less)
+            joining.append(family.column_normaliser(columns, more) - now)
             leaving.append(np.where(np.isfinite(loss), loss, 0.0))
         return joining, leaving
 
     def _of_rows(self, gains: list[Array]) -> Array:
         """Return the sum over columns of the gains of each row's values, (S, K, N)."""
+        shape = gains[0].shape[:2]
         if self._indicators is not None:
-            return np.concatenate(gains, axis=-1) @ self._indicators
-        total = np.zeros((*gains[0].shape[:2], self.n_rows))
-        for of_values, index in zip(gains, self._index, strict=True):
-            total += of_values[..., index]
+            flat = [own.reshape(*shape, -1) for own in gains]
+            return np.concatenate(flat, axis=-1) @ self._indicators
+        total = np.zeros((*shape, self.n_rows))
+        for of_values, alike in zip(gains, self._alike, strict=True):
+            for column, index in enumerate(alike.index):
+                total += of_values[..., column][..., index]
         return total
+
+
+@dataclass(frozen=True)
+class _ColumnsAlike:
+    """Columns with the same numbers of features and of distinct values.
+
+    Attributes
+    ----------
+    columns : ndarray of int of shape (C,)
+    features : ndarray of int of shape (C, Q)
+    values : ndarray of shape (V, C, Q)
+    index : ndarray of int of shape (C, N)
+        Which value a row has.
+    """
+
+    columns: NDArray[np.intp]
+    features: NDArray[np.intp]
+    values: Array
+    index: NDArray[np.intp]
+
+    def indicators(self) -> Array:
+        """Return which rows have which value of which column, (V C, N)."""
+        which = np.arange(len(self.values))[:, None, None]
+        return np.equal(self.index, which).astype(np.float64).reshape(-1, self.index.shape[1])
+
+
+def _columns_alike(family: IndependentColumns, features: Array) -> list[_ColumnsAlike]:
+    found: dict[tuple[int, ...], list[Any]] = {}
+    for column in range(family.n_features):
+        own = family.column_features(column)
+        values, index = np.unique(features[:, own], axis=0, return_inverse=True)
+        found.setdefault(values.shape, []).append((column, own, values, index.reshape(-1)))
+    return [
+        _ColumnsAlike(
+            np.array([each[0] for each in group]),
+            np.array([each[1] for each in group]),
+            np.stack([each[2] for each in group], axis=1),
+            np.array([each[3] for each in group]),
+        )
+        for group in found.values()
+    ]
 
 
 def concatenated_ranges(sizes: Sequence[int]) -> list[NDArray[np.intp]]:
