@@ -207,6 +207,31 @@ def test_leave_one_out_is_the_change_of_the_log_joint(kind, temperature):
         np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
+@pytest.mark.parametrize("n_values", [3, 400], ids=["indicators", "looked up"])
+def test_columns_with_as_many_values_are_told_apart(n_values):
+    # columns 0, 2 and 3 have three values each, of different trials; column 1 has many or two
+    rng = np.random.default_rng(6)
+    trials = np.array([2.0, 400.0, 7.0, 3.0])
+    family = BinomialColumns(K, 4, trials, np.array([0.5, 1.0, 2.0, 1.5]), 0.8)
+    X = np.column_stack(
+        [
+            rng.permutation(np.arange(450) % 3),
+            rng.permutation(np.arange(450) % (n_values - 1)),
+            rng.choice([0, 3, 7], 450),
+            rng.choice([0, 1, 3], 450),
+        ]
+    ).astype(float)
+    mixture = SmoothConjugateMixture(family, np.ones(K)).collapse(X, 1.0)
+    labels = rng.integers(K, size=(1, len(X)))
+    preferences = mixture.visit(labels).preferences[0]
+    for i in range(5):
+        moved = np.repeat(labels, K, axis=0)
+        moved[:, i] = np.arange(K)
+        expected = mixture.log_joint(moved)
+        found = preferences[:, i] - preferences[0, i]
+        np.testing.assert_allclose(found, expected - expected[0], atol=1e-7)
+
+
 @each_kind
 def test_marginals_are_integrals_over_the_prior(kind):
     """By the mean over draws of the prior; an error of a constant or a factor would show."""
