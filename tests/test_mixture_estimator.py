@@ -524,6 +524,21 @@ def test_frames_with_strings_and_categories():
     assert filled[0, 3] == table["colour"][0]
 
 
+@pytest.mark.parametrize("components", ["bernoulli", "gaussian", "poisson"])
+def test_labels_where_numbers_are_needed_are_refused_by_column_and_component(components):
+    pd = pytest.importorskip("pandas")
+    X = pd.DataFrame({"size": [1.0, 0.0] * 10, "eats": ["yes", "no"] * 10})
+    message = f"column 'eats' of component '{components}' must hold numbers.*Categorical"
+    model = best(1, components)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X)
+    with pytest.raises(ValueError, match=message.replace("'eats'", "'1'")):
+        model.fit(X.to_numpy())
+    model.fit(X.assign(eats=[1.0, 1.0, 0.0, 0.0] * 5))
+    with pytest.raises(ValueError, match=message):
+        model.predict(X)
+
+
 def test_unknown_categories_are_refused_or_missing():
     table, _ = frame()
     new = table.iloc[:3].copy()

@@ -262,7 +262,11 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
         reset = kwargs.get("reset", True)
         columns = columns_of(X) if self._may_be_labelled(reset) else None
         if columns is None:
-            numbers = super()._validated(X, **kwargs)
+            try:
+                numbers = super()._validated(X, **kwargs)
+            except ValueError:
+                self._check_numbers(X, reset)
+                raise
             columns = list(numbers.T)
         else:
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -280,6 +284,20 @@ class BayesianMixtureAutoEncoder(MixtureAutoEncoder[ComponentMixtureSettings, Mi
             check_array(numbers, estimator=self, input_name="X", **kwargs)
         table.check_values(numbers)
         return numbers
+
+    def _check_numbers(self, X: Any, reset: bool) -> None:
+        """Raise ValueError if a column holds no numbers, naming it and its component."""
+        columns = columns_of(X)
+        if columns is None:
+            return
+        if reset:
+            named = hasattr(X, "columns")
+            names = [str(name) for name in (X.columns if named else range(len(columns)))]
+            table = table_of(self._check_parameters().components, names, named)
+        else:
+            table = self._table
+        if len(columns) == table.n_features:
+            table.encoded(columns)
 
     def _may_be_labelled(self, reset: bool) -> bool:
         """Return whether components are such that columns may hold other things than numbers."""

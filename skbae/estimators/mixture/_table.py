@@ -309,7 +309,9 @@ def _as_numbers(column: Any, what: str) -> Array:
     try:
         found[~missing] = values[~missing].astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} must hold numbers: {error}") from error
+        raise ValueError(
+            f"{what} must hold numbers: {error}; skbae.components.Categorical takes labels"
+        ) from error
     if np.isinf(found).any():
         raise ValueError(f"{what} must be finite, and contains infinity")
     return found
