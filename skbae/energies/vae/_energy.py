@@ -25,7 +25,6 @@ from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
 from skbae.energies.vae._posterior import (
     ModeSearch,
     WeightedCodes,
-    best_of_codes,
     better_modes,
     draw_codes,
     find_code_modes,
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 # The centre of draws may be approximate (the tolerance is times T); at T = 0 the maximum is exact.
 _CENTRE_SEARCH = ModeSearch(30, 1e-3)
 _MAXIMUM_SEARCH = ModeSearch(400, 1e-13)
-# In more dimensions than these, few rows are near the code of one of so few others.
-_MOST_DIMENSIONS = 4
 # Standard deviations of columns that are constant up to rounding, relative to their size.
 _CONSTANT = 1e-14
 
@@ -66,19 +63,17 @@ class BoundVAE(SmoothBoundEnergy):
         phi = self.params.encoder[model : model + 1]
         _, mean, log_deviation = encoder_output(energy.encoder, phi, inputs, Scratch())
         # far from the origin networks are flat, and the search would not move
-        starts, search = [np.clip(mean[0], -10, 10)], _MAXIMUM_SEARCH
-        # the encoder may lead to a mode that is not the best, which then counts the more, the
-        # smaller T and the noise are
-        if temperature < 1:
-            starts += energy.other_starts(theta, phi, targets)
+        start = np.clip(mean[0], -10, 10)
         if temperature == 0:
-            starts += [0 * starts[0], -starts[0]]
+            # the encoder may lead to a mode that is not the best
+            found = better_modes(
+                find_code_modes(energy.decoder, theta, targets, each, _MAXIMUM_SEARCH)
+                for each in (start, 0 * start, -start)
+            )
         else:
             tol = _CENTRE_SEARCH.tol * min(temperature, 1.0)
             search = ModeSearch(_CENTRE_SEARCH.max_steps, tol)
-        found = better_modes(
-            find_code_modes(energy.decoder, theta, targets, each, search) for each in starts
-        )
+            found = find_code_modes(energy.decoder, theta, targets, start, search)
         if temperature:
             guess = mean[0], log_deviation[0]
             noise = energy.noise[model % len(energy.noise)]
@@ -134,9 +129,6 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
         estimated; model s uses block s modulo B.
     training : TrainingOptions or None, default=None
         Needed for fits.
-    landmarks : ndarray of shape (K, D) or None, default=None
-        Some rows of the training set: at T < 1 and with few code dimensions, the search for a row's
-        code also starts from the best of the codes that the encoder gives these.
     """
 
     def __init__(
@@ -146,19 +138,9 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
         frame: RowFrame,
         noise: Array,
         training: TrainingOptions | None = None,
-        landmarks: Array | None = None,
     ) -> None:
         self.decoder, self.encoder, self.frame, self.noise = decoder, encoder, frame, noise
         self.training, self.n_features = training, len(frame.centre)
-        self.landmarks = landmarks
-
-    def other_starts(self, theta: Array, phi: Array, targets: Array) -> list[Array]:
-        """Return codes (n, d) beside the encoder's from which searches start; none if useless."""
-        if self.landmarks is None or self.decoder.network.sizes[0] > _MOST_DIMENSIONS:
-            return []
-        inputs = self.frame.inputs(self.landmarks)
-        codes = encoder_output(self.encoder, phi, inputs, Scratch()).mean[0]
-        return [best_of_codes(self.decoder, theta, targets, codes)]
 
     # -- Energy --------------------------------------------------------------------------------
 
@@ -293,11 +275,7 @@ class Architecture:
         return RowFrame(centre, scale, scaled)
 
     def energy(
-        self,
-        frame: RowFrame,
-        noise: Array,
-        training: TrainingOptions | None = None,
-        landmarks: Array | None = None,
+        self, frame: RowFrame, noise: Array, training: TrainingOptions | None = None
     ) -> VAEEnergy:
         """Return the energy, with the draws by which its integrals are estimated."""
-        return VAEEnergy(*self.networks(), frame, noise, training, landmarks)
+        return VAEEnergy(*self.networks(), frame, noise, training)

@@ -196,16 +196,6 @@ def find_code_modes(
     return CodeModes(z, value, precision, first)
 
 
-def best_of_codes(decoder: Decoder, theta: FloatArray, X: FloatArray, codes: Array) -> Array:
-    """Return for each row that of some codes (K, d) which has the highest energy, (n, d)."""
-    layers, extra = decoder.split(theta)
-    outputs = decoder.network.forward(layers, codes[None], Scratch())[-1]
-    shape = (1, len(codes), len(X), X.shape[1])
-    each_row = np.broadcast_to(outputs[:, :, None], shape).copy()
-    value, _ = decoder.rows.log_density(X, each_row, extra, Scratch())
-    return codes[(value[0] + decoder.log_code_prior(codes)[:, None]).argmax(axis=0)]
-
-
 def _damped_steps(precision: Array, gradient: Array, damping: Array) -> Array:
     size = np.einsum("nii->n", precision) / precision.shape[1]
     identity = np.eye(precision.shape[1], dtype=precision.dtype)

@@ -9,7 +9,6 @@ of the best decoder so far, so that no encoder is needed; one learns the codes a
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,7 +28,7 @@ from skbae.energies.vae._posterior import (
 from skbae.energies.vae._training_step import encoder_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from skbae._types import Array, FloatArray, Rows
     from skbae.energies.vae._energy import VAEEnergy
@@ -101,16 +100,6 @@ class DecoderObjective:
         phi = energy.part(vector).encoder
         self.codes = encoder_output(energy.encoder, phi, self.inputs, Scratch()).mean[0].copy()
         self._best = -np.inf
-
-    @contextmanager
-    def penalised(self, factor: float) -> Iterator[None]:
-        """Multiply the penalty by a factor meanwhile."""
-        share = self.share
-        self.share, self._best = factor * share, -np.inf
-        try:
-            yield
-        finally:
-            self.share, self._best = share, -np.inf
 
     @property
     def lower(self) -> Array:

@@ -22,7 +22,6 @@ from skbae.estimators.vae._fit import (
     frame_of,
     hmaxe_and_error,
     in_order_of_columns,
-    landmarks_of,
     most_refining_passes,
     noise_level,
     not_below_linear,
@@ -45,7 +44,7 @@ from skbae.inference.optimise._adam import Adam
 from skbae.inference.optimise._early_stopping import merged_rows
 
 if TYPE_CHECKING:
-    from skbae._types import Array, FloatArray, Rows
+    from skbae._types import FloatArray, Rows
     from skbae.energies.vae._energy import Architecture, VAEEnergy
     from skbae.energies.vae._parameters import RowFrame
     from skbae.estimators._progress import Steps
@@ -226,13 +225,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     the network overfits, and the result is the linear decoder of all rows. Codes are of order
     ``sqrt(T)``, and at T = 0 their scale is arbitrary.
 
-    Below T = 1 noise variances fall for as long as errors do, and the few rows held out whose
-    errors are larger would outweigh all others: there network and line are compared at the noise
-    that is best for these rows. Quasi-Newton steps (L-BFGS) follow the passes over so few rows,
-    five of which count as one more pass, and go on from the better of the two fits. They end when
-    the objective is as high as it was where the rows held out had their best score in the second
-    fit.
-    If that is still linear after the passes, its first steps have a weak penalty.
+    Below T = 1, where noise variances fall for as long as errors do, quasi-Newton steps (L-BFGS)
+    follow the passes over so few rows, five of which count as one more pass. They end when the
+    objective is as high as it was where the rows held out had their best score in the second fit.
     Such a fit has converged if it gets there, or nearly so, or no step raises the objective, and if
     more steps did not raise that score by more than a twentieth of what the network gains over the
     linear decoder.
@@ -358,8 +353,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         frame = frame_of(architecture, rows)
         noise_seed, unit = int(rng.integers(2**32)), code_unit(settings)
         level = noise_level(settings, frame, rows)
-        marks = landmarks_of(rows)
-        energy = fit_energy(settings, architecture, frame, noise_seed, unit, level, marks)
+        energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
         if self._continues(settings):
             start = frame.from_layers(*architecture.networks(), self._reference_models())
         else:
@@ -398,9 +392,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             }
             if settings.samples:
                 attributes |= self._sample(settings, energy, rows, found.theta, rng, runner, step)
-        details = self._details(
-            settings, architecture, frame, noise_seed, (unit, level), optimizer, marks
-        )
+        details = self._details(settings, architecture, frame, noise_seed, (unit, level), optimizer)
         return Fit(attributes, details)
 
     @staticmethod
@@ -431,16 +423,15 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         if hasattr(self, "models_"):
             own = self._fitted.details
             architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed
-            unit, level, marks = own.code_unit, own.log_level, own.landmarks
-            energy = fit_energy(settings, architecture, frame, noise_seed, unit, level, marks)
+            unit, level = own.code_unit, own.log_level
+            energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
             adam, curve = Adam.resume(own.optimizer), self.loss_curve_
             rng = np.random.default_rng([noise_seed, adam.n_steps])
         else:
             architecture = settings.architecture(rows.X.shape[1])
             frame, noise_seed = frame_of(architecture, rows), int(rng.integers(2**32))
             unit, level = code_unit(settings), noise_level(settings, frame, rows)
-            marks = landmarks_of(rows)
-            energy = fit_energy(settings, architecture, frame, noise_seed, unit, level, marks)
+            energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
             adam, curve = Adam(energy.join(first_parameters(settings, energy, rows, rng))), []
         params, hmaxe, value = one_more_pass(settings, energy, rows, adam, rng, runner)
         attributes = {
@@ -450,7 +441,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             "n_iter_": len(curve) + 1,
         }
         details = self._details(
-            settings, architecture, frame, noise_seed, (unit, level), adam.state(), marks
+            settings, architecture, frame, noise_seed, (unit, level), adam.state()
         )
         return Fit(attributes, details)
 
@@ -462,12 +453,9 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         noise_seed: int,
         units: tuple[float, float],
         optimizer: dict[str, Any],
-        landmarks: Array,
     ) -> NetworkDetails:
         n_draws = settings.n_score_samples
-        return NetworkDetails(
-            architecture, frame, n_draws, noise_seed, *units, optimizer, landmarks
-        )
+        return NetworkDetails(architecture, frame, n_draws, noise_seed, *units, optimizer)
 
 
 __all__ = ["BayesianVAEAutoEncoder", "VAEModels"]

@@ -36,7 +36,7 @@ from skbae.operators._tempered import tilted_mean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skbae._types import Array, FloatArray, Rows
+    from skbae._types import FloatArray, Rows
     from skbae.energies.vae._decoder import Decoder
     from skbae.energies.vae._minibatch import VAEObjective
     from skbae.estimators.vae._settings import VAESettings
@@ -59,14 +59,12 @@ _NEARLY_LINEAR = 0.3
 # With at most so many distinct rows, this share is held out to ask whether a network overfits.
 _FEW_ROWS, ASKED_SHARE = 2000, 0.2
 # Factor of the penalty in the first passes, and their share of all.
-LOOSE, _LOOSE_PASSES = 0.1, 0.4
+_LOOSE, _LOOSE_PASSES = 0.1, 0.4
 # Largest number of passes as which quasi-Newton steps count, as a share of `max_iter`; draws of a
 # code in these; and the most rows times draws times parameters for which they are made.
 _REFINING_PASSES, N_REFINING, _REFINED_WORK = 1.0, 16, 100_000_000
 # Share of the passes in which the learning rate falls.
 _COOLING = 0.4
-# Number of rows from whose codes searches for those of others start.
-_LANDMARKS = 64
 # Least number of steps of a pass; it goes over few rows repeatedly.
 _LEAST_STEPS = 10
 
@@ -89,8 +87,6 @@ class NetworkDetails:
         Logarithm of the noise variance that those of features are drawn to.
     optimizer : dict
         State of Adam, with which `partial_fit` continues.
-    landmarks : ndarray of shape (K, D)
-        Some rows of the first fit, see :class:`~skbae.energies.vae._energy.VAEEnergy`.
     """
 
     architecture: Architecture
@@ -100,14 +96,6 @@ class NetworkDetails:
     code_unit: float
     log_level: float
     optimizer: dict[str, Any]
-    landmarks: Array
-
-
-def landmarks_of(rows: Rows) -> Array:
-    """Return some distinct rows, evenly spaced in their order."""
-    n_rows = len(rows.X)
-    chosen = np.linspace(0, n_rows - 1, min(_LANDMARKS, n_rows)).round().astype(np.intp)
-    return np.array(rows.X[chosen])
 
 
 def in_order_of_columns(rows: Rows) -> Rows:
@@ -244,14 +232,13 @@ def fit_energy(
     noise_seed: int,
     unit: float | None = None,
     log_level: float = 0.0,
-    landmarks: Array | None = None,
 ) -> VAEEnergy:
     """Return the energy for a fit, with training options and the draws by which it is scored."""
     noise = fixed_noise(settings.n_score_samples, settings.n_components, noise_seed)
     decoder, _ = architecture.networks()
     unit = code_unit(settings) if unit is None else unit
     options = training_options(settings, decoder, frame, noise_seed, unit, log_level)
-    return architecture.energy(frame, noise, options, landmarks)
+    return architecture.energy(frame, noise, options)
 
 
 # -- fits ------------------------------------------------------------------------------------------
@@ -374,7 +361,7 @@ def loosely(
     if n_first < 1:
         return [], plan
     first = replace(plan, max_passes=n_first, cooling=0.0)
-    with objective.penalised(LOOSE):
+    with objective.penalised(_LOOSE):
         found = fit_minibatches(objective, adam, first, rng, on_pass=on_pass)
     left = 1 if found.stopped else plan.max_passes - found.n_iter
     rest = replace(plan, max_passes=left, passes_before=found.n_iter, first_score=found.scores[0])
