@@ -59,11 +59,11 @@ def ours(kind, n_components, n_steps):
     )
 
 
-def stepmix(kind, n_components, n_steps):
+def stepmix(measurement, n_components, n_steps, of=None):
+    """Return StepMix, or a class made `of` it, that makes so many steps."""
     from stepmix import StepMix
 
-    measurement = {"bernoulli": "bernoulli", "categorical": "categorical"}[kind]
-    return StepMix(
+    return (of or StepMix)(
         n_components,
         measurement=measurement,
         n_init=1,
@@ -151,18 +151,7 @@ def same_start(kind, gaps, n_steps=40, n_rows=5000, n_columns=8, n_components=4)
             return result
 
     measurement = f"{kind}_nan" if gaps else kind
-    peer = FromModel(
-        n_components,
-        measurement=measurement,
-        n_init=1,
-        max_iter=n_steps,
-        abs_tol=0,
-        rel_tol=0,
-        init_params="random",
-        random_state=0,
-        progress_bar=0,
-        verbose=0,
-    ).fit(X)
+    peer = stepmix(measurement, n_components, n_steps, FromModel).fit(X)
     model.set_params(warm_start=True, max_iter=n_steps).fit(X)
     length = min(len(peer.course_), len(model.lower_bounds_), n_steps)
     return np.array(peer.course_[:length]), np.array(model.lower_bounds_[:length])
