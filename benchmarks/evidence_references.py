@@ -340,17 +340,17 @@ def estimate(problem, rng, *, size=32, n_sweeps=1, adapt=0.5, n_search=32, verbo
     if found["error"] < 0.05 or problem.X.shape[1] > 1 or problem.n_components < 3:
         return found
     column = Column(
-        problem.X[:, 0], problem.n_components, float(problem.scale[0, 0]), float(problem.mean[0])
-    )
-    of_models = estimates(column, rng)
-    found = summarise(of_models, visited.bound, time.process_time() - begin)
-    return {**found, "estimates": {**total, **of_models}}
+        problem.X[:, 0], problem.n_components, problem.scale[0, 0], problem.mean[0],
+        problem.concentration, problem.strength, problem.degrees,
+    )  # fmt: skip
+    return summarise(estimates(column, rng), visited.bound, time.process_time() - begin)
 
 
 def summarise(total, bound, seconds):
     """Return the value with its error, and whether it is established.
 
-    Ways up are rather too low, and ways down too high: half of what they differ by counts, too.
+    Ways up are rather too low, and ways down too high: half of what they differ by counts, too; and
+    half of what importance sampling and empty components differ by.
     """
     values, errors = np.array(list(total.values())).T
     errors = np.maximum(errors, 0.01)

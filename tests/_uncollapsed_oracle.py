@@ -203,7 +203,7 @@ def importance(problem, draws, n, rng, *, n_fitted=20_000):
     return logsumexp(problem.log_likelihood(models) + prior - proposal) - log(n)
 
 
-def estimates(problem, rng, *, n_groups=8, n_chains=100, n_sweeps=6000, n_draws=20_000):
+def estimates(problem, rng, *, n_groups=8, n_chains=100, n_sweeps=6000, n_draws=10_000):
     """Return both estimates, name -> (log evidence, error), by groups that share nothing.
 
     The second adds to the evidence of one component less, which importance tells.

@@ -21,6 +21,7 @@ from evidence_references import compare, covariance_prior, is_wrong, key_of, pro
 REFERENCES = json.loads(STORED.read_text())
 QUICK = [
     "wine tied K=3 T=0.5 fill=5",
+    "acidity full K=4 T=1 fill=5",
     pytest.param("wine tied K=3 T=2 fill=5", marks=pytest.mark.slow),
 ]
 
