@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from skbae.energies._base import Energy, ExpectationEnergy, StatisticsEnergy
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from skbae._types import Array, FloatArray, Frame, Rows
     from skbae.energies._allocations import CollapsedModel, Labels
@@ -251,6 +252,9 @@ class GradientEnergy(ExpectationEnergy):
     Coordinates theta have shape (S, P). By Fisher's identity the gradient of ``Hmaxe_T`` (tilted or
     not) is a function of the statistics from :meth:`ExpectationEnergy.expectation`.
     """
+
+    force_dtype: DTypeLike = np.float64
+    """Precision of the gradients along a trajectory, whose end is judged in double precision."""
 
     @abstractmethod
     def coordinate_kinds(self) -> NDArray[np.intp]:

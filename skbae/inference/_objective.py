@@ -162,13 +162,20 @@ class Objective(Target):
 
         Where either is not finite the value is ``-inf`` and the gradient zero.
         """
+        return self._gradient(theta, np.float64)
+
+    def force(self, theta: Array) -> Array:
+        """Return the gradient in the precision that the energy asks for, (S, P)."""
+        dtype = self.require(GradientEnergy, "a gradient").force_dtype
+        return self._gradient(theta, dtype)[1]
+
+    def _gradient(self, theta: Array, dtype: DTypeLike) -> tuple[Array, Array]:
         energy = self.require(GradientEnergy, "a gradient")
-        # models far from the data may overflow: they get the value -inf. Products are in double
-        # precision even for float32 rows, since leapfrog steps need the exact gradient of the
-        # value.
+        # models far from the data may overflow: they get the value -inf. Values are in double
+        # precision even for float32 rows, since they say which moves are accepted.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             params = energy.constrain(theta)
-            statistics = self.expect(params)
+            statistics = self.expect(params, dtype)
             gradient = energy.objective_gradient(
                 theta, params, statistics, self.rows.total, self.temperature
             )

@@ -23,7 +23,7 @@ from skbae.operators._constants import LOG_2PI
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skbae._types import Array, Frame
+    from skbae._types import Array, FloatArray, Frame
     from skbae.energies.vae._decoder import Decoder
     from skbae.energies.vae._penalty import Prior
 
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 _REACH = 5.0
 # Beyond it a noise variance would overflow.
 _LARGEST_LOG_NOISE = 300.0
-# Largest number of entries of an array of rows times nodes.
-_BLOCK = 1 << 17
+# Bytes of an array of nodes of some models, times rows or units, that several operations pass
+# over; rows that are assumed for it.
+_BLOCK_BYTES, _FEW_ROWS = 1 << 20, 50
 
 
 @dataclass(frozen=True)
@@ -44,24 +45,11 @@ class Decoders(ArrayRecord):
 
 @dataclass(frozen=True)
 class NodeStatistics(ArrayRecord):
-    """Objectives (S,), and means over rows by the shares that the nodes have in them.
-
-    Attributes
-    ----------
-    objective, hmaxe : ndarrays of shape (S,)
-    counts : ndarray of shape (S, K)
-        Share of the rows at each node.
-    sums : ndarray of shape (S, K, D)
-        Means of rows times their shares.
-    squares : ndarray of shape (S, D)
-        Mean squares of the rows.
-    """
+    """Objectives (S,), and their gradients (S, P)."""
 
     objective: Array
     hmaxe: Array
-    counts: Array
-    sums: Array
-    squares: Array
+    gradient: Array
 
 
 def grid_of_codes(n_nodes: int, n_components: int) -> tuple[Array, Array]:
@@ -104,6 +92,8 @@ class GridDecoders(GradientEnergy):
         T, positive, that the grid is for.
     """
 
+    force_dtype = np.float32
+
     def __init__(self, decoder: Decoder, prior: Prior, n_nodes: int, temperature: float) -> None:
         self.decoder, self.prior, self.temperature = decoder, prior, temperature
         self.n_features, self.n_nodes = decoder.network.sizes[-1], n_nodes
@@ -124,22 +114,24 @@ class GridDecoders(GradientEnergy):
 
     # -- ExpectationEnergy ---------------------------------------------------------------------
 
-    def outputs(self, theta: Array) -> list[Array]:
+    def outputs(self, theta: FloatArray) -> list[FloatArray]:
         """Return the outputs of all layers at the nodes, the nodes first."""
         layers, _ = self.decoder.split(theta)
-        return self.decoder.network.forward(layers, self.nodes[None], Scratch())
+        nodes = self.nodes.astype(theta.dtype, copy=False)
+        return self.decoder.network.forward(layers, nodes[None], Scratch())
 
-    def noise(self, theta: Array) -> Array:
+    def noise(self, theta: FloatArray) -> FloatArray:
         """Return noise variances (S, D) of scaled rows; ones for bits."""
+        shape = (len(theta), self.n_features)
         if not self.decoder.n_extra:
-            return np.ones((len(theta), self.n_features))
+            return np.ones(shape, theta.dtype)
         logs = np.clip(theta[:, self._noise_at :], -_LARGEST_LOG_NOISE, _LARGEST_LOG_NOISE)
-        return np.broadcast_to(np.exp(logs), (len(theta), self.n_features))
+        return np.broadcast_to(np.exp(logs), shape)
 
     def expectation(
         self, params: Decoders, frame: Frame, dtype: Any, temperature: float, tilt: float
     ) -> NodePass:
-        return NodePass(self, params.theta)
+        return NodePass(self, params.theta.astype(dtype, copy=False))
 
     # -- GradientEnergy ------------------------------------------------------------------------
 
@@ -181,108 +173,161 @@ class GridDecoders(GradientEnergy):
         total: float,
         temperature: float,
     ) -> Array:
-        layers, _ = self.decoder.split(theta)
-        outputs = self.outputs(theta)
-        last, counts = outputs[-1], statistics.counts[:, :, None]
-        found = np.zeros(theta.shape)
-        if self.decoder.n_extra:
-            noise = self.noise(theta)
-            slope = (statistics.sums - counts * last) / noise[:, None]
-            left = (last * (counts * last - 2 * statistics.sums)).sum(axis=1)
-            each = 0.5 * ((statistics.squares + left) / noise - 1)
-            if self.decoder.n_extra == 1:
-                each = each.sum(axis=1, keepdims=True)
-            inside = np.abs(theta[:, self._noise_at :]) < _LARGEST_LOG_NOISE
-            found[:, self._noise_at :] = np.where(inside, each, 0.0)
-        else:
-            slope = statistics.sums - counts * self.decoder.rows.mean(last)
-        self.decoder.network.backward(layers, outputs, slope, found, Scratch(), inputs=False)
-        return found
+        return statistics.gradient
 
     def codes(self, theta: Array, X: Array) -> tuple[Array, Array]:
         """Return means and standard deviations of each row's code under one decoder, (n, d).
 
         The decoder has shape (1, P).
         """
-        shares = NodePass(self, theta).shares(X)[1][0]
+        found, total, _ = _Block(self, theta).exponentials(_with_ones(X, X.dtype), Scratch())
+        shares = (found[0] / total).T
         means = shares @ self.nodes
         return means, np.sqrt(np.maximum(shares @ self.nodes**2 - means**2, 0.0))
 
 
 class NodePass(RowKernel):
-    """The pass that sums rows by the nodes' shares in them."""
+    """The pass that sums rows by the nodes' shares in them, in the precision of theta."""
 
-    def __init__(self, energy: GridDecoders, theta: Array) -> None:
-        self.temperature = energy.temperature
-        outputs, noise = energy.outputs(theta)[-1], energy.noise(theta)
-        if energy.decoder.n_extra:
-            slopes = outputs / noise[:, None]
-            own = -0.5 * (outputs * slopes).sum(axis=2)
-            self.of_squares = -0.5 / noise
-            self.constant = -0.5 * (LOG_2PI + np.log(noise)).sum(axis=1)
-        else:
-            slopes, own = outputs, -np.logaddexp(0, outputs).sum(axis=2)
-            self.of_squares, self.constant = np.zeros_like(noise), np.zeros(len(theta))
-        self.slopes = slopes / self.temperature
-        self.offsets = own / self.temperature + energy.log_weights
-        self.shape = outputs.shape
-        self.chunk_rows = chunk_rows(min(len(theta), 8) * sum(self.shape[1:]))
+    def __init__(self, energy: GridDecoders, theta: FloatArray) -> None:
+        n_nodes, n_features = len(energy.nodes), energy.n_features
+        a_model = n_nodes * max(_FEW_ROWS, *energy.decoder.network.sizes) * theta.dtype.itemsize
+        size = max(1, _BLOCK_BYTES // a_model)
+        blocks = [theta[start : start + size] for start in range(0, len(theta), size)]
+        self.blocks = [_Block(energy, block) for block in blocks]
+        self.n_features = n_features
+        self.chunk_rows = chunk_rows(min(len(theta), 8) * n_nodes * n_features)
 
-    def workspace(self, n_rows: int, previous: Any = None) -> None:
-        return None
+    def workspace(self, n_rows: int, previous: Any = None) -> Scratch:
+        return Scratch() if previous is None else previous
 
-    def zero(self) -> dict[str, Array]:
-        n_models, n_nodes, n_features = self.shape
+    def zero(self) -> dict[str, Any]:
         return {
-            "hmax": np.zeros(n_models),
-            "counts": np.zeros((n_models, n_nodes)),
-            "sums": np.zeros((n_models, n_nodes, n_features)),
-            "squares": np.zeros(n_features),
+            "hmax": [np.zeros(len(block.theta)) for block in self.blocks],
+            "sums": [np.zeros(block.slopes.shape) for block in self.blocks],
+            "squares": np.zeros(self.n_features),
         }
-
-    def shares(self, X: Array, part: slice = slice(None)) -> tuple[Array, Array]:
-        """Return ``Hmax_T`` (S, n) of rows and the nodes' shares in them (S, n, K)."""
-        energies = np.matmul(X, np.swapaxes(self.slopes[part], 1, 2))
-        energies += self.offsets[part, None]
-        peak = energies.max(axis=2, keepdims=True)
-        energies -= peak
-        with np.errstate(under="ignore"):
-            np.exp(energies, out=energies)
-        total = energies.sum(axis=2, keepdims=True)
-        energies /= total
-        hmax = self.temperature * (np.log(total) + peak)[:, :, 0]
-        hmax += self.of_squares[part] @ (X**2).T + self.constant[part, None]
-        return hmax, energies
 
     def accumulate(
         self,
-        accumulator: dict[str, Array],
+        accumulator: dict[str, Any],
         X: NDArray[Any],
         weights: Array | None,
-        workspace: Any,
+        workspace: Scratch,
         rng: np.random.Generator | None,
     ) -> None:
         w = np.ones(len(X)) if weights is None else weights
-        n_models, n_nodes, _ = self.shape
-        size = max(1, _BLOCK // (len(X) * n_nodes))
-        weighted = w[:, None] * X
-        for start in range(0, n_models, size):
-            part = slice(start, start + size)
-            hmax, shares = self.shares(X, part)
-            accumulator["hmax"][part] += hmax @ w
-            accumulator["counts"][part] += w @ shares
-            accumulator["sums"][part] += np.matmul(np.swapaxes(shares, 1, 2), weighted)
-        accumulator["squares"] += w @ X**2
+        squares = w @ X**2
+        features = _with_ones(X, self.blocks[0].theta.dtype)
+        for number, block in enumerate(self.blocks):
+            hmax, sums = block.sums(features, w, workspace)
+            hmax += block.of_squares @ squares + w.sum() * block.constant
+            accumulator["hmax"][number] += hmax
+            accumulator["sums"][number] += sums
+        accumulator["squares"] += squares
 
-    def merge(self, accumulator: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
-        for name, value in other.items():
-            accumulator[name] += value
+    def merge(self, accumulator: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        for name in ("hmax", "sums"):
+            for own, more in zip(accumulator[name], other[name], strict=True):
+                own += more
+        accumulator["squares"] += other["squares"]
         return accumulator
 
-    def finish(self, accumulator: dict[str, Array], total: float) -> NodeStatistics:
-        hmaxe = accumulator["hmax"] / total
-        shape = (len(hmaxe), len(accumulator["squares"]))
-        squares = np.broadcast_to(accumulator["squares"] / total, shape)
-        return NodeStatistics(
-            hmaxe, hmaxe, accumulator["counts"] / total, accumulator["sums"] / total, squares
-        )
+    def finish(self, accumulator: dict[str, Any], total: float) -> NodeStatistics:
+        hmaxe = np.concatenate(accumulator["hmax"]) / total
+        squares = accumulator["squares"] / total
+        gradients = [
+            block.gradient((sums / total).astype(block.theta.dtype), squares)
+            for block, sums in zip(self.blocks, accumulator["sums"], strict=True)
+        ]
+        return NodeStatistics(hmaxe, hmaxe, np.concatenate(gradients))
+
+
+class _Block:
+    """Some decoders at the nodes, as many as the cache holds."""
+
+    def __init__(self, energy: GridDecoders, theta: FloatArray) -> None:
+        self.energy, self.theta = energy, theta
+        self.outputs, self.noise = energy.outputs(theta), energy.noise(theta)
+        last = self.outputs[-1]
+        n_models, n_nodes, n_features = last.shape
+        # log p of a row at a node, but for the row's square: linear in the row and a one
+        self.slopes = np.empty((n_models, n_nodes, n_features + 1), theta.dtype)
+        ones = np.ones(n_features, theta.dtype)
+        if energy.decoder.n_extra:
+            np.divide(last, self.noise[:, None], out=self.slopes[..., :-1])
+            np.matmul(last * self.slopes[..., :-1], -0.5 * ones, out=self.slopes[..., -1])
+            self.of_squares = -0.5 / self.noise
+            self.constant = -0.5 * (LOG_2PI + np.log(self.noise)).sum(axis=1)
+        else:
+            self.slopes[..., :-1] = last
+            np.matmul(np.logaddexp(0, last), -ones, out=self.slopes[..., -1])
+            self.of_squares, self.constant = np.zeros_like(self.noise), np.zeros(n_models)
+        self.slopes /= energy.temperature
+        self.slopes[..., -1] += energy.log_weights
+
+    def exponentials(
+        self, features: FloatArray, scratch: Scratch
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the nodes' shares in rows up to factors, (S, K, n), their sums, and log factors.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, D + 1)
+            Rows, with a one at the end.
+        scratch : Scratch
+            Holds the first result.
+        """
+        shape, dtype = (*self.slopes.shape[:2], len(features)), features.dtype
+        found = scratch("shares", shape, dtype)
+        np.matmul(self.slopes, features.T, out=found)
+        peak = found.max(axis=1, keepdims=True)
+        found -= peak
+        with np.errstate(under="ignore"):
+            np.exp(found, out=found)
+        return found, np.matmul(np.ones(shape[1], dtype), found), peak[:, 0]
+
+    def sums(
+        self, features: FloatArray, weights: Array, scratch: Scratch
+    ) -> tuple[Array, FloatArray]:
+        """Return ``Hmax_T`` without the squares of rows (S,), and features by node (S, K, D + 1).
+
+        Both are summed over rows by their weights.
+        """
+        found, total, peak = self.exponentials(features, scratch)
+        hmax = self.energy.temperature * ((np.log(total) + peak) @ weights)
+        shared = weights.astype(features.dtype)[:, None] * features / total[:, :, None]
+        return hmax, np.matmul(found, shared)
+
+    def gradient(self, sums: FloatArray, squares: Array) -> FloatArray:
+        """Return the gradient of the objective, (S, P).
+
+        Parameters
+        ----------
+        sums : ndarray of shape (S, K, D + 1)
+            As those of :meth:`sums`, over all rows, divided by their number.
+        squares : ndarray of shape (D,)
+            Mean squares of the rows.
+        """
+        decoder, theta, last = self.energy.decoder, self.theta, self.outputs[-1]
+        layers, logs = decoder.split(theta)
+        found, expected = np.zeros_like(theta), sums[..., -1:] * last
+        slope = sums[..., :-1]
+        if decoder.n_extra:
+            ones = np.ones(len(self.energy.nodes), theta.dtype)
+            left = np.matmul(ones, last * (expected - 2 * slope))
+            each = 0.5 * ((squares + left) / self.noise - 1)
+            if decoder.n_extra == 1:
+                each = each.sum(axis=1, keepdims=True)
+            inside = np.abs(logs) < _LARGEST_LOG_NOISE
+            found[:, decoder.network.n_parameters :] = np.where(inside, each, 0.0)
+            slope = (slope - expected) / self.noise[:, None]
+        else:
+            slope = slope - sums[..., -1:] * decoder.rows.mean(last)
+        decoder.network.backward(layers, self.outputs, slope, found, Scratch(), inputs=False)
+        return found
+
+
+def _with_ones(X: NDArray[Any], dtype: Any) -> FloatArray:
+    """Return rows (n, D) with a further feature that is one, (n, D + 1)."""
+    return np.concatenate([X, np.ones((len(X), 1))], axis=1).astype(dtype)
