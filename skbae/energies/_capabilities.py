@@ -20,9 +20,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skbae.energies._base import Energy, ExpectationEnergy, StatisticsEnergy
-
 import numpy as np
+
+from skbae.energies._base import Energy, ExpectationEnergy, StatisticsEnergy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -136,7 +136,18 @@ class GridDecoders(GradientEnergy):
     # -- GradientEnergy ------------------------------------------------------------------------
 
     def coordinate_kinds(self) -> NDArray[np.intp]:
-        return np.unique(self.prior.precision, return_inverse=True)[1].astype(np.intp)
+        # units of a layer are exchangeable, and so are codes; features are not
+        kinds = np.zeros((1, self.decoder.n_parameters))
+        layers, noise = self.decoder.split(kinds)
+        *hidden, last = layers
+        for number, (matrix, intercept) in enumerate(hidden):
+            matrix[...], intercept[...] = -2 * number - 1, -2 * number - 2
+        features, n = np.arange(self.n_features), self.n_features
+        last[0][...], last[1][...] = features, n + features
+        if layers.skip is not None:
+            layers.skip[...] = 2 * n + features
+        noise[...] = 3 * n + np.arange(noise.shape[1])
+        return np.unique(kinds[0], return_inverse=True)[1].astype(np.intp)
 
     def unconstrain(self, params: Decoders) -> Array:
         return params.theta

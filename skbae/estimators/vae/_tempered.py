@@ -29,15 +29,21 @@ if TYPE_CHECKING:
 # Largest numbers of weights and of code dimensions of decoders that are sampled from the prior, and
 # minutes that this may take.
 _MOST_WEIGHTS, _MOST_CODES, MAX_MINUTES = 120, 2, 3.0
-# Work of a minute of one core: rows times nodes times models times the root of the coordinates.
-_WORK_A_MINUTE = 2.5e8
+# Work of a minute of one core by short moves: rows times nodes times models times the root of the
+# coordinates, halved. Outputs at the nodes take as long as so many rows.
+_WORK_A_MINUTE, _ROWS_OF_NETWORK = 6e8, 50
+# Lengths of moves, in units of the scales, and their largest numbers of leapfrog steps: the first
+# that does not take too long. Where a network begins to bend, chains cross between curves and lines
+# by long moves only, since what the outputs hardly depend on is some ten scales wide. Linear
+# decoders need none.
+_MOVES = ((10.0, 60), (2.5, 20))
 # Nodes of the grid in which deviations of codes are measured, spacing of the grid in units of the
 # smaller ones of them (this share of the rows), and least and largest number of nodes of an axis.
-_FINE, _SMALL_SHARE, _SPACING, _NODES = {1: 2000, 2: 120}, 0.02, 1.1, (40, 800)
+_FINE, _SMALL_SHARE, _SPACING, _NODES = {1: 2000, 2: 120}, 0.02, 1.35, (40, 800)
 # Nats by which a grid of twice as many nodes may change the objective of all rows.
 _GRID_ERROR = 0.1
 # Particles of an island: at least, and at most if the work takes less than so many minutes.
-_FEWEST_PARTICLES, _MOST_PARTICLES, _GOOD_MINUTES = 128, 1024, 0.5
+_FEWEST_PARTICLES, _MOST_PARTICLES, _GOOD_MINUTES = 128, 1024, 0.8
 _TOO_LONG = (
     "sampling from the prior, which would tell the evidence, would take about {:.0f} minutes here; "
     "it is done where it takes at most three: for fewer rows, codes or weights"
@@ -104,13 +110,25 @@ def tempering(
 
 def _on_grid(settings: VAESettings, energy: GridDecoders, scaled: Rows) -> Tempering:
     """Return the plan for a grid, with as many particles as take less than a minute."""
-    cost = max(len(scaled.X) * len(energy.nodes) // 2, 1)
-    work = cost * float(np.sqrt(energy.n_parameters())) / _WORK_A_MINUTE
+    for length, max_leapfrog in _MOVES if settings.hidden_layer_sizes else _MOVES[-1:]:
+        found = _with_moves(settings, energy, scaled, length, max_leapfrog)
+        if found.minutes <= MAX_MINUTES:
+            break
+    return found
+
+
+def _with_moves(
+    settings: VAESettings, energy: GridDecoders, scaled: Rows, length: float, max_leapfrog: int
+) -> Tempering:
+    cost = (len(scaled.X) + _ROWS_OF_NETWORK) * len(energy.nodes) // 2
+    work = cost * float(np.sqrt(energy.n_parameters())) / _WORK_A_MINUTE * length / _MOVES[-1][0]
     fewest = _FEWEST_PARTICLES
     while True:
         plan = settings.plans.tempered(cost, settings.n_models, fewest=fewest)
+        plan = replace(plan, n_particles=min(plan.n_particles, _MOST_PARTICLES))
         minutes = work * plan.n_islands * plan.n_particles
         if 2 * minutes > _GOOD_MINUTES or fewest == _MOST_PARTICLES:
+            plan = replace(plan, length=length, max_leapfrog=max_leapfrog)
             return Tempering(energy, scaled, plan, minutes)
         fewest *= 2
 
