@@ -103,3 +103,11 @@ def overlapping_blobs():
     return np.concatenate(
         [c + rng.normal(size=(n, 3)) for c, n in zip(centres, [90, 60, 120, 40], strict=True)]
     )
+
+
+def bent_rows(n, n_features=2, deviation=0.2, seed=0):
+    """Return rows around a parabola, or around a curve in three dimensions."""
+    rng = np.random.default_rng(seed)
+    t = rng.uniform(-2, 2, n)
+    curve = np.column_stack([t, t**2 / 2, np.sin(2 * t)])[:, :n_features]
+    return curve + deviation * rng.normal(size=curve.shape)

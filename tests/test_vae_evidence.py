@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from _altered import with_plans
+from _data import bent_rows
+from _vae_oracles import evidence_by_prior_draws
 from sklearn.datasets import load_iris
 from test_vae_tables import SCALED
 
@@ -17,6 +19,7 @@ from skbae.estimators._plans import SamplerPlans
 from skbae.estimators.vae._tempered import in_codes_of
 from skbae.inference._objective import Objective
 from skbae.inference.passes._rows import RowRunner, make_rows
+from skbae.inference.sample import _tempering
 from skbae.inference.sample._langevin import LangevinPlan
 from skbae.inference.sample._tempering import SMCPlan
 from skbae.model_selection import InSample, evidence_scorer
@@ -88,6 +91,41 @@ def test_gradients_on_a_grid_by_finite_differences(kind):
             np.testing.assert_allclose(of_prior[:, at], (up - down) / 2e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_forces_are_gradients_in_single_precision(kind):
+    energy, rows, theta = problem(*kind)
+    with RowRunner(1) as runner:
+        objective = Objective(energy, rows, runner, kind[2])
+        force, gradient = objective.force(theta), objective.value_and_gradient(theta)[1]
+    assert not np.array_equal(force, gradient)
+    np.testing.assert_allclose(force, gradient, atol=1e-4 * np.abs(gradient).max())
+
+
+def test_decoders_of_one_pass_do_not_depend_on_each_other():
+    """So many are computed in several blocks."""
+    energy, rows, _ = problem("gaussian", "per_feature", 1.0, 1)
+    theta = energy.draw_prior_coordinates(200, np.random.default_rng(0))
+    with RowRunner(1) as runner:
+        objective = Objective(energy, rows, runner, 1.0)
+        together = objective.value_and_gradient(theta)
+        for number in (0, 77, 199):
+            alone = objective.value_and_gradient(theta[number : number + 1])
+            np.testing.assert_allclose(together[0][number], alone[0][0], rtol=1e-9)
+            np.testing.assert_allclose(together[1][number], alone[1][0], rtol=1e-6, atol=1e-9)
+
+
+def test_kinds_of_coordinates_are_those_of_units_and_features():
+    decoder = Decoder(Network((2, 3, 2), "tanh", skip=True), "gaussian", "per_feature")
+    energy = GridDecoders(decoder, Prior(decoder, 1.0, 1.0, np.full(2, 0.1)), 40, 1.0)
+    kinds = energy.coordinate_kinds()
+    into, bends, out, at = kinds[:6], kinds[6:9], kinds[9:15].reshape(3, 2), kinds[15:17]
+    skip, noise = kinds[17:21].reshape(2, 2), kinds[21:]
+    groups = [into, bends, out[:, 0], out[:, 1], at[:1], at[1:], skip[:, 0], skip[:, 1]]
+    groups += [noise[:1], noise[1:]]
+    assert all(len(set(group)) == 1 for group in groups)
+    assert len({group[0] for group in groups}) == len(groups)
+
+
 def test_the_prior_of_decoders_is_normalised():
     """Draws have the moments that its density says: by importance sampling from a wider one."""
     energy, _, _ = problem("gaussian", "shared", 1.0, 1)
@@ -146,6 +184,77 @@ def test_evidence_of_a_linear_decoder_is_that_of_pca(rows):
         1, component_variance_prior=0.01 * unit**2, mean_precision_prior=1.0, random_state=0
     ).fit(X)
     assert abs(fitted.log_evidence_ - narrow.log_evidence_) > 8 * error
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("n_rows", "n_features", "n_units", "activation"),
+    [(5, 1, 2, "tanh"), (4, 2, 1, "relu")],
+)
+def test_evidence_of_hidden_units_by_draws_of_the_prior(n_rows, n_features, n_units, activation):
+    X = bent_rows(n_rows, n_features)
+    exact, error = evidence_by_prior_draws(X, n_units, activation, n_draws=40_000, seed=0)
+    settings = {"hidden_layer_sizes": (n_units,), "activation": activation, "max_iter": 10}
+    model = BayesianVAEAutoEncoder(1, model_temperature=1.0, random_state=0, **settings)
+    fitted = with_plans(model, SHORT).fit(X)
+    assert fitted.sampling_.status == "ok", fitted.sampling_.reasons
+    error = np.hypot(error, fitted.sampling_.log_evidence_error)
+    assert error < 0.15
+    assert abs(fitted.log_evidence_ - exact) < 5 * error
+    # the test would notice noise of another scale
+    model.set_params(noise_scale_prior=1.0)
+    other = with_plans(model, SHORT).fit(X)
+    assert abs(other.log_evidence_ - exact) > 5 * error
+
+
+@quiet
+def test_hidden_units_that_do_not_move_are_noticed(monkeypatch):
+    """Weights into the hidden units stay as they were drawn from the prior."""
+    X = bent_rows(30)
+    plain = _tempering.hmc_move
+
+    def stuck(target, particles, power, scales, step_size, n_steps, rng):
+        scales = np.where(np.arange(len(scales)) < 6, 0.0, scales)
+        return plain(target, particles, power, scales, step_size, n_steps, rng)
+
+    monkeypatch.setattr(_tempering, "hmc_move", stuck)
+    settings = {"hidden_layer_sizes": (3,), "max_iter": 10, "random_state": 0}
+    fitted = with_plans(BayesianVAEAutoEncoder(1, model_temperature=1.0, **settings), SHORT).fit(X)
+    assert fitted.sampling_.status != "ok"
+
+
+@quiet
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("settings", "exact", "error"), [({}, -81.28, 0.16), ({"activation": "relu"}, -79.2, 0.2)]
+)
+def test_evidence_of_three_hidden_units_is_that_of_nested_sampling(settings, exact, error, seed):
+    """By dynesty 3 with the likelihood written anew, which shares nothing with the package."""
+    fitted = BayesianVAEAutoEncoder(
+        1, hidden_layer_sizes=(3,), model_temperature=1.0, random_state=seed, **settings
+    ).fit(bent_rows(30))
+    assert fitted.sampling_.status == "ok", fitted.sampling_.reasons
+    error = np.hypot(error, fitted.sampling_.log_evidence_error)
+    assert error < 0.3
+    assert abs(fitted.log_evidence_ - exact) < 4 * error
+
+
+@quiet
+@pytest.mark.slow
+def test_evidences_of_five_hidden_units_agree():
+    """Around this curve, chains of short moves were 3 nats too low."""
+    X = bent_rows(60, 3, seed=1)
+    found = [
+        BayesianVAEAutoEncoder(
+            1, hidden_layer_sizes=(5,), model_temperature=1.0, random_state=seed
+        ).fit(X)
+        for seed in range(2)
+    ]
+    assert [each.sampling_.status for each in found] == ["ok", "ok"]
+    error = np.hypot(*(each.sampling_.log_evidence_error for each in found))
+    assert error < 0.5
+    assert abs(found[0].log_evidence_ - found[1].log_evidence_) < 4 * error
 
 
 @quiet
