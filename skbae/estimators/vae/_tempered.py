@@ -32,11 +32,10 @@ _MOST_WEIGHTS, _MOST_CODES, MAX_MINUTES = 120, 2, 3.0
 # Work of a minute of one core by short moves: rows times nodes times models times the root of the
 # coordinates, halved. Outputs at the nodes take as long as so many rows.
 _WORK_A_MINUTE, _ROWS_OF_NETWORK = 6e8, 50
-# Lengths of moves, in units of the scales, and their largest numbers of leapfrog steps: the first
-# that does not take too long. Where a network begins to bend, chains cross between curves and lines
-# by long moves only, since what the outputs hardly depend on is some ten scales wide. Linear
-# decoders need none.
-_MOVES = ((10.0, 60), (2.5, 20))
+# Lengths of moves relative to those usual, the first that does not take too long. Where a network
+# begins to bend, chains cross between curves and lines by long moves only, since what the outputs
+# hardly depend on is some ten of the scales wide. Linear decoders need none.
+_LENGTHS = (4, 1)
 # Nodes of the grid in which deviations of codes are measured, spacing of the grid in units of the
 # smaller ones of them (this share of the rows), and least and largest number of nodes of an axis.
 _FINE, _SMALL_SHARE, _SPACING, _NODES = {1: 2000, 2: 120}, 0.02, 1.35, (40, 800)
@@ -110,25 +109,30 @@ def tempering(
 
 def _on_grid(settings: VAESettings, energy: GridDecoders, scaled: Rows) -> Tempering:
     """Return the plan for a grid, with as many particles as take less than a minute."""
-    for length, max_leapfrog in _MOVES if settings.hidden_layer_sizes else _MOVES[-1:]:
-        found = _with_moves(settings, energy, scaled, length, max_leapfrog)
+    for longer in _LENGTHS if settings.hidden_layer_sizes else _LENGTHS[-1:]:
+        found = _with_moves(settings, energy, scaled, longer)
         if found.minutes <= MAX_MINUTES:
             break
     return found
 
 
 def _with_moves(
-    settings: VAESettings, energy: GridDecoders, scaled: Rows, length: float, max_leapfrog: int
+    settings: VAESettings, energy: GridDecoders, scaled: Rows, longer: int
 ) -> Tempering:
+    """Return the plan with moves that are so many times longer than usual."""
     cost = (len(scaled.X) + _ROWS_OF_NETWORK) * len(energy.nodes) // 2
-    work = cost * float(np.sqrt(energy.n_parameters())) / _WORK_A_MINUTE * length / _MOVES[-1][0]
+    work = cost * float(np.sqrt(energy.n_parameters())) / _WORK_A_MINUTE * longer
     fewest = _FEWEST_PARTICLES
     while True:
         plan = settings.plans.tempered(cost, settings.n_models, fewest=fewest)
-        plan = replace(plan, n_particles=min(plan.n_particles, _MOST_PARTICLES))
+        plan = replace(
+            plan,
+            n_particles=min(plan.n_particles, _MOST_PARTICLES),
+            length=longer * plan.length,
+            max_leapfrog=longer * plan.max_leapfrog,
+        )
         minutes = work * plan.n_islands * plan.n_particles
         if 2 * minutes > _GOOD_MINUTES or fewest == _MOST_PARTICLES:
-            plan = replace(plan, length=length, max_leapfrog=max_leapfrog)
             return Tempering(energy, scaled, plan, minutes)
         fewest *= 2
 
