@@ -42,7 +42,8 @@ _FINE, _SMALL_SHARE, _SPACING, _NODES = {1: 2000, 2: 120}, 0.02, 1.35, (40, 800)
 # Nats by which a grid of twice as many nodes may change the objective of all rows.
 _GRID_ERROR = 0.1
 # Particles of an island: at least, and at most if the work takes less than so many minutes.
-_FEWEST_PARTICLES, _MOST_PARTICLES, _GOOD_MINUTES = 128, 1024, 0.8
+# For less work than that at the end, plans would have more.
+_FEWEST_PARTICLES, _MOST_PARTICLES, _GOOD_MINUTES, _LEAST_COST = 128, 1024, 0.8, 600
 _TOO_LONG = (
     "sampling from the prior, which would tell the evidence, would take about {:.0f} minutes here; "
     "it is done where it takes at most three: for fewer rows, codes or weights"
@@ -120,14 +121,13 @@ def _with_moves(
     settings: VAESettings, energy: GridDecoders, scaled: Rows, longer: int
 ) -> Tempering:
     """Return the plan with moves that are so many times longer than usual."""
-    cost = (len(scaled.X) + _ROWS_OF_NETWORK) * len(energy.nodes) // 2
+    cost = max((len(scaled.X) + _ROWS_OF_NETWORK) * len(energy.nodes) // 2, _LEAST_COST)
     work = cost * float(np.sqrt(energy.n_parameters())) / _WORK_A_MINUTE * longer
     fewest = _FEWEST_PARTICLES
     while True:
         plan = settings.plans.tempered(cost, settings.n_models, fewest=fewest)
         plan = replace(
             plan,
-            n_particles=min(plan.n_particles, _MOST_PARTICLES),
             length=longer * plan.length,
             max_leapfrog=longer * plan.max_leapfrog,
         )
