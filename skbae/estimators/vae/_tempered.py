@@ -42,7 +42,7 @@ _FINE, _SMALL_SHARE, _SPACING, _NODES = {1: 2000, 2: 120}, 0.02, 1.35, (40, 800)
 # Nats by which a grid of twice as many nodes may change the objective of all rows.
 _GRID_ERROR = 0.1
 # Particles of an island: at least, and at most if the work takes less than so many minutes.
-# For less work than that at the end, plans would have more.
+# Plans of less work than the last number would have more.
 _FEWEST_PARTICLES, _MOST_PARTICLES, _GOOD_MINUTES, _LEAST_COST = 128, 1024, 0.8, 600
 _TOO_LONG = (
     "sampling from the prior, which would tell the evidence, would take about {:.0f} minutes here; "
