@@ -210,7 +210,7 @@ def test_evidence_of_hidden_units_by_draws_of_the_prior(n_rows, n_features, n_un
 @quiet
 def test_hidden_units_that_do_not_move_are_noticed(monkeypatch):
     """Weights into the hidden units stay as they were drawn from the prior."""
-    X = bent_rows(30)
+    X = bent_rows(15)
     plain = _tempering.hmc_move
 
     def stuck(target, particles, power, scales, step_size, n_steps, rng):
