@@ -50,12 +50,12 @@ def test_the_objective_rises_at_any_temperature(temperature):
             learning_rate_init=0.01,
             random_state=0,
         ).fit(X)
-        for max_iter in (1, 120, 400)
+        for max_iter in (1, 60, 150)
     ]
     values = [fitted.hmaxe_ for fitted in fits]
-    # the start is PCA's optimum at T, and a curve is better
-    assert values[0] < values[1]
-    assert values[0] + 0.5 < values[2]
+    # the start is PCA's optimum at T, and a curve is better; more passes do not lead back
+    assert values[0] + 0.5 < values[1]
+    assert values[1] < values[2]
     np.testing.assert_allclose(fits[-1].score(X), fits[-1].hmaxe_, rtol=1e-9)
 
 

@@ -25,6 +25,8 @@ from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
 from skbae.energies.vae._posterior import (
     ModeSearch,
     WeightedCodes,
+    around_others,
+    best_of_codes,
     better_modes,
     draw_codes,
     find_code_modes,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 # The centre of draws may be approximate (the tolerance is times T); at T = 0 the maximum is exact.
 _CENTRE_SEARCH = ModeSearch(30, 1e-3)
 _MAXIMUM_SEARCH = ModeSearch(400, 1e-13)
+# Searches start from so many of the landmarks.
+N_STARTS = 3
 # Standard deviations of columns that are constant up to rounding, relative to their size.
 _CONSTANT = 1e-14
 
@@ -62,20 +66,16 @@ class BoundVAE(SmoothBoundEnergy):
         theta = self.params.decoder[model : model + 1]
         phi = self.params.encoder[model : model + 1]
         _, mean, log_deviation = encoder_output(energy.encoder, phi, inputs, Scratch())
-        # far from the origin networks are flat, and the search would not move
-        start = np.clip(mean[0], -10, 10)
-        if temperature == 0:
-            # the encoder may lead to a mode that is not the best
-            found = better_modes(
-                find_code_modes(energy.decoder, theta, targets, each, _MAXIMUM_SEARCH)
-                for each in (start, 0 * start, -start)
-            )
-        else:
+        starts, search = energy.starts(theta, mean[0], targets, temperature), _MAXIMUM_SEARCH
+        if temperature:
             tol = _CENTRE_SEARCH.tol * min(temperature, 1.0)
             search = ModeSearch(_CENTRE_SEARCH.max_steps, tol)
-            found = find_code_modes(energy.decoder, theta, targets, start, search)
+        modes = [find_code_modes(energy.decoder, theta, targets, each, search) for each in starts]
+        found = better_modes(modes)
         if temperature:
             guess = mean[0], log_deviation[0]
+            if len(modes) > 1:
+                guess = around_others(modes, found, temperature)
             noise = energy.noise[model % len(energy.noise)]
             return draw_codes(energy.decoder, theta, targets, found, guess, noise, temperature)
         layers, _ = energy.decoder.split(theta)
@@ -129,6 +129,9 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
         estimated; model s uses block s modulo B.
     training : TrainingOptions or None, default=None
         Needed for fits.
+    landmarks : ndarray of shape (K, d) or None, default=None
+        Codes of some rows of the training set: at T < 1 the search for a row's code starts from the
+        best of these instead of the code that the encoder gives.
     """
 
     def __init__(
@@ -138,9 +141,49 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
         frame: RowFrame,
         noise: Array,
         training: TrainingOptions | None = None,
+        landmarks: Array | None = None,
     ) -> None:
         self.decoder, self.encoder, self.frame, self.noise = decoder, encoder, frame, noise
         self.training, self.n_features = training, len(frame.centre)
+        self.landmarks = landmarks
+
+    def starts(
+        self, theta: Array, encoded: Array, targets: Array, temperature: float
+    ) -> list[Array]:
+        """Return codes (n, d) from which searches for modes start.
+
+        An encoder may lead to a mode that is not the best, which then counts the more, the smaller
+        T and the noise are.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (1, P)
+        encoded : ndarray of shape (n, d)
+            The encoder's codes of the rows.
+        targets : ndarray of shape (n, D)
+        temperature : float
+        """
+        # far from the origin networks are flat, and the search would not move
+        first = np.clip(encoded, -10, 10)
+        if temperature < 1 and self.landmarks is not None:
+            best = best_of_codes(self.decoder, theta, targets, self.landmarks, N_STARTS)
+            return [*best, 0 * first]
+        return [first, -first, 0 * first] if temperature == 0 else [first]
+
+    def with_landmarks(self, landmarks: Array | None) -> VAEEnergy:
+        """Return the same energy with other landmarks."""
+        return VAEEnergy(
+            self.decoder, self.encoder, self.frame, self.noise, self.training, landmarks
+        )
+
+    def with_weaker_penalty(self, factor: float) -> VAEEnergy:
+        """Return the same energy with its penalty times a factor."""
+        options = self.training
+        assert options is not None, "a fit needs training options"
+        options = replace(options, penalty_weight=factor * options.penalty_weight)
+        return VAEEnergy(
+            self.decoder, self.encoder, self.frame, self.noise, options, self.landmarks
+        )
 
     # -- Energy --------------------------------------------------------------------------------
 
@@ -275,7 +318,11 @@ class Architecture:
         return RowFrame(centre, scale, scaled)
 
     def energy(
-        self, frame: RowFrame, noise: Array, training: TrainingOptions | None = None
+        self,
+        frame: RowFrame,
+        noise: Array,
+        training: TrainingOptions | None = None,
+        landmarks: Array | None = None,
     ) -> VAEEnergy:
         """Return the energy, with the draws by which its integrals are estimated."""
-        return VAEEnergy(*self.networks(), frame, noise, training)
+        return VAEEnergy(*self.networks(), frame, noise, training, landmarks)

@@ -9,6 +9,7 @@ of the best decoder so far, so that no encoder is needed; one learns the codes a
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,13 +29,15 @@ from skbae.energies.vae._posterior import (
 from skbae.energies.vae._training_step import encoder_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from skbae._types import Array, FloatArray, Rows
     from skbae.energies.vae._energy import VAEEnergy
 
 # The search for codes: its tolerance is times T, and in nats at T = 0.
 _SEARCH = ModeSearch(30, 1e-8)
+# Scaled rows are rounded to multiples of one over this, far less than the least noise.
+_FINEST = 2.0**30
 # Temperatures at which steps follow the best codes.
 _NEARLY_ZERO = 0.01
 
@@ -89,7 +92,9 @@ class DecoderObjective:
         assert energy.training is not None, "a fit needs training options"
         self.energy, self.decoder, self.temperature = energy, energy.decoder, temperature
         self.noise, self.options = noise, energy.training
-        self.inputs, self.targets = energy.frame.inputs(rows.X), energy.frame.targets(rows.X)
+        # the last bits of scaled rows depend on the units of the columns, and steps amplify them
+        self.inputs = _rounded(energy.frame.inputs(rows.X))
+        self.targets = _rounded(energy.frame.targets(rows.X))
         weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
         self.shares, self.share = weights / rows.total, self.options.penalty_weight / rows.total
         size = self.decoder.n_parameters
@@ -100,6 +105,16 @@ class DecoderObjective:
         phi = energy.part(vector).encoder
         self.codes = encoder_output(energy.encoder, phi, self.inputs, Scratch()).mean[0].copy()
         self._best = -np.inf
+
+    @contextmanager
+    def penalised(self, factor: float) -> Iterator[None]:
+        """Multiply the penalty by a factor meanwhile."""
+        share = self.share
+        self.share, self._best = factor * share, -np.inf
+        try:
+            yield
+        finally:
+            self.share, self._best = share, -np.inf
 
     @property
     def lower(self) -> Array:
@@ -162,6 +177,10 @@ class DecoderObjective:
             found = self.find(theta, self.temperature, *others)
         self.codes = found.modes.codes
         return found.codes.hmax
+
+
+def _rounded(scaled: Array) -> Array:
+    return np.round(scaled * _FINEST) / _FINEST
 
 
 def encoder_objective(

@@ -12,6 +12,7 @@ from skbae.estimators._fitted import Fit
 from skbae.estimators._progress import progress
 from skbae.estimators._settings import check_memory
 from skbae.estimators._unit_interval import fitted_rows
+from skbae.estimators.vae._asked import ask
 from skbae.estimators.vae._fit import (
     NetworkDetails,
     asks,
@@ -22,6 +23,7 @@ from skbae.estimators.vae._fit import (
     frame_of,
     hmaxe_and_error,
     in_order_of_columns,
+    landmarks_by_search,
     most_refining_passes,
     noise_level,
     not_below_linear,
@@ -32,7 +34,7 @@ from skbae.estimators.vae._fit import (
     warn_of,
 )
 from skbae.estimators.vae._predictions import NetworkPredictions
-from skbae.estimators.vae._refined import ask, refined
+from skbae.estimators.vae._refined import refined
 from skbae.estimators.vae._tempered import (
     MAX_MINUTES,
     sampling_reports,
@@ -45,8 +47,7 @@ from skbae.inference.optimise._early_stopping import merged_rows
 
 if TYPE_CHECKING:
     from skbae._types import FloatArray, Rows
-    from skbae.energies.vae._energy import Architecture, VAEEnergy
-    from skbae.energies.vae._parameters import RowFrame
+    from skbae.energies.vae._energy import VAEEnergy
     from skbae.estimators._progress import Steps
     from skbae.estimators.vae._settings import VAESettings
     from skbae.inference.passes._rows import RowRunner
@@ -110,7 +111,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         Number of draws of the models that are kept for prediction, if models are sampled.
     alpha : float or "auto", default="auto"
         Strength of the penalty on the weights of a single best decoder; "auto" stands for 1 with a
-        Bernoulli likelihood and 10 with a Gaussian one. ``alpha / (2 N)`` times the
+        Bernoulli likelihood and 10 with a Gaussian one, or at T >= 1 and with at most 2000 distinct
+        rows for 10, 1 or 0.1, as rows held out gain (see Notes). ``alpha / (2 N)`` times the
         sum of their squares is subtracted from the objective, with N the sum of the weights of the
         rows fitted to (in `partial_fit`, of the given rows). It corresponds to a normal prior of
         the weights with variance ``1 / alpha``. Intercepts, linear parts (`decoder_skip_`) and the
@@ -173,6 +175,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         The same of the encoder.
     noise_variance_ : float or ndarray of shape (n_features,)
         Only for ``likelihood="gaussian"``; an array for ``noise="per_feature"``.
+    alpha_ : float
+        Strength of the penalty. Only for a single model.
     loss_curve_ : list of float
         Minus the objective of each pass, as estimated during the fit, penalty included (if models
         are sampled, minus ``tau / N`` times the log prior without its constants).
@@ -222,12 +226,18 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     result is never below it: a network is at least as good as PCA of as many components on the
     training rows. With at most 2000 distinct rows, and unless ``alpha=0`` or `early_stopping`, a
     fifth of them is held out for a second fit: if that is worse on them than the linear decoder,
-    the network overfits, and the result is the linear decoder of all rows. Codes are of order
-    ``sqrt(T)``, and at T = 0 their scale is arbitrary.
+    the network overfits, and the result is the linear decoder of all rows. With ``alpha="auto"`` at
+    T >= 1, fits with weaker penalties follow, as long as these rows gain more than two standard
+    errors, and the fit to all rows goes on from the best. Codes are of order ``sqrt(T)``, and at
+    T = 0 their scale is arbitrary.
 
-    Below T = 1, where noise variances fall for as long as errors do, quasi-Newton steps (L-BFGS)
-    follow the passes over so few rows, five of which count as one more pass. They end when the
-    objective is as high as it was where the rows held out had their best score in the second fit.
+    Below T = 1 noise variances fall for as long as errors do, and the few rows held out whose
+    errors are larger would outweigh all others: there network and line are compared at the noise
+    that is best for these rows. Quasi-Newton steps (L-BFGS) follow the passes over so few rows,
+    five of which count as one more pass, and go on from the better of the two fits. They end when
+    the objective is as high as it was where the rows held out had their best score in the second
+    fit. If that is still linear after the passes, its first steps have a weak penalty, and others
+    start far from a line. The best code of a row is sought from those of other rows.
     Such a fit has converged if it gets there, or nearly so, or no step raises the objective, and if
     more steps did not raise that score by more than a twentieth of what the network gains over the
     linear decoder.
@@ -354,28 +364,38 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         noise_seed, unit = int(rng.integers(2**32)), code_unit(settings)
         level = noise_level(settings, frame, rows)
         energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
-        if self._continues(settings):
-            start = frame.from_layers(*architecture.networks(), self._reference_models())
-        else:
-            start = first_parameters(settings, energy, rows, rng)
         n_steps = settings.max_iter
         if settings.samples:
             n_steps += sampling_reports(settings, rows)
         elif refines(settings, energy, rows):
             n_steps += most_refining_passes(settings)
         with progress(self, rows.X, None, n_steps) as step:
+            answer, marks, factor = None, None, 1.0
+            if asks(settings, energy, rows):
+                # of its own: whether rows are held out does not change the draws of the fit
+                own_rng = np.random.default_rng([noise_seed, 0])
+                answer = ask(settings, energy, rows, own_rng, runner)
+            if answer is not None:
+                factor = answer.factor
+                energy = energy.with_weaker_penalty(factor)
+            if self._continues(settings):
+                start = frame.from_layers(*architecture.networks(), self._reference_models())
+            elif answer is not None and answer.clearly and settings.chooses_alpha:
+                start = energy.part(answer.other)
+            else:
+                start = first_parameters(settings, energy, rows, rng)
             found, progress_attributes, optimizer = fit_networks(
                 settings, energy, rows, start, rng, step
             )
-            answer = None
-            if asks(settings, energy, rows):
-                answer = ask(settings, energy, rows, rng, runner)
             if answer is not None:
-                found, changed = refined(settings, energy, rows, found, answer, runner, step)
+                found, changed, marks = refined(settings, energy, rows, found, answer, runner, step)
                 progress_attributes |= changed
                 if changed:
                     optimizer = Adam(found.theta).state()
             params = energy.part(found.theta)
+            if marks is None:
+                marks = landmarks_by_search(settings, energy, params, rows)
+            energy = energy.with_landmarks(marks)
             hmaxe, error = hmaxe_and_error(energy, params, rows, runner, settings.temperature)
             if energy.decoder.n_extra and not settings.samples:
                 curved = answer is None or answer.curved
@@ -383,7 +403,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
                     settings, energy, rows, params, hmaxe, runner, curved
                 )
                 if better is not params:
-                    params, optimizer = better, Adam(energy.join(better)).state()
+                    # a line has one mode, and its own encoder finds it
+                    params, marks, optimizer = better, None, Adam(energy.join(better)).state()
             warn_of(settings, found.warning)
             attributes = {
                 **single_attributes(energy, params, hmaxe, error),
@@ -392,7 +413,19 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
             }
             if settings.samples:
                 attributes |= self._sample(settings, energy, rows, found.theta, rng, runner, step)
-        details = self._details(settings, architecture, frame, noise_seed, (unit, level), optimizer)
+            else:
+                attributes["alpha_"] = factor * settings.alpha
+        details = NetworkDetails(
+            architecture,
+            frame,
+            settings.n_score_samples,
+            noise_seed,
+            unit,
+            level,
+            optimizer,
+            factor,
+            marks,
+        )
         return Fit(attributes, details)
 
     @staticmethod
@@ -423,39 +456,37 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         if hasattr(self, "models_"):
             own = self._fitted.details
             architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed
-            unit, level = own.code_unit, own.log_level
+            unit, level, factor = own.code_unit, own.log_level, own.penalty_factor
             energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
+            energy = energy.with_weaker_penalty(factor)
             adam, curve = Adam.resume(own.optimizer), self.loss_curve_
             rng = np.random.default_rng([noise_seed, adam.n_steps])
         else:
             architecture = settings.architecture(rows.X.shape[1])
             frame, noise_seed = frame_of(architecture, rows), int(rng.integers(2**32))
-            unit, level = code_unit(settings), noise_level(settings, frame, rows)
+            unit, level, factor = code_unit(settings), noise_level(settings, frame, rows), 1.0
             energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
             adam, curve = Adam(energy.join(first_parameters(settings, energy, rows, rng))), []
-        params, hmaxe, value = one_more_pass(settings, energy, rows, adam, rng, runner)
+        params, hmaxe, value, marks = one_more_pass(settings, energy, rows, adam, rng, runner)
         attributes = {
             **single_attributes(energy, params, hmaxe),
             "loss_curve_": [*curve, -value],
             "converged_": False,
             "n_iter_": len(curve) + 1,
+            "alpha_": factor * settings.alpha,
         }
-        details = self._details(
-            settings, architecture, frame, noise_seed, (unit, level), adam.state()
+        details = NetworkDetails(
+            architecture,
+            frame,
+            settings.n_score_samples,
+            noise_seed,
+            unit,
+            level,
+            adam.state(),
+            factor,
+            marks,
         )
         return Fit(attributes, details)
-
-    @staticmethod
-    def _details(
-        settings: VAESettings,
-        architecture: Architecture,
-        frame: RowFrame,
-        noise_seed: int,
-        units: tuple[float, float],
-        optimizer: dict[str, Any],
-    ) -> NetworkDetails:
-        n_draws = settings.n_score_samples
-        return NetworkDetails(architecture, frame, n_draws, noise_seed, *units, optimizer)
 
 
 __all__ = ["BayesianVAEAutoEncoder", "VAEModels"]

@@ -36,7 +36,9 @@ from skbae.operators._tempered import tilted_mean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skbae._types import FloatArray, Rows
+    from numpy.typing import NDArray
+
+    from skbae._types import Array, FloatArray, Rows
     from skbae.energies.vae._decoder import Decoder
     from skbae.energies.vae._minibatch import VAEObjective
     from skbae.estimators.vae._settings import VAESettings
@@ -59,12 +61,15 @@ _NEARLY_LINEAR = 0.3
 # With at most so many distinct rows, this share is held out to ask whether a network overfits.
 _FEW_ROWS, ASKED_SHARE = 2000, 0.2
 # Factor of the penalty in the first passes, and their share of all.
-_LOOSE, _LOOSE_PASSES = 0.1, 0.4
+LOOSE, _LOOSE_PASSES = 0.1, 0.4
 # Largest number of passes as which quasi-Newton steps count, as a share of `max_iter`; draws of a
 # code in these; and the most rows times draws times parameters for which they are made.
 _REFINING_PASSES, N_REFINING, _REFINED_WORK = 1.0, 16, 100_000_000
 # Share of the passes in which the learning rate falls.
 _COOLING = 0.4
+# Number of rows from whose codes searches for those of others start; in more dimensions few rows
+# are near the code of one of so few others.
+_LANDMARKS, _MOST_DIMENSIONS = 64, 4
 # Least number of steps of a pass; it goes over few rows repeatedly.
 _LEAST_STEPS = 10
 
@@ -87,6 +92,10 @@ class NetworkDetails:
         Logarithm of the noise variance that those of features are drawn to.
     optimizer : dict
         State of Adam, with which `partial_fit` continues.
+    penalty_factor : float
+        Of the ridge penalty of the settings.
+    landmarks : ndarray of shape (K, d) or None
+        Codes of some rows, see :class:`~skbae.energies.vae._energy.VAEEnergy`.
     """
 
     architecture: Architecture
@@ -96,6 +105,29 @@ class NetworkDetails:
     code_unit: float
     log_level: float
     optimizer: dict[str, Any]
+    penalty_factor: float = 1.0
+    landmarks: Array | None = None
+
+
+def uses_landmarks(settings: VAESettings) -> bool:
+    """Return whether searches for codes start from those of other rows."""
+    few = settings.n_components <= _MOST_DIMENSIONS
+    return settings.temperature < 1 and few and not settings.samples
+
+
+def landmark_rows(n_rows: int) -> NDArray[np.intp]:
+    """Return the indices of some rows, evenly spaced in their order."""
+    return np.linspace(0, n_rows - 1, min(_LANDMARKS, n_rows)).round().astype(np.intp)
+
+
+def landmarks_by_search(
+    settings: VAESettings, energy: VAEEnergy, params: VAEParameters, rows: Rows
+) -> Array | None:
+    """Return the codes of some rows to which searches lead from the encoder's, if used."""
+    if not uses_landmarks(settings):
+        return None
+    bound = energy.with_landmarks(None).bind(params, rows.frame, np.float64)
+    return bound.codes(rows.X[landmark_rows(len(rows.X))], 0.0, 0).codes[:, 0]
 
 
 def in_order_of_columns(rows: Rows) -> Rows:
@@ -128,12 +160,17 @@ def code_unit(settings: VAESettings) -> float:
 
 
 def first_parameters(
-    settings: VAESettings, energy: VAEEnergy, rows: Rows, rng: np.random.Generator
+    settings: VAESettings,
+    energy: VAEEnergy,
+    rows: Rows,
+    rng: np.random.Generator,
+    nearly_linear: bool = True,
 ) -> VAEParameters:
     """Return initial parameters.
 
     Weights are random, intercepts those of the mean row, and codes have unit standard deviation.
-    For rows of real numbers the networks are close to the best linear ones.
+    For rows of real numbers the networks are the sum of the best linear ones and random ones, which
+    are small if it is to be `nearly_linear`.
     """
     decoder, encoder, unit = energy.decoder, energy.encoder, code_unit(settings)
     theta = np.zeros((1, decoder.n_parameters))
@@ -147,19 +184,19 @@ def first_parameters(
     if not decoder.n_extra:
         return params
     linear = linear_parameters(settings, energy, rows, 0.0)
-    # the random part of the last layers is small beside the linear part
     for network, own, best in (
         (decoder.network, params.decoder, linear.decoder),
         (encoder, params.encoder, linear.encoder),
     ):
         of_random, of_best = network.layers(own), network.layers(best)
-        small = _NEARLY_LINEAR * of_random[-1][0] if network.skip_size else 0.0
+        size = _NEARLY_LINEAR if nearly_linear else 1.0
+        random_part = size * of_random[-1][0] if network.skip_size else 0.0
         for hidden in list(of_random)[:-1]:
             # without intercepts all units would be odd functions of the codes, and curves that are
             # even have no gradient in them
             hidden[1][...] = rng.uniform(-_BEND, _BEND, hidden[1].shape)
         own[:, network.n_parameters :] = best[:, network.n_parameters :]
-        of_random[-1][0][...] = small + of_best[-1][0]
+        of_random[-1][0][...] = random_part + of_best[-1][0]
         of_random[-1][1][...] = of_best[-1][1]
         if of_random.skip is not None:
             of_random.skip[...] = of_best.skip
@@ -361,11 +398,21 @@ def loosely(
     if n_first < 1:
         return [], plan
     first = replace(plan, max_passes=n_first, cooling=0.0)
-    with objective.penalised(_LOOSE):
+    with objective.penalised(LOOSE):
         found = fit_minibatches(objective, adam, first, rng, on_pass=on_pass)
     left = 1 if found.stopped else plan.max_passes - found.n_iter
     rest = replace(plan, max_passes=left, passes_before=found.n_iter, first_score=found.scores[0])
     return found.objectives, rest
+
+
+def row_values(
+    energy: VAEEnergy, params: VAEParameters, rows: Rows, runner: RowRunner, temperature: float
+) -> Array:
+    """Return ``Hmax_T`` of rows under one model, (n,)."""
+    bound = energy.bind(params, rows.frame, np.float64)
+    return np.asarray(
+        runner.map(lambda chunk: bound.hmax(chunk, temperature)[0], rows.X, bound.chunk_rows)
+    )
 
 
 def hmaxe_and_error(
@@ -380,12 +427,11 @@ def hmaxe_and_error(
     _, n_draws, d = energy.noise.shape
     a_row = energy.n_parameters() * (n_draws + _SEARCH_WORK * d)
     n_scored = max(_SCORED_WORK // a_row, _LEAST_SCORED)
-    X = rows.X
     if n_scored < n_rows:
         chosen = np.sort(np.random.default_rng(0).permutation(n_rows)[:n_scored])
-        X, weights = X[chosen], None if weights is None else weights[chosen]
-    bound = energy.bind(params, rows.frame, np.float64)
-    values = runner.map(lambda chunk: bound.hmax(chunk, temperature)[0], X, bound.chunk_rows)
+        weights = None if weights is None else weights[chosen]
+        rows = make_rows(rows.X[chosen], weights)
+    values = row_values(energy, params, rows, runner, temperature)
     hmaxe = float(tilted_mean(values, weights, 0.0))
     if not np.isfinite(hmaxe):
         raise DivergedError
@@ -444,14 +490,19 @@ def one_more_pass(
     adam: Adam,
     rng: np.random.Generator,
     runner: RowRunner,
-) -> tuple[VAEParameters, float, float]:
-    """Make a pass over distinct rows; return the model, its ``Hmaxe_T`` and the objective."""
+) -> tuple[VAEParameters, float, float, Array | None]:
+    """Make a pass over distinct rows.
+
+    Returns the model, its ``Hmaxe_T``, the objective, and the landmarks of searches for codes.
+    """
     plan = minibatch_plan(settings, len(rows.X))
     objective = energy.minibatch_objective(rows, settings.temperature, plan.batch_size)
     value, _ = one_pass(objective, adam, plan, rng)
     assert value is not None
     params = energy.part(adam.average)
-    return params, hmaxe_of(energy, params, rows, runner, settings.temperature), value
+    marks = landmarks_by_search(settings, energy, params, rows)
+    energy = energy.with_landmarks(marks)
+    return params, hmaxe_of(energy, params, rows, runner, settings.temperature), value, marks
 
 
 def chain_plan(settings: VAESettings, rows: Rows) -> LangevinPlan:

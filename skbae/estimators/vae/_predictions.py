@@ -89,7 +89,7 @@ class NetworkPredictions(
                 n_samples = max(n_samples // 4, min(n_samples, _FEWEST_DRAWS))
         seed = details.noise_seed if seed is None else seed
         noise = fixed_noise(n_samples, self._n_features_out, seed, n_models)
-        return details.architecture.energy(details.frame, noise)
+        return details.architecture.energy(details.frame, noise, landmarks=details.landmarks)
 
     def _parameters(self) -> VAEParameters:
         details = self._fitted.details

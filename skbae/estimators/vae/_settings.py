@@ -47,6 +47,7 @@ class VAESettings(Settings):
     noise_shape_prior: float
     noise_scale_prior: float | None
     alpha: float
+    chooses_alpha: bool
     learning_rate_init: float
     batch_size: int
     max_iter: int
@@ -84,6 +85,7 @@ class VAESettings(Settings):
             early_stopping=given.flag("early_stopping"),
             validation_fraction=given.share("validation_fraction"),
             alpha=_alpha(given),
+            chooses_alpha=isinstance(given["alpha"], str),
             tol=given.real("tol", at_least=0),
         )
 
