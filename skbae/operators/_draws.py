@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     from skbae._types import Array
+
+# Exponents below this are of labels that are never drawn: exponentials that underflow take ten
+# times as long, and those that lose digits fifty times.
+_LEAST = {np.dtype(np.float64): -700.0, np.dtype(np.float32): -80.0}
 
 
 def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -41,6 +47,42 @@ def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) ->
     # side="right", so that an index of weight zero is never chosen
     chosen = np.searchsorted(cumulative, positions, side="right")
     return np.minimum(chosen, np.flatnonzero(weights)[-1])
+
+
+def cumulative_exponentials(
+    energies: NDArray[Any], out: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the largest energies, and cumulative sums of ``exp`` of energies relative to these.
+
+    Labels are drawn by comparing uniform numbers with the latter.
+
+    Parameters
+    ----------
+    energies : ndarray of shape (S, K, N)
+    out : ndarray of shape (S, K, N) or None, default=None
+        Where the sums are written; may be `energies`.
+
+    Returns
+    -------
+    peak : ndarray of shape (S, N)
+    cumulative : ndarray of shape (S, K, N)
+
+    Examples
+    --------
+    >>> peak, cumulative = cumulative_exponentials(np.log([[[1.0], [2.0], [4.0]]]))
+    >>> np.exp(peak).round(12).tolist(), cumulative[0, :, 0].round(12).tolist()
+    ([[4.0]], [0.25, 0.75, 1.75])
+    """
+    n_labels = energies.shape[1]
+    peak = energies[:, 0].copy()
+    for k in range(1, n_labels):
+        np.maximum(peak, energies[:, k], out=peak)
+    cumulative = np.subtract(energies, peak[:, None], out=out)
+    np.maximum(cumulative, _LEAST[cumulative.dtype], out=cumulative)
+    np.exp(cumulative, out=cumulative)
+    for k in range(1, n_labels):
+        cumulative[:, k] += cumulative[:, k - 1]
+    return peak, cumulative
 
 
 def log_gamma_draws(concentration: Array, rng: np.random.Generator) -> Array:

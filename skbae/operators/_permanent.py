@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+from math import factorial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +16,20 @@ if TYPE_CHECKING:
 _TABLE, _MATRICES = 1 << 21, 4096
 # Logarithm of a number far above the smallest normal float64, and a stand-in for that of zero.
 _SAFE, _LOWEST = -600.0, -1e300
+# Exponents below this add nothing to a sum of which a term is one: exponentials that underflow take
+# ten times as long, and those without all of their digits fifty times.
+_LEAST = -700.0
+# Up to this size the terms, one for each permutation, are fewer than the entries of matrices, and
+# each is a sum of logarithms, in which nothing underflows.
+_FEW_TERMS = 3
 
 
 def log_permanent(log_matrices: Array, table_size: int = _TABLE) -> Array:
     """Return ``log sum over permutations p of prod_k exp(L[k, p(k)])``.
 
     A recursion over subsets of columns: row by row, the ways to match the first rows with each
-    subset, in ``O(2^K K)`` and with positive terms only.
+    subset, in ``O(2^K K)`` and with positive terms only. Of matrices of at most three columns, all
+    terms are added.
 
     Parameters
     ----------
@@ -47,6 +56,12 @@ def log_permanent(log_matrices: Array, table_size: int = _TABLE) -> Array:
     out = np.empty(flat.shape[-1])
     step = max(1, min(_MATRICES, len(out), table_size >> size))
     # memory is asked for once, which otherwise takes longer than the arithmetic
+    if size <= _FEW_TERMS:
+        terms = np.empty((factorial(size), step))
+        for start in range(0, len(out), step):
+            part = slice(start, start + step)
+            out[part] = _sum_of_terms(flat[..., part], terms)
+        return out.reshape(batch)
     table = np.empty(((1 << size) + 1, step))
     matrices = np.empty((size, size, step))
     with np.errstate(divide="ignore", under="ignore"):
@@ -56,10 +71,25 @@ def log_permanent(log_matrices: Array, table_size: int = _TABLE) -> Array:
     return out.reshape(batch)
 
 
+def _sum_of_terms(logs: Array, terms: Array) -> Array:
+    """Return log permanents (M,), given memory for the logarithms of the K! terms."""
+    terms = terms[:, : logs.shape[-1]]
+    for term, order in zip(terms, permutations(range(len(logs))), strict=True):
+        np.add(logs[0, order[0]], logs[1, order[1]], out=term)
+        for row in range(2, len(logs)):
+            term += logs[row, order[row]]
+    peak = terms.max(axis=0)
+    terms -= np.maximum(peak, _LOWEST)
+    np.maximum(terms, _LEAST, out=terms)
+    np.exp(terms, out=terms)
+    return np.log(terms.sum(axis=0)) + peak
+
+
 def _chunk(logs: Array, table: Array, matrices: Array) -> Array:
     """Return log permanents (M,), given memory for the table and for scaled matrices."""
     rows = np.maximum(logs.max(axis=1), _LOWEST)
     scaled = np.subtract(logs, rows[:, None], out=matrices[..., : logs.shape[-1]])
+    np.maximum(scaled, _LEAST, out=scaled)
     np.exp(scaled, out=scaled)
     result = np.log(_subset_recursion(scaled, table))
     # below _SAFE terms may have lost digits by underflow; above it, terms that underflow are
@@ -74,7 +104,7 @@ def _scaled_by_columns(logs: Array, table: Array) -> Array:
     """Return log permanents (M,) of matrices whose columns differ in size, too."""
     columns = np.maximum(logs.max(axis=0), _LOWEST)
     scaled = logs - columns
-    result = np.log(_subset_recursion(np.exp(scaled), table))
+    result = np.log(_subset_recursion(np.exp(np.maximum(scaled, _LEAST)), table))
     lost = np.flatnonzero(~(result > _SAFE))
     if len(lost):
         result[lost] = _log_subset_recursion(scaled[..., lost])

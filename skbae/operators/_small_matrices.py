@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Above this size, LAPACK on one matrix after the other is faster.
 _SMALL = 24
+# Up to this size, products of matrices are faster side by side.
+_FEW = 4
 
 
 def inverses(matrices: Array) -> tuple[Array, Array]:
@@ -56,6 +58,87 @@ def inverses(matrices: Array) -> tuple[Array, Array]:
         matrices -= column[..., :, None, :] * row[..., None, :, :]
         matrices[..., k, :, :] = row
     return matrices, _log_of(pivots)
+
+
+def last(matrices: Array) -> Array:
+    """Return matrices (..., m, m) as an array (m, m, n), contiguous along n."""
+    size = matrices.shape[-1]
+    flat = matrices.reshape(-1, size * size)
+    return np.ascontiguousarray(flat.T).reshape(size, size, -1)
+
+
+def first(matrices: Array) -> Array:
+    """Return matrices (m, m, n) as an array (n, m, m)."""
+    size = len(matrices)
+    return np.ascontiguousarray(matrices.reshape(size * size, -1).T).reshape(-1, size, size)
+
+
+def products(left: Array, right: Array) -> Array:
+    """Return the products of matrices (..., m, m), whose other axes broadcast.
+
+    Examples
+    --------
+    >>> left, right = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> products(left, right).tolist()
+    [[2.0, 1.0], [4.0, 3.0]]
+    """
+    size = left.shape[-1]
+    if size > _FEW:
+        return np.matmul(left, right)
+    if left.shape != right.shape:
+        left, right = np.broadcast_arrays(left, right)
+    one, other = last(left), last(right)
+    out = one[:, 0, None] * other[0]
+    for k in range(1, size):
+        out += one[:, k, None] * other[k]
+    return first(out).reshape(left.shape)
+
+
+def times_matrix(vectors: Array, matrices: Array) -> Array:
+    """Return ``v' M`` for vectors (..., m) and matrices (..., m, m), whose other axes broadcast.
+
+    Examples
+    --------
+    >>> times_matrix(np.array([1.0, 2.0]), np.array([[1.0, 0.0], [3.0, 1.0]])).tolist()
+    [7.0, 2.0]
+    """
+    if vectors.shape[-1] > _FEW:
+        return np.matmul(vectors[..., None, :], matrices)[..., 0, :]
+    return np.einsum("...i,...ij->...j", vectors, matrices)
+
+
+def matrix_times(matrices: Array, vectors: Array) -> Array:
+    """Return ``M v`` for matrices (..., m, m) and vectors (..., m), whose other axes broadcast.
+
+    Examples
+    --------
+    >>> matrix_times(np.array([[1.0, 0.0], [3.0, 1.0]]), np.array([1.0, 2.0])).tolist()
+    [1.0, 5.0]
+    """
+    return times_matrix(vectors, matrices.swapaxes(-1, -2))
+
+
+def solve_transposed(lower: Array, upper: Array) -> Array:
+    """Return the upper triangular ``L'^-1 B`` for triangular L and B, all (m, m, n).
+
+    Parameters
+    ----------
+    lower, upper : ndarray of shape (m, m, n)
+        L, lower triangular, and B, upper triangular.
+
+    Examples
+    --------
+    >>> lower, upper = np.array([[2.0, 0.0], [1.0, 4.0]]), np.array([[2.0, 3.0], [0.0, 4.0]])
+    >>> solve_transposed(lower[..., None], upper[..., None])[..., 0].tolist()
+    [[1.0, 1.0], [0.0, 1.0]]
+    """
+    size = len(lower)
+    out = upper.copy()
+    for i in reversed(range(size)):
+        for k in range(i + 1, size):
+            out[i, k:] -= lower[k, i] * out[k, k:]
+        out[i, i:] /= lower[i, i]
+    return out
 
 
 def _log_of(pivots: Array) -> Array:
