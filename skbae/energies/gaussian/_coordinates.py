@@ -27,6 +27,7 @@ from skbae.energies.mixture._components import GradientComponentFamily
 from skbae.operators._constants import LOG_2PI
 from skbae.operators._draws import log_gamma_draws
 from skbae.operators._linalg import triangular_inverse
+from skbae.operators._small_matrices import products, times_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,14 +136,14 @@ class FullCoordinates(FactorCoordinates):
         return np.concatenate([diagonal * self._parts(factors)[0], above], axis=-1)
 
     def compose(self, outer: Array, factors: Array) -> Array:
-        return np.matmul(outer, factors)
+        return products(outer, factors)
 
     def divide(self, outer: Array, factors: Array) -> Array:
         lower = triangular_inverse(np.swapaxes(outer, -1, -2))
-        return np.matmul(np.swapaxes(lower, -1, -2), factors)
+        return products(np.swapaxes(lower, -1, -2), factors)
 
     def apply_transposed(self, factors: Array, vectors: Array) -> Array:
-        return np.matmul(vectors[..., None, :], factors)[..., 0, :]
+        return times_matrix(vectors, factors)
 
     def solve_transposed(self, factors: Array, vectors: Array) -> Array:
         lower = triangular_inverse(np.swapaxes(factors, -1, -2))
@@ -153,10 +154,10 @@ class FullCoordinates(FactorCoordinates):
         return np.matmul(vectors[..., None, :], lower)[..., 0, :]
 
     def frame_moments(self, factors: Array, moments: Array) -> Array:
-        return np.matmul(np.swapaxes(factors, -1, -2), np.matmul(moments, factors))
+        return products(np.swapaxes(factors, -1, -2), products(moments, factors))
 
     def moment_times(self, moments: Array, factors: Array) -> Array:
-        return np.matmul(moments, factors)
+        return products(moments, factors)
 
 
 class DiagonalCoordinates(FactorCoordinates):

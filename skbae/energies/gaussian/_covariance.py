@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skbae.operators._linalg import half_log_det, triangular_inverse
+from skbae.operators._small_matrices import matrix_times, products, times_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -216,8 +217,7 @@ class Full(CovarianceShape):
         return moments.reshape(*moments.shape[:-2], -1).take(self._upper, axis=-1)
 
     def apply_precision(self, factors: Array, vectors: Array) -> Array:
-        half = np.matmul(vectors[..., None, :], factors)
-        return np.matmul(half, factors.swapaxes(-1, -2))[..., 0, :]
+        return matrix_times(factors, times_matrix(vectors, factors))
 
     def whiten(self, deviations: Array, factor: Array) -> Array:
         return deviations @ factor
@@ -281,7 +281,7 @@ class Full(CovarianceShape):
         return np.matmul(lower, lower.swapaxes(-1, -2))
 
     def precisions(self, factors: Array) -> Array:
-        return np.matmul(factors, factors.swapaxes(-1, -2))
+        return products(factors, factors.swapaxes(-1, -2))
 
     def expand(self, covariances: Array) -> Array:
         return covariances

@@ -7,6 +7,7 @@ the prior plus the scatter of the rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,15 @@ from scipy.special import gammaln
 
 from skbae.energies.gaussian._covariance import CovarianceShape, Diagonal, Full, Spherical
 from skbae.operators._linalg import triangular_inverse
+from skbae.operators._small_matrices import first, last, lower_factors, solve_transposed
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from skbae._types import Array
+
+# Up to so many features, matrices of all components at once are quicker than one after the other.
+_SMALL = 8
 
 
 class PrecisionPrior(ABC):
@@ -63,21 +70,35 @@ class Wishart(PrecisionPrior):
         # Bartlett's decomposition. Reversing rows and columns of the usual lower factor makes it
         # upper triangular and reverses its degrees of freedom.
         size = self.n_features
-        bartlett = np.zeros(scale.shape)
-        diagonal = np.arange(size)
-        degrees = dof[..., None] - diagonal[::-1]
-        bartlett[..., diagonal, diagonal] = np.sqrt(2 * rng.standard_gamma(0.5 * degrees))
+        diagonal = np.sqrt(2 * rng.standard_gamma(0.5 * (dof[..., None] - np.arange(size)[::-1])))
         if size == 1:
-            return bartlett / np.sqrt(scale)
-        rows, columns = np.triu_indices(size, 1)
-        bartlett[..., rows, columns] = rng.standard_normal((*dof.shape, len(rows)))
-        return np.matmul(self.shape.factorise(scale), bartlett)
+            return diagonal[..., None] / np.sqrt(scale)
+        rows, columns = _above_diagonal(size)
+        above = rng.standard_normal((*dof.shape, len(rows)))
+        if size > _SMALL:
+            bartlett = np.zeros(scale.shape)
+            bartlett[..., rows, columns] = above
+            bartlett[..., range(size), range(size)] = diagonal
+            return np.matmul(self.shape.factorise(scale), bartlett)
+        bartlett = np.zeros((size, size, dof.size))
+        bartlett[rows, columns] = above.reshape(dof.size, -1).T
+        bartlett[range(size), range(size)] = diagonal.reshape(dof.size, -1).T
+        drawn = solve_transposed(lower_factors(last(scale)), bartlett)
+        if not np.isfinite(drawn).all():
+            raise np.linalg.LinAlgError("a scale of precisions is not positive definite")
+        return first(drawn).reshape(scale.shape)
 
     def colour(self, factors: Array, noise: Array) -> Array:
-        if self.n_features == 1:
-            return noise / factors[..., 0]
-        lower = triangular_inverse(np.swapaxes(factors, -1, -2))
-        return np.matmul(lower, noise[..., None])[..., 0]
+        if self.n_features > _SMALL:
+            lower = triangular_inverse(np.swapaxes(factors, -1, -2))
+            return np.matmul(lower, noise[..., None])[..., 0]
+        coloured = np.empty_like(noise)
+        for i in range(self.n_features):
+            own = noise[..., i]
+            if i:
+                own = own - np.einsum("...k,...k->...", factors[..., :i, i], coloured[..., :i])
+            np.divide(own, factors[..., i, i], out=coloured[..., i])
+        return coloured
 
     def log_normaliser(self, dof: Array, scale: Array) -> Array:
         size = self.n_features
@@ -135,6 +156,12 @@ class SingleGamma(PrecisionPrior):
 
     def log_det_exponent(self, dof: Array) -> Array:
         return (dof - 2) / self.n_features
+
+
+@cache
+def _above_diagonal(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows and columns of a matrix's entries above the diagonal."""
+    return np.triu_indices(size, 1)
 
 
 _KINDS: dict[type[CovarianceShape], type[PrecisionPrior]] = {

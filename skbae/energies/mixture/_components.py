@@ -300,14 +300,17 @@ class FeatureKernel(ComponentKernel):
         return workspace.arrays["features"][: self.n_shared, : workspace.n]
 
     def energies(self, workspace: Workspace) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        # those of a component are next to each other: what is done component by component then runs
+        # over all models at once, which is faster for few rows
         out = workspace.arrays["energies"][:, : workspace.n]
+        natural = _swapped(self.natural, self.n_models, self.n_components)
         if self.narrow:
             # for few energies from many features, BLAS is 1.5 times faster with the factors
             # exchanged
-            np.copyto(out, np.matmul(self._own(workspace).T, self.natural.T).T)
+            np.copyto(out, np.matmul(self._own(workspace).T, natural.T).T)
         else:
-            np.matmul(self.natural, self._own(workspace), out=out)
-        own = out.reshape(self.n_models, self.n_components, workspace.n)
+            np.matmul(natural, self._own(workspace), out=out)
+        own = out.reshape(self.n_components, self.n_models, workspace.n).swapaxes(0, 1)
         if self.shared is None:
             return own, None
         return own, self.shared @ self._in_common(workspace)
@@ -326,7 +329,8 @@ class FeatureKernel(ComponentKernel):
         workspace: Workspace,
     ) -> None:
         own = self._own(workspace)
-        sums[0] += codes.reshape(len(self.natural), workspace.n) @ own.T
+        flat = codes.swapaxes(0, 1).reshape(len(self.natural), workspace.n)
+        sums[0] += _swapped(flat @ own.T, self.n_components, self.n_models)
         if self.shared is not None:
             features = self._in_common(workspace)
             if row_weights is None:
@@ -338,6 +342,13 @@ class FeatureKernel(ComponentKernel):
         """Return counts (S, K), sums of components' features (S, K, P - 1) and of shared ones."""
         own = sums[0].reshape(self.n_models, self.n_components, -1)
         return own[..., -1], own[..., :-1], None if self.shared is None else sums[1]
+
+
+def _swapped(array: NDArray[Any], first: int, second: int) -> NDArray[Any]:
+    """Return lines (I J, P) in the order of two indices exchanged."""
+    if first == 1 or second == 1:
+        return array
+    return array.reshape(first, second, -1).swapaxes(0, 1).reshape(len(array), -1)
 
 
 class ComponentFamily(ABC):

@@ -22,6 +22,7 @@ from skbae.energies.mixture._energy import (
     soft_codes,
     weighted_energies,
 )
+from skbae.operators._draws import cumulative_exponentials
 from skbae.operators._gaps import has_gaps
 from skbae.operators._permanent import log_permanent
 
@@ -51,24 +52,28 @@ class MixtureDraws(MixtureExpectation):
     def codes(
         self, energies: NDArray[Any], weights: Array | None, rng: np.random.Generator | None
     ) -> tuple[NDArray[Any], NDArray[Any] | None, Array]:
-        codes, norm, hmax = soft_codes(energies, self.temperature)
-        if norm is None or rng is None:
+        if not self.temperature or rng is None:
             raise ValueError(
                 "a Gibbs sweep draws codes: it needs a temperature above 0 and a random generator"
             )
         if weights is not None:
+            codes, norm, hmax = soft_codes(energies, self.temperature)
+            assert norm is not None
             return self._draw_many(codes, norm, weights, rng), None, hmax
+        if self.temperature != 1:
+            energies *= energies.dtype.type(1 / self.temperature)
+        peak, codes = cumulative_exponentials(energies, out=energies)
+        norm = codes[:, -1]
+        hmax = (np.log(norm) + peak).astype(np.float64, copy=False)
+        hmax *= self.temperature
         threshold = rng.random(norm.shape, dtype=norm.dtype)
         threshold *= norm
-        cumulative = np.zeros_like(norm)
         below = np.zeros(norm.shape, dtype=bool)
-        last = codes.shape[1] - 1
-        for k in range(last):
-            cumulative += codes[:, k]
-            above = cumulative > threshold
+        for k in range(codes.shape[1] - 1):
+            above = codes[:, k] > threshold
             np.not_equal(above, below, out=codes[:, k], casting="unsafe")
             below = above
-        np.logical_not(below, out=codes[:, last], casting="unsafe")
+        np.logical_not(below, out=codes[:, -1], casting="unsafe")
         return codes, None, hmax
 
     def condensed(self, rows: Rows) -> tuple[RowKernel, Rows]:
