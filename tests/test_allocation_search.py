@@ -5,12 +5,18 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
+import pytest
 from _mixture_oracles import MixturePrior, conjugate_energy
 
 from skbae.inference.sample import _allocation_children, _collapsed
 from skbae.inference.sample._allocation_chains import leading_modes
 from skbae.inference.sample._allocation_children import purify, tied_columns
-from skbae.inference.sample._allocation_modes import Pool, matched_distances, share_components
+from skbae.inference.sample._allocation_modes import (
+    Pool,
+    distances_between,
+    matched_distances,
+    share_components,
+)
 from skbae.inference.sample._allocation_search import SearchPlan, search
 
 
@@ -22,14 +28,17 @@ def collapsed(X, n_components, covariance):
     return conjugate_energy(X, prior).collapse(X, 1.0)
 
 
-def test_matched_distances_are_the_least_over_all_relabellings():
+@pytest.mark.parametrize("n", [3, 5])
+def test_matched_distances_are_the_least_over_all_relabellings(n):
     rng = np.random.default_rng(0)
-    first, others = rng.integers(3, size=20), rng.integers(3, size=(6, 20))
+    labels, others = rng.integers(n, size=(2, 20)), rng.integers(n, size=(6, 20))
     least = [
-        min((np.array(order)[other] != first).sum() for order in permutations(range(3)))
-        for other in others
-    ]
-    assert matched_distances(first, others, 3).tolist() == least
+        [min((np.array(order)[other] != each).sum() for order in permutations(range(n)))
+         for other in others]
+        for each in labels
+    ]  # fmt: skip
+    assert distances_between(labels, others, n).tolist() == least
+    assert matched_distances(labels[1], others, n).tolist() == least[1]
 
 
 # -- columns of few values -------------------------------------------------------------------------
