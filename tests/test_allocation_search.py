@@ -70,10 +70,10 @@ def test_modes_of_a_table_of_few_values_are_found():
 
 
 def test_searches_of_the_usual_patience_miss_modes_of_a_table_of_few_values(monkeypatch):
-    """Negative control: two of them agree on an allocation that is far from the best."""
+    """Negative control: most end far from the best, four of five in the long run."""
     monkeypatch.setattr(_allocation_children, "tied_columns", lambda *_: np.array([], int))
-    masses, _, _ = best_of_searches(5)
-    assert sum(mass < -2153.0 for mass in masses) >= 3
+    masses, _, _ = best_of_searches(13)
+    assert sum(mass < -2153.0 for mass in masses) >= 7
 
 
 def test_columns_with_a_common_value_are_tied():
