@@ -240,8 +240,53 @@ def test_estimates_that_contradict_each_other_are_never_ok(sign):
 
 
 def test_importance_contradicts_only_what_is_lower():
-    assert assess(run_with(importance=(-12.0, 0.05))).status == "ok"
-    assert assess(run_with(importance=(-8.0, 0.05))).status != "ok"
+    """One that is too low says how much the proposal lacks, which is an error."""
+    lower, higher = (assess(run_with(importance=(-10.0 + gap, 0.05))) for gap in (-0.45, 0.45))
+    assert lower.status == "ok"
+    assert lower.log_evidence_error == pytest.approx(np.hypot(0.02, 0.45))
+    assert higher.status != "ok"
+
+
+# Log evidence and its error, and the estimates, of fits of three components to 33 rows of 8 columns
+# (phosphate in blood, from R's HSAUR) whose log evidence is -366.06 by paths written for it.
+DIFFUSE = [
+    (-366.355, 0.025, {"importance": (-366.664, 0.034), "visited": (-366.165, 0.237)}),
+    (-366.391, 0.017, {"importance": (-366.822, 0.103), "visited": (-366.177, 0.212)}),
+    (-366.655, 0.029, {"importance": (-367.166, 0.015), "visited": (-366.446, 0.224)}),
+    (-366.610, 0.025, {"importance": (-366.951, 0.024), "visited": (-366.603, 0.164)}),
+    (-366.643, 0.038, {"importance": (-366.883, 0.071), "visited": (-366.625, 0.184)}),
+    (-366.227, 0.023, {"importance": (-366.920, 0.044), "visited": (-366.148, 0.102)}),
+]
+
+
+@pytest.mark.parametrize(("value", "error", "estimates"), DIFFUSE)
+def test_errors_cover_what_estimates_disagree_about(value, error, estimates):
+    """All were "ok", with the error of the bridge alone: wrong by up to twenty times as much."""
+    result = assess(run_with(value, error, bridge=(value, error), **estimates))
+    assert result.log_evidence == value
+    right = abs(value + 366.06) < 3 * result.log_evidence_error
+    assert right or result.status != "ok"
+    assert abs(value + 366.06) > 5 * error
+
+
+def test_a_visited_estimate_above_the_reported_one_widens_the_error():
+    """Not one below it: allocations that nobody has visited explain that."""
+    above = assess(run_with(visited=(-9.8, 0.2)))
+    below = assess(run_with(visited=(-10.2, 0.2)))
+    assert above.log_evidence_error == pytest.approx(np.hypot(0.02, 0.2))
+    assert below.log_evidence_error == 0.02
+    assert assess(run_with(visited=(-9.8, 0.6))).log_evidence_error == 0.02  # tells nothing
+
+
+def test_estimates_that_agree_leave_the_error_as_it_is():
+    result = assess(run_with(bridge=(-10.0, 0.02), importance=(-10.06, 0.03), visited=(-9.95, 0.1)))
+    assert (result.status, result.log_evidence_error) == ("ok", 0.02)
+
+
+def test_a_proposal_that_lacks_most_of_the_posterior_leaves_the_evidence_open():
+    result = assess(run_with(bridge=(-10.0, 0.02), importance=(-10.8, 0.03)))
+    assert result.status == "suspect"
+    assert "estimates disagree" in result.reasons[0]
 
 
 def test_doubts_of_the_sampler_are_kept():

@@ -23,7 +23,7 @@ import numpy as np
 from skbae._types import Array, SamplingRun
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.inference.evidence._unpinning import PinnedModels
-from skbae.inference.evidence._verdict import assess, combine_evidence
+from skbae.inference.evidence._verdict import assess, combine_evidence, honest_error
 from skbae.inference.evidence._visited import KnownAllocations, log_union
 from skbae.inference.sample._allocation_chains import group_modes, run_groups
 from skbae.inference.sample._allocation_jumps import (
@@ -176,6 +176,10 @@ def sample_from_pools(
         # the estimate of a bridge between samples that do not overlap is arbitrary
         failed = ["jumping chains leave the log evidence open"]
         run = None
+    vague = None
+    if run is not None and _is_vague(run, plan) and not progress.stopped:
+        # what its proposals lack is weighed better by the modes one by one
+        run, vague = None, run
     if run is None or run.acceptance < _LEAST_OVERLAP:
         run = weigh_groups(models, evidences, rng, plan, progress)
         run = replace(run, doubts=(*run.doubts, *doubts_about_left_out(evidences, left_out)))
@@ -184,7 +188,9 @@ def sample_from_pools(
             value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
             log_mass = missed_mass(models, late, value, plan.n_looking, rng)[1]
             run = replace(run, doubts=(*run.doubts, *doubts_about_missed(log_mass)))
-        if overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
+        if vague is not None:
+            run = settle(vague, run)
+        elif overlap > _SOME_OVERLAP and assess(run).status != "ok" and not progress.stopped:
             # the overlap may grow while the chains' states replace the first conditionals
             jumped = jump_among_groups(objective, models, evidences, rng, plan, progress)
             run = choose_run(run, jumped)
@@ -264,6 +270,11 @@ def _is_below_its_bound(run: SamplingRun) -> bool:
     return bool(run.log_evidence_lower_bound - value > error + _ROUNDING)
 
 
+def _is_vague(run: SamplingRun, plan: AllocationPlan) -> bool:
+    """Return whether a run's estimates disagree so much that the evidence is open."""
+    return plan.evidence_tol is not None and honest_error(run) > _VAGUE
+
+
 def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:
     """Return a run with its bound, and without an evidence if none was asked for."""
     if plan.evidence_tol is None:
@@ -284,14 +295,14 @@ def choose_run(weighed: SamplingRun, jumped: SamplingRun) -> SamplingRun:
 
 
 def settle(early: SamplingRun, run: SamplingRun) -> SamplingRun:
-    """Return the run to report, after early jumping chains that were not trusted.
+    """Return the run to report, after jumping chains that were not trusted.
 
     They may have been where no search has been, so that both must agree. If the run is not "ok"
     either, the one of smaller error is reported.
     """
     doubts = contradictions(early, run)
     run = replace(run, doubts=(*run.doubts, *doubts))
-    if assess(run).status != "ok" and _error(early) < _error(run):
+    if assess(run).status != "ok" and honest_error(early) < honest_error(run):
         return replace(early, doubts=(*early.doubts, *doubts))
     return run
 
