@@ -254,7 +254,7 @@ def assess(run: SamplingRun) -> SamplingResult:
         reduction,
         ess,
         log_evidence,
-        float(np.linalg.norm([error, max(short, 0.0), apart])) if known else error,
+        float(np.linalg.norm([error, short if short > 0 else 0.0, apart])) if known else error,
         balance,
         run.acceptance,
         ("ok", "suspect", "failed")[level],
