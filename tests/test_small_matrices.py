@@ -8,6 +8,7 @@ import pytest
 from skbae.energies.gaussian import _prior_frames
 from skbae.energies.gaussian._covariance import Full
 from skbae.energies.gaussian._precision_prior import Wishart
+from skbae.energies.mixture._conjugate import MixtureDraws
 from skbae.operators import _small_matrices
 from skbae.operators._draws import cumulative_exponentials
 from skbae.operators._small_matrices import (
@@ -108,3 +109,23 @@ def test_exponentials_that_underflow_change_no_sum():
     np.testing.assert_array_equal(np.log(cumulative[:, -1]) + peak, expected)
     np.testing.assert_array_equal(tempered_logsumexp(energies, 1.0, axis=1), expected)
     assert tempered_logsumexp(np.full(3, -np.inf), 1.0) == -np.inf
+    single = energies.astype(np.float32)
+    assert tempered_logsumexp(np.full(3, -np.inf, np.float32), 1.0) == -np.inf
+    close = {"rtol": 1e-6}
+    np.testing.assert_allclose(tempered_logsumexp(single, 1.0, axis=1), expected, **close)
+
+
+class Zeros:
+    """A generator whose uniform numbers are all zero, as one in 2**24 of single precision is."""
+
+    def random(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_label_without_probability_is_never_drawn(dtype):
+    energies = np.array([[[-np.inf], [-1e4], [0.0], [-1.0]]], dtype)
+    draws = MixtureDraws.__new__(MixtureDraws)
+    draws.temperature = 1.0
+    codes, _, _ = draws.codes(energies, None, Zeros())
+    assert codes[0, :, 0].tolist() == [0, 0, 1, 0]

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skbae.operators._constants import LEAST_EXPONENTS
+
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
 
     from skbae._types import Array
-
-# Exponents below this are of labels that are never drawn: exponentials that underflow take ten
-# times as long, and those that lose digits fifty times.
-_LEAST = {np.dtype(np.float64): -700.0, np.dtype(np.float32): -80.0}
 
 
 def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -49,12 +47,18 @@ def systematic_resample(log_weights: Array, n: int, rng: np.random.Generator) ->
     return np.minimum(chosen, np.flatnonzero(weights)[-1])
 
 
+# The least uniform number that may be compared with cumulative exponentials. Random numbers are
+# multiples of 2**-53, or of 2**-24 in single precision, and zero is among them.
+LEAST_SHARE = 1e-30
+
+
 def cumulative_exponentials(
     energies: NDArray[Any], out: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the largest energies, and cumulative sums of ``exp`` of energies relative to these.
 
-    Labels are drawn by comparing uniform numbers with the latter.
+    Labels are drawn by comparing uniform numbers with the latter. A label without probability has a
+    sum of some 1e-35 at most, so that these numbers must not be smaller than `LEAST_SHARE`.
 
     Parameters
     ----------
@@ -78,7 +82,7 @@ def cumulative_exponentials(
     for k in range(1, n_labels):
         np.maximum(peak, energies[:, k], out=peak)
     cumulative = np.subtract(energies, peak[:, None], out=out)
-    np.maximum(cumulative, _LEAST[cumulative.dtype], out=cumulative)
+    np.maximum(cumulative, LEAST_EXPONENTS[cumulative.dtype], out=cumulative)
     np.exp(cumulative, out=cumulative)
     for k in range(1, n_labels):
         cumulative[:, k] += cumulative[:, k - 1]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.operators._constants import LEAST_EXPONENTS
+
 if TYPE_CHECKING:
     from skbae._types import Array
 
@@ -16,9 +18,7 @@ if TYPE_CHECKING:
 _TABLE, _MATRICES = 1 << 21, 4096
 # Logarithm of a number far above the smallest normal float64, and a stand-in for that of zero.
 _SAFE, _LOWEST = -600.0, -1e300
-# Exponents below this add nothing to a sum of which a term is one: exponentials that underflow take
-# ten times as long, and those without all of their digits fifty times.
-_LEAST = -700.0
+_LEAST = LEAST_EXPONENTS[np.dtype(np.float64)]
 # Up to this size the terms, one for each permutation, are fewer than the entries of matrices, and
 # each is a sum of logarithms, in which nothing underflows.
 _FEW_TERMS = 3

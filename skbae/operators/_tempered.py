@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skbae.operators._constants import LEAST_EXPONENTS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skbae._types import Array
-
-# Exponents below this add nothing to a sum of which a term is one: exponentials that underflow take
-# ten times as long, and those that lose digits fifty times.
-_LEAST = -700.0
 
 
 def tempered_logsumexp(energies: Array, temperature: float, axis: int = -1) -> Array:
@@ -50,7 +48,7 @@ def tempered_logsumexp(energies: Array, temperature: float, axis: int = -1) -> A
         return np.squeeze(peak, axis=axis)
     safe = np.where(np.isfinite(peak), peak, 0.0)
     terms = (energies - safe) / temperature
-    np.maximum(terms, _LEAST, out=terms)
+    np.maximum(terms, LEAST_EXPONENTS[terms.dtype], out=terms)
     total = np.sum(np.exp(terms, out=terms), axis=axis)
     return temperature * np.log(total) + np.squeeze(peak, axis=axis)
 

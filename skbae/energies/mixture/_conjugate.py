@@ -22,7 +22,7 @@ from skbae.energies.mixture._energy import (
     soft_codes,
     weighted_energies,
 )
-from skbae.operators._draws import cumulative_exponentials
+from skbae.operators._draws import LEAST_SHARE, cumulative_exponentials
 from skbae.operators._gaps import has_gaps
 from skbae.operators._permanent import log_permanent
 
@@ -67,6 +67,7 @@ class MixtureDraws(MixtureExpectation):
         hmax = (np.log(norm) + peak).astype(np.float64, copy=False)
         hmax *= self.temperature
         threshold = rng.random(norm.shape, dtype=norm.dtype)
+        np.maximum(threshold, norm.dtype.type(LEAST_SHARE), out=threshold)
         threshold *= norm
         below = np.zeros(norm.shape, dtype=bool)
         for k in range(codes.shape[1] - 1):
