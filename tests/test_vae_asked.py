@@ -69,6 +69,8 @@ def test_batches_go_on_with_the_penalty_of_the_fit():
     assert fitted.alpha_ == chosen < 10
     # the default penalty would lead back towards the line
     assert fitted.score(X) > before - 0.1
+    # a penalty that is given is taken as it is
+    assert fitted.set_params(alpha=5.0).partial_fit(X).alpha_ == 5
 
 
 def test_the_penalty_does_not_depend_on_units():

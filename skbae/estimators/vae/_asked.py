@@ -57,28 +57,27 @@ def ask(
     shares = np.full(len(held.X), 1.0) if held.weights is None else held.weights
     shares = shares / held.total
 
-    def values(params: VAEParameters, more: float = 0.0) -> Array:
+    def values(own: VAEEnergy, params: VAEParameters, more: float = 0.0) -> Array:
         return row_values(own, _noisier(own, params, more), held, runner, temperature)
 
-    own = energy
     linear = linear_parameters(settings, energy, kept, temperature)
     if temperature < 1:
 
-        def on_held(params: VAEParameters) -> float:
-            return with_best_noise(lambda more: float(shares @ values(params, more)))
+        def on_held(own: VAEEnergy, params: VAEParameters) -> float:
+            return with_best_noise(lambda more: float(shares @ values(own, params, more)))
 
-        straight = on_held(linear)
+        straight = on_held(energy, linear)
         start = first_parameters(settings, energy, kept, rng)
         found = _fitted(settings, energy, kept, start, rng)
         params = energy.part(found.theta)
-        own = energy.with_landmarks(landmarks_by_search(settings, energy, params, kept))
-        curved = on_held(params)
+        marks = landmarks_by_search(settings, energy, params, kept)
+        curved = on_held(energy.with_landmarks(marks), params)
         if not refines(settings, energy, rows):
             return Answer(curved >= straight, found.theta)
         bent = first_parameters(settings, energy, kept, rng, nearly_linear=False)
         vectors = found.theta, energy.join(start), energy.join(bent)
         return answer_of_steps(settings, energy, (kept, held), vectors, straight, curved)
-    line = values(linear)
+    line = values(energy, linear)
     best, best_values, factor, clearly = None, line, 1.0, False
     for each in _FACTORS if settings.chooses_alpha else (1.0,):
         own = energy.with_weaker_penalty(each)
@@ -89,7 +88,7 @@ def ask(
             # gradients are small near a line, and many fits from there do not leave it
             start = first_parameters(settings, own, kept, rng, nearly_linear=each == 1)
         found = _fitted(settings, own, kept, start, rng)
-        now = values(own.part(found.theta))
+        now = values(own, own.part(found.theta))
         if best is None or _clearly_above(now, best_values, shares, held.total):
             best, best_values, factor = found, now, each
             clearly = _clearly_above(best_values, line, shares, held.total)

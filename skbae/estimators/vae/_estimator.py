@@ -456,7 +456,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         if hasattr(self, "models_"):
             own = self._fitted.details
             architecture, frame, noise_seed = own.architecture, own.frame, own.noise_seed
-            unit, level, factor = own.code_unit, own.log_level, own.penalty_factor
+            unit, level = own.code_unit, own.log_level
+            factor = own.penalty_factor if settings.chooses_alpha else 1.0
             energy = fit_energy(settings, architecture, frame, noise_seed, unit, level)
             energy = energy.with_weaker_penalty(factor)
             adam, curve = Adam.resume(own.optimizer), self.loss_curve_
