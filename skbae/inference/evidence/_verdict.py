@@ -175,6 +175,11 @@ def honest_error(run: SamplingRun) -> float:
     return float(np.hypot(error, disagreement(run, value, error)))
 
 
+def is_balanced(run: SamplingRun) -> bool:
+    """Return whether the mean log posterior gradient of a run's draws is zero, up to its error."""
+    return not balance_of(run.scores) > _BALANCE[0]
+
+
 def assess(run: SamplingRun) -> SamplingResult:
     """Turn a run into a result with a status.
 

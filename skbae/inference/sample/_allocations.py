@@ -23,7 +23,12 @@ import numpy as np
 from skbae._types import Array, SamplingRun
 from skbae.energies._capabilities import CollapsibleEnergy
 from skbae.inference.evidence._unpinning import PinnedModels
-from skbae.inference.evidence._verdict import assess, combine_evidence, honest_error
+from skbae.inference.evidence._verdict import (
+    assess,
+    combine_evidence,
+    honest_error,
+    is_balanced,
+)
 from skbae.inference.evidence._visited import KnownAllocations, log_union
 from skbae.inference.sample._allocation_chains import group_modes, run_groups
 from skbae.inference.sample._allocation_jumps import (
@@ -271,8 +276,12 @@ def _is_below_its_bound(run: SamplingRun) -> bool:
 
 
 def _is_vague(run: SamplingRun, plan: AllocationPlan) -> bool:
-    """Return whether a run's estimates disagree so much that the evidence is open."""
-    return plan.evidence_tol is not None and honest_error(run) > _VAGUE
+    """Return whether a run's estimates disagree so much that the evidence is open.
+
+    Draws that do not have the posterior's gradient are of another distribution: that their
+    estimates disagree is no matter of the proposals, and no other run should be reported.
+    """
+    return plan.evidence_tol is not None and is_balanced(run) and honest_error(run) > _VAGUE
 
 
 def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:
