@@ -170,6 +170,11 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
             return [*best, 0 * first]
         return [first, -first, 0 * first] if temperature == 0 else [first]
 
+    def check_penalty(self, total: float) -> None:
+        """Raise ValueError if the penalty overflows beside rows of this sum of weights."""
+        assert self.training is not None, "a fit needs training options"
+        self.training.share(total)
+
     def with_landmarks(self, landmarks: Array | None) -> VAEEnergy:
         """Return the same energy with other landmarks."""
         return VAEEnergy(

@@ -58,6 +58,16 @@ class TrainingOptions:
     code_unit: float = 1.0
     tied_noise: bool = False
 
+    def share(self, total: float) -> float:
+        """Return the factor of the penalty of a row's share, for rows of this sum of weights."""
+        share = self.penalty_weight / total
+        if share > _STRONGEST:
+            raise ValueError(
+                f"sample_weight sums to {total:.3g}, next to which the penalty is so strong that "
+                "its gradients overflow; multiply sample_weight by a number, or decrease alpha"
+            )
+        return share
+
 
 class RowBatches:
     """Rows in single precision, and training steps with batches of them.
@@ -159,13 +169,7 @@ class VAEObjective(MinibatchObjective):
     ) -> None:
         self.batches, self.options, self.batch_size = batches, options, batch_size
         self.n_rows, self.n_theta = batches.n_rows, batches.decoder.n_parameters
-        share = options.penalty_weight / total
-        if share > _STRONGEST:
-            raise ValueError(
-                f"sample_weight sums to {total:.3g}, next to which the penalty is so strong that "
-                "its gradients overflow; multiply sample_weight by a number, or decrease alpha"
-            )
-        self.share = np.float32(share)
+        self.share = np.float32(options.share(total))
 
     @contextmanager
     def penalised(self, factor: float) -> Iterator[None]:

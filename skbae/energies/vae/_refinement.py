@@ -96,7 +96,7 @@ class DecoderObjective:
         self.inputs = _rounded(energy.frame.inputs(rows.X))
         self.targets = _rounded(energy.frame.targets(rows.X))
         weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights
-        self.shares, self.share = weights / rows.total, self.options.penalty_weight / rows.total
+        self.shares, self.share = weights / rows.total, self.options.share(rows.total)
         size = self.decoder.n_parameters
         ones = VAEParameters(np.ones((1, size)), np.ones((1, energy.encoder.n_parameters)))
         unit = 1 / self.options.code_unit

@@ -372,6 +372,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
         with progress(self, rows.X, None, n_steps) as step:
             answer, marks, factor = None, None, 1.0
             if asks(settings, energy, rows):
+                # before fits to some of the rows, whose weights have another sum
+                energy.check_penalty(rows.total)
                 # of its own: whether rows are held out does not change the draws of the fit
                 own_rng = np.random.default_rng([noise_seed, 0])
                 answer = ask(settings, energy, rows, own_rng, runner)
