@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from _tables import TABLES, parabola
+from _vae_oracles import log_likelihood
+from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 
@@ -243,6 +245,25 @@ def test_codes_of_a_curve_are_found_wherever_they_are():
     reach = 1.5 * np.abs(fitted.transform(X)).max()
     best = energy(np.linspace(-reach, reach, 3000)[:, None]).max(axis=0)
     assert np.mean(found < best - 0.1) < 0.003
+
+
+def test_scores_near_zero_temperature_are_those_of_all_codes():
+    """Against an integral over codes, by the trapezoidal rule."""
+    X, temperature = circle(), 0.1
+    fitted = BayesianVAEAutoEncoder(
+        1, hidden_layer_sizes=(16,), temperature=temperature, max_iter=50, random_state=1
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted.fit(X)
+    codes, step = np.linspace(-12, 12, 40_001, retstep=True)
+    energies = log_likelihood(fitted, X, codes[:, None]) - 0.5 * codes**2
+    exact = temperature * (
+        logsumexp(energies / temperature, axis=1)
+        + np.log(step)
+        - 0.5 * np.log(2 * np.pi * temperature)
+    )
+    np.testing.assert_allclose(fitted.score_samples(X), exact, atol=0.05)
 
 
 def test_noise_of_rows_held_out_is_their_own_below_one():
