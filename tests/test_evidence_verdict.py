@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from _mixture_oracles import MixturePrior, conjugate_energy
+from _samplers import starts_as_given
 
 from skbae._types import SamplingRun
 from skbae.inference._objective import Objective
@@ -138,7 +139,7 @@ def test_children_of_chains_find_a_mode_that_both_searches_missed(case, n_seeds)
 @pytest.mark.slow
 def test_without_children_and_starts_by_mass_nobody_notices_a_missed_mode(case, monkeypatch):
     """The control of the test before."""
-    monkeypatch.setattr(_allocation_jumps, "starts_by_mass", lambda models, given, rng: given)
+    monkeypatch.setattr(_allocation_jumps, "starts_by_mass", starts_as_given)
     assert not any(sample_without_the_best(case, 0)[1])
 
 

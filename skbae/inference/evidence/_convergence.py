@@ -134,14 +134,16 @@ def effective_sample_size(draws: Array) -> float:
     centred = draws - draws.mean(axis=1, keepdims=True)
     size = 1 << int(2 * length - 1).bit_length()
     spectrum = np.fft.rfft(centred, size, axis=1)
-    autocovariance = np.fft.irfft(np.abs(spectrum) ** 2, size, axis=1)[:, :length] / length
-    within = autocovariance[:, 0].mean() * length / (length - 1)
+    # means over chains, which the inverse transform of the mean power has
+    power = (spectrum.real**2 + spectrum.imag**2).mean(axis=0)
+    autocovariance = np.fft.irfft(power, size)[:length] / (length - 1)
+    within = autocovariance[0]
     pooled = within * (length - 1) / length
     if n_chains > 1:
         pooled += draws.mean(axis=1).var(ddof=1)
     if pooled == 0:
         return float(total)
-    rho = 1 - (within - autocovariance.mean(axis=0) * length / (length - 1)) / pooled
+    rho = 1 - (within - autocovariance) / pooled
     rho[0] = 1.0
     pairs = rho[: length // 2 * 2].reshape(-1, 2).sum(axis=1)
     negative = np.flatnonzero(pairs < 0)

@@ -106,11 +106,15 @@ class VisitedSet:
     def add(self, labels: Labels, log_mass: Array) -> list[int]:
         """Add allocations (S, N) of log mass (S,); return their fingerprints."""
         keys: list[int] = fingerprints(labels, self.n_components).tolist()
-        for index, key in enumerate(keys):
-            if key not in self.log_mass:
-                self.log_mass[key] = float(log_mass[index])
-                self.labels[key] = labels[index].astype(_LABEL)
+        for key, each, mass in zip(keys, labels, log_mass.tolist(), strict=True):
+            self.add_one(key, each, mass)
         return keys
+
+    def add_one(self, key: int, labels: Labels, log_mass: float) -> None:
+        """Add an allocation (N,) of known fingerprint."""
+        if key not in self.log_mass:
+            self.log_mass[key] = log_mass
+            self.labels[key] = labels.astype(_LABEL)
 
     def log_sum(self) -> float:
         """Return the log of the sum over the set."""
@@ -162,13 +166,25 @@ class KnownAllocations:
 
     def contains(self, labels: Labels) -> NDArray[np.bool_]:
         """Return which allocations (S, N) are known."""
-        keys = fingerprints(labels, self.n_components)
+        return self.contains_keys(fingerprints(labels, self.n_components))
+
+    def contains_keys(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return which allocations are known by their fingerprints (S,)."""
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return self._keys[places] == keys
 
-    def jump(self, labels: Labels, rng: np.random.Generator) -> tuple[Labels, NDArray[np.bool_]]:
-        """Move chains that are at known allocations; return labels (S, N) and which moved, (S,)."""
-        moved = self.contains(labels)
+    def jump(
+        self,
+        labels: Labels,
+        rng: np.random.Generator,
+        moved: NDArray[np.bool_] | None = None,
+    ) -> tuple[Labels, NDArray[np.bool_]]:
+        """Move chains that are at known allocations; return labels (S, N) and which moved, (S,).
+
+        Where it is clear already which are at known ones, these are `moved`.
+        """
+        if moved is None:
+            moved = self.contains(labels)
         if moved.any():
             labels = labels.copy()
             labels[moved] = self.draw(int(moved.sum()), rng)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from skbae._types import Array
 from skbae.energies._allocations import Allocations, CollapsedModel, Labels
 from skbae.inference.evidence._convergence import split_rhat
-from skbae.inference.evidence._visited import KnownAllocations, VisitedSet, log_sum
+from skbae.inference.evidence._visited import KnownAllocations, VisitedSet, fingerprints, log_sum
 from skbae.inference.sample import _collapsed
-from skbae.inference.sample._allocation_modes import Pool, matched_distances
+from skbae.inference.sample._allocation_modes import Pool, distances_between
 from skbae.operators._draws import systematic_resample
 
 if TYPE_CHECKING:
@@ -137,16 +137,11 @@ def leading_modes(
     kept = joined.log_mass > joined.log_mass[0] - _WINDOW
     kept[[joined.nearest(pool.labels[0]) for pool in pools]] = True
     modes, masses = joined.labels[kept], joined.log_mass[kept]
-    near = [
-        int(np.argmin(matched_distances(variant, modes, mixture.n_components)))
-        for variant, _ in joined.variants
-    ]
-    of = np.r_[np.arange(len(modes)), np.array(near, dtype=np.intp)]
     labels = np.vstack([modes, *(variant for variant, _ in joined.variants)])
+    near = distances_between(labels[len(modes) :], modes, mixture.n_components).argmin(axis=1)
+    of = np.r_[np.arange(len(modes)), near]
     masses = np.r_[masses, [log_mass for _, log_mass in joined.variants]]
-    found_by = np.array(
-        [[pool.nearest(each, slack=2) is not None for pool in pools] for each in labels]
-    )
+    found_by = np.stack([pool.has(labels, slack=2) for pool in pools], axis=1)
     return labels, masses, found_by, of
 
 
@@ -249,13 +244,14 @@ class _Record:
     def add(self, here: Allocations, origins: NDArray[np.intp]) -> None:
         """Add allocations (S, N) of chains that started at modes `origins` (S,)."""
         log_mass = self.mixture.log_mass(here)
-        guesses = log_mass + mean_field_entropy(here.preferences)
-        for mode in np.unique(origins):
-            chains = origins == mode
-            self.keys[mode] += self.visited[mode].add(here.labels[chains], log_mass[chains])
-        for index, mode in enumerate(origins):
-            self.latest[mode].append(here.labels[index])
-            self.guesses[mode].append(float(guesses[index]))
+        guesses = (log_mass + mean_field_entropy(here.preferences)).tolist()
+        keys = fingerprints(here.labels, self.mixture.n_components).tolist()
+        found = zip(origins.tolist(), keys, here.labels, log_mass.tolist(), guesses, strict=True)
+        for mode, key, labels, mass, guess in found:
+            self.visited[mode].add_one(key, labels, mass)
+            self.keys[mode].append(key)
+            self.latest[mode].append(labels)
+            self.guesses[mode].append(guess)
 
     def known(self, modes: NDArray[np.intp]) -> KnownAllocations:
         """Return the allocations that chains from a group of modes have visited."""
@@ -302,22 +298,22 @@ def _modes_met(
     chain is elsewhere, and counts as at the mode where it started.
     """
     n_components, radius = mixture.n_components, max(1, round(_CLOSE * mixture.n_rows))
-    nearest = np.array(
-        [int(np.argmin(matched_distances(each, modes, n_components))) for each in labels]
-    )
+    nearest = distances_between(labels, modes, n_components).argmin(axis=1)
     spreads: dict[int, int] = {}
 
     def spread(mode: int) -> int:
         if mode not in spreads:
             own = labels[origins == mode]
-            spreads[mode] = max(int(matched_distances(e, own, n_components).max()) for e in own)
+            spreads[mode] = int(distances_between(own, own, n_components).max())
         return spreads[mode]
 
-    for chain in np.flatnonzero(nearest != origins):
-        start, there = int(origins[chain]), int(nearest[chain])
-        gap = int(matched_distances(labels[chain], labels[origins == there], n_components).min())
-        if gap > max(spread(start), spread(there)) + radius:
-            nearest[chain] = start
+    away = nearest != origins
+    for there in np.unique(nearest[away]).tolist():
+        chains = np.flatnonzero(away & (nearest == there))
+        gaps = distances_between(labels[chains], labels[origins == there], n_components).min(axis=1)
+        reach = [max(spread(start), spread(there)) + radius for start in origins[chains].tolist()]
+        elsewhere = chains[gaps > reach]
+        nearest[elsewhere] = origins[elsewhere]
     return nearest
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from skbae._types import Array
 from skbae.energies._allocations import CollapsedModel, Labels
 from skbae.inference.sample._allocation_modes import Pool
 from skbae.operators._labels import one_hot
-from skbae.operators._linalg import triangular_inverse
 
 # Parents are drawn from a pool with weights ``exp(-rank / _RANKS)``.
 _RANKS = 4.0
@@ -151,8 +151,15 @@ def merge_and_split(
     # a used component, all equally probable
     free[merges] = np.where(used, rng.random(used.shape), -1.0).argmax(axis=1)[merges]
     _merge(mixture, labels, used, free, np.flatnonzero(merges), rng)
-    for index in np.flatnonzero(merges | has_empty):
-        _split(mixture, labels[index], int(free[index]), repeated, rng)
+    splitting = np.flatnonzero(merges | has_empty)
+    counts = one_hot(labels[splitting], mixture.n_components).sum(axis=2)
+    cumulative = np.cumsum(np.sqrt(counts) * (counts >= 2), axis=1)
+    position = rng.random(len(splitting)) * cumulative[:, -1]
+    chosen = (position[:, None] >= cumulative).sum(axis=1)
+    for index, one in zip(
+        splitting[cumulative[:, -1] > 0], chosen[cumulative[:, -1] > 0], strict=True
+    ):
+        _split(mixture, labels[index], int(one), int(free[index]), repeated, rng)
     return labels
 
 
@@ -165,40 +172,40 @@ def _merge(
     rng: np.random.Generator,
 ) -> None:
     """Give the rows of the component to free to others, in place, in the allocations `merging`."""
-    candidates = []
-    scored = merging[rng.random(len(merging)) >= _AT_RANDOM]
-    for index in merging:
-        members = labels[index] == free[index]
-        others = np.flatnonzero(used[index])
-        others = others[others != free[index]]
-        if index not in scored:  # at random, for refinement to sort
-            labels[index, members] = rng.choice(others, int(members.sum()))
+    candidates, scored = [], []
+    at_random = rng.random(len(merging)) < _AT_RANDOM
+    for index, scatters in zip(merging.tolist(), at_random.tolist(), strict=True):
+        members = np.flatnonzero(labels[index] == free[index])
+        is_other = used[index].copy()
+        is_other[free[index]] = False
+        others = np.flatnonzero(is_other)
+        if scatters:  # for refinement to sort
+            labels[index, members] = others[rng.integers(len(others), size=len(members))]
             continue
         merged = np.repeat(labels[index, None], len(others), axis=0)
         merged[:, members] = others[:, None]
         candidates.append(merged)
+        scored.append(index)
     if not candidates:
         return
     values = mixture.log_joint(np.concatenate(candidates))
-    ends = np.cumsum([len(each) for each in candidates])
-    for index, merged, value in zip(scored, candidates, np.split(values, ends[:-1]), strict=True):
-        labels[index] = merged[rng.choice(len(merged), p=_softmax(value))]
+    start = 0
+    for index, merged in zip(scored, candidates, strict=True):
+        weights = _heated(values[start : start + len(merged)])
+        labels[index] = merged[_drawn(weights, rng)]
+        start += len(merged)
 
 
 def _split(
     mixture: CollapsedModel,
     labels: Labels,
+    one: int,
     free: int,
     repeated: NDArray[np.intp],
     rng: np.random.Generator,
 ) -> None:
-    """Give some rows of a random component of an allocation (N,) to an empty one, in place."""
-    counts = np.bincount(labels, minlength=mixture.n_components)
-    large = np.flatnonzero(counts >= 2)
-    if not len(large):
-        return
-    weights = np.sqrt(counts[large])
-    members = np.flatnonzero(labels == rng.choice(large, p=weights / weights.sum()))
+    """Give some rows of one component of an allocation (N,) to an empty one, in place."""
+    members = np.flatnonzero(labels == one)
     if rng.random() < _BY_COLUMN:
         if len(repeated) and rng.random() < 0.5:
             labels[:] = _split_by_pattern(mixture, labels, members, free, repeated, rng)
@@ -209,11 +216,17 @@ def _split(
     labels[members[part]] = free
 
 
-def _softmax(value: Array) -> Array:
-    """Return probabilities whose temperature follows the range of the log densities (S,)."""
-    heat = max(2.0, 0.1 * (float(np.ptp(value)) + 1))
-    chance = np.exp((value - value.max()) / heat)
-    return chance / chance.sum()
+def _heated(value: Array) -> Array:
+    """Return weights whose temperature follows the range of the log densities (S,)."""
+    highest = value.max()
+    return np.exp((value - highest) / max(2.0, 0.1 * (float(highest - value.min()) + 1)))
+
+
+def _drawn(weights: Array, rng: np.random.Generator) -> int:
+    """Return an index, drawn in proportion to weights (S,)."""
+    cumulative = np.cumsum(weights)
+    index = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+    return min(int(index), len(weights) - 1)
 
 
 def _split_by_pattern(
@@ -233,7 +246,7 @@ def _split_by_pattern(
     for child in split:
         child[members[_part_by_pattern(rows, rng)]] = free
     split = np.unique(split, axis=0)
-    return split[rng.choice(len(split), p=_softmax(mixture.log_joint(split)))]
+    return split[_drawn(_heated(mixture.log_joint(split)), rng)]
 
 
 def _part_by_pattern(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -246,7 +259,7 @@ def _part_by_pattern(columns: Array, rng: np.random.Generator) -> NDArray[np.int
 def _part_by_column(columns: Array, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return a component's rows (n, D) with the value of a random row in a column, or above it."""
     values = columns[:, rng.integers(columns.shape[1])]
-    pivot = rng.choice(values)
+    pivot = values[rng.integers(len(values))]
     equal = np.flatnonzero(values == pivot)
     if 1 < len(equal) < len(values) and rng.random() < 0.5:
         return equal
@@ -256,25 +269,35 @@ def _part_by_column(columns: Array, rng: np.random.Generator) -> NDArray[np.intp
 def _part_of(rows: Array, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return which of a component's rows (n, D) go to a new component."""
     n, size = rows.shape
-    rows = rows - rows.mean(axis=0)
+    rows = rows - rows.sum(axis=0) / n
     if rng.random() < 0.6:  # whitened by the component's own covariance
         scatter = (rows.T @ rows + np.eye(size)) / (n + size)
-        rows = rows @ triangular_inverse(np.linalg.cholesky(scatter).astype(np.float64)).T
+        rows = rows @ dtrtri(dpotrf(scatter, lower=1)[0], lower=1)[0].T
     kind = rng.random()
     if kind < 0.35:  # the farthest rows
-        typical = max(2.0, 0.15 * n)
-        n_part = int(np.clip(rng.geometric(1 / typical), 1, max(1, n // 2)))
-        return np.argsort(-(rows**2).sum(axis=1))[:n_part]
+        n_part = min(int(rng.geometric(1 / max(2.0, 0.15 * n))), max(1, n // 2))
+        return np.argsort(-np.einsum("nd,nd->n", rows, rows))[:n_part]
     if kind < 0.7:  # nearer to one of two centres
-        first, second = rows[rng.choice(n, 2, replace=False)]
-        for _ in range(4):
-            nearer = ((rows - second) ** 2).sum(axis=1) < ((rows - first) ** 2).sum(axis=1)
-            if not nearer.any() or nearer.all():
-                break
-            first, second = rows[~nearer].mean(axis=0), rows[nearer].mean(axis=0)
-        return np.flatnonzero(nearer)
+        return np.flatnonzero(_nearer(rows, rng))
     if kind < 0.85:  # the neighbours of a row
-        away = ((rows - rows[rng.integers(n)]) ** 2).sum(axis=1)
-        return np.argsort(away)[: int(rng.integers(1, max(2, n // 2 + 1)))]
+        away = rows - rows[rng.integers(n)]
+        order = np.argsort(np.einsum("nd,nd->n", away, away))
+        return order[: int(rng.integers(1, max(2, n // 2 + 1)))]
     along = rows @ rng.standard_normal(size)
-    return np.flatnonzero(along > np.quantile(along, rng.uniform(0.3, 0.9)))
+    return np.flatnonzero(along > np.sort(along)[int(rng.uniform(0.3, 0.9) * (n - 1))])
+
+
+def _nearer(rows: Array, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which rows (n, D), of mean zero, belong to the second of two clusters, (n,)."""
+    n = len(rows)
+    one = int(rng.integers(n))
+    other = (one + 1 + int(rng.integers(n - 1))) % n
+    first, second = rows[one], rows[other]
+    for _ in range(4):
+        nearer = rows @ (second - first) > 0.5 * (second @ second - first @ first)
+        n_nearer = int(np.count_nonzero(nearer))
+        if not 0 < n_nearer < n:
+            break
+        total = nearer @ rows
+        first, second = -total / (n - n_nearer), total / n_nearer
+    return nearer

@@ -11,7 +11,7 @@ from skbae._types import Array, SamplingRun
 from skbae.energies._allocations import Labels
 from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess, combine_evidence
-from skbae.inference.evidence._visited import KnownAllocations, visited_by_others
+from skbae.inference.evidence._visited import KnownAllocations, fingerprints, visited_by_others
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_masses import (
     doubts_about_missed,
@@ -85,7 +85,7 @@ def jump_starts(
 
     Where there is mass around these, and elsewhere: see :func:`starts_by_mass`.
     """
-    half = plan.n_jumping // 2
+    half = min(plan.n_candidates, plan.n_jumping // 2)
     if others is None:
         others = allocations[0][:0]
     others = others[rng.permutation(len(others))[: half // 2]]
@@ -93,7 +93,7 @@ def jump_starts(
         np.concatenate([labels[spread_indices(len(labels), half - len(others))], others])
         for labels in allocations
     )
-    return starts_by_mass(models, (first, second), rng)
+    return starts_by_mass(models, (first, second), plan.n_jumping // 2, rng)
 
 
 def jump_acceptance(
@@ -161,7 +161,7 @@ def sample_by_jumps(
             doubts = doubts_about_missed(log_mass)
             break
         first, second = (_with_some(part, missed) for part in starts)
-        starts = starts_by_mass(models, (first, second), rng)
+        starts = starts_by_mass(models, (first, second), plan.n_jumping // 2, rng)
     return replace(run, params=thin_models(run.params, n_keep), doubts=(*run.doubts, *doubts))
 
 
@@ -249,22 +249,24 @@ class KnownMoves(GibbsMoves):
 
     def step(self, state: GibbsState) -> tuple[GibbsState, Any]:
         params = self.energy.draw_conditional(state.conditional, self.rng)
-        state, statistics, codes = self._visit(params)
-        parts = zip(self.known[::-1], _halves(codes), strict=True)
-        self.inside.append(np.concatenate([known.contains(part) for known, part in parts]))
+        state, statistics, keys = self._visit(params)
+        parts = zip(self.known[::-1], _halves(keys), strict=True)
+        self.inside.append(np.concatenate([known.contains_keys(part) for known, part in parts]))
         return state, statistics
 
-    def _visit(self, params: Any) -> tuple[GibbsState, Any, Labels]:
+    def _visit(self, params: Any) -> tuple[GibbsState, Any, NDArray[np.uint64]]:
         models, mixture, rng = self.models, self.models.mixture, self.rng
         codes, log_sums = _collapsed.draw_and_sum(models.log_f(params), rng)
         counts, sums = mixture.sums(codes)
         statistics = models.energy.allocated(counts / mixture.heat, mixture.moments(sums))
+        keys = fingerprints(codes, mixture.n_components)
         jumped = [
-            known.jump(part, rng)[0] for known, part in zip(self.known, _halves(codes), strict=True)
+            known.jump(part, rng, known.contains_keys(own))[0]
+            for known, part, own in zip(self.known, _halves(codes), _halves(keys), strict=True)
         ]
         conditional = models.conditional(*mixture.sums(np.concatenate(jumped)))
         hmaxe = log_sums.sum(axis=1) * (models.temperature / mixture.n_rows)
-        return GibbsState(params, hmaxe, conditional), statistics, codes
+        return GibbsState(params, hmaxe, conditional), statistics, keys
 
     def visited_evidence(self) -> tuple[float, float, float]:
         """Return log evidence, its error and the share of the posterior, by what was known.

@@ -17,7 +17,7 @@ from skbae._types import Array
 from skbae.energies._allocations import Labels
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_children import Breeding
-from skbae.inference.sample._allocation_modes import matched_distances
+from skbae.inference.sample._allocation_modes import distances_between
 from skbae.inference.sample._allocation_starts import shared_cluster_labels
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
@@ -121,9 +121,9 @@ def _gains_of_draws(
 
 
 def starts_by_mass(
-    models: PinnedModels, given: tuple[Labels, Labels], rng: np.random.Generator
+    models: PinnedModels, given: tuple[Labels, Labels], n: int, rng: np.random.Generator
 ) -> tuple[Labels, Labels]:
-    """Return as many allocations as are given, drawn by the mass around them, for each island.
+    """Return n allocations, drawn by the mass around them, for each island.
 
     They are drawn from given ones and from as many others. Half of the others are children of
     given ones (two components merge, one splits), half have components that share clusters or are
@@ -134,11 +134,12 @@ def starts_by_mass(
     models : PinnedModels
     given : tuple of ndarrays of int of shape (S, N)
         Allocations of each island.
+    n : int
     rng : Generator
 
     Returns
     -------
-    tuple of ndarrays of int of shape (S, N)
+    tuple of ndarrays of int of shape (n, N)
         Those from the same start are next to each other.
     """
     labels = np.concatenate(given)
@@ -149,7 +150,7 @@ def starts_by_mass(
     children = _wander(models, breeding.children(parents, rng), rng)
     labels = np.concatenate([labels, children])
     log_mass = np.concatenate([log_mass, mass_of_modes(models, children, rng)])
-    first, second = (labels[_drawn(log_mass, len(part), rng)] for part in given)
+    first, second = (labels[_drawn(log_mass, n, rng)] for _ in given)
     return first, second
 
 
@@ -190,12 +191,10 @@ def missed_mass(
     labels, log_mass = labels[heavy], log_mass[heavy]
     if not len(labels):
         return labels, log_mass
-    nearest = [
-        np.delete(matched_distances(each, given, n_components), index).min()
-        for index, each in enumerate(given)
-    ]
-    reach = _FARTHER * max(nearest) + max(1.0, _CLOSE * models.mixture.n_rows)
-    far = np.array([matched_distances(each, given, n_components).min() > reach for each in labels])
+    among = distances_between(given, given, n_components)
+    np.fill_diagonal(among, models.mixture.n_rows)
+    reach = _FARTHER * among.min(axis=1).max() + max(1.0, _CLOSE * models.mixture.n_rows)
+    far = distances_between(labels, given, n_components).min(axis=1) > reach
     return labels[far], log_mass[far]
 
 

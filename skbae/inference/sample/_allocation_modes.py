@@ -5,6 +5,7 @@ Two allocations are the same mode if few rows differ under the best matching of 
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -45,20 +46,45 @@ def matched_distances(labels: Labels, others: Labels, n_components: int) -> NDAr
     >>> matched_distances(np.array([0, 0, 1, 1]), others, 2).tolist()
     [0, 1]
     """
+    return distances_between(labels[None], others, n_components)[0]
+
+
+def distances_between(labels: Labels, others: Labels, n_components: int) -> NDArray[np.intp]:
+    """Return the same for each of several allocations (S, N) and others (P, N), (S, P).
+
+    Examples
+    --------
+    >>> others = np.array([[1, 1, 0, 0], [0, 1, 1, 1]])
+    >>> distances_between(others[::-1], others, 2).tolist()
+    [[1, 0], [0, 1]]
+    """
     overlaps = _overlaps(labels, others, n_components)
     if n_components <= _FEW_COMPONENTS:
-        orders = np.array(list(permutations(range(n_components))))
-        matched = overlaps[:, np.arange(n_components), orders].sum(axis=2).max(axis=1)
+        # (K!, K, S, P)
+        shared = overlaps[:, np.arange(n_components), :, _orders(n_components)]
+        matched = shared.sum(axis=1).max(axis=0)
     else:
-        matched = [overlap[linear_sum_assignment(-overlap)].sum() for overlap in overlaps]
-    return len(labels) - np.rint(matched).astype(np.intp)
+        matched = np.array(
+            [
+                [overlap[linear_sum_assignment(-overlap)].sum() for overlap in each]
+                for each in overlaps.swapaxes(1, 2)
+            ]
+        ).reshape(len(labels), len(others))
+    return labels.shape[1] - np.rint(matched).astype(np.intp)
+
+
+@cache
+def _orders(n_components: int) -> NDArray[np.intp]:
+    """Return all orders of the components, (K!, K)."""
+    return np.array(list(permutations(range(n_components))))
 
 
 def _overlaps(labels: Labels, others: Labels, n_components: int) -> Array:
-    """Return the rows shared by components of others (P, N) and of an allocation, (P, K, K)."""
-    ours = one_hot(labels[None], n_components)[0]
-    theirs = one_hot(others, n_components).reshape(len(others) * n_components, -1)
-    return (theirs @ ours.T).reshape(len(others), n_components, n_components)
+    """Return how many rows components of (S, N) and of other (P, N) labels share, (S, K, P, K)."""
+    n_rows = labels.shape[1]
+    ours = one_hot(labels, n_components).reshape(len(labels) * n_components, n_rows)
+    theirs = one_hot(others, n_components).reshape(len(others) * n_components, n_rows)
+    return (ours @ theirs.T).reshape(len(labels), n_components, len(others), n_components)
 
 
 def share_components(labels: Labels, others: Labels, n_components: int) -> NDArray[np.bool_]:
@@ -84,10 +110,11 @@ def share_components(labels: Labels, others: Labels, n_components: int) -> NDArr
     [False, False]
     """
     same = np.empty(len(others), dtype=bool)
-    for index, overlap in enumerate(_overlaps(labels, others, n_components)):
-        theirs, ours = linear_sum_assignment(-overlap)
-        largest = np.maximum(overlap.sum(axis=1)[theirs], overlap.sum(axis=0)[ours])
-        same[index] = np.all(overlap[theirs, ours] >= _SAME_COMPONENT * largest)
+    overlaps = _overlaps(labels[None], others, n_components)[0]
+    for index, overlap in enumerate(overlaps.swapaxes(0, 1)):
+        ours, theirs = linear_sum_assignment(-overlap)
+        largest = np.maximum(overlap.sum(axis=1)[ours], overlap.sum(axis=0)[theirs])
+        same[index] = np.all(overlap[ours, theirs] >= _SAME_COMPONENT * largest)
     return same
 
 
@@ -154,6 +181,11 @@ class Pool:
         distances = matched_distances(labels, self.labels, self.mixture.n_components)
         near = np.flatnonzero(distances <= slack * self.radius)
         return int(near[0]) if len(near) else None
+
+    def has(self, labels: Labels, slack: int) -> NDArray[np.bool_]:
+        """Return which of several allocations (S, N) are within `slack` radii of a mode, (S,)."""
+        distances = distances_between(labels, self.labels, self.mixture.n_components)
+        return np.any(distances <= slack * self.radius, axis=1)
 
     def _insert(self, labels: Labels, log_mass: float, instead: int | None) -> None:
         if instead is not None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Jumping chains stop when their error is this share of the error that is asked for.
 _TARGET = 0.5
+# Jumping chains at most.
+_MOST_JUMPING = 256
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class AllocationPlan:
         Models to keep.
     n_jumping : int
         Number of jumping chains.
+    n_candidates : int
+        Allocations of each island that are compared with as many others by the mass around them,
+        and from which jumping chains may start.
     n_looking : int
         Chains that look for mass that has been missed, in one column; up to four times in more.
     jumps : GibbsPlan
@@ -72,6 +77,7 @@ class AllocationPlan:
     evidence_tol: float | None = 0.1
     n_keep: int = 50
     n_jumping: int = 64
+    n_candidates: int = 64
     n_looking: int = 16
     jumps: GibbsPlan = field(default_factory=GibbsPlan)
 
@@ -97,6 +103,10 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         return int(np.clip(budget / work, least, most))
 
     n_search = scaled(2e7, 24, 64)
+    # where a step costs little more than its overhead, more chains are nearly free; lengths of
+    # twice as many chains are half as long
+    n_jumping = 2 * max(scaled(8e6, 8, 64), scaled(1e6, 8, _MOST_JUMPING // 2))
+    parts = 2 if n_jumping == _MOST_JUMPING else 1
     tolerance = None if evidence_tol is None else _TARGET * evidence_tol
     return AllocationPlan(
         search=SearchPlan(
@@ -115,21 +125,21 @@ def allocation_plan(work: float, n_models: int, evidence_tol: float | None) -> A
         max_groups=scaled(3e6, 2, 12),
         evidence_tol=evidence_tol,
         n_keep=n_models,
-        # where a step costs little more than its overhead, more chains are nearly free
-        n_jumping=2 * max(scaled(8e6, 8, 64), scaled(1e6, 8, 128)),
+        n_jumping=n_jumping,
+        n_candidates=scaled(8e6, 8, 64),
         n_looking=scaled(4e6, 4, 48),
         jumps=GibbsPlan(
             n_burn=5,
             n_conditionals=64,
             n_rounds=4,
             n_between=5,
-            n_sweeps=max(40, 4 * -(-n_models // 64)),
+            n_sweeps=max(40, 4 * -(-n_models // 64)) // parts,
             max_jumps=20,
-            max_between_jumps=20,
-            min_lengths=scaled(4e5, 1, 8),
-            n_effective=scaled(8e8, 5000, 20_000),
-            max_lengths=scaled(2.5e6, 10, 40),
-            max_apart=60,
+            max_between_jumps=20 // parts,
+            min_lengths=parts * scaled(4e5, 1, 8),
+            n_effective=scaled(8e8, 5000, 10_000),
+            max_lengths=parts * scaled(2.5e6, 10, 40),
+            max_apart=parts * 60,
             evidence_tol=tolerance,
             n_keep=n_models,
         ),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from skbae._types import Array, ArrayRecord
 from skbae.energies._allocations import Allocations, CollapsedModel, Labels
+from skbae.operators._draws import cumulative_exponentials
 
 # While blocks are adapted, an accepted step multiplies the size of a block by _GROW, and a rejected
 # one by _SHRINK, which settles at an acceptance of 0.63.
@@ -54,7 +55,7 @@ def log_probabilities(preferences: Array) -> Array:
 
 def draw_labels(preferences: Array, rng: np.random.Generator) -> Labels:
     """Draw every row's component from its leave-one-out probabilities: (S, N)."""
-    return _draw(_cumulative(preferences)[1], rng)
+    return _draw(cumulative_exponentials(preferences)[1], rng)
 
 
 def draw_and_sum(preferences: Array, rng: np.random.Generator) -> tuple[Labels, Array]:
@@ -70,18 +71,8 @@ def draw_and_sum(preferences: Array, rng: np.random.Generator) -> tuple[Labels, 
     labels : ndarray of int of shape (S, N)
     log_sums : ndarray of shape (S, N)
     """
-    peak, cumulative = _cumulative(preferences)
+    peak, cumulative = cumulative_exponentials(preferences)
     return _draw(cumulative, rng), np.log(cumulative[:, -1]) + peak
-
-
-def _cumulative(preferences: Array) -> tuple[Array, Array]:
-    """Return the largest preferences (S, N), and cumulative sums of ``exp`` relative to these."""
-    peak = preferences.max(axis=1)
-    cumulative = preferences - peak[:, None]
-    np.exp(cumulative, out=cumulative)
-    for k in range(1, preferences.shape[1]):
-        cumulative[:, k] += cumulative[:, k - 1]
-    return peak, cumulative
 
 
 def _draw(cumulative: Array, rng: np.random.Generator) -> Labels:
@@ -131,12 +122,16 @@ def step(
     def preferences(of: Allocations) -> Array:
         return of.preferences if favour is None else of.preferences + favour
 
-    labels = draw_labels(preferences(here), rng)
+    of_here = preferences(here)
+    peak, cumulative = cumulative_exponentials(of_here)
+    labels = _draw(cumulative, rng)
     redrawn = rng.random(labels.shape) < state.block[:, None]
     labels = np.where(redrawn, labels, here.labels)
     there = mixture.visit(labels)
-    forward = _log_proposal(preferences(here), labels, redrawn)
-    backward = _log_proposal(preferences(there), here.labels, redrawn)
+    forward = _log_proposal(of_here, peak, cumulative, labels, redrawn)
+    of_there = preferences(there)
+    peak, cumulative = cumulative_exponentials(of_there)
+    backward = _log_proposal(of_there, peak, cumulative, here.labels, redrawn)
     change = there.log_joint - here.log_joint + backward - forward
     if favour is not None:
         index = np.arange(labels.shape[1])
@@ -151,13 +146,15 @@ def step(
     return CollapsedState(moved, block), CollapsedInfo(accepted)
 
 
-def _log_proposal(preferences: Array, labels: Labels, redrawn: NDArray[np.bool_]) -> Array:
-    """Return the log probability of drawing labels (S, N) where rows are redrawn: (S,)."""
-    peak = preferences.max(axis=1)
-    total = np.zeros_like(peak)
-    for k in range(preferences.shape[1]):
-        total += np.exp(preferences[:, k] - peak)
+def _log_proposal(
+    preferences: Array, peak: Array, cumulative: Array, labels: Labels, redrawn: NDArray[np.bool_]
+) -> Array:
+    """Return the log probability of drawing labels (S, N) where rows are redrawn: (S,).
+
+    The largest preferences and their cumulative exponentials are those of
+    :func:`~skbae.operators._draws.cumulative_exponentials`.
+    """
     chosen = np.take_along_axis(preferences, labels[:, None], axis=1)[:, 0]
     chosen -= peak
-    chosen -= np.log(total)
+    chosen -= np.log(cumulative[:, -1])
     return np.where(redrawn, chosen, 0.0).sum(axis=1)

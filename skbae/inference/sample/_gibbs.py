@@ -202,14 +202,16 @@ class GibbsMoves:
 
     def _draw(self, proposals: list[Any], sizes: list[int]) -> tuple[Any, Array]:
         """Draw `sizes` models from the proposals; return them with their log densities."""
-        parts, densities = [], []
-        for proposal, size in zip(proposals, sizes, strict=True):
-            which = self.rng.integers(proposal.n_models, size=size)
-            drawn = self.energy.draw_conditional(proposal.take(which), self.rng)
-            drawn = self.energy.relabel(drawn, self.rng)
-            parts.append(drawn)
-            densities.append(self._log_density(proposal, drawn))
+        parts = [self._proposed(each, size) for each, size in zip(proposals, sizes, strict=True)]
+        pairs = zip(proposals, parts, strict=True)
+        densities = [self._log_density(proposal, drawn) for proposal, drawn in pairs]
         return type(parts[0]).concatenate(parts), np.concatenate(densities)
+
+    def _proposed(self, proposal: Any, size: int) -> Any:
+        """Draw models from a proposal."""
+        which = self.rng.integers(proposal.n_models, size=size)
+        drawn = self.energy.draw_conditional(proposal.take(which), self.rng)
+        return self.energy.relabel(drawn, self.rng)
 
     def _log_density(self, proposal: Any, params: Any) -> Array:
         return log_mean_exp(self.energy.log_conditional(proposal, params), axis=1)
@@ -231,18 +233,18 @@ class GibbsMoves:
 
     def jump(self, state: GibbsState, proposals: list[Any]) -> tuple[GibbsState, Jump]:
         """Make a Metropolis-Hastings step; proposals come from the other island."""
-        crossed = proposals[::-1]
-        log_q = [
-            self._log_density(proposal, state.params.take(island))
-            for proposal, island in zip(crossed, self.islands, strict=True)
-        ]
-        target_ratios = self.log_target(state) - np.concatenate(log_q)
-        params, new_q = self._draw(crossed, [len(island) for island in self.islands])
-        drawn = self.init(params)
-        proposal_ratios = self.log_target(drawn) - new_q
+        log_q, drawn = [], []
+        for proposal, island in zip(proposals[::-1], self.islands, strict=True):
+            drawn.append(self._proposed(proposal, len(island)))
+            both = type(drawn[-1]).concatenate([state.params.take(island), drawn[-1]])
+            log_q.append(self._log_density(proposal, both).reshape(2, -1))
+        old_q, new_q = np.concatenate(log_q, axis=1)
+        there = self.init(type(drawn[0]).concatenate(drawn))
+        target_ratios = self.log_target(state) - old_q
+        proposal_ratios = self.log_target(there) - new_q
         accepted = np.log(self.rng.random(len(target_ratios))) < (proposal_ratios - target_ratios)
         index = np.flatnonzero(accepted)
-        return state.put(index, drawn.take(index)), Jump(target_ratios, proposal_ratios, accepted)
+        return state.put(index, there.take(index)), Jump(target_ratios, proposal_ratios, accepted)
 
 
 def sample_conjugate(
