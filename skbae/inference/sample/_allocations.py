@@ -30,6 +30,7 @@ from skbae.inference.evidence._verdict import (
     is_balanced,
 )
 from skbae.inference.evidence._visited import KnownAllocations, log_union
+from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_chains import group_modes, run_groups
 from skbae.inference.sample._allocation_jumps import (
     first_allocations,
@@ -56,7 +57,7 @@ from skbae.inference.sample._search_agreement import search_until_agreed, search
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skbae.energies._allocations import CollapsedModel
+    from skbae.energies._allocations import CollapsedModel, Labels
     from skbae.inference._objective import Objective
     from skbae.inference.sample._allocation_chains import ModeGroup
     from skbae.inference.sample._allocation_plan import AllocationPlan
@@ -146,21 +147,27 @@ def sample_from_pools(
     progress.stage(f"chains from the modes found, {plan.n_burn} steps")
     groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
     missed = _missed_mode(groups, plan, mixture, rng)
+    starts = None
+    if missed is None and not (doubts or progress.stopped):
+        starts = _early_starts(groups, pools, models, rng, plan)
+        if starts is not None:
+            missed = _higher_starts(np.concatenate(starts), groups, plan, mixture)
     if missed is not None and not progress.stopped:
         pools, doubts = search_until_agreed(
             mixture, plan, rng, on_stage=progress.stage, known=[missed, *pools]
         )
         groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
-    groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
+        starts = None if doubts else _early_starts(groups, pools, models, rng, plan)
     early = None
-    if not doubts and not progress.stopped:
-        every = groups + left_out
-        early = _sample_early(every, pools, objective, models, rng, plan, progress)
+    if starts is not None and not progress.stopped:
+        early = _sample_early(groups, starts, objective, models, rng, plan, progress)
         if early is not None and not progress.stopped and _misses_what_is_known(early):
             # what its chains have not come to is no doubt about what others come to
-            early = _sample_early(every, pools, objective, models, rng, plan, progress)
+            starts = jump_starts(models, first_allocations(groups), rng, plan, _lower(pools))
+            early = _sample_early(groups, starts, objective, models, rng, plan, progress)
         if early is not None and (progress.stopped or _is_trusted(early)):
             return _finish(early, early.log_evidence_lower_bound, plan)
+    groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
     progress.stage(
         f"chains of each of {len(groups)} groups of modes, {plan.n_steps} to "
         f"{plan.max_lengths * plan.n_steps} steps each"
@@ -217,21 +224,37 @@ def _missed_mode(
     return pool if pool.log_mass[0] > best + plan.search.tolerance else None
 
 
-def _sample_early(
+def _higher_starts(
+    labels: Labels, groups: list[ModeGroup], plan: AllocationPlan, mixture: CollapsedModel
+) -> Pool | None:
+    """Return modes to which chains from other starts have come, if these are above all found.
+
+    Searches that agree have then missed the best mode, and so, perhaps, what is next to it.
+    """
+    log_mass = mixture.log_mass(_collapsed.init(mixture, labels).allocations)
+    best = max(group.log_mass for group in groups)
+    if log_mass.max() <= best + plan.search.tolerance:
+        return None
+    pool = Pool(mixture, plan.search.pool_size)
+    pool.add(labels, log_mass)
+    return pool
+
+
+def _lower(pools: list[Pool]) -> Labels:
+    """Return all modes of the searches: most of the posterior may be around lower ones."""
+    return np.concatenate([pool.labels for pool in pools])
+
+
+def _early_starts(
     groups: list[ModeGroup],
     pools: list[Pool],
-    objective: Objective,
     models: PinnedModels,
     rng: np.random.Generator,
     plan: AllocationPlan,
-    progress: Progress,
-) -> SamplingRun | None:
-    """Sample by jumping chains alone, where the first chains show that these suffice.
+) -> tuple[Labels, Labels] | None:
+    """Return where jumping chains may start that follow the first chains, by island.
 
-    Returns
-    -------
-    SamplingRun or None
-        None if few jumps would be accepted, or if there are doubts about the modes.
+    None if there are doubts about the modes, or too many components for jumps.
     """
     if not 1 < models.mixture.n_components <= _MOST_JUMPED:
         return None
@@ -243,12 +266,29 @@ def _sample_early(
         for share, group in zip(shares, groups, strict=True)
     ):
         return None
-    # starts may be lower modes too, where most of the posterior may be
-    lower = np.concatenate([pool.labels for pool in pools])
-    starts = jump_starts(models, first_allocations(groups), rng, plan, lower)
+    return jump_starts(models, first_allocations(groups), rng, plan, _lower(pools))
+
+
+def _sample_early(
+    groups: list[ModeGroup],
+    starts: tuple[Labels, Labels],
+    objective: Objective,
+    models: PinnedModels,
+    rng: np.random.Generator,
+    plan: AllocationPlan,
+    progress: Progress,
+) -> SamplingRun | None:
+    """Sample by jumping chains alone, where the first chains show that these suffice.
+
+    Returns
+    -------
+    SamplingRun or None
+        None if few jumps would be accepted.
+    """
     overlap = jump_acceptance(models, starts, rng)
     if overlap < _GOOD_OVERLAP:
         return None
+    shares = first_shares(groups)
     by_island = zip(*(group.known for group in groups), strict=True)
     known = [KnownAllocations(visited) for visited in by_island]
     visited = float(shares @ [group.share_known for group in groups])
