@@ -330,9 +330,12 @@ def test_chains_find_where_most_of_a_diffuse_posterior_is(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DIFFUSE)
+@pytest.mark.parametrize("name", ["six columns"])
 def test_chains_from_what_searches_find_miss_most_of_a_diffuse_posterior(name, monkeypatch):
-    """The control: "ok", with small errors, .9 and 2.2 nats too low for some seeds."""
+    """The control: "ok", with small errors, .8 nats too low for some seeds.
+
+    In the other case lower modes of the searches are starts enough: it was 2.2 nats too low before.
+    """
     monkeypatch.setattr(_allocation_jumps, "starts_by_mass", starts_as_given)
     found = diffuse_fits(name, 12)
     lowest = min(found, key=lambda each: each.log_evidence)
