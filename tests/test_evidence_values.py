@@ -87,7 +87,7 @@ def allocations_of_modes(fitted, X, n_modes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "kind", "temperature", "n_sweeps"),
-    [("wine", "full", 2.0, 150), ("wine", "full", 0.5, 300), ("iris", "tied", 0.5, 150)],
+    [("wine", "full", 2.0, 150), ("wine", "full", 0.5, 300), ("iris", "tied", 0.5, 300)],
 )
 def test_another_temperature_against_a_slow_sampler(data, kind, temperature, n_sweeps):
     X = table(data)
