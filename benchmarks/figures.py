@@ -54,7 +54,7 @@ def draw_coverage():
     left.hist(z, np.arange(-4, 4.5, 0.5), density=True, color=RIGHT, alpha=0.7)
     left.plot(grid, stats.norm.pdf(grid), color="black", lw=1.2, label="normal distribution")
     left.set(xlabel="(fit - long run) / standard error", ylabel="density")
-    left.legend(frameon=False, loc="upper left")
+    left.legend(frameon=False, loc="upper right")
     levels = (np.arange(1, len(z) + 1) - 0.5) / len(z)
     expected = stats.norm.ppf(levels)
     # pointwise limits of 95% of the order statistics of as many normal numbers
