@@ -15,6 +15,7 @@ from skbae.inference.evidence._unpinning import PinnedModels
 from skbae.inference.evidence._verdict import assess
 from skbae.inference.passes._rows import RowRunner, make_rows
 from skbae.inference.sample import _allocation_jumps, _allocations
+from skbae.inference.sample._allocation_masses import missed_modes
 from skbae.inference.sample._allocation_modes import Pool, matched_distances
 from skbae.inference.sample._allocation_plan import allocation_plan
 from skbae.inference.sample._allocation_search import SearchPlan, search
@@ -150,6 +151,25 @@ def test_a_missed_mode_that_starts_find_is_not_looked_around_if_nobody_compares(
     monkeypatch.setattr(_allocations, "_higher_starts", lambda *_: None)
     _, right = sample_without_the_best(case, 0, 2)
     assert not any(right)
+
+
+def test_children_of_draws_find_a_mode_next_to_all_of_them(case):
+    """Four rows leave a component together: no chain does so, and no distance is large."""
+    best, second = two_searches(case)[1].labels[:2]
+    models = PinnedModels(case.energy, case.mixture, case.X, case.rows.frame, 1.0)
+
+    def missed(*given):
+        labels = np.repeat(given, 24, axis=0)
+        return [
+            missed_modes(models, labels, REFERENCE, 64, np.random.default_rng(seed))[0]
+            for seed in range(4)
+        ]
+
+    found = [
+        matched_distances(second, labels, 3).min() == 0 for labels in missed(best) if len(labels)
+    ]
+    assert sum(found) >= 2
+    assert not any(len(labels) for labels in missed(best, second))
 
 
 @pytest.mark.slow

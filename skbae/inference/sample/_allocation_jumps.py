@@ -16,6 +16,7 @@ from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_masses import (
     doubts_about_missed,
     missed_mass,
+    missed_modes,
     starts_by_mass,
 )
 from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate, thin_models
@@ -154,7 +155,9 @@ def sample_by_jumps(
             break
         labels = _collapsed.draw_labels(models.log_f(run.params), rng)
         value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
-        missed, log_mass = missed_mass(models, labels, value, plan.n_looking, rng)
+        missed, log_mass = missed_modes(models, labels, value, plan.n_challengers, rng)
+        if not len(missed):
+            missed, log_mass = missed_mass(models, labels, value, plan.n_looking, rng)
         if not len(missed):
             break
         if not repeats_left:

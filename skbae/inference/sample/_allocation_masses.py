@@ -18,6 +18,7 @@ from skbae.energies._allocations import Labels
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_children import Breeding
 from skbae.inference.sample._allocation_modes import distances_between
+from skbae.inference.sample._allocation_search import challenge
 from skbae.inference.sample._allocation_starts import shared_cluster_labels
 from skbae.operators._draws import systematic_resample
 from skbae.operators._tempered import log_mean_exp, tempered_logsumexp
@@ -42,6 +43,8 @@ _NEGLIGIBLE = 0.02
 # Allocations are far from given ones if they are so many times, and by this share of the rows,
 # farther from these than any of these from the nearest other one.
 _FARTHER, _CLOSE = 1.25, 0.02
+# Share of the posterior that single allocations must have to count, and how many are kept.
+_LARGE, _POOL_SIZE = 0.1, 8
 
 
 def mass_around(
@@ -196,6 +199,48 @@ def missed_mass(
     reach = _FARTHER * among.min(axis=1).max() + max(1.0, _CLOSE * models.mixture.n_rows)
     far = distances_between(labels, given, n_components).min(axis=1) > reach
     return labels[far], log_mass[far]
+
+
+def missed_modes(
+    models: PinnedModels,
+    given: Labels,
+    log_evidence: float,
+    n_children: int,
+    rng: np.random.Generator,
+) -> tuple[Labels, Array]:
+    """Return single allocations, and their log mass, that chains have not come to.
+
+    They are children of given allocations, refined. Few rows that leave a component together may
+    separate modes that are not far from each other. An allocation counts if it alone has a tenth of
+    the posterior, which some fifty draws do not miss by chance, and is near none of these.
+
+    Parameters
+    ----------
+    models : PinnedModels
+    given : ndarray of int of shape (S, N)
+        Allocations drawn from the posterior, as far as it is known.
+    log_evidence : float
+        As far as it is known.
+    n_children : int
+        0: nothing is found.
+    rng : Generator
+
+    Returns
+    -------
+    labels : ndarray of int of shape (F, N)
+    log_mass : ndarray of shape (F,)
+    """
+    mixture = models.mixture
+    if not n_children:
+        return given[:0], np.empty(0)
+    pool = challenge(mixture, given, n_children, _POOL_SIZE, rng)
+    heavy = pool.log_mass > log_evidence + np.log(_LARGE)
+    labels, log_mass = pool.labels[heavy], pool.log_mass[heavy]
+    if not len(labels):
+        return labels, log_mass
+    nearest = distances_between(labels, given, mixture.n_components).min(axis=1)
+    missed = nearest > max(1.0, _CLOSE * mixture.n_rows)
+    return labels[missed], log_mass[missed]
 
 
 def doubts_about_missed(log_mass: Array) -> tuple[str, ...]:
