@@ -19,6 +19,7 @@ from skbae.energies._capabilities import (
 )
 from skbae.energies.vae._decoder import LIKELIHOODS, Decoder
 from skbae.energies.vae._gradients import DecoderGradient
+from skbae.energies.vae._landmarks import starts_among
 from skbae.energies.vae._minibatch import RowBatches, TrainingOptions, VAEObjective
 from skbae.energies.vae._network import Network, Scratch
 from skbae.energies.vae._parameters import RowFrame, VAEParameters, in_units_of
@@ -26,7 +27,6 @@ from skbae.energies.vae._posterior import (
     ModeSearch,
     WeightedCodes,
     around_others,
-    best_of_codes,
     better_modes,
     draw_codes,
     find_code_modes,
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 # The centre of draws may be approximate (the tolerance is times T); at T = 0 the maximum is exact.
 _CENTRE_SEARCH = ModeSearch(30, 1e-3)
 _MAXIMUM_SEARCH = ModeSearch(400, 1e-13)
-# Searches start from so many of the landmarks.
-N_STARTS = 3
 # Standard deviations of columns that are constant up to rounding, relative to their size.
 _CONSTANT = 1e-14
 
@@ -130,8 +128,8 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
     training : TrainingOptions or None, default=None
         Needed for fits.
     landmarks : ndarray of shape (K, d) or None, default=None
-        Codes of some rows of the training set: at T < 1 the search for a row's code starts from the
-        best of these instead of the code that the encoder gives.
+        Codes of some rows of the training set: at T < 1 searches for a row's code start from some
+        of these instead of the code that the encoder gives.
     """
 
     def __init__(
@@ -166,8 +164,7 @@ class VAEEnergy(MinibatchEnergy, NoisyEnergy, ParameterGradientEnergy):
         # far from the origin networks are flat, and the search would not move
         first = np.clip(encoded, -10, 10)
         if temperature < 1 and self.landmarks is not None:
-            best = best_of_codes(self.decoder, theta, targets, self.landmarks, N_STARTS)
-            return [*best, 0 * first]
+            return [*starts_among(self.decoder, theta, targets, self.landmarks), 0 * first]
         return [first, -first, 0 * first] if temperature == 0 else [first]
 
     def check_penalty(self, total: float) -> None:

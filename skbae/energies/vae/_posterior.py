@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 from scipy.stats import qmc
 
@@ -41,8 +40,6 @@ _GOOD_GAIN, _POOR_GAIN = 0.75, 0.25
 _MAX_DAMPING = 1e10
 # Damping, relative to the mean curvature, of steps whose equations have no single solution.
 _LEAST_DAMPING = 1e-3
-# One code in so many is among the nearest of another.
-_NEAREST_SHARE = 8
 
 
 def quasi_normal(n: int, d: int, rng: np.random.Generator) -> Array:
@@ -224,39 +221,6 @@ def find_code_modes(
             z[up] = tried[better]
             value[up], gradient[up], precision[up] = landscape.derivatives(z[up], up)
     return CodeModes(z, value, precision, first)
-
-
-def best_of_codes(
-    decoder: Decoder, theta: FloatArray, X: FloatArray, codes: Array, n_best: int = 1
-) -> list[Array]:
-    """Return for each row those of some codes that have the highest energy, far from each other.
-
-    Parameters
-    ----------
-    decoder : Decoder
-    theta : ndarray of shape (1, P)
-    X : ndarray of shape (n, D)
-    codes : ndarray of shape (K, d)
-    n_best : int, default=1
-        After the best one, the next best that is not among the nearest of those before, and so on.
-
-    Returns
-    -------
-    list of ndarrays of shape (n, d)
-    """
-    layers, extra = decoder.split(theta)
-    outputs = decoder.network.forward(layers, codes[None], Scratch())[-1]
-    shape = (1, len(codes), len(X), X.shape[1])
-    each_row = np.broadcast_to(outputs[:, :, None], shape).copy()
-    value, _ = decoder.rows.log_density(X, each_row, extra, Scratch())
-    left = (value[0] + decoder.log_code_prior(codes)[:, None]).T
-    near = cdist(codes, codes).argsort(axis=1, kind="stable")[:, : len(codes) // _NEAREST_SHARE + 1]
-    best = []
-    for _ in range(n_best):
-        chosen = left.argmax(axis=1)
-        best.append(codes[chosen])
-        np.put_along_axis(left, near[chosen], -np.inf, axis=1)
-    return best
 
 
 def _damped_steps(precision: Array, gradient: Array, damping: Array) -> Array:

@@ -67,9 +67,11 @@ LOOSE, _LOOSE_PASSES = 0.1, 0.4
 _REFINING_PASSES, N_REFINING, _REFINED_WORK = 1.0, 16, 100_000_000
 # Share of the passes in which the learning rate falls.
 _COOLING = 0.4
-# Number of rows from whose codes searches for those of others start; in more dimensions few rows
-# are near the code of one of so few others.
-_LANDMARKS, _MOST_DIMENSIONS = 64, 4
+# Number of rows from whose codes searches for those of others start: as many as have so many
+# entries, but not fewer or more than some; in more dimensions few rows are near the code of one of
+# so few others.
+_LANDMARK_ENTRIES, _LEAST_LANDMARKS, _MOST_LANDMARKS = 1 << 16, 64, 512
+_MOST_DIMENSIONS = 4
 # Least number of steps of a pass; it goes over few rows repeatedly.
 _LEAST_STEPS = 10
 
@@ -115,9 +117,11 @@ def uses_landmarks(settings: VAESettings) -> bool:
     return settings.temperature < 1 and few and not settings.samples
 
 
-def landmark_rows(n_rows: int) -> NDArray[np.intp]:
+def landmark_rows(X: NDArray[Any]) -> NDArray[np.intp]:
     """Return the indices of some rows, evenly spaced in their order."""
-    return np.linspace(0, n_rows - 1, min(_LANDMARKS, n_rows)).round().astype(np.intp)
+    n_rows, n_features = X.shape
+    several = np.clip(_LANDMARK_ENTRIES // n_features, _LEAST_LANDMARKS, _MOST_LANDMARKS)
+    return np.linspace(0, n_rows - 1, min(int(several), n_rows)).round().astype(np.intp)
 
 
 def landmarks_by_search(
@@ -127,7 +131,7 @@ def landmarks_by_search(
     if not uses_landmarks(settings):
         return None
     bound = energy.with_landmarks(None).bind(params, rows.frame, np.float64)
-    return bound.codes(rows.X[landmark_rows(len(rows.X))], 0.0, 0).codes[:, 0]
+    return bound.codes(rows.X[landmark_rows(rows.X)], 0.0, 0).codes[:, 0]
 
 
 def in_order_of_columns(rows: Rows) -> Rows:

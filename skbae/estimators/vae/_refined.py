@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from skbae.energies.vae._energy import N_STARTS
-from skbae.energies.vae._posterior import best_of_codes, fixed_noise
+from skbae.energies.vae._landmarks import starts_among
+from skbae.energies.vae._posterior import fixed_noise
 from skbae.energies.vae._refinement import DecoderObjective, encoder_objective
 from skbae.estimators.vae._fit import (
     LOOSE,
@@ -198,7 +198,7 @@ def _scores_of_steps(
     """
     ours, theirs = (_objective(settings, energy, each, vector) for each in (kept, held))
     nearest = cdist(theirs.inputs, ours.inputs).argmin(axis=1)
-    some = landmark_rows(len(kept.X))
+    some = landmark_rows(kept.X)
     scores = [_score(theirs.scores(ours.start, ours.codes[nearest]))]
     best, codes = BestModel(_PATIENCE, settings.tol), ours.codes[some]
     best.update(ours.start, scores[0])
@@ -228,7 +228,7 @@ def _scores_of_steps(
     def score(more: float) -> float:
         noisier = np.r_[theta[:size], theta[size:] + more]
         values = theirs.scores(
-            noisier, theirs.codes, ours.codes[nearest], *_best(theirs, theta, codes)
+            noisier, theirs.codes, ours.codes[nearest], *_starts(theirs, theta, codes)
         )
         return float(theirs.shares @ values)
 
@@ -266,10 +266,10 @@ def _loosened(
     return found
 
 
-def _best(objective: DecoderObjective, theta: Array, codes: Array) -> list[Array]:
-    """Return for each row the best of some codes (K, d)."""
+def _starts(objective: DecoderObjective, theta: Array, codes: Array) -> list[Array]:
+    """Return for each row some of the codes (K, d), from which to search for its own."""
     own = (theta * objective.factors)[None]
-    return best_of_codes(objective.decoder, own, objective.targets, codes, N_STARTS)
+    return starts_among(objective.decoder, own, objective.targets, codes)
 
 
 def _score(values: Array) -> float:
@@ -339,7 +339,7 @@ def refined(
     reached: Array | None = None
     other = _objective(settings, energy, rows, answer.other)
     if answer.codes is not None:
-        other.scores(other.start, *_best(other, other.start, answer.codes))
+        other.scores(other.start, *_starts(other, other.start, answer.codes))
     at_other, _ = other.evaluate(other.start)
     if at_other > at_start + settings.tol:
         own, value, start = other, at_other, other.start
@@ -402,4 +402,4 @@ def refined(
 def _landmarks(settings: VAESettings, objective: DecoderObjective) -> Array | None:
     if not uses_landmarks(settings):
         return None
-    return objective.codes[landmark_rows(len(objective.codes))].copy()
+    return objective.codes[landmark_rows(objective.targets)].copy()
