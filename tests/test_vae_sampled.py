@@ -88,15 +88,15 @@ def test_too_many_models_raise(X):
         make(model_temperature=1.0, n_models=1_000_000, hidden_layer_sizes=(100,)).fit(X)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_sampled_linear_decoders_have_the_posterior_of_pca(X):
+def test_sampled_linear_decoders_have_the_posterior_of_pca():
     """Noise variances against BayesianPCA's own kind of answer: concentration at N large."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(400, 1)) @ rng.normal(size=(1, 5)) + 0.5 * rng.normal(size=(400, 5))
     fitted = around_the_best(
         n_components=1,
         hidden_layer_sizes=(),
+        noise="shared",  # as in PCA
         model_temperature=1.0,
         n_models=60,
         max_iter=200,
@@ -110,12 +110,12 @@ def test_sampled_linear_decoders_have_the_posterior_of_pca(X):
     assert abs(draws.mean() - np.log(fitted.noise_variance_)) < 4 * expected / np.sqrt(15)
 
 
-@pytest.mark.slow
 def test_internal_energy_is_that_of_the_same_model_sampled_exactly(X):
     """A linear decoder is a mixture of PCA with one component, whose sampler starts at the prior.
 
-    Both have the same prior at these settings, so N times the internal energy must agree to the
-    error of the chains: its deviation under the posterior is about the root of half the parameters.
+    Both have one noise variance and the same prior at these settings, so that N times the internal
+    energy must agree to the error of the chains: its deviation under the posterior is about the
+    root of half the parameters.
     """
     exact = BayesianMixturePCAAutoEncoder(
         1, n_latent=1, mean_precision_prior=1.0, random_state=0
@@ -123,6 +123,7 @@ def test_internal_energy_is_that_of_the_same_model_sampled_exactly(X):
     fitted = around_the_best(
         n_components=1,
         hidden_layer_sizes=(),
+        noise="shared",  # as in PCA
         model_temperature=1.0,
         learning_rate_init=0.01,
         n_importance_samples=10,
