@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,6 +146,25 @@ def test_a_fit_that_has_not_levelled_off_warns_below_one_too(max_iter):
     model = BayesianVAEAutoEncoder(1, temperature=0, max_iter=max_iter, random_state=0)
     with pytest.warns(ConvergenceWarning, match="still improved"):
         assert not model.fit(parabola()).converged_
+
+
+@pytest.mark.parametrize("levelled_off", [True, False])
+def test_a_fit_that_ends_at_the_line_converges_if_rows_held_out_gain_no_more(
+    levelled_off, monkeypatch
+):
+    """The line has a closed form: whether passes would improve the network does not matter."""
+
+    def overfits(*args):
+        return replace(_asked.ask(*args), curved=False, levelled_off=levelled_off)
+
+    monkeypatch.setattr(_estimator, "ask", overfits)
+    model = BayesianVAEAutoEncoder(1, temperature=0.1, max_iter=5, random_state=0)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ConvergenceWarning)
+        fitted = model.fit(parabola(100))
+    assert np.all(fitted.decoder_coefs_[-1] == 0)
+    assert fitted.converged_ == levelled_off
+    assert any("still improved" in str(each.message) for each in seen) != levelled_off
 
 
 @pytest.mark.slow

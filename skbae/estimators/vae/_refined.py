@@ -316,7 +316,7 @@ def refined(
 ) -> tuple[MinibatchResult, dict[str, Any], Array | None]:
     """Make quasi-Newton steps until the objective is what rows held out found to be enough.
 
-    Then train the encoder.
+    Then train the encoder. None are made if the rows held out have found the linear decoder better.
 
     The model with the highest ``Hmaxe_T`` is kept: without the steps, or after them.
 
@@ -328,7 +328,12 @@ def refined(
     landmarks : ndarray of shape (K, d) or None
         Codes of some rows, if there were steps.
     """
-    if found.stopped or not answer.curved or not refines(settings, energy, rows):
+    if found.stopped or not refines(settings, energy, rows):
+        return found, {}, None
+    if not answer.curved:
+        # the result is the best linear decoder, which no more passes would improve
+        if answer.levelled_off:
+            found = replace(found, converged=True, warning="")
         return found, {}, None
     before, volume, made = len(found.objectives), energy.frame.log_volume, 0
     objectives, vector, stopped = [*found.objectives], found.theta, False
