@@ -240,7 +240,7 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     start far from a line. The best code of a row is sought from those of other rows.
     Such a fit has converged if it gets there, or nearly so, or no step raises the objective, and if
     more steps did not raise that score by more than a twentieth of what the network gains over the
-    linear decoder.
+    linear decoder; if the result is the linear decoder, the latter is enough.
 
     Codes, of shape (n_samples, n_components), are points of the latent space: `transform` gives
     their mean under the reference model, by weighted draws around the mode, the same for every row;
