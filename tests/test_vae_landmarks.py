@@ -108,7 +108,7 @@ def test_codes_of_several_dimensions_are_found(name, n_components, temperature):
         best = search(energy.decoder, params.decoder, targets, starts).energy
         return np.mean(bound.codes(rows, 0.0, 0).hmax < best - 0.1)
 
-    # of trained rows .07 and .08 had a better one, now 0 and .01; of new rows .07 and .27, now 0 and
-    # .05 to .07
+    # of trained rows .07 and .08 had a better one, now .01 and 0; of new rows .07 and .27, now 0
+    # and .05 to .07
     assert missed(train) < 0.03
     assert missed(new) < 0.13
