@@ -70,7 +70,7 @@ _COOLING = 0.4
 # Number of rows from whose codes searches for those of others start: as many as have so many
 # entries, but not fewer or more than some; in more dimensions few rows are near the code of one of
 # so few others.
-_LANDMARK_ENTRIES, _LEAST_LANDMARKS, _MOST_LANDMARKS = 1 << 16, 64, 512
+_LANDMARK_ENTRIES, _LEAST_LANDMARKS, _MOST_LANDMARKS = 1 << 14, 64, 512
 _MOST_DIMENSIONS = 4
 # Least number of steps of a pass; it goes over few rows repeatedly.
 _LEAST_STEPS = 10
