@@ -81,14 +81,17 @@ def ask(
     best, best_values, factor, clearly = None, line, 1.0, False
     for each in _FACTORS if settings.chooses_alpha else (1.0,):
         own = energy.with_weaker_penalty(each)
-        if clearly:
-            assert best is not None
-            start = own.part(best.theta)
-        else:
-            # gradients are small near a line, and many fits from there do not leave it
-            start = first_parameters(settings, own, kept, rng, nearly_linear=each == 1)
+        # gradients are small near a line, and many fits from there do not leave it
+        start = first_parameters(settings, own, kept, rng, nearly_linear=each == 1)
         found = _fitted(settings, own, kept, start, rng)
         now = values(own, own.part(found.theta))
+        if clearly:
+            assert best is not None
+            # which a strong penalty may have folded, so that two parts of a curve have the same code
+            other = _fitted(settings, own, kept, own.part(best.theta), rng)
+            other_values = values(own, own.part(other.theta))
+            if not _clearly_above(now, other_values, shares, held.total):
+                found, now = other, other_values
         if best is None or _clearly_above(now, best_values, shares, held.total):
             best, best_values, factor = found, now, each
             clearly = _clearly_above(best_values, line, shares, held.total)
