@@ -87,7 +87,7 @@ def ask(
         now = values(own, own.part(found.theta))
         if clearly:
             assert best is not None
-            # which a strong penalty may have folded, so that two parts of a curve have the same code
+            # a strong penalty may have folded it: two parts of a curve have the same code
             other = _fitted(settings, own, kept, own.part(best.theta), rng)
             other_values = values(own, own.part(other.theta))
             if not _clearly_above(now, other_values, shares, held.total):

@@ -228,8 +228,8 @@ class BayesianVAEAutoEncoder(NetworkPredictions):
     fifth of them is held out for a second fit: if that is worse on them than the linear decoder,
     the network overfits, and the result is the linear decoder of all rows. With ``alpha="auto"`` at
     T >= 1, fits with weaker penalties follow, anew and from the best so far, as long as these rows
-    gain more than two standard errors, and the fit to all rows goes on from the best. Codes are of order ``sqrt(T)``, and at
-    T = 0 their scale is arbitrary.
+    gain more than two standard errors, and the fit to all rows goes on from the best. Codes are of
+    order ``sqrt(T)``, and at T = 0 their scale is arbitrary.
 
     Below T = 1 noise variances fall for as long as errors do, and the few rows held out whose
     errors are larger would outweigh all others: there network and line are compared at the noise
