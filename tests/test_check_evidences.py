@@ -193,13 +193,13 @@ def test_expected_differences_are_those_of_enumeration(problem):
     assert checked.contradictions == ()
 
 
-@pytest.mark.parametrize(
-    "seeds", [(0,), pytest.param((100, 200), marks=pytest.mark.slow)], ids=["once", "twice"]
-)
-def test_small_standard_errors_are_not_believed_where_empty_components_are_too_rare(seeds):
-    """No draw has an empty component: the average is of those that nearly have one."""
+def test_small_standard_errors_are_not_believed_where_empty_components_are_too_rare():
+    """No draw has an empty component: the average is of those that nearly have one.
+
+    In fifteen problems, since in five the errors seem right for one stream of numbers in six.
+    """
     ratios = []
-    for spread, seed in product((0.4, 0.45, 0.5, 0.55, 0.6), seeds):
+    for spread, seed in product((0.4, 0.45, 0.5, 0.55, 0.6), (0, 100, 200)):
         X, fits, exact = tiny_fits("spherical", True, 1.0, spread, seed, sizes=(1, 2))
         pair, difference = check_evidences(fits, X).pairs[0], exact[0] - exact[1]
         assert pair.expected_error < 1.0

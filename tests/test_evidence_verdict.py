@@ -137,18 +137,18 @@ def test_children_of_chains_find_a_mode_that_both_searches_missed(case, n_seeds)
     assert all(right), [each.log_evidence for each in results]
 
 
-def test_where_other_starts_find_a_missed_mode_searches_look_around_it(case):
+def test_where_chains_find_a_missed_mode_searches_look_around_it(case):
     """No children of chains: chains from other starts find it, but not what lies next to it.
 
-    The log evidence was about one nat too low in 24 runs of 24, and "ok". Now 23 are right.
+    The log evidence was about one nat too low in 24 runs of 24, and "ok".
     """
     _, right = sample_without_the_best(case, 0, 2)
     assert any(right)
 
 
-def test_a_missed_mode_that_starts_find_is_not_looked_around_if_nobody_compares(case, monkeypatch):
+def test_a_missed_mode_that_chains_find_is_not_looked_around_if_nobody_compares(case, monkeypatch):
     """The control of the test before."""
-    monkeypatch.setattr(_allocations, "_higher_starts", lambda *_: None)
+    monkeypatch.setattr(_allocations, "_unsearched_mode", lambda *_: None)
     _, right = sample_without_the_best(case, 0, 2)
     assert not any(right)
 
@@ -170,6 +170,26 @@ def test_children_of_draws_find_a_mode_next_to_all_of_them(case):
     ]
     assert sum(found) >= 2
     assert not any(len(labels) for labels in missed(best, second))
+
+
+def test_modes_of_draws_that_no_search_has_found_are_named(case):
+    pool = two_searches(case)[1]
+    models = PinnedModels(case.energy, case.mixture, case.X, case.rows.frame, 1.0)
+    labels = np.repeat(pool.labels[:2], 30, axis=0)
+    rng = np.random.default_rng(0)
+    params = models.draw(*case.mixture.sums(labels), rng)
+    run = replace(run_with(REFERENCE), params=params)
+
+    def unsearched(*pools):
+        return _allocations._unsearched_mode(run, list(pools), models, case.plan, rng)
+
+    assert unsearched(pool) is None
+    assert unsearched(WithoutTheBest(pool, 0), pool) is None
+    found = unsearched(WithoutTheBest(pool, 0))
+    assert found.nearest(pool.labels[0]) == 0
+    only_best = WithoutTheBest(pool, len(case.X))
+    only_best.add(pool.labels[:1], pool.log_mass[:1])
+    assert unsearched(only_best).nearest(pool.labels[1]) is not None
 
 
 @pytest.mark.slow

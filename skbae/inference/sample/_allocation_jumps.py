@@ -19,7 +19,7 @@ from skbae.inference.sample._allocation_masses import (
     missed_modes,
     starts_by_mass,
 )
-from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate, thin_models
+from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate
 from skbae.inference.sample._group_evidence import LEAST_SHARE
 from skbae.inference.sample._group_weights import joint_estimates
 from skbae.operators._tempered import log_mean_exp
@@ -145,9 +145,10 @@ def sample_by_jumps(
     Returns
     -------
     SamplingRun
+        With some fifty models at least.
     """
-    n_keep = plan.jumps.n_keep
-    enough = replace(plan, jumps=replace(plan.jumps, n_keep=max(n_keep, _FEWEST_KEPT)))
+    n_keep = max(plan.jumps.n_keep, _FEWEST_KEPT)
+    enough = replace(plan, jumps=replace(plan.jumps, n_keep=n_keep))
     doubts: tuple[str, ...] = ()
     for repeats_left in reversed(range(_MOST_REPEATS + 1)):
         run = _sample_once(objective, models, starts, rng, enough, progress, known)
@@ -155,7 +156,7 @@ def sample_by_jumps(
             break
         labels = _collapsed.draw_labels(models.log_f(run.params), rng)
         value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
-        missed, log_mass = missed_modes(models, labels, value, plan.n_challengers, rng)
+        missed, log_mass = missed_modes(models, labels, value, 2 * plan.n_challengers, rng)
         if not len(missed):
             missed, log_mass = missed_mass(models, labels, value, plan.n_looking, rng)
         if not len(missed):
@@ -165,7 +166,7 @@ def sample_by_jumps(
             break
         first, second = (_with_some(part, missed) for part in starts)
         starts = starts_by_mass(models, (first, second), plan.n_jumping // 2, rng)
-    return replace(run, params=thin_models(run.params, n_keep), doubts=(*run.doubts, *doubts))
+    return replace(run, doubts=(*run.doubts, *doubts))
 
 
 def _with_some(labels: Labels, others: Labels) -> Labels:

@@ -44,7 +44,7 @@ _NEGLIGIBLE = 0.02
 # farther from these than any of these from the nearest other one.
 _FARTHER, _CLOSE = 1.25, 0.02
 # Share of the posterior that single allocations must have to count, and how many are kept.
-_LARGE, _POOL_SIZE = 0.1, 8
+LARGE_SHARE, _POOL_SIZE = 0.1, 8
 
 
 def mass_around(
@@ -234,7 +234,7 @@ def missed_modes(
     if not n_children:
         return given[:0], np.empty(0)
     pool = challenge(mixture, given, n_children, _POOL_SIZE, rng)
-    heavy = pool.log_mass > log_evidence + np.log(_LARGE)
+    heavy = pool.log_mass > log_evidence + np.log(LARGE_SHARE)
     labels, log_mass = pool.labels[heavy], pool.log_mass[heavy]
     if not len(labels):
         return labels, log_mass

@@ -29,7 +29,7 @@ from skbae.inference.evidence._verdict import (
     honest_error,
     is_balanced,
 )
-from skbae.inference.evidence._visited import KnownAllocations, log_union
+from skbae.inference.evidence._visited import KnownAllocations, VisitedSet, log_union
 from skbae.inference.sample import _collapsed
 from skbae.inference.sample._allocation_chains import group_modes, run_groups
 from skbae.inference.sample._allocation_jumps import (
@@ -40,9 +40,14 @@ from skbae.inference.sample._allocation_jumps import (
     last_allocations,
     sample_by_jumps,
 )
-from skbae.inference.sample._allocation_masses import doubts_about_missed, missed_mass
+from skbae.inference.sample._allocation_masses import (
+    LARGE_SHARE,
+    doubts_about_missed,
+    missed_mass,
+)
 from skbae.inference.sample._allocation_modes import Pool
 from skbae.inference.sample._allocation_search import challenge, patience_for
+from skbae.inference.sample._gibbs import thin_models
 from skbae.inference.sample._group_evidence import GroupEvidence, group_evidences
 from skbae.inference.sample._group_weights import (
     NEGLIGIBLE,
@@ -75,6 +80,8 @@ _OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
 # Of more modes than these, of at least this share, searches may have missed some, and jumping
 # chains from those that were found need not come there.
 _FEW_MODES, _SMALL_MODE = 4, 0.005
+# How often searches are made anew, since chains have come to modes that no search has found.
+_MOST_SEARCHED_AGAIN = 1
 # Late allocations of each island beside which chains from other starts are compared.
 _N_LATE = 32
 # Nats below the lower bound that do not count.
@@ -150,22 +157,25 @@ def sample_from_pools(
     starts = None
     if missed is None and not (doubts or progress.stopped):
         starts = _early_starts(groups, pools, models, rng, plan)
-        if starts is not None:
-            missed = _higher_starts(np.concatenate(starts), groups, plan, mixture)
-    if missed is not None and not progress.stopped:
-        pools, doubts = search_until_agreed(
-            mixture, plan, rng, on_stage=progress.stage, known=[missed, *pools]
-        )
-        groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
-        starts = None if doubts else _early_starts(groups, pools, models, rng, plan)
     early = None
-    if starts is not None and not progress.stopped:
+    for repeats_left in reversed(range(_MOST_SEARCHED_AGAIN + 1)):
+        if missed is not None and not progress.stopped:
+            pools, doubts = search_until_agreed(
+                mixture, plan, rng, on_stage=progress.stage, known=[missed, *pools]
+            )
+            groups = group_modes(mixture, pools, plan.n_chains, plan.n_burn, rng, progress)
+            starts = None if doubts else _early_starts(groups, pools, models, rng, plan)
+        if starts is None or progress.stopped:
+            break
         early = _sample_early(groups, starts, objective, models, rng, plan, progress)
         if early is not None and not progress.stopped and _misses_what_is_known(early):
             # what its chains have not come to is no doubt about what others come to
             starts = jump_starts(models, first_allocations(groups), rng, plan, _lower(pools))
             early = _sample_early(groups, starts, objective, models, rng, plan, progress)
-        if early is not None and (progress.stopped or _is_trusted(early)):
+        if early is None or not (progress.stopped or _is_trusted(early)):
+            break
+        missed = None if progress.stopped else _unsearched_mode(early, pools, models, plan, rng)
+        if missed is None or not repeats_left:
             return _finish(early, early.log_evidence_lower_bound, plan)
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
     progress.stage(
@@ -209,7 +219,9 @@ def sample_from_pools(
     if doubts and _searches_met(evidences):
         doubts = []
     run = replace(run, doubts=(*doubts, *failed, *run.doubts))
-    return _finish(run if early is None else settle(early, run), bound, plan)
+    if early is not None:
+        run, bound = settle(early, run), max(bound, early.log_evidence_lower_bound)
+    return _finish(run, bound, plan)
 
 
 def _missed_mode(
@@ -224,20 +236,35 @@ def _missed_mode(
     return pool if pool.log_mass[0] > best + plan.search.tolerance else None
 
 
-def _higher_starts(
-    labels: Labels, groups: list[ModeGroup], plan: AllocationPlan, mixture: CollapsedModel
+def _unsearched_mode(
+    run: SamplingRun,
+    pools: list[Pool],
+    models: PinnedModels,
+    plan: AllocationPlan,
+    rng: np.random.Generator,
 ) -> Pool | None:
-    """Return modes to which chains from other starts have come, if these are above all found.
+    """Return allocations that have much of the posterior each, if a search has found none of some.
 
-    Searches that agree have then missed the best mode, and so, perhaps, what is next to it.
+    Chains have come there, but not, perhaps, to others that are next to these.
     """
-    log_mass = mixture.log_mass(_collapsed.init(mixture, labels).allocations)
-    best = max(group.log_mass for group in groups)
-    if log_mass.max() <= best + plan.search.tolerance:
+    mixture = models.mixture
+    labels, log_mass = _allocations_of(run, models, rng)
+    value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
+    large = log_mass > value + np.log(LARGE_SHARE)
+    labels, log_mass = labels[large], log_mass[large]
+    if not len(labels) or np.any([pool.has(labels, slack=1) for pool in pools], axis=0).all():
         return None
-    pool = Pool(mixture, plan.search.pool_size)
-    pool.add(labels, log_mass)
-    return pool
+    found = Pool(mixture, plan.search.pool_size)
+    found.add(labels, log_mass)
+    return found
+
+
+def _allocations_of(
+    run: SamplingRun, models: PinnedModels, rng: np.random.Generator
+) -> tuple[Labels, Array]:
+    """Return allocations (S, N), drawn given a run's models, and their log mass (S,)."""
+    labels = _collapsed.draw_labels(models.log_f(run.params), rng)
+    return labels, models.mixture.log_mass(_collapsed.init(models.mixture, labels).allocations)
 
 
 def _lower(pools: list[Pool]) -> Labels:
@@ -296,7 +323,10 @@ def _sample_early(
     among = (known[0], known[1]) if helpful else None
     run = sample_by_jumps(objective, models, starts, rng, plan, progress, among)
     n_modes = int((shares > NEGLIGIBLE).sum())
-    return replace(run, log_evidence_lower_bound=log_union(known), n_modes=n_modes)
+    # what chains have drawn counts for the bound, too: they may be there too seldom
+    drawn = VisitedSet(models.mixture.n_components)
+    drawn.add(*_allocations_of(run, models, rng))
+    return replace(run, log_evidence_lower_bound=log_union([*known, drawn]), n_modes=n_modes)
 
 
 def _is_trusted(run: SamplingRun) -> bool:
@@ -325,7 +355,8 @@ def _is_vague(run: SamplingRun, plan: AllocationPlan) -> bool:
 
 
 def _finish(run: SamplingRun, bound: float, plan: AllocationPlan) -> SamplingRun:
-    """Return a run with its bound, and without an evidence if none was asked for."""
+    """Return a run with its bound and few models, without an evidence if none was asked for."""
+    run = replace(run, params=thin_models(run.params, plan.n_keep))
     if plan.evidence_tol is None:
         run = replace(run, log_evidence=np.empty(0), log_evidence_error=np.empty(0), estimates={})
     return replace(run, log_evidence_lower_bound=bound)
