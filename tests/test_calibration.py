@@ -164,7 +164,8 @@ def test_balance_notices_a_missing_shrinkage_term(monkeypatch):
 def test_balance_notices_forgotten_temperatures(monkeypatch):
     without_heat(monkeypatch)
     sampling = balance_where_means_shrink(2.0)
-    assert sampling.status == "failed"
+    assert sampling.status != "ok"
+    assert sampling.balance > 10  # some 20 standard errors, with the draws of fits of few rows
     assert "log posterior gradient is not zero" in " ".join(sampling.reasons)
 
 
