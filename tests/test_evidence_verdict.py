@@ -192,6 +192,24 @@ def test_modes_of_draws_that_no_search_has_found_are_named(case):
     assert unsearched(only_best).nearest(pool.labels[1]) is not None
 
 
+def test_chains_that_found_an_unsearched_mode_are_not_reported_without_a_word(case, monkeypatch):
+    """Where what follows is in doubt, the first chains' smaller error is no reason to be ok."""
+    pools = two_searches(case)
+    monkeypatch.setattr(_allocations, "_unsearched_mode", lambda *_: pools[0])
+    for name in ("weigh_groups", "jump_among_groups"):
+        whole = getattr(_allocations, name)
+
+        def doubtful(*args, whole=whole):
+            run = whole(*args)
+            errors = np.hypot(run.log_evidence_error, 0.3)
+            return replace(run, doubts=("in doubt",), log_evidence_error=errors)
+
+        monkeypatch.setattr(_allocations, name, doubtful)
+    result = case.sample(case.plan, 0, pools)
+    assert result.status == "suspect"
+    assert any("no search had found" in reason for reason in result.reasons)
+
+
 @pytest.mark.slow
 def test_without_children_and_starts_by_mass_nobody_notices_a_missed_mode(case, monkeypatch):
     """The control of these tests."""

@@ -82,6 +82,7 @@ _OFTEN_VISITED, _HIGH_OVERLAP = 0.2, 0.75
 _FEW_MODES, _SMALL_MODE = 4, 0.005
 # How often searches are made anew, since chains have come to modes that no search has found.
 _MOST_SEARCHED_AGAIN = 1
+_UNSEARCHED = "chains came to a mode that no search had found; others may be missing"
 # Late allocations of each island beside which chains from other starts are compared.
 _N_LATE = 32
 # Nats below the lower bound that do not count.
@@ -158,7 +159,7 @@ def sample_from_pools(
     if missed is None and not (doubts or progress.stopped):
         starts = _early_starts(groups, pools, models, rng, plan)
     early = None
-    for repeats_left in reversed(range(_MOST_SEARCHED_AGAIN + 1)):
+    for _ in range(_MOST_SEARCHED_AGAIN + 1):
         if missed is not None and not progress.stopped:
             pools, doubts = search_until_agreed(
                 mixture, plan, rng, on_stage=progress.stage, known=[missed, *pools]
@@ -175,8 +176,10 @@ def sample_from_pools(
         if early is None or not (progress.stopped or _is_trusted(early)):
             break
         missed = None if progress.stopped else _unsearched_mode(early, pools, models, plan, rng)
-        if missed is None or not repeats_left:
+        if missed is None:
             return _finish(early, early.log_evidence_lower_bound, plan)
+        # if another run is not trusted either, this one must not be reported without a word
+        early = replace(early, doubts=(*early.doubts, _UNSEARCHED))
     groups, left_out = groups[: plan.max_groups], groups[plan.max_groups :]
     progress.stage(
         f"chains of each of {len(groups)} groups of modes, {plan.n_steps} to "
