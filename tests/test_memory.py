@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from _instances import each_instance
 from sklearn.base import clone
+from sklearn.datasets import make_blobs
 from threadpoolctl import threadpool_limits
 
 from skbae import BayesianGMMAutoEncoder, BayesianMixturePCAAutoEncoder, BayesianPCAAutoEncoder
@@ -165,3 +166,16 @@ def test_prediction_does_not_depend_on_the_chunks(instance):
     np.testing.assert_allclose(
         fitted.transform(X)[some], fitted.transform(X[some]), rtol=1e-6, atol=1e-12
     )
+
+
+def test_many_kept_models_are_not_all_compared_with_each_other():
+    """A table of all pairs of 1,000 models, for each order of four components, takes 800 MB."""
+    X = make_blobs(60, 2, centers=4, random_state=0)[0]
+    model = BayesianGMMAutoEncoder(4, n_models=1000, random_state=0)
+    tracemalloc.start()
+    try:
+        model.fit(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3e8

@@ -19,7 +19,7 @@ from skbae.inference.sample._allocation_masses import (
     missed_modes,
     starts_by_mass,
 )
-from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate
+from skbae.inference.sample._gibbs import GibbsMoves, GibbsState, sample_conjugate, thin_models
 from skbae.inference.sample._group_evidence import LEAST_SHARE
 from skbae.inference.sample._group_weights import joint_estimates
 from skbae.operators._tempered import log_mean_exp
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 # Models that are kept at least, to tell whether others are far from them, and how often chains are
 # started anew at most since some were.
 _FEWEST_KEPT, _MOST_REPEATS = 48, 2
+# Models of which the allocations are compared with each other at most: that takes a table of all
+# pairs of them, for each order of the components.
+_MOST_COMPARED = 200
 
 
 def first_allocations(groups: list[ModeGroup]) -> tuple[Labels, Labels]:
@@ -154,7 +157,8 @@ def sample_by_jumps(
         run = _sample_once(objective, models, starts, rng, enough, progress, known)
         if progress.stopped or assess(run).status != "ok":
             break
-        labels = _collapsed.draw_labels(models.log_f(run.params), rng)
+        some = thin_models(run.params, _MOST_COMPARED)
+        labels = _collapsed.draw_labels(models.log_f(some), rng)
         value = combine_evidence(run.log_evidence, run.log_evidence_error)[0]
         missed, log_mass = missed_modes(models, labels, value, 2 * plan.n_challengers, rng)
         if not len(missed):
