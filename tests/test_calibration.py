@@ -135,12 +135,12 @@ def test_calibration_notices_a_missing_shrinkage_term(monkeypatch):
     assert p_values(ranks(prior, n_rows, 100)).min() < CRITICAL
 
 
-def balance_where_means_shrink(temperature):
+def balance_where_means_shrink(temperature, evidence_tol=0.2):
     """Return the sampling of a default fit where means are shrunk by as much as two rows would."""
     X = np.random.default_rng(0).normal(size=(30, 2))
     X[15:] += 2
     # a wrong sampler's evidence has large errors, which sampling can't make much smaller than this
-    settings = {"mean_precision_prior": 2.0, "evidence_tol": 0.2, "random_state": 0}
+    settings = {"mean_precision_prior": 2.0, "evidence_tol": evidence_tol, "random_state": 0}
     return BayesianGMMAutoEncoder(3, temperature=temperature, **settings).fit(X).sampling_
 
 
@@ -163,9 +163,9 @@ def test_balance_notices_a_missing_shrinkage_term(monkeypatch):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_balance_notices_forgotten_temperatures(monkeypatch):
     without_heat(monkeypatch)
-    sampling = balance_where_means_shrink(2.0)
-    assert sampling.status != "ok"
-    assert sampling.balance > 10  # some 20 standard errors, with the draws of fits of few rows
+    # as many draws as tell the two apart by more than the 20 standard errors of a failure
+    sampling = balance_where_means_shrink(2.0, evidence_tol=0.03)
+    assert sampling.status == "failed"
     assert "log posterior gradient is not zero" in " ".join(sampling.reasons)
 
 
